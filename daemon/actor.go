@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Actor carries out one kind of step. ctx ends at the step's timeout.
+type Actor interface {
+	// Prepare reads what Undo will need. It changes nothing.
+	Prepare(ctx context.Context, s plans.Step) (before json.RawMessage, err error)
+	// Apply makes the change. It is idempotent.
+	Apply(ctx context.Context, s plans.Step) error
+	// Verify looks at the host and returns nil only when it saw the step's
+	// postcondition.
+	Verify(ctx context.Context, s plans.Step) error
+	// Undo takes the change back. It is idempotent and valid after a partial Apply;
+	// before is what Prepare returned.
+	Undo(ctx context.Context, s plans.Step, before json.RawMessage) error
+}
+
+// wait is an Actor that changes nothing: its postcondition comes about or not.
+// met is nil when it holds, errNever when it never will, and any other
+// error while it may yet come.
+type wait struct {
+	eyes *Eyes
+	met  func(plans.Step, observer.Snapshot) error
+}
+
+// errNever marks a condition that waiting longer cannot bring about.
+var errNever = errors.New("waiting longer is of no use")
+
+func (w wait) Prepare(context.Context, plans.Step) (json.RawMessage, error) { return nil, nil }
+func (w wait) Apply(context.Context, plans.Step) error                      { return nil }
+func (w wait) Undo(context.Context, plans.Step, json.RawMessage) error      { return nil }
+
+// Verify looks until the condition is met or the step's time is over.
+func (w wait) Verify(ctx context.Context, s plans.Step) error {
+	var unmet error
+	err := w.eyes.Until(ctx, func(snapshot observer.Snapshot) bool {
+		unmet = w.met(s, snapshot)
+		return unmet == nil || errors.Is(unmet, errNever)
+	})
+	switch {
+	case err != nil && unmet != nil:
+		return fmt.Errorf("%w: %w", unmet, err)
+	case err != nil:
+		return err
+	}
+	return unmet
+}
+
+// waits returns the actors for the kinds of step that only wait.
+func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
+	return map[plans.Kind]Actor{
+		plans.Gate: wait{eyes, func(s plans.Step, snapshot observer.Snapshot) error {
+			return gate(p, s, snapshot)
+		}},
+		plans.Drain: wait{eyes, func(_ plans.Step, snapshot observer.Snapshot) error {
+			return drained(p, snapshot)
+		}},
+		plans.AwaitHealthy: wait{eyes, func(_ plans.Step, snapshot observer.Snapshot) error {
+			return healthy(p, snapshot)
+		}},
+	}
+}
+
+func gate(p policy.Policy, s plans.Step, snapshot observer.Snapshot) error {
+	for _, v := range guards.Blocking(guards.Evaluate(p, snapshot, guards.Request{}, []policy.GuardID{s.Guard})) {
+		return fmt.Errorf("%s: %s", v.Guard, v.Reason)
+	}
+	return nil
+}
+
+// drained holds when vLLM has nothing in flight. A server that nobody can reach
+// because it does not listen yet, or no longer, serves nobody; metrics that
+// cannot be read from one that does are no proof of anything.
+func drained(p policy.Policy, s observer.Snapshot) error {
+	if observer.Derive(p, s).Is(observer.VLLMActive) == observer.False || s.Inference.NotListening {
+		return nil
+	}
+	n, known := s.Inference.Requests()
+	switch {
+	case !known && !s.Inference.Known():
+		return fmt.Errorf("cannot tell whether vLLM has requests in flight: %s", s.Inference.Reason)
+	case !known:
+		return errors.New("cannot tell whether vLLM has requests in flight: its metrics do not say")
+	case n > 0:
+		return fmt.Errorf("vLLM has %.0f requests in flight", n)
+	}
+	return nil
+}
+
+func healthy(p policy.Policy, s observer.Snapshot) error {
+	facts := observer.Derive(p, s)
+	switch {
+	case facts.Is(observer.VLLMHealthy) == observer.True && facts.Is(observer.VLLMActive) == observer.True:
+		return nil
+	case facts.Is(observer.VLLMActive) == observer.False:
+		return fmt.Errorf("vLLM does not run: %s: %w", facts[observer.VLLMActive].Reason, errNever)
+	}
+	return fmt.Errorf("vLLM is not healthy: %s", facts[observer.VLLMHealthy].Reason)
+}
+
+// lookAgain is the pace of a wait for what sends no signal: a file descriptor
+// that closes, a health check that turns.
+const lookAgain = 500 * time.Millisecond
+
+// Until looks afresh until done says so. Signals prompt a look at once. The
+// error is ctx's.
+func (e *Eyes) Until(ctx context.Context, done func(observer.Snapshot) bool) error {
+	hint, stop := e.Hint()
+	defer stop()
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
+	for {
+		snapshot, err := e.Fresh(ctx)
+		if err != nil {
+			return err
+		}
+		if done(snapshot) {
+			return nil
+		}
+		select {
+		case <-hint:
+		case <-again.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

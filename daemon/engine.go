@@ -1,0 +1,258 @@
+// Package daemon is the engine: it keeps what was asked apart from what is, and
+// moves the host through guarded, journaled, bounded and reversible transitions,
+// one at a time.
+//
+// One goroutine, Run's, owns all state. It is level-triggered: a signal from the
+// host says only that a look is worth while. A transition runs in a goroutine of
+// its own and reports; readers get an immutable View and never wait for either.
+//
+// A transition reaches a mode that was observed, or goes back to one that was
+// observed, or says that it could do neither. After a crash the journal tells
+// what had begun; the next start observes first, then keeps, resumes or undoes,
+// and never takes up an action where it was left.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Listener hears of every change, in order, from the engine's goroutine: it must
+// not block.
+type Listener interface {
+	Notify(v status.View, events []status.Event)
+}
+
+// Config is what an engine is made of.
+type Config struct {
+	Policy policy.Policy
+	Eyes   *Eyes
+	// Hands are the actors for the kinds of step that change the host.
+	Hands  map[plans.Kind]Actor
+	BootID string
+	Log    *zap.Logger
+}
+
+// Engine is the daemon's core. Make one with New.
+type Engine struct {
+	machinery
+	files    files
+	listener Listener
+	calls    chan func()
+	stopped  chan struct{}
+	view     atomic.Pointer[status.View]
+
+	// Owned by the goroutine of Run.
+	life    context.Context // Run's: transitions outlive the calls that asked for them
+	state   status.View
+	events  []status.Event
+	nextID  uint64
+	ending  bool
+	unended *journalEntry // of a transition the daemon died in
+	done    chan outcome
+	booted  bool // the boot rule has had its one try
+}
+
+// outcome is how an execution ended; err is errStopping or nil.
+type outcome struct {
+	record status.Record
+	err    error
+}
+
+// New returns an engine that remembers what its directories hold: the wish of
+// this boot, the last transition, and one that did not end. Errors: a directory
+// cannot be used, or the journal is not one that this version understands.
+func New(c Config) (*Engine, error) {
+	history, repaired, err := openHistory(c.Policy.Paths.State)
+	if err != nil {
+		return nil, err
+	}
+	if repaired > 0 {
+		c.Log.Warn("cut a torn line off the history", zap.Int("bytes", repaired))
+	}
+	e := &Engine{
+		machinery: machinery{
+			policy: c.Policy, eyes: c.Eyes, actors: waits(c.Policy, c.Eyes),
+			journal: newJournal(c.Policy.Paths.State), history: history, bootID: c.BootID, log: c.Log,
+		},
+		files: files{c.Policy.Paths.Runtime},
+		calls: make(chan func()), stopped: make(chan struct{}),
+	}
+	maps.Copy(e.actors, c.Hands)
+	return e, e.restore()
+}
+
+func (e *Engine) restore() (err error) {
+	if e.unended, err = e.journal.load(); err != nil {
+		return err
+	}
+	records, err := e.history.records(1)
+	if err != nil {
+		return err
+	}
+	for _, r := range records {
+		e.nextID = r.ID
+	}
+	if e.unended != nil {
+		e.nextID = max(e.nextID, e.unended.Record.ID)
+	}
+	e.nextID++
+	desired, asked, err := e.files.desired(e.bootID)
+	if err != nil {
+		return err
+	}
+	if asked {
+		e.state.Desired = desired
+	} else if err := e.wish(status.Desired{
+		Mode: e.policy.DefaultMode, Origin: status.OriginBoot, By: "dubniumd", Since: time.Now(),
+	}); err != nil {
+		return err
+	}
+	if e.state.Last, err = e.files.last(); err != nil {
+		return err
+	}
+	e.classify()
+	e.events = nil // nobody can have heard of another state before this one
+	e.publish()
+	return nil
+}
+
+// Listen sets who hears of changes. Call it before Run.
+func (e *Engine) Listen(l Listener) { e.listener = l }
+
+// Run turns until ctx ends. A transition that runs then is left to its journal.
+func (e *Engine) Run(ctx context.Context) error {
+	defer close(e.stopped)
+	e.life = ctx
+	if e.unended != nil {
+		x := newExecution(e.machinery, 0, status.Request{})
+		x.entry = *e.unended
+		e.start(ctx, x, x.recover)
+	}
+	e.publish()
+	for {
+		select {
+		case <-ctx.Done():
+			e.ending = true
+			if e.done == nil {
+				return nil
+			}
+			// The execution stops by the same ctx; it may be in a report just now.
+			select {
+			case call := <-e.calls:
+				call()
+			case <-e.done:
+				return nil
+			}
+		case call := <-e.calls:
+			call()
+		case end := <-e.done:
+			e.finish(end)
+		case <-e.eyes.Changed():
+			e.classify()
+			e.normalise(ctx)
+		}
+		e.publish()
+	}
+}
+
+// call runs f in the engine's goroutine and waits for it.
+func (e *Engine) call(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case e.calls <- func() { f(); close(ran) }:
+		<-ran
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-e.stopped:
+		return status.ErrShuttingDown
+	}
+}
+
+// Turn returns once the engine's loop has turned: proof of life for a watchdog.
+func (e *Engine) Turn(ctx context.Context) error { return e.call(ctx, func() {}) }
+
+// View returns what is known now. It never waits.
+func (e *Engine) View() status.View { return *e.view.Load() }
+
+// Observe looks at everything afresh and returns the view after that.
+func (e *Engine) Observe(ctx context.Context) (status.View, error) {
+	if _, err := e.eyes.Fresh(ctx); err != nil {
+		return status.View{}, err
+	}
+	err := e.call(ctx, func() { e.classify(); e.publish() })
+	return e.View(), err
+}
+
+// SessionUIDs lists whose graphical sessions there are now, each once.
+func (e *Engine) SessionUIDs() []uint32 {
+	var uids []uint32
+	for _, s := range e.eyes.Snapshot().Logind.Graphical() {
+		uids = append(uids, s.UID)
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids)
+}
+
+// History returns the newest limit records, the latest first.
+func (e *Engine) History(_ context.Context, limit int) ([]status.Record, error) {
+	records, err := e.history.records(limit)
+	slices.Reverse(records)
+	return records, err
+}
+
+// Record returns the finished transition of that id, or status.ErrNoSuchTransition.
+func (e *Engine) Record(_ context.Context, id uint64) (status.Record, error) {
+	return e.history.record(id)
+}
+
+// Request accepts a request that has been authorized, and returns the id of the
+// transition that serves it. Errors: status.ErrBusy, status.ErrShuttingDown, or
+// the wish could not be written; nothing has changed then.
+func (e *Engine) Request(ctx context.Context, r status.Request) (id uint64, err error) {
+	callErr := e.call(ctx, func() { id, err = e.accept(r) })
+	return id, errors.Join(callErr, err)
+}
+
+// accept serializes: one transition at a time, and no queue.
+func (e *Engine) accept(r status.Request) (uint64, error) {
+	if e.ending {
+		return 0, status.ErrShuttingDown
+	}
+	if running := e.state.Running; running != nil {
+		if running.To == r.Mode && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
+			return running.ID, nil
+		}
+		return 0, fmt.Errorf("%w: %d from %s to %s, since %s", status.ErrBusy,
+			running.ID, running.From, running.To, running.Started.Format(time.TimeOnly))
+	}
+	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
+		return 0, err
+	}
+	x := newExecution(e.machinery, e.nextID, r)
+	e.nextID++
+	e.start(e.life, x, x.run)
+	return x.entry.Record.ID, nil
+}
+
+// wish records what was asked, on disk first: a wish that cannot be written is
+// refused, since a restart would forget it.
+func (e *Engine) wish(d status.Desired) error {
+	if err := e.files.setDesired(d, e.bootID); err != nil {
+		return fmt.Errorf("cannot record what was asked: %w", err)
+	}
+	e.state.Desired = d
+	return nil
+}

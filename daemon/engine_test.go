@@ -1,0 +1,359 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// zapQuiet keeps what the tests provoke on purpose out of their output.
+const zapQuiet = zap.DPanicLevel
+
+var errBroken = errors.New("broken on purpose")
+
+// onDesktop runs f in a bubble of fake time with an engine over a healthy desktop.
+func onDesktop(t *testing.T, f func(*testing.T, *rig)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := startRig(t, newFakeHost(testPolicy(dir)), dir, thisBoot)
+		defer r.stop()
+		require.Equal(t, observer.State("desktop"), r.settle().Observation.State)
+		f(t, r)
+	})
+}
+
+func word(t *testing.T, r *rig, name string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.dir, "run", name))
+	require.NoError(t, err)
+	return strings.TrimSpace(string(data))
+}
+
+func TestEveryModeIsReachedFromEveryOther(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		route := []policy.Mode{"studio-local", "desktop", "compute", "desktop", "studio-local", "compute", "studio-local"}
+		for _, mode := range route {
+			record := r.request(mode)
+			require.Equal(t, status.Success, record.Result, record.Cause)
+			require.Equal(t, observer.Of(mode), record.Final)
+			v := r.View()
+			assert.True(t, v.Converged())
+			assert.Equal(t, string(mode), word(t, r, "desired"))
+			assert.Equal(t, string(mode), word(t, r, "current"))
+		}
+		records, err := r.History(t.Context(), 100)
+		require.NoError(t, err)
+		assert.Len(t, records, len(route))
+		assert.NoFileExists(t, filepath.Join(r.dir, "state", "transition.json"))
+		assert.NoFileExists(t, filepath.Join(r.dir, "run", "reconcile.pid"))
+	})
+}
+
+func TestARequestForWhatIsThereIsANoop(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		record := r.request(policy.Desktop)
+		assert.Equal(t, status.Noop, record.Result)
+		assert.Empty(t, r.host.applied)
+	})
+}
+
+func TestADegradedModeIsRepairedByWhatIsMissingOnly(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
+		require.Equal(t, observer.State("degraded-compute"), r.settle().Observation.State)
+		assert.Equal(t, status.Success, r.request(policy.Compute).Result)
+		assert.Equal(t, []string{"apply start-vllm"}, r.host.applied)
+	})
+}
+
+func TestABlockedRequestChangesNothingAndKeepsTheWish(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.change(func() {
+			u := r.host.now.Systemd.Units["compute.target"]
+			u.LoadState = "masked"
+			r.host.now.Systemd.Units["compute.target"] = u
+		})
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.Blocked, record.Result)
+		assert.Empty(t, r.host.applied)
+		v := r.View()
+		assert.Equal(t, observer.State("desktop"), v.Observation.State, "a refusal does not rename the host")
+		assert.Equal(t, policy.Compute, v.Desired.Mode)
+		require.Len(t, v.BlockedBy, 1)
+		assert.Equal(t, policy.Code(18), v.BlockedBy[0].Code)
+		assert.Contains(t, v.BlockedBy[0].Remedy, "systemctl unmask compute.target")
+		assert.Equal(t, status.Noop, r.request(policy.Desktop).Result)
+		assert.Empty(t, r.View().BlockedBy)
+	})
+}
+
+func TestSomeoneElsesSessionIsNotEndedWithoutTheRight(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1001})
+		require.NoError(t, err)
+		record := r.settle().Last
+		assert.Equal(t, id, record.ID)
+		assert.Equal(t, status.Blocked, record.Result)
+		assert.Contains(t, record.Cause, "alice")
+		assert.Empty(t, r.host.applied)
+	})
+}
+
+// TestAFailureAnywhereLeadsHome: whichever step of whichever transition fails,
+// or never ends, the host is back where it came from, and the record says so.
+func TestAFailureAnywhereLeadsHome(t *testing.T) {
+	faults := map[string]func(context.Context) error{
+		"fails": func(context.Context) error { return errBroken },
+		"hangs": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+	}
+	for name, route := range routes {
+		for how, fault := range faults {
+			t.Run(name+" "+how, func(t *testing.T) {
+				t.Parallel()
+				cases := 0
+				for failAt(t, route, cases, fault) {
+					cases++
+				}
+				assert.Greater(t, cases, 5)
+				t.Logf("%d failures", cases)
+			})
+		}
+	}
+}
+
+// failAt reports whether the route has an n-th thing that can fail.
+func failAt(t *testing.T, route []policy.Mode, n int, fault func(context.Context) error) (met bool) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		last := len(route) - 1
+		for _, mode := range route[:last] {
+			require.Equal(t, status.Success, r.request(mode).Result)
+		}
+		origin := r.View().Observation.State
+		seen := 0
+		r.host.fault = func(ctx context.Context, when, what string) error {
+			seen++
+			if seen-1 != n || strings.HasPrefix(what, "undo") {
+				return nil
+			}
+			met = true
+			return fault(ctx)
+		}
+		record := r.request(route[last])
+		if !met {
+			require.Equal(t, status.Success, record.Result, record.Cause)
+			return
+		}
+		judgeFailure(t, record, origin)
+		r.host.fault = nil
+		assert.True(t, r.request(route[last]).Result.Reached(), "the next request works, after failure %d", n)
+	})
+	return met
+}
+
+// judgeFailure: the target was observed all the same, or the host is back, or it
+// is in desktop because somebody is logged in there now.
+func judgeFailure(t *testing.T, record status.Record, origin observer.State) {
+	t.Helper()
+	switch {
+	case record.Result == status.Success:
+		assert.Equal(t, observer.Of(record.To), record.Final)
+	case origin == "compute" && record.Result == status.Failed && record.Final == "desktop":
+		assert.Contains(t, record.Cause, "a graphical session is there now")
+	default:
+		assert.Contains(t, []status.Result{status.RolledBack, status.Failed, status.TimedOut}, record.Result, record.Cause)
+		assert.Contains(t, []observer.State{origin, "degraded-" + origin}, record.Final, record.Cause)
+	}
+	assert.NotEmpty(t, record.Cause)
+}
+
+func TestAWayBackThatFailsIsSaid(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.sick = true
+		r.host.fault = func(_ context.Context, when, what string) error {
+			if what == "apply start-vllm" || strings.HasPrefix(what, "undo") {
+				return errBroken
+			}
+			return nil
+		}
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.RollbackFailed, record.Result)
+		assert.Contains(t, record.Cause, "cannot undo step isolate-compute")
+		assert.Contains(t, record.Cause, "cannot undo step stop-display-manager", "one failing undo does not hide or stop another")
+		assert.Equal(t, observer.State("degraded-compute"), record.Final)
+		r.host.fault = nil
+		assert.Equal(t, status.Success, r.request(policy.Desktop).Result, "a request recovers the machine")
+	})
+}
+
+func TestComputeIsNotReachedWhileVLLMIsNotHealthy(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.sick = true
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.RolledBack, record.Result)
+		assert.Contains(t, record.Cause, "vLLM is not healthy")
+		assert.Equal(t, observer.State("desktop"), record.Final)
+		for _, e := range r.seen.events {
+			if e.StateChanged != nil {
+				assert.NotEqual(t, observer.State("compute"), e.StateChanged.New)
+			}
+		}
+	})
+}
+
+func TestRequestsInFlightDrainBeforeVLLMStops(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		r.host.change(func() { *r.host.now.Inference.Running = 1; r.host.applied = nil })
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop})
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Empty(t, r.host.applied)
+		r.host.change(func() { *r.host.now.Inference.Running = 0 })
+		assert.Equal(t, status.Success, r.settle().Last.Result)
+	})
+}
+
+func TestRequestsThatNeverDrainKeepCompute(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		r.host.change(func() { *r.host.now.Inference.Running = 1; r.host.applied = nil })
+		record := r.request(policy.Desktop)
+		assert.Equal(t, status.TimedOut, record.Result)
+		assert.Empty(t, r.host.applied)
+		assert.Equal(t, observer.State("failed-transition"), r.View().Observation.State, "not where it was told to be")
+	})
+}
+
+func TestOneTransitionAtATime(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		release := make(chan struct{})
+		r.host.fault = func(_ context.Context, when, what string) error {
+			if when == "before" && what == "apply stop-display-manager" {
+				<-release
+			}
+			return nil
+		}
+		first, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
+		require.NoError(t, err)
+		synctest.Wait()
+		joined, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
+		require.NoError(t, err)
+		assert.Equal(t, first, joined)
+		_, err = r.Request(t.Context(), status.Request{Mode: policy.Desktop})
+		assert.ErrorIs(t, err, status.ErrBusy)
+		assert.Equal(t, policy.Compute, r.View().Desired.Mode, "a refused request wishes nothing")
+		assert.Equal(t, observer.Transitioning, r.View().Observation.State)
+		assert.NotEmpty(t, word(t, r, "reconcile.pid"))
+		close(release)
+		v := r.settle()
+		assert.Equal(t, status.Success, v.Last.Result)
+		records, err := r.History(t.Context(), 10)
+		require.NoError(t, err)
+		assert.Len(t, records, 1)
+	})
+}
+
+func TestAMachineWithoutAModeIsBroughtToDesktopByStartingNotIsolating(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		host.stop("desktop.target")
+		host.now.Systemd.State = "starting"
+		r := startRig(t, host, dir, thisBoot)
+		defer r.stop()
+		synctest.Wait()
+		assert.Equal(t, observer.Boot, r.View().Observation.State)
+		assert.Empty(t, host.applied, "nothing is done while the manager starts")
+		host.change(func() { host.now.Systemd.State = "running" })
+		synctest.Wait()
+		v := r.settle()
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Equal(t, []string{"apply start-desktop"}, host.applied)
+		assert.Equal(t, status.OriginBoot, v.Last.Origin)
+
+		host.change(func() { host.stop("desktop.target"); host.applied = nil })
+		synctest.Wait()
+		assert.Equal(t, observer.StateUnknown, r.settle().Observation.State)
+		assert.Empty(t, host.applied, "the boot rule does not fight a person")
+	})
+}
+
+func TestStagedTrust(t *testing.T) {
+	cases := map[string]struct {
+		trust   policy.Trust
+		mode    policy.Mode
+		allowed bool
+	}{
+		"observe allows nothing":        {policy.TrustObserve, policy.StudioLocal, false},
+		"overlay allows the overlay":    {policy.TrustOverlay, policy.StudioLocal, true},
+		"overlay does not end sessions": {policy.TrustOverlay, policy.Compute, false},
+		"all allows what ends sessions": {policy.TrustAll, policy.Compute, true},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			onDesktop(t, func(t *testing.T, r *rig) {
+				r.policy.Transitions = c.trust
+				assert.Equal(t, c.allowed, r.request(c.mode).Result.Reached())
+				assert.Equal(t, c.allowed, len(r.host.applied) > 0)
+			})
+		})
+	}
+}
+
+func TestAWishOutlivesTheDaemonButNotTheBoot(t *testing.T) {
+	for boot, want := range map[string]policy.Mode{thisBoot: policy.StudioLocal, "boot-2": policy.Desktop} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := t.TempDir()
+			host := newFakeHost(testPolicy(dir))
+			r := startRig(t, host, dir, thisBoot)
+			r.settle()
+			r.request(policy.StudioLocal)
+			r.stop()
+			r = startRig(t, host, dir, boot)
+			defer r.stop()
+			assert.Equal(t, want, r.settle().Desired.Mode)
+		})
+	}
+}
+
+func TestALockThatSomebodyElseHoldsEndsTheTransition(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		unlock, err := files{filepath.Join(r.dir, "run")}.lock()
+		require.NoError(t, err)
+		record := r.request(policy.StudioLocal)
+		assert.Equal(t, status.Failed, record.Result)
+		assert.Contains(t, record.Cause, "lock")
+		assert.Empty(t, r.host.applied)
+		require.NoError(t, unlock())
+		assert.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
+	})
+}
+
+func TestTurnAnswersWhileATransitionRuns(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		release := make(chan struct{})
+		r.host.fault = func(context.Context, string, string) error { <-release; return nil }
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.StudioLocal})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.NoError(t, r.Turn(ctx))
+		close(release)
+		r.settle()
+	})
+}

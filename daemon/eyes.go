@@ -1,0 +1,226 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/observer"
+)
+
+// Source looks at one part of the world.
+type Source interface {
+	Name() string
+	// Watch pokes changed whenever a look may give another answer. It returns when
+	// ctx ends, or with an error when it can watch no longer.
+	Watch(ctx context.Context, changed func()) error
+	// Look reads afresh, bounded by ctx. It never fails: what could not be read is
+	// a Part whose Reading says why.
+	Look(ctx context.Context) observer.Part
+}
+
+// Paced is a source that some changes reach without a signal. Pace says how long
+// after one look the next is due, given what is known now; 0 means never.
+type Paced interface {
+	Pace(observer.Snapshot) time.Duration
+}
+
+// Eyes keeps the latest look of every source. Signals only say that a look is
+// worth while; a burst of them costs one.
+type Eyes struct {
+	sources     []*watched
+	lookTimeout time.Duration
+	log         *zap.Logger
+	changed     chan struct{}
+
+	mu       sync.Mutex
+	snapshot observer.Snapshot
+	hints    map[chan struct{}]struct{}
+}
+
+// watched is one source with the ways to make it look.
+type watched struct {
+	Source
+	dirty chan struct{}      // a signal said that something may have changed
+	again chan struct{}      // the pace may have changed
+	wants chan chan struct{} // someone waits for a look that begins from now on
+}
+
+// NewEyes returns eyes over sources; each look is bounded by lookTimeout.
+func NewEyes(lookTimeout time.Duration, log *zap.Logger, sources ...Source) *Eyes {
+	e := &Eyes{
+		lookTimeout: lookTimeout, log: log,
+		changed: make(chan struct{}, 1),
+		hints:   make(map[chan struct{}]struct{}),
+	}
+	for _, s := range sources {
+		e.sources = append(e.sources, &watched{
+			Source: s, dirty: make(chan struct{}, 1), again: make(chan struct{}, 1),
+			wants: make(chan chan struct{}),
+		})
+	}
+	return e
+}
+
+// Run looks and watches until ctx ends.
+func (e *Eyes) Run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, w := range e.sources {
+		all.Go(func() { e.watch(ctx, w) })
+		all.Go(func() { e.look(ctx, w) })
+	}
+	all.Wait()
+}
+
+// Changed is poked when Snapshot may differ from the last one read.
+func (e *Eyes) Changed() <-chan struct{} { return e.changed }
+
+// Snapshot returns what is known now, without looking.
+func (e *Eyes) Snapshot() observer.Snapshot {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.snapshot
+}
+
+// Fresh returns a snapshot of which every part was looked at after the call.
+// The error is ctx's.
+func (e *Eyes) Fresh(ctx context.Context) (observer.Snapshot, error) {
+	replies := make([]chan struct{}, len(e.sources))
+	for i, w := range e.sources {
+		replies[i] = make(chan struct{})
+		select {
+		case w.wants <- replies[i]:
+		case <-ctx.Done():
+			return observer.Snapshot{}, ctx.Err()
+		}
+	}
+	for _, reply := range replies {
+		select {
+		case <-reply:
+		case <-ctx.Done():
+			return observer.Snapshot{}, ctx.Err()
+		}
+	}
+	return e.Snapshot(), nil
+}
+
+// Hint returns a channel that is poked on every signal, for someone who waits
+// for the host to change, and a function that ends it.
+func (e *Eyes) Hint() (<-chan struct{}, func()) {
+	hint := make(chan struct{}, 1)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.hints[hint] = struct{}{}
+	return hint, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.hints, hint)
+	}
+}
+
+// watchAgain is how long a source that lost its world waits before it watches
+// again; its facts are unknown meanwhile, by its own looks.
+const watchAgain = time.Second
+
+func (e *Eyes) watch(ctx context.Context, w *watched) {
+	signal := func() {
+		poke(w.dirty)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for hint := range e.hints {
+			poke(hint)
+		}
+	}
+	for {
+		// What happened before the watch began, nobody has signalled.
+		signal()
+		err := w.Watch(ctx, signal)
+		if ctx.Err() != nil {
+			return
+		}
+		e.log.Warn("a source stopped watching", zap.String("source", w.Name()), zap.Error(err))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+// look serves one source: one look at a time, for all who asked before it began.
+func (e *Eyes) look(ctx context.Context, w *watched) {
+	pace := time.NewTimer(0)
+	pace.Stop()
+	defer pace.Stop()
+	var last time.Time
+	for {
+		var waiting []chan struct{}
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.again:
+			e.setPace(pace, w, last)
+			continue
+		case <-w.dirty:
+		case <-pace.C:
+		case reply := <-w.wants:
+			waiting = append(waiting, reply)
+		}
+		waiting = append(waiting, drain(w.wants)...)
+		e.lookOnce(ctx, w)
+		last = time.Now()
+		for _, reply := range waiting {
+			close(reply)
+		}
+		e.setPace(pace, w, last)
+	}
+}
+
+func (e *Eyes) lookOnce(ctx context.Context, w *watched) {
+	ctx, cancel := context.WithTimeout(ctx, e.lookTimeout)
+	defer cancel()
+	part := w.Look(ctx)
+	e.mu.Lock()
+	part.Into(&e.snapshot)
+	e.mu.Unlock()
+	poke(e.changed)
+	for _, other := range e.sources {
+		if other != w {
+			poke(other.again)
+		}
+	}
+}
+
+// setPace arms the timer for a source that needs looks nobody signals.
+func (e *Eyes) setPace(timer *time.Timer, w *watched, last time.Time) {
+	paced, ok := w.Source.(Paced)
+	if !ok {
+		return
+	}
+	timer.Stop()
+	if every := paced.Pace(e.Snapshot()); every > 0 {
+		timer.Reset(time.Until(last.Add(every)))
+	}
+}
+
+func drain(wants <-chan chan struct{}) []chan struct{} {
+	var waiting []chan struct{}
+	for {
+		select {
+		case reply := <-wants:
+			waiting = append(waiting, reply)
+		default:
+			return waiting
+		}
+	}
+}
+
+// poke sets a flag that somebody waits for; setting it twice is setting it once.
+func poke(flag chan<- struct{}) {
+	select {
+	case flag <- struct{}{}:
+	default:
+	}
+}

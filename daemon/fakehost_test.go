@@ -1,0 +1,323 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zaptest"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+const (
+	displayGPU = "0000:01:00.0"
+	sway       = 900
+)
+
+// fakeHost is a workstation as a value: the sources read it, the hands change
+// it, and a copy of it together with a copy of the daemon's directories is the
+// machine at the instant of a crash.
+type fakeHost struct {
+	mu      sync.Mutex
+	policy  policy.Policy
+	now     observer.Snapshot
+	watches []func()
+	// sick: vLLM never gets healthy.
+	sick bool
+	// applied lists what was done, as "apply STEP" and "undo STEP".
+	applied []string
+	// fault is asked before and after each thing a hand does.
+	fault func(ctx context.Context, when, what string) error
+}
+
+func newFakeHost(p policy.Policy) *fakeHost {
+	h := &fakeHost{policy: p}
+	h.now.Systemd.State = "running"
+	h.now.Systemd.Units = map[string]observer.Unit{}
+	for _, name := range plans.Watched(p) {
+		h.now.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: "inactive", AllowIsolate: true}
+	}
+	for _, m := range policy.Modes() {
+		h.now.Systemd.Units[policy.PrepareUnit(m)] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
+	}
+	h.now.Holders.GPUs = []observer.GPU{{PCI: displayGPU, Display: true}}
+	h.now.Inference.NotListening = true
+	h.start("graphical.target")
+	h.start("desktop.target")
+	return h
+}
+
+func (h *fakeHost) clone() *fakeHost {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := &fakeHost{policy: h.policy, now: h.now}
+	c.now.Systemd.Units = maps.Clone(h.now.Systemd.Units)
+	c.now.Logind.Sessions = slices.Clone(h.now.Logind.Sessions)
+	c.now.Holders.Holders = slices.Clone(h.now.Holders.Holders)
+	return c
+}
+
+// change alters the host and tells whoever watches.
+func (h *fakeHost) change(f func()) {
+	h.mu.Lock()
+	f()
+	watches := slices.Clone(h.watches)
+	h.mu.Unlock()
+	for _, changed := range watches {
+		changed()
+	}
+}
+
+func (h *fakeHost) set(unit, state string) {
+	u := h.now.Systemd.Units[unit]
+	u.ActiveState = state
+	h.now.Systemd.Units[unit] = u
+}
+
+// start and stop are what systemd, greetd and vLLM would make of it.
+func (h *fakeHost) start(unit string) {
+	h.set(unit, "active")
+	switch unit {
+	case "desktop.target":
+		h.stop("compute.target")
+		h.start("graphical.target")
+	case "graphical.target":
+		h.start("display-manager.service")
+	case "display-manager.service":
+		if len(h.now.Logind.Sessions) == 0 {
+			h.now.Logind.Sessions = []observer.Session{{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"}}
+			h.now.Holders.Holders = []observer.Holder{{GPU: displayGPU, PID: sway, Command: "sway", Unit: "session-2.scope", Session: "2"}}
+		}
+	case "compute.target":
+		h.stop("desktop.target")
+		h.stop("graphical.target")
+		h.start("vllm.service")
+	case "vllm.service":
+		h.now.Inference = observer.Inference{Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64)}
+	}
+}
+
+func (h *fakeHost) stop(unit string) {
+	h.set(unit, "inactive")
+	if unit == "vllm.service" {
+		h.now.Inference = observer.Inference{NotListening: true}
+	}
+}
+
+func (h *fakeHost) endSessions() { h.now.Logind.Sessions, h.now.Holders.Holders = nil, nil }
+
+// isolate stops all that the target does not want.
+func (h *fakeHost) isolate(target string) {
+	for _, u := range []string{"audio-priority.service", "studio-local-policy.service", "vllm.service", "display-manager.service"} {
+		h.stop(u)
+	}
+	h.start(target)
+}
+
+// fakeSource shows one part of the host.
+type fakeSource struct {
+	host *fakeHost
+	name string
+}
+
+func (s fakeSource) Name() string { return s.name }
+
+func (s fakeSource) Watch(ctx context.Context, changed func()) error {
+	s.host.mu.Lock()
+	s.host.watches = append(s.host.watches, changed)
+	s.host.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+func (s fakeSource) Look(context.Context) observer.Part {
+	c := s.host.clone().now
+	reading := observer.Reading{At: time.Now()}
+	switch s.name {
+	case "systemd":
+		c.Systemd.Reading = reading
+		return c.Systemd
+	case "logind":
+		c.Logind.Reading = reading
+		return c.Logind
+	case "holders":
+		c.Holders.Reading = reading
+		return c.Holders
+	default:
+		c.Inference.Reading = reading
+		return c.Inference
+	}
+}
+
+// fakeHand carries out one kind of step on the host.
+type fakeHand struct {
+	host *fakeHost
+	do   func(*fakeHost, plans.Step)
+	undo func(*fakeHost, plans.Step, observer.Snapshot)
+}
+
+func (f fakeHand) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
+	if err := f.host.maybe(ctx, "before", "prepare "+s.ID); err != nil {
+		return nil, err
+	}
+	return json.Marshal(f.host.clone().now)
+}
+
+func (f fakeHand) Apply(ctx context.Context, s plans.Step) error {
+	return f.act(ctx, "apply "+s.ID, func() { f.do(f.host, s) })
+}
+
+func (f fakeHand) Verify(ctx context.Context, s plans.Step) error {
+	return f.host.maybe(ctx, "before", "verify "+s.ID)
+}
+
+func (f fakeHand) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
+	return f.act(ctx, "undo "+s.ID, func() {
+		var found observer.Snapshot
+		if before != nil && json.Unmarshal(before, &found) == nil {
+			f.undo(f.host, s, found)
+		}
+	})
+}
+
+func (f fakeHand) act(ctx context.Context, what string, change func()) error {
+	if err := f.host.maybe(ctx, "before", what); err != nil {
+		return err
+	}
+	f.host.change(func() {
+		f.host.applied = append(f.host.applied, what)
+		change()
+	})
+	return f.host.maybe(ctx, "after", what)
+}
+
+func (h *fakeHost) maybe(ctx context.Context, when, what string) error {
+	if h.fault == nil {
+		return nil
+	}
+	return h.fault(ctx, when, what)
+}
+
+func (h *fakeHost) hands() map[plans.Kind]Actor {
+	restore := func(h *fakeHost, s plans.Step, found observer.Snapshot) {
+		if found.Systemd.Units[s.Unit].Active() {
+			h.start(s.Unit)
+		} else {
+			h.stop(s.Unit)
+		}
+	}
+	return map[plans.Kind]Actor{
+		plans.StartUnit: fakeHand{h, func(h *fakeHost, s plans.Step) { h.start(s.Unit) }, restore},
+		plans.StopUnit:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.EndSessions: fakeHand{h, func(h *fakeHost, _ plans.Step) { h.endSessions() },
+			func(*fakeHost, plans.Step, observer.Snapshot) {}},
+		plans.Isolate: fakeHand{h, func(h *fakeHost, s plans.Step) { h.isolate(s.Unit) },
+			func(h *fakeHost, _ plans.Step, found observer.Snapshot) {
+				for _, u := range []string{"compute.target", "desktop.target", "vllm.service"} {
+					if found.Systemd.Units[u].Active() {
+						h.start(u)
+					} else {
+						h.stop(u)
+					}
+				}
+			}},
+	}
+}
+
+// rig is an engine that runs over a fake host.
+type rig struct {
+	*Engine
+	t      *testing.T
+	host   *fakeHost
+	dir    string
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+	seen   *recorder
+}
+
+// recorder is a Listener that keeps what it hears.
+type recorder struct {
+	mu     sync.Mutex
+	events []status.Event
+}
+
+func (r *recorder) Notify(_ status.View, events []status.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.events = append(r.events, events...)
+}
+
+func testPolicy(dir string) policy.Policy {
+	p := policy.Default()
+	p.Transitions = policy.TrustAll
+	p.Paths.Runtime, p.Paths.State = filepath.Join(dir, "run"), filepath.Join(dir, "state")
+	return p
+}
+
+const thisBoot = "boot-1"
+
+// startRig runs an engine over host with its directories under dir.
+func startRig(t *testing.T, host *fakeHost, dir, bootID string) *rig {
+	t.Helper()
+	p := testPolicy(dir)
+	host.policy = p
+	for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
+		require.NoError(t, os.MkdirAll(d, 0o755))
+	}
+	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
+	eyes := NewEyes(p.Timeouts.Look.D(), log,
+		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"})
+	engine, err := New(Config{Policy: p, Eyes: eyes, Hands: host.hands(), BootID: bootID, Log: log})
+	require.NoError(t, err)
+	r := &rig{Engine: engine, t: t, host: host, dir: dir, seen: &recorder{}}
+	engine.Listen(r.seen)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.cancel = cancel
+	r.ended.Go(func() { eyes.Run(ctx) })
+	r.ended.Go(func() { _ = engine.Run(ctx) })
+	return r
+}
+
+func (r *rig) stop() {
+	r.cancel()
+	r.ended.Wait()
+}
+
+// settle waits until nothing runs and returns the view.
+func (r *rig) settle() status.View {
+	r.t.Helper()
+	deadline := time.Now().Add(time.Hour)
+	for time.Now().Before(deadline) {
+		v, err := r.Observe(r.t.Context())
+		require.NoError(r.t, err)
+		if v.Running == nil && v.Observation.State != observer.Boot {
+			return v
+		}
+		// In a synctest bubble this is no wait: it lets everybody else get to rest.
+		time.Sleep(time.Second)
+	}
+	require.Fail(r.t, "the engine did not settle", "%+v", r.View())
+	return status.View{}
+}
+
+func (r *rig) request(mode policy.Mode) status.Record {
+	r.t.Helper()
+	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000})
+	require.NoError(r.t, err)
+	v := r.settle()
+	require.NotNil(r.t, v.Last)
+	require.Equal(r.t, id, v.Last.ID, fmt.Sprintf("%+v", v.Last))
+	return *v.Last
+}

@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/atomicfile"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// files are the plain files under the runtime directory. Scripts read them;
+// only the daemon writes them. They are a stable interface: desired and current
+// hold one word.
+type files struct{ dir string }
+
+// savedDesired is desired.json. The boot id makes a wish die with its boot even
+// where the directory outlives it.
+type savedDesired struct {
+	status.Desired
+	BootID string `json:"boot_id"`
+}
+
+// desired returns what was asked in this boot, false for nothing.
+func (f files) desired(bootID string) (status.Desired, bool, error) {
+	var saved savedDesired
+	err := f.read("desired.json", &saved)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && saved.BootID != bootID) {
+		return status.Desired{}, false, nil
+	}
+	return saved.Desired, err == nil, err
+}
+
+func (f files) setDesired(d status.Desired, bootID string) error {
+	return errors.Join(
+		f.write("desired.json", savedDesired{d, bootID}),
+		f.word("desired", string(d.Mode)))
+}
+
+// currentFile is current.json.
+type currentFile struct {
+	State      observer.State             `json:"observed_state"`
+	Confidence observer.Confidence        `json:"confidence"`
+	Degraded   bool                       `json:"degraded"`
+	Signals    map[observer.Signal]*bool  `json:"signals"`
+	Unknown    map[observer.Signal]string `json:"unknown,omitempty"`
+	Conflicts  []observer.Reason          `json:"conflicts"`
+	Reasons    []observer.Reason          `json:"reasons"`
+	Timestamp  time.Time                  `json:"timestamp"`
+}
+
+func (f files) setCurrent(o observer.Observation) error {
+	c := currentFile{
+		State: o.State, Confidence: o.Confidence, Degraded: o.Degraded(),
+		Signals: map[observer.Signal]*bool{}, Unknown: map[observer.Signal]string{},
+		Conflicts: nonNil(o.Conflicts), Reasons: nonNil(o.Reasons), Timestamp: o.At,
+	}
+	for _, s := range observer.Signals() {
+		c.Signals[s] = nil
+		if fact := o.Facts[s]; fact.Truth == observer.Unknown {
+			c.Unknown[s] = fact.Reason
+		} else {
+			isTrue := fact.Truth == observer.True
+			c.Signals[s] = &isTrue
+		}
+	}
+	return errors.Join(f.write("current.json", c), f.word("current", string(o.State)))
+}
+
+func nonNil(list []observer.Reason) []observer.Reason { return append([]observer.Reason{}, list...) }
+
+func (f files) setLast(r status.Record) error {
+	return errors.Join(f.write("last-transition.json", r), f.write("last-guards.json", r.Guards))
+}
+
+// last returns the last finished transition of this boot, nil for none.
+func (f files) last() (*status.Record, error) {
+	var r status.Record
+	switch err := f.read("last-transition.json", &r); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return &r, nil
+}
+
+func (f files) write(name string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cannot encode %s: %w", name, err)
+	}
+	return atomicfile.Write(filepath.Join(f.dir, name), append(data, '\n'), 0o644)
+}
+
+func (f files) word(name, word string) error {
+	return atomicfile.Write(filepath.Join(f.dir, name), []byte(word+"\n"), 0o644)
+}
+
+func (f files) read(name string, v any) error {
+	data, err := os.ReadFile(filepath.Join(f.dir, name))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("cannot read %s: %w", name, err)
+	}
+	return nil
+}
+
+// lock takes the lock that tells scripts a transition runs, and leaves the
+// daemon's pid beside it. Errors: somebody else holds it.
+func (f files) lock() (unlock func() error, err error) {
+	path := filepath.Join(f.dir, "lock")
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot lock %s, somebody else holds it: %w", path, err), file.Close())
+	}
+	unlock = func() error {
+		return errors.Join(atomicfile.Remove(filepath.Join(f.dir, "reconcile.pid")), file.Close())
+	}
+	if err := f.word("reconcile.pid", strconv.Itoa(os.Getpid())); err != nil {
+		return nil, errors.Join(err, unlock())
+	}
+	return unlock, nil
+}

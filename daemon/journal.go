@@ -1,0 +1,91 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/atomicfile"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// journalFormat is raised when an older daemon could misread what a newer one
+// wrote. A daemon that meets another format refuses to act on it.
+const journalFormat = 1
+
+// journalEntry is the transition that runs, as much of it as is needed to tell
+// after a crash what may have been done and how to take it back.
+type journalEntry struct {
+	Format int    `json:"format"`
+	BootID string `json:"boot_id"`
+	// Record's steps say how far each step got; its result is empty until the end.
+	Record status.Record `json:"record"`
+	// Home is the mode the host was in, which undo leads back to; empty when it
+	// was in none.
+	Home  policy.Mode  `json:"home,omitempty"`
+	Steps []plans.Step `json:"steps"`
+	// Before holds, for each step that was prepared, what it found.
+	Before []json.RawMessage `json:"before"`
+}
+
+// journal is the one file that is written before the host is touched.
+type journal struct{ path string }
+
+func newJournal(stateDir string) journal {
+	return journal{filepath.Join(stateDir, "transition.json")}
+}
+
+// load returns the entry of a transition that did not end, nil for none. Errors:
+// the file cannot be read, is no journal, or is of a format or names step kinds
+// that this version does not know; the caller must not act then.
+func (j journal) load() (*journalEntry, error) {
+	data, err := os.ReadFile(j.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the journal: %w", err)
+	}
+	var entry journalEntry
+	if err := json.Unmarshal(data, &entry); err != nil {
+		return nil, fmt.Errorf("cannot read the journal %s: %w", j.path, err)
+	}
+	return &entry, entry.check(j.path)
+}
+
+func (e *journalEntry) check(path string) error {
+	if e.Format != journalFormat {
+		return fmt.Errorf("cannot use the journal %s: its format is %d, this version writes %d", path, e.Format, journalFormat)
+	}
+	if len(e.Record.Steps) != len(e.Steps) || len(e.Before) != len(e.Steps) {
+		return fmt.Errorf("cannot use the journal %s: it has %d steps with %d states and %d notes",
+			path, len(e.Steps), len(e.Record.Steps), len(e.Before))
+	}
+	for i, s := range e.Steps {
+		if string(e.Before[i]) == "null" {
+			e.Before[i] = nil
+		}
+		if !slices.Contains(plans.Kinds(), s.Kind) {
+			return fmt.Errorf("cannot use the journal %s: step %s is of the unknown kind %q", path, s.ID, s.Kind)
+		}
+	}
+	return nil
+}
+
+// save puts the entry on disk. When it fails, the step it announces must not be
+// applied.
+func (j journal) save(entry *journalEntry) error {
+	data, err := json.MarshalIndent(entry, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cannot encode the journal: %w", err)
+	}
+	return atomicfile.Write(j.path, append(data, '\n'), 0o600)
+}
+
+func (j journal) clear() error { return atomicfile.Remove(j.path) }

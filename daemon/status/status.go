@@ -1,0 +1,189 @@
+// Package status holds the values that the engine publishes and its clients
+// read: what was asked, what is, the transition that runs, and how the last ones
+// ended. They are plain immutable data; nothing here acts.
+package status
+
+import (
+	"errors"
+	"time"
+
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Origin says what kind of actor asked for a mode. The daemon sets it; a client
+// never names its own.
+type Origin string
+
+// The origins.
+const (
+	OriginOperator Origin = "operator"
+	OriginBoot     Origin = "boot"
+	OriginRecovery Origin = "recovery"
+)
+
+// Desired is what was asked of the host last.
+type Desired struct {
+	Mode   policy.Mode `json:"mode"`
+	Origin Origin      `json:"origin"`
+	By     string      `json:"by"`
+	Since  time.Time   `json:"since"`
+}
+
+// Result is how a transition ended. Only Success and Noop mean that the target
+// was observed.
+type Result string
+
+// The results.
+const (
+	Success        Result = "success"
+	Noop           Result = "noop"
+	Blocked        Result = "blocked"
+	Inhibited      Result = "inhibited"
+	Canceled       Result = "canceled"
+	Failed         Result = "failed"
+	TimedOut       Result = "timed-out"
+	RolledBack     Result = "rolled-back"
+	RollbackFailed Result = "rollback-failed"
+	Degraded       Result = "degraded"
+	Interrupted    Result = "interrupted"
+)
+
+// Reached reports whether the target was observed.
+func (r Result) Reached() bool { return r == Success || r == Noop }
+
+// LeavesDoubt reports whether the host may have been left where nobody asked
+// it to be. A refusal, a cancel and a verified way back do not: they left a
+// truthful mode behind.
+func (r Result) LeavesDoubt() bool {
+	switch r {
+	case Failed, TimedOut, RollbackFailed, Interrupted:
+		return true
+	}
+	return false
+}
+
+// Phase is where a running transition is.
+type Phase string
+
+// The phases, in order; a phase may be skipped.
+const (
+	PhaseObserving  Phase = "observing"
+	PhaseActing     Phase = "acting"
+	PhaseVerifying  Phase = "verifying"
+	PhaseUndoing    Phase = "undoing"
+	PhaseRecovering Phase = "recovering"
+)
+
+// Transition is the one that runs.
+type Transition struct {
+	ID        uint64
+	From      observer.State
+	To        policy.Mode
+	Origin    Origin
+	By        string
+	Phase     Phase
+	Step      string // id of the step that runs, empty before the first
+	StepIndex int    // of Step, from 0
+	StepCount int
+	Started   time.Time
+}
+
+// StepStatus is how far a step got.
+type StepStatus string
+
+// The step statuses.
+const (
+	StepPending    StepStatus = "pending"
+	StepDoing      StepStatus = "doing"
+	StepDone       StepStatus = "done"
+	StepFailed     StepStatus = "failed"
+	StepUndone     StepStatus = "undone"
+	StepUndoFailed StepStatus = "undo-failed"
+)
+
+// Step is one step of a record.
+type Step struct {
+	ID       string     `json:"id"`
+	Status   StepStatus `json:"status"`
+	Error    string     `json:"error,omitempty"`
+	Started  time.Time  `json:"started,omitzero"`
+	Finished time.Time  `json:"finished,omitzero"`
+}
+
+// Record is a finished transition, as it stands in last-transition.json and in
+// the history.
+type Record struct {
+	ID       uint64           `json:"id"`
+	From     observer.State   `json:"from"`
+	To       policy.Mode      `json:"to"`
+	Final    observer.State   `json:"final"`
+	Result   Result           `json:"result"`
+	Cause    string           `json:"cause,omitempty"`
+	Origin   Origin           `json:"origin"`
+	By       string           `json:"by"`
+	Why      string           `json:"why,omitempty"` // the requester's own words
+	Started  time.Time        `json:"started"`
+	Finished time.Time        `json:"finished"`
+	Guards   []guards.Verdict `json:"guards"`
+	Steps    []Step           `json:"steps"`
+}
+
+// View is everything a client may read, at one moment. The engine publishes a
+// new one for each change and never changes one that it has published.
+type View struct {
+	Desired     Desired
+	Observation observer.Observation
+	// ObservedSince is when the observed state last changed.
+	ObservedSince time.Time
+	Running       *Transition // nil when none runs
+	Last          *Record     // nil before the first
+	// BlockedBy holds the verdicts that blocked the last request.
+	BlockedBy []guards.Verdict
+}
+
+// Converged reports whether the host is observed to be what was asked.
+func (v View) Converged() bool { return v.Observation.Is(v.Desired.Mode) }
+
+// Request asks for a mode. It has been authorized before it is one.
+type Request struct {
+	Mode      policy.Mode
+	Origin    Origin
+	By        string // e.g. "uid 1000 (alice)"
+	UID       uint32
+	EndOthers bool   // may end other people's sessions
+	Why       string // the requester's own words
+}
+
+// Event is one thing that happened, in order. Exactly one field is set.
+type Event struct {
+	StateChanged *StateChanged
+	Started      *Transition
+	Step         *StepEvent
+	Finished     *Record
+}
+
+// StateChanged says that the observed state has another name now.
+type StateChanged struct {
+	Old, New observer.State
+	Reasons  []observer.Reason
+}
+
+// StepEvent says how far a step of the running transition got.
+type StepEvent struct {
+	ID           uint64
+	Index, Count int
+	Step         string
+	Status       StepStatus
+}
+
+// The refusals. A request that meets one has changed nothing.
+var (
+	// ErrBusy: another transition runs.
+	ErrBusy = errors.New("another transition is running")
+	// ErrNoSuchTransition: no record of that id is kept.
+	ErrNoSuchTransition = errors.New("no such transition")
+	// ErrShuttingDown: the daemon is stopping.
+	ErrShuttingDown = errors.New("dubniumd is stopping")
+)

@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// forward does the steps that are not done, in order, and stops at the first
+// that fails.
+func (x *execution) forward(ctx context.Context) error {
+	for i := range x.entry.Steps {
+		if x.entry.Record.Steps[i].Status == status.StepDone {
+			continue
+		}
+		if ctx.Err() != nil {
+			return errStopping
+		}
+		if err := x.do(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// do carries out step i: what it found is on disk before anything is touched,
+// and it is done when its postcondition was seen.
+func (x *execution) do(daemon context.Context, i int) error {
+	step := x.entry.Steps[i]
+	actor := x.actors[step.Kind]
+	ctx, cancel := context.WithTimeout(daemon, step.Timeout)
+	defer cancel()
+	before, err := actor.Prepare(ctx, step)
+	if err != nil {
+		return fmt.Errorf("cannot prepare step %s: %w", step.ID, err)
+	}
+	x.entry.Before[i] = before
+	if err := x.mark(i, status.StepDoing, nil); err != nil {
+		x.set(i, status.StepPending, err)
+		return err
+	}
+	if err = actor.Apply(ctx, step); err == nil {
+		err = actor.Verify(ctx, step)
+	}
+	switch {
+	case err != nil && daemon.Err() != nil:
+		return errStopping
+	case err != nil:
+		err = fmt.Errorf("step %s failed: %w", step.ID, err)
+		return errors.Join(err, x.mark(i, status.StepFailed, err))
+	}
+	return x.mark(i, status.StepDone, nil)
+}
+
+// undo takes back every step that has begun, the failing one included, in
+// reverse, past what cannot be undone; then it looks. The result is rolled-back
+// when the host was observed where it came from, failed when a person's session
+// stands on the way back, and rollback-failed otherwise. The errors of single
+// steps do not decide: the host does.
+func (x *execution) undo(ctx context.Context) (status.Result, error) {
+	x.report(status.PhaseUndoing, len(x.entry.Steps), nil)
+	snapshot, err := x.eyes.Fresh(ctx)
+	if err != nil {
+		return "", errStopping
+	}
+	kept := keepBelow(x.entry.Home, x.entry.Steps, observer.Derive(x.policy, snapshot))
+	var failures []error
+	for i := len(x.entry.Steps) - 1; i >= kept; i-- {
+		if ctx.Err() != nil {
+			return "", errStopping
+		}
+		if s := x.entry.Record.Steps[i].Status; s != status.StepPending && s != status.StepUndone {
+			failures = append(failures, x.undoStep(ctx, i))
+		}
+	}
+	if kept > 0 {
+		return status.Failed, errors.Join(append(failures, errSessionOnTheWay)...)
+	}
+	o, err := x.await(ctx, x.safelyHome)
+	if errors.Is(err, errStopping) {
+		return "", err
+	}
+	if err != nil && !(o.Inferred == x.entry.Home && o.Degraded()) {
+		failures = append(failures, fmt.Errorf("the way back was not observed, the host is %s (%s)", o.State, texts(o.Reasons)))
+		return status.RollbackFailed, errors.Join(failures...)
+	}
+	return status.RolledBack, errors.Join(failures...)
+}
+
+// errSessionOnTheWay: going all the way back would put compute under a person's
+// session, or end it.
+var errSessionOnTheWay = errors.New("not taken back to compute: a graphical session is there now, and it is not ended for that")
+
+// keepBelow returns how many of the first steps must not be undone. On the way
+// out of compute a person may be logged in as soon as the desktop target was
+// isolated; to go back behind that would end their session or set compute on top
+// of it, which nobody asked for.
+func keepBelow(home policy.Mode, steps []plans.Step, f observer.Facts) int {
+	if home != policy.Compute || f.Is(observer.GraphicalSession) == observer.False {
+		return 0
+	}
+	return 1 + slices.IndexFunc(steps, func(s plans.Step) bool { return s.Kind == plans.Isolate })
+}
+
+// undoStep has its own time: what made the step fail may have used up the
+// step's, and a daemon that is told to stop finishes the step it takes back.
+func (x *execution) undoStep(ctx context.Context, i int) error {
+	step := x.entry.Steps[i]
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), step.Timeout)
+	defer cancel()
+	err := x.actors[step.Kind].Undo(ctx, step, x.entry.Before[i])
+	outcome := status.StepUndone
+	if err != nil {
+		err, outcome = fmt.Errorf("cannot undo step %s: %w", step.ID, err), status.StepUndoFailed
+	}
+	// An undo goes on even where the journal cannot be written: the host comes first.
+	if err := x.mark(i, outcome, err); err != nil {
+		x.log.Error("cannot journal an undo", zap.String("step", step.ID), zap.Error(err))
+	}
+	return err
+}
+
+// safelyHome: the host is back in the mode it was in, or in the state, for one
+// that was in no mode.
+func (x *execution) safelyHome(o observer.Observation) bool {
+	if x.entry.Home == "" {
+		return o.State == x.entry.Record.From
+	}
+	return o.Is(x.entry.Home) || o.State == x.entry.Record.From
+}
+
+// mark sets how far step i is, saves the journal and tells the engine.
+func (x *execution) mark(i int, s status.StepStatus, cause error) error {
+	x.set(i, s, cause)
+	phase := status.PhaseActing
+	if s == status.StepUndone || s == status.StepUndoFailed {
+		phase = status.PhaseUndoing
+	}
+	x.report(phase, i, &status.StepEvent{
+		ID: x.entry.Record.ID, Index: i, Count: len(x.entry.Steps), Step: x.entry.Steps[i].ID, Status: s,
+	})
+	return x.journal.save(&x.entry)
+}
+
+func (x *execution) set(i int, s status.StepStatus, cause error) {
+	step := &x.entry.Record.Steps[i]
+	step.Status = s
+	if s == status.StepDoing {
+		step.Started = time.Now()
+	} else {
+		step.Finished = time.Now()
+	}
+	if cause != nil {
+		step.Error = cause.Error()
+	}
+}

@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// start begins an execution in its own goroutine, under the lock that scripts
+// look at. A lock that cannot be had fails the transition in its own record.
+func (e *Engine) start(ctx context.Context, x *execution, run func(context.Context) (status.Record, error)) {
+	r := x.entry.Record
+	e.state.Running = &status.Transition{
+		ID: r.ID, From: cmp.Or(r.From, e.state.Observation.State), To: r.To, Origin: r.Origin, By: r.By,
+		Phase: status.PhaseObserving, StepCount: len(r.Steps), Started: r.Started,
+	}
+	e.emit(status.Event{Started: e.state.Running})
+	x.report = func(phase status.Phase, index int, step *status.StepEvent) {
+		e.calls <- func() { e.progress(phase, index, len(x.entry.Steps), step) }
+	}
+	done := make(chan outcome, 1)
+	e.done = done
+	unlock, lockErr := e.files.lock()
+	go func() {
+		record, err := e.locked(ctx, x, run, lockErr)
+		if unlock != nil {
+			if err := unlock(); err != nil {
+				e.log.Error("cannot release the lock", zap.Error(err))
+			}
+		}
+		done <- outcome{record, err}
+	}()
+	e.classify()
+}
+
+func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Context) (status.Record, error), lockErr error) (status.Record, error) {
+	if lockErr != nil {
+		return x.end(ctx, status.Failed, lockErr)
+	}
+	return run(ctx)
+}
+
+// progress notes how far the running transition is.
+func (e *Engine) progress(phase status.Phase, index, count int, step *status.StepEvent) {
+	running := *e.state.Running
+	running.Phase, running.StepIndex, running.StepCount = phase, index, count
+	running.Step = ""
+	if step != nil {
+		running.Step = step.Step
+		e.emit(status.Event{Step: step})
+	}
+	e.state.Running = &running
+}
+
+// finish takes in how an execution ended.
+func (e *Engine) finish(end outcome) {
+	e.done, e.state.Running = nil, nil
+	if end.err != nil {
+		e.log.Warn("a transition was left to its journal", zap.Error(end.err))
+		return
+	}
+	r := end.record
+	e.state.Last = &r
+	e.state.BlockedBy = nil
+	if r.Result == status.Blocked {
+		e.state.BlockedBy = guards.Blocking(r.Guards)
+	}
+	if err := e.files.setLast(r); err != nil {
+		e.log.Error("cannot write the last transition", zap.Error(err))
+	}
+	e.log.Info("transition ended", zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
+		zap.String("to", string(r.To)), zap.String("result", string(r.Result)),
+		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
+	e.emit(status.Event{Finished: &r})
+	e.classify()
+}
+
+// classify names the present anew. Files and listeners hear of it only when it
+// says something else than before.
+func (e *Engine) classify() {
+	now := time.Now()
+	next := observer.Classify(e.policy, e.eyes.Snapshot(), observer.Context{
+		InFlight:   e.state.Running != nil,
+		Desired:    e.state.Desired.Mode,
+		LastFailed: e.state.Last != nil && e.state.Last.Result.LeavesDoubt(),
+	}, now)
+	old := e.state.Observation
+	if next.Same(old) {
+		return
+	}
+	e.state.Observation = next
+	if next.State != old.State {
+		e.state.ObservedSince = now
+		e.emit(status.Event{StateChanged: &status.StateChanged{Old: old.State, New: next.State, Reasons: next.Reasons}})
+		e.log.Info("observed state changed", zap.String("old", string(old.State)), zap.String("new", string(next.State)),
+			zap.Any("reasons", next.Reasons))
+	}
+	if err := e.files.setCurrent(next); err != nil {
+		e.log.Error("cannot write the observed state", zap.Error(err))
+	}
+}
+
+func (e *Engine) emit(event status.Event) { e.events = append(e.events, event) }
+
+// publish hands out the view with what happened since the last one.
+func (e *Engine) publish() {
+	view := e.state
+	e.view.Store(&view)
+	events := e.events
+	e.events = nil
+	if e.listener != nil {
+		e.listener.Notify(view, events)
+	}
+}
+
+// normalise is the boot rule: a machine that came up to its graphical target
+// without a mode gets the default mode's target started, once, and nothing else.
+// It is never isolated, and nothing is done for a wish of anybody's.
+func (e *Engine) normalise(ctx context.Context) {
+	if e.booted || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
+		return
+	}
+	e.booted = true
+	x := newExecution(e.machinery, e.nextID, status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: "dubniumd"})
+	e.nextID++
+	e.start(ctx, x, x.run)
+}
+
+// bootStart reports whether the boot rule applies.
+func bootStart(p policy.Policy, v status.View) bool {
+	facts := v.Observation.Facts
+	return v.Desired.Origin == status.OriginBoot && v.Observation.State == observer.StateUnknown &&
+		facts.Is(observer.ManagerStarted) == observer.True &&
+		facts.Is(observer.GraphicalTarget) == observer.True &&
+		facts.Is(observer.DesktopTarget) == observer.False &&
+		facts.Is(observer.ComputeTarget) == observer.False &&
+		p.Transitions.Allows(v.Desired.Mode, false)
+}

@@ -1,0 +1,74 @@
+package guards
+
+import (
+	"fmt"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// targetReachable blocks what cannot or may not be reached at all: a mode the
+// stage of trust does not allow, a unit that is missing, masked or cannot be
+// isolated, a job of somebody else's that is still queued for a target.
+func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
+	if !s.Systemd.Known() {
+		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
+	}
+	leavesCompute := s.Systemd.Units[p.Units.ComputeTarget].Active()
+	if !p.Transitions.Allows(r.Target, leavesCompute) {
+		return block(
+			fmt.Sprintf("policy trusts the daemon with transitions = %q, which does not include %s", p.Transitions, r.Target),
+			"raise `transitions` in the policy file when you trust it")
+	}
+	target := p.Target(r.Target)
+	for _, name := range needed(p, r.Target) {
+		if f, ok := loadable(s.Systemd, name); !ok {
+			return f
+		}
+	}
+	u := s.Systemd.Units[target]
+	if isolates := r.Target == policy.Compute || leavesCompute; isolates && !u.AllowIsolate {
+		return block(target+" cannot be isolated", "give it AllowIsolate=yes and run `systemctl daemon-reload`")
+	}
+	if u.Job != 0 {
+		return block(fmt.Sprintf("job %d is queued for %s", u.Job, target),
+			"wait for it, or cancel it with `systemctl cancel "+fmt.Sprint(u.Job)+"`")
+	}
+	return pass(target + " can be reached")
+}
+
+// needed lists the units that mode cannot do without.
+func needed(p policy.Policy, mode policy.Mode) []string {
+	units := []string{p.Target(mode)}
+	switch {
+	case mode == policy.StudioLocal:
+		units = append(units, p.Units.AudioPriority, p.Units.StudioPolicy)
+	case mode == policy.Compute && p.VLLM.Enabled:
+		units = append(units, p.Units.VLLM)
+	}
+	return units
+}
+
+// loadable returns false, with what to say, for a unit that systemd would not
+// start.
+func loadable(s observer.Systemd, name string) (finding, bool) {
+	u, seen := s.Units[name]
+	switch {
+	case !seen:
+		return cannotTell(name+" has not been read", "ask again"), false
+	case u.LoadState == "masked":
+		return block(name+" is masked", "run `systemctl unmask "+name+"`"), false
+	case u.LoadState == "not-found":
+		return block(name+" does not exist", "install it, or name the right unit in the policy"), false
+	case !u.Loaded():
+		return block(fmt.Sprintf("%s cannot be loaded (%s)", name, u.LoadState), "look at `systemctl status "+name+"`"), false
+	}
+	return finding{}, true
+}
+
+func unread(r observer.Reading) string {
+	if !r.Looked() {
+		return "nobody has looked yet"
+	}
+	return r.Reason
+}

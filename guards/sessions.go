@@ -1,0 +1,71 @@
+package guards
+
+import (
+	"fmt"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// sessionTerminable blocks when a session that the transition would end may not
+// be ended by the one who asks, or cannot be told from other sessions.
+func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding {
+	if !s.Logind.Known() {
+		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
+	}
+	for _, session := range s.Logind.Sessions {
+		if session.Kind() == observer.KindUnknown {
+			return cannotTell(
+				fmt.Sprintf("session %s has class %q and type %q, which this version does not know", session.ID, session.Class, session.Type),
+				"end it with `loginctl terminate-session "+session.ID+"` if you may")
+		}
+	}
+	graphical := s.Logind.Graphical()
+	var foreign []observer.Session
+	for _, session := range graphical {
+		if session.UID != r.UID && !r.EndOthers {
+			foreign = append(foreign, session)
+		}
+	}
+	if len(foreign) > 0 {
+		f := block(fmt.Sprintf("session %s belongs to %s", foreign[0].ID, foreign[0].User),
+			"ask them to log out, or ask for the transition with the right to end other people's sessions")
+		f.evidence = describe(foreign)
+		return f
+	}
+	f := pass(fmt.Sprintf("%d graphical sessions, all may be ended", len(graphical)))
+	f.evidence = describe(graphical)
+	return f
+}
+
+// sessionAbsent is the gate after sessions were ended: a session that is still
+// closing is still there.
+func sessionAbsent(_ policy.Policy, s observer.Snapshot, _ Request) finding {
+	if !s.Logind.Known() {
+		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind`")
+	}
+	var left []observer.Session
+	for _, session := range s.Logind.Sessions {
+		switch session.Kind() {
+		case observer.KindUnknown:
+			return cannotTell(fmt.Sprintf("session %s is of an unknown kind", session.ID), "end it with `loginctl terminate-session "+session.ID+"`")
+		case observer.KindGraphical, observer.KindGreeter:
+			left = append(left, session)
+		}
+	}
+	if len(left) > 0 {
+		f := block(fmt.Sprintf("session %s of %s is still there (%s)", left[0].ID, left[0].User, left[0].State),
+			"end it with `loginctl kill-session "+left[0].ID+" -s KILL`")
+		f.evidence = describe(left)
+		return f
+	}
+	return pass("no graphical session is left")
+}
+
+func describe(sessions []observer.Session) []string {
+	lines := make([]string, len(sessions))
+	for i, s := range sessions {
+		lines[i] = fmt.Sprintf("session %s: %s (uid %d), %s %s on %s, %s", s.ID, s.User, s.UID, s.Type, s.Class, s.Seat, s.State)
+	}
+	return lines
+}

@@ -1,0 +1,61 @@
+// Package atomicfile replaces files so that a reader, and a machine that loses
+// power, sees either the old content or the new one and nothing between.
+//
+// It is our own because the libraries for this (renameio, natefinch/atomic) sync
+// the file but not its directory, and the journal's promise rests on the rename
+// being on disk before the host is touched.
+package atomicfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Write replaces the file at path with data. When it returns nil, the content
+// and the name are on disk. On an error the old file is still whole.
+func Write(path string, data []byte, mode fs.FileMode) (err error) {
+	defer wrap(&err, "write", path)
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// Remove removes the file at path, for good once it returns. A file that is not
+// there is not an error.
+func Remove(path string) (err error) {
+	defer wrap(&err, "remove", path)
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func wrap(err *error, verb, path string) {
+	if *err != nil {
+		*err = fmt.Errorf("cannot %s %s: %w", verb, path, *err)
+	}
+}

@@ -1,0 +1,195 @@
+package observer
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Classify says what the host is. It is pure and total: every snapshot has a
+// state, and no snapshot has a mode's own name as its state while a fact of that
+// mode's contract contradicts it or is unknown. at is the time of the
+// classification.
+func Classify(p policy.Policy, s Snapshot, c Context, at time.Time) Observation {
+	return decide(p, Derive(p, s), c, at)
+}
+
+// decide applies the rules of docs/architecture.md, "Observed state", in order:
+// the first that matches wins.
+func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
+	o := Observation{Facts: f, At: at, Confidence: High}
+	var targets Truth
+	o.Inferred, targets = infer(f)
+	o.Conflicts = conflicts(f)
+
+	switch {
+	case c.InFlight:
+		o.State = Transitioning
+	case booting(f):
+		o.State, o.Confidence = Boot, Low
+		o.Reasons = bootReasons(f)
+	case len(o.Conflicts) > 0 && c.LastFailed:
+		o.State = FailedTransition
+		o.Reasons = o.Conflicts
+	case len(o.Conflicts) > 0:
+		o.State = StateUnknown
+		o.Reasons = o.Conflicts
+	case c.LastFailed && o.Inferred != c.Desired:
+		o.State = FailedTransition
+		o.Reasons = []Reason{{"not-where-asked", fmt.Sprintf("the last transition did not reach %s and the host is not in it", c.Desired)}}
+	case targets == Unknown:
+		o.State, o.Confidence = StateUnknown, Low
+		o.Reasons = unknownReasons(f)
+	case o.Inferred == "":
+		o.State = StateUnknown
+		o.Reasons = []Reason{{"no-mode-target", fmt.Sprintf("neither %s nor %s is active", p.Units.DesktopTarget, p.Units.ComputeTarget)}}
+	default:
+		o.judgeContract(p)
+	}
+	return o
+}
+
+// pointers are the facts that say which mode the host is in, if in any.
+var pointers = []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy}
+
+// infer names the mode that the targets and the studio marker point at, and
+// whether they could all be read.
+func infer(f Facts) (policy.Mode, Truth) {
+	desktop, compute, studio := f.Is(DesktopTarget), f.Is(ComputeTarget), f.Is(StudioPolicy)
+	switch {
+	case slices.ContainsFunc(pointers, func(s Signal) bool { return f.Is(s) == Unknown }):
+		return "", Unknown
+	case compute == True:
+		return policy.Compute, True
+	case desktop == True && studio == True:
+		return policy.StudioLocal, True
+	case desktop == True:
+		return policy.Desktop, True
+	}
+	return "", True
+}
+
+// conflicts lists the contradictions that make a host unsafe to name.
+func conflicts(f Facts) []Reason {
+	if f.Is(ComputeTarget) != True {
+		return nil
+	}
+	var found []Reason
+	conflict := func(when bool, code, text string) {
+		if when {
+			found = append(found, Reason{code, text})
+		}
+	}
+	conflict(f.Is(DesktopTarget) == True, "two-mode-targets",
+		"the desktop target and the compute target are both active")
+	conflict(f.Is(GraphicalSession) == True, "compute-with-session",
+		"the compute target is active with a graphical session: "+f[GraphicalSession].Reason)
+	conflict(f.Is(DisplayReleased) == False, "compute-with-display-holder",
+		"the compute target is active with a display GPU in use: "+f[DisplayReleased].Reason)
+	conflict(f.Is(StudioPolicy) == True, "compute-with-studio",
+		"the compute target is active with the studio overlay")
+	return found
+}
+
+// decidingSources are the facts that must have been looked at once before the
+// host can be called anything but booting.
+var decidingSources = []Signal{ManagerStarted, GraphicalSession, DisplayReleased}
+
+func booting(f Facts) bool {
+	for _, s := range decidingSources {
+		if f[s].At.IsZero() {
+			return true
+		}
+	}
+	return f.Is(ManagerStarted) == False
+}
+
+func bootReasons(f Facts) []Reason {
+	if f.Is(ManagerStarted) == False {
+		return []Reason{{"manager-starting", f[ManagerStarted].Reason}}
+	}
+	return []Reason{{"not-looked-yet", "not every source has been looked at since the daemon started"}}
+}
+
+func unknownReasons(f Facts) []Reason {
+	var reasons []Reason
+	for _, s := range pointers {
+		if f.Is(s) == Unknown {
+			reasons = append(reasons, Reason{code(s) + "-unknown", f[s].Reason})
+		}
+	}
+	return reasons
+}
+
+func code(s Signal) string { return strings.ReplaceAll(string(s), "_", "-") }
+
+// clause is one fact of a mode's contract: what it must be, and what an unknown
+// means. A deciding clause that is unknown makes the whole state unknown; any
+// other breach or unknown degrades the mode.
+type clause struct {
+	signal   Signal
+	want     Truth
+	deciding bool
+	code     string
+	text     string
+}
+
+// contract lists what each mode promises beyond its target.
+func contract(p policy.Policy, mode policy.Mode) []clause {
+	vllmOff := clause{VLLMActive, False, true, "vllm-active", "vLLM runs, which belongs to compute only"}
+	switch mode {
+	case policy.Compute:
+		clauses := []clause{
+			{GraphicalSession, False, true, "session-present", "a graphical session exists"},
+			{DisplayReleased, True, true, "display-held", "a display GPU is in use"},
+			{Greeter, False, true, "greeter-present", "a graphical greeter is up"},
+			{DisplayManager, False, true, "display-manager-active", "the display manager runs"},
+		}
+		if p.VLLM.Enabled {
+			clauses = append(clauses,
+				clause{VLLMActive, True, false, "vllm-not-active", "vLLM does not run"},
+				clause{VLLMHealthy, True, false, "vllm-not-healthy", "vLLM is not healthy"})
+		}
+		return clauses
+	case policy.StudioLocal:
+		return []clause{
+			{GraphicalSession, True, true, "no-session", "nobody is logged in"},
+			vllmOff,
+			{AudioPriority, True, false, "audio-priority-not-active", "the audio priority helper does not run"},
+		}
+	default:
+		return []clause{
+			{DesktopPresence, True, true, "no-session-or-greeter", "nobody is logged in and nobody can log in"},
+			vllmOff,
+			{AudioPriority, False, false, "audio-priority-active", "the audio priority helper runs without its overlay"},
+		}
+	}
+}
+
+// judgeContract names the state of a host whose targets point at one mode.
+func (o *Observation) judgeContract(p policy.Policy) {
+	for _, c := range contract(p, o.Inferred) {
+		fact := o.Facts[c.signal]
+		switch {
+		case fact.Truth == c.want:
+		case fact.Truth == Unknown && c.deciding:
+			o.State, o.Confidence = StateUnknown, Low
+			o.Reasons = append(o.Reasons, Reason{code(c.signal) + "-unknown", fact.Reason})
+		case fact.Truth == Unknown:
+			o.Confidence = Medium
+			o.Reasons = append(o.Reasons, Reason{code(c.signal) + "-unknown", fact.Reason})
+		default:
+			o.Reasons = append(o.Reasons, Reason{c.code, c.text + ": " + fact.Reason})
+		}
+	}
+	switch {
+	case o.State == StateUnknown:
+	case len(o.Reasons) > 0:
+		o.State = DegradedOf(o.Inferred)
+	default:
+		o.State = Of(o.Inferred)
+	}
+}

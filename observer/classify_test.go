@@ -1,0 +1,328 @@
+package observer
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+var looked = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// promises is the test's own reading of what each mode's name claims: written
+// down apart from the code, and only in terms of facts.
+var promises = map[policy.Mode]map[Signal]Truth{
+	policy.Desktop: {
+		ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: False,
+		DesktopPresence: True, VLLMActive: False, AudioPriority: False,
+	},
+	policy.StudioLocal: {
+		ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: True,
+		GraphicalSession: True, VLLMActive: False, AudioPriority: True,
+	},
+	policy.Compute: {
+		ManagerStarted: True, ComputeTarget: True, DesktopTarget: False, StudioPolicy: False,
+		GraphicalSession: False, Greeter: False, DisplayManager: False, DisplayReleased: True,
+		VLLMActive: True, VLLMHealthy: True,
+	},
+}
+
+func kept(promise map[Signal]Truth, f Facts) bool {
+	for s, want := range promise {
+		if f.Is(s) != want {
+			return false
+		}
+	}
+	return true
+}
+
+var allFacts = []Signal{
+	ManagerStarted, DesktopTarget, ComputeTarget, GraphicalSession, Greeter, DisplayManager,
+	StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
+}
+
+// TestClassifyExhaustive: every combination of the three-valued facts, under
+// every context, has a state; a mode's own name appears exactly when every fact
+// of its promise holds and nothing in the context speaks against it.
+func TestClassifyExhaustive(t *testing.T) {
+	p := policy.Default()
+	combinations := 1
+	for range allFacts {
+		combinations *= 3
+	}
+	named := 0
+	for n := range combinations {
+		f := factsOf(n)
+		for _, c := range contexts() {
+			o := decide(p, f, c, looked)
+			if fault := honesty(o, f, c); fault != "" {
+				require.Failf(t, "dishonest", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
+			}
+			if mode, err := policy.ParseMode(string(o.State)); err == nil && o.Is(mode) {
+				named++
+			}
+		}
+	}
+	assert.Positive(t, named)
+	t.Logf("%d combinations of facts, %d observations with a mode's own name", combinations, named)
+}
+
+// factsOf numbers the combinations: n in base 3 is one truth for each signal.
+func factsOf(n int) Facts {
+	f := Facts{}
+	for _, s := range allFacts {
+		f[s] = Fact{Truth: Truth(n % 3), Source: "test", At: looked, Reason: "as numbered"}
+		n /= 3
+	}
+	f[DesktopPresence] = f.presence()
+	return f
+}
+
+func contexts() []Context {
+	all := []Context{{InFlight: true}}
+	for _, m := range policy.Modes() {
+		all = append(all, Context{Desired: m}, Context{Desired: m, LastFailed: true})
+	}
+	return all
+}
+
+// honesty returns what is wrong with an observation, empty for nothing.
+func honesty(o Observation, f Facts, c Context) string {
+	if o.State == "" || o.Confidence == "" {
+		return "no state"
+	}
+	for _, m := range policy.Modes() {
+		holds := kept(promises[m], f)
+		switch {
+		case o.Is(m) && !holds:
+			return fmt.Sprintf("%s is claimed while its promise does not hold", m)
+		case o.Is(m) && c.InFlight:
+			return fmt.Sprintf("%s is claimed during a transition", m)
+		case !o.Is(m) && holds && !c.InFlight && (!c.LastFailed || c.Desired == m):
+			return fmt.Sprintf("%s is not seen though its promise holds", m)
+		}
+	}
+	if settled := o.State != Transitioning && o.State != Boot; settled && len(o.Reasons) == 0 && !kept(promises[o.Inferred], f) {
+		return "a state that is no mode's name gives no reason"
+	}
+	return ""
+}
+
+// TestClassifyProperty: the same over whole snapshots, where facts have to be
+// read out of what the sources saw.
+func TestClassifyProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := policy.Default()
+		s := genSnapshot(p).Draw(t, "snapshot")
+		c := rapid.SampledFrom(contexts()).Draw(t, "context")
+		o := Classify(p, s, c, looked)
+		if fault := honesty(o, Derive(p, s), c); fault != "" {
+			t.Fatalf("%s: %+v", fault, o)
+		}
+		for source, r := range map[string]Reading{"systemd": s.Systemd.Reading, "logind": s.Logind.Reading} {
+			if _, err := policy.ParseMode(string(o.State)); err == nil && !r.Known() && (source == "systemd" || o.Inferred != policy.Desktop) {
+				t.Fatalf("%s is claimed while nothing is known from %s", o.State, source)
+			}
+		}
+	})
+}
+
+func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
+	return rapid.Custom(func(t *rapid.T) Snapshot {
+		s := Snapshot{
+			Systemd:   Systemd{Reading: genReading(t, "systemd"), Units: map[string]Unit{}},
+			Logind:    Logind{Reading: genReading(t, "logind")},
+			Holders:   Holders{Reading: genReading(t, "holders"), GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}, {PCI: "0000:02:00.0"}}},
+			Inference: Inference{Reading: genReading(t, "inference"), Healthy: rapid.Bool().Draw(t, "healthy")},
+		}
+		s.Systemd.State = rapid.SampledFrom([]string{"starting", "running", "degraded", "stopping"}).Draw(t, "manager")
+		u := p.Units
+		for _, name := range []string{u.DesktopTarget, u.ComputeTarget, u.DisplayManager, u.VLLM, u.StudioPolicy, u.AudioPriority, "graphical.target"} {
+			if rapid.IntRange(0, 9).Draw(t, "read "+name) > 0 {
+				s.Systemd.Units[name] = Unit{ID: name, LoadState: "loaded", ActiveState: rapid.SampledFrom(
+					[]string{"active", "inactive", "inactive", "failed", "activating", "deactivating", "a new word"}).Draw(t, name)}
+			}
+		}
+		s.Logind.Sessions = rapid.SliceOfN(rapid.Custom(genSession), 0, 3).Draw(t, "sessions")
+		s.Holders.Holders = rapid.SliceOfN(rapid.Custom(genHolder), 0, 2).Draw(t, "holders")
+		return s
+	})
+}
+
+func genReading(t *rapid.T, source string) Reading {
+	switch rapid.IntRange(0, 9).Draw(t, source+" reading") {
+	case 0:
+		return Reading{}
+	case 1:
+		return Reading{At: looked, Reason: "it did not answer"}
+	}
+	return Reading{At: looked}
+}
+
+func genSession(t *rapid.T) Session {
+	return Session{
+		ID:    rapid.StringMatching(`c?[1-9]`).Draw(t, "id"),
+		Class: rapid.SampledFrom([]string{"user", "greeter", "manager", "background", "quantum"}).Draw(t, "class"),
+		Type:  rapid.SampledFrom([]string{"wayland", "x11", "tty", "unspecified", "hologram"}).Draw(t, "type"),
+		State: rapid.SampledFrom([]string{"active", "online", "closing"}).Draw(t, "state"),
+	}
+}
+
+func genHolder(t *rapid.T) Holder {
+	return Holder{
+		GPU:  rapid.SampledFrom([]string{"0000:01:00.0", "0000:02:00.0"}).Draw(t, "gpu"),
+		PID:  rapid.IntRange(1, 3).Draw(t, "pid"),
+		Unit: rapid.SampledFrom([]string{"session-2.scope", "systemd-logind.service", "vllm.service"}).Draw(t, "unit"),
+	}
+}
+
+// desktop is a snapshot of a healthy desktop with alice logged in.
+func desktop() Snapshot {
+	p := policy.Default()
+	active, down := Unit{LoadState: "loaded", ActiveState: "active"}, Unit{LoadState: "loaded", ActiveState: "inactive"}
+	return Snapshot{
+		Systemd: Systemd{Reading: Reading{At: looked}, State: "running", Units: map[string]Unit{
+			"graphical.target": active, p.Units.DesktopTarget: active, p.Units.DisplayManager: active,
+			p.Units.ComputeTarget: down, p.Units.VLLM: down, p.Units.StudioPolicy: down, p.Units.AudioPriority: down,
+		}},
+		Logind: Logind{Reading: Reading{At: looked}, Sessions: []Session{
+			{ID: "2", User: "alice", UID: 1000, Class: "user", Type: "wayland", State: "active", Seat: "seat0"},
+			{ID: "3", User: "alice", UID: 1000, Class: "manager", Type: "unspecified", State: "active"},
+		}},
+		Holders: Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}}, Holders: []Holder{
+			{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope", Session: "2"},
+		}},
+		Inference: Inference{Reading: Reading{At: looked}, NotListening: true},
+	}
+}
+
+func set(s *Snapshot, unit, state string) {
+	u := s.Systemd.Units[unit]
+	u.LoadState, u.ActiveState = "loaded", state
+	s.Systemd.Units[unit] = u
+}
+
+func compute() Snapshot {
+	s := desktop()
+	set(&s, "desktop.target", "inactive")
+	set(&s, "compute.target", "active")
+	set(&s, "display-manager.service", "inactive")
+	set(&s, "vllm.service", "active")
+	s.Logind.Sessions, s.Holders.Holders = nil, nil
+	s.Inference = Inference{Reading: Reading{At: looked}, Healthy: true}
+	return s
+}
+
+// TestObservedState: the rules of docs/architecture.md in words.
+func TestObservedState(t *testing.T) {
+	cases := map[string]struct {
+		host  func() Snapshot
+		c     Context
+		state State
+		code  string // of the first reason
+	}{
+		"a desktop with somebody logged in is desktop": {host: desktop, state: "desktop"},
+		"a desktop whose greeter waits is desktop": {host: func() Snapshot {
+			s := desktop()
+			s.Logind.Sessions = []Session{{ID: "c1", Class: "greeter", Type: "tty"}}
+			return s
+		}, state: "desktop"},
+		"a desktop nobody can log in to is degraded": {host: func() Snapshot {
+			s := desktop()
+			s.Logind.Sessions = nil
+			set(&s, "display-manager.service", "failed")
+			return s
+		}, state: "degraded-desktop", code: "no-session-or-greeter"},
+		"a desktop with vLLM running is degraded": {host: func() Snapshot {
+			s := desktop()
+			set(&s, "vllm.service", "active")
+			return s
+		}, state: "degraded-desktop", code: "vllm-active"},
+		"a manager that is starting is boot": {host: func() Snapshot {
+			s := desktop()
+			s.Systemd.State = "starting"
+			return s
+		}, state: Boot, code: "manager-starting"},
+		"nothing looked at yet is boot": {host: func() Snapshot { return Snapshot{} }, state: Boot, code: "not-looked-yet"},
+		"systemd that does not answer is unknown": {host: func() Snapshot {
+			s := desktop()
+			s.Systemd = Systemd{Reading: Reading{At: looked, Reason: "no answer"}}
+			return s
+		}, state: StateUnknown, code: "manager-started-unknown"},
+		"compute, healthy, is compute": {host: compute, state: "compute"},
+		"compute whose vLLM is loading is degraded": {host: func() Snapshot {
+			s := compute()
+			s.Inference.Healthy, s.Inference.HealthText = false, "503"
+			return s
+		}, state: "degraded-compute", code: "vllm-not-healthy"},
+		"compute with a session closing is a contradiction": {host: func() Snapshot {
+			s := compute()
+			s.Logind.Sessions = []Session{{ID: "2", User: "alice", Class: "user", Type: "wayland", State: "closing"}}
+			return s
+		}, state: StateUnknown, code: "compute-with-session"},
+		"the same after a transition that failed is a failed transition": {host: func() Snapshot {
+			s := compute()
+			s.Holders.Holders = []Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
+			return s
+		}, c: Context{LastFailed: true, Desired: policy.Compute}, state: FailedTransition, code: "compute-with-display-holder"},
+		"compute with a session of an unknown type is unknown": {host: func() Snapshot {
+			s := compute()
+			s.Logind.Sessions = []Session{{ID: "9", Class: "user", Type: "hologram"}}
+			return s
+		}, state: StateUnknown, code: "graphical-session-active-unknown"},
+		"no mode target is unknown": {host: func() Snapshot {
+			s := desktop()
+			set(&s, "desktop.target", "inactive")
+			return s
+		}, state: StateUnknown, code: "no-mode-target"},
+		"a desktop that was asked to be compute and failed is a failed transition": {
+			host: desktop, c: Context{LastFailed: true, Desired: policy.Compute}, state: FailedTransition, code: "not-where-asked",
+		},
+		"a desktop that was refused compute stays desktop": {host: desktop, c: Context{Desired: policy.Compute}, state: "desktop"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			o := Classify(policy.Default(), c.host(), c.c, looked)
+			assert.Equal(t, c.state, o.State, "%+v", o.Reasons)
+			if c.code != "" {
+				require.NotEmpty(t, o.Reasons)
+				assert.Equal(t, c.code, o.Reasons[0].Code)
+			}
+		})
+	}
+}
+
+func TestForeignHolders(t *testing.T) {
+	const display = "0000:01:00.0"
+	cases := map[string]struct {
+		holder  Holder
+		foreign bool
+	}{
+		"a compositor is foreign":                 {Holder{GPU: display, PID: 900, Unit: "session-2.scope"}, true},
+		"PID 1 keeps fds for logind":              {Holder{GPU: display, PID: 1, Unit: "init.scope"}, false},
+		"logind keeps a session's device":         {Holder{GPU: display, PID: 400, Unit: "systemd-logind.service"}, false},
+		"the persistence daemon is permitted":     {Holder{GPU: display, PID: 500, Unit: "nvidia-persistenced.service"}, false},
+		"vLLM in ai.slice is whom the GPU is for": {Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"ai.slice"}}, false},
+		"the same command elsewhere is foreign":   {Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"system.slice"}}, true},
+		"another GPU is nobody's business":        {Holder{GPU: "0000:02:00.0", PID: 900, Unit: "session-2.scope"}, false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}}, Holders: []Holder{c.holder}}
+			assert.Equal(t, c.foreign, len(ForeignHolders(policy.Default(), h)) == 1)
+		})
+	}
+}
+
+func TestADisplayGPUThatIsNotThereIsNotReleased(t *testing.T) {
+	p := policy.Default()
+	p.GPU.Display = []string{"0000:09:00.0"}
+	s := compute()
+	assert.Equal(t, Unknown, Derive(p, s).Is(DisplayReleased))
+	assert.Equal(t, StateUnknown, Classify(p, s, Context{}, looked).State)
+}

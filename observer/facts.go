@@ -1,0 +1,230 @@
+package observer
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Truth is a three-valued answer. The zero value is Unknown, so that a fact
+// nobody established can never be mistaken for a denial.
+type Truth int8
+
+// The truths.
+const (
+	Unknown Truth = iota
+	False
+	True
+)
+
+func (t Truth) String() string { return [...]string{"unknown", "false", "true"}[t] }
+
+func truth(b bool) Truth {
+	if b {
+		return True
+	}
+	return False
+}
+
+// Signal names a fact that classification or a person may care about. The
+// names are the keys of the D-Bus property Signals and of `modectl current`.
+type Signal string
+
+// The signals.
+const (
+	ManagerStarted   Signal = "manager_started"
+	GraphicalTarget  Signal = "graphical_target_active"
+	DesktopTarget    Signal = "desktop_target_active"
+	ComputeTarget    Signal = "compute_target_active"
+	GraphicalSession Signal = "graphical_session_active"
+	Greeter          Signal = "greeter_active"
+	DisplayManager   Signal = "display_manager_active"
+	DesktopPresence  Signal = "desktop_presence"
+	StudioPolicy     Signal = "studio_policy_active"
+	AudioPriority    Signal = "audio_priority_active"
+	VLLMActive       Signal = "vllm_active"
+	VLLMHealthy      Signal = "vllm_healthy"
+	DisplayReleased  Signal = "gpu_display_released"
+)
+
+// Signals lists every signal in the order in which they are shown.
+func Signals() []Signal {
+	return []Signal{
+		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
+		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
+	}
+}
+
+// Fact is one signal's value with what stands behind it.
+type Fact struct {
+	Truth  Truth     `json:"-"`
+	Source string    `json:"source"`
+	At     time.Time `json:"at"`               // zero: nobody has looked yet
+	Reason string    `json:"reason,omitempty"` // of an unknown: why; else the evidence in words
+}
+
+// Facts is every signal's fact. A signal that is missing is unknown.
+type Facts map[Signal]Fact
+
+// Is returns the signal's truth.
+func (f Facts) Is(s Signal) Truth { return f[s].Truth }
+
+// Derive reads the facts out of a snapshot.
+func Derive(p policy.Policy, s Snapshot) Facts {
+	f := Facts{
+		ManagerStarted:   managerStarted(s.Systemd),
+		GraphicalTarget:  unitActive(s.Systemd, "graphical.target"),
+		DesktopTarget:    unitActive(s.Systemd, p.Units.DesktopTarget),
+		ComputeTarget:    unitActive(s.Systemd, p.Units.ComputeTarget),
+		DisplayManager:   unitActive(s.Systemd, p.Units.DisplayManager),
+		StudioPolicy:     unitActive(s.Systemd, p.Units.StudioPolicy),
+		AudioPriority:    unitActive(s.Systemd, p.Units.AudioPriority),
+		VLLMActive:       unitActive(s.Systemd, p.Units.VLLM),
+		GraphicalSession: session(s.Logind, KindGraphical),
+		Greeter:          session(s.Logind, KindGreeter),
+		DisplayReleased:  displayReleased(p, s),
+	}
+	f[DesktopPresence] = f.presence()
+	f[VLLMHealthy] = vllmHealthy(f[VLLMActive], s.Inference)
+	return f
+}
+
+func managerStarted(s Systemd) Fact {
+	f := Fact{Source: "systemd", At: s.At, Reason: s.Reason}
+	if s.Known() {
+		f.Truth = truth(s.State != "initializing" && s.State != "starting")
+		f.Reason = "the manager is " + s.State
+	}
+	return f
+}
+
+// unitActive is True for a unit that is up, False for one that is down or does
+// not exist, and Unknown on the way between: a unit that is stopping still runs,
+// one that is starting does not yet keep its promise.
+func unitActive(s Systemd, name string) Fact {
+	f := Fact{Source: "systemd", At: s.At, Reason: s.Reason}
+	if !s.Known() {
+		return f
+	}
+	u, seen := s.Units[name]
+	switch {
+	case !seen:
+		f.Reason = name + " has not been read"
+	case u.Active():
+		f.Truth, f.Reason = True, name+" is "+u.ActiveState
+	case u.Down():
+		f.Truth, f.Reason = False, fmt.Sprintf("%s is %s (%s)", name, u.ActiveState, u.LoadState)
+	default:
+		f.Reason = name + " is " + u.ActiveState
+	}
+	return f
+}
+
+// session says whether a session of that kind exists. A session of an unknown
+// kind could be one.
+func session(l Logind, kind Kind) Fact {
+	f := Fact{Source: "logind", At: l.At, Reason: l.Reason}
+	if !l.Known() {
+		return f
+	}
+	f.Truth, f.Reason = False, "no "+string(kind)+" session"
+	for _, s := range l.Sessions {
+		switch s.Kind() {
+		case kind:
+			return Fact{True, f.Source, f.At, fmt.Sprintf("session %s of %s on %s, %s", s.ID, s.User, s.Seat, s.State)}
+		case KindUnknown:
+			f.Truth = Unknown
+			f.Reason = fmt.Sprintf("session %s has class %q and type %q, which this version does not know", s.ID, s.Class, s.Type)
+		}
+	}
+	return f
+}
+
+// presence: a desktop is there when somebody is logged in or can log in. A
+// display manager that waits for a login counts as the greeter it starts.
+func (f Facts) presence() Fact {
+	candidates := []Fact{f[GraphicalSession], f[Greeter], f[DisplayManager]}
+	for _, decides := range []Truth{True, Unknown} {
+		for _, c := range candidates {
+			if c.Truth == decides {
+				return c
+			}
+		}
+	}
+	return candidates[0]
+}
+
+// vllmHealthy asks the server only when its unit runs: what answers on the port
+// of a stopped unit is something else.
+func vllmHealthy(active Fact, i Inference) Fact {
+	switch {
+	case active.Truth == False:
+		return Fact{False, active.Source, active.At, active.Reason}
+	case !i.Known():
+		return Fact{Source: "inference", At: i.At, Reason: i.Reason}
+	case i.Healthy:
+		return Fact{True, "inference", i.At, "/health answered 200"}
+	}
+	return Fact{False, "inference", i.At, i.HealthText}
+}
+
+func displayReleased(p policy.Policy, s Snapshot) Fact {
+	f := Fact{Source: "holders", At: s.Holders.At, Reason: s.Holders.Reason}
+	if !s.Holders.Known() {
+		return f
+	}
+	if missing := missingDisplays(p, s.Holders); len(missing) > 0 {
+		f.Reason = fmt.Sprintf("the display GPU %s of the policy is not there", missing[0])
+		return f
+	}
+	foreign := ForeignHolders(p, s.Holders)
+	if len(foreign) == 0 {
+		f.Truth, f.Reason = True, "no foreign process holds a display GPU"
+		return f
+	}
+	h := foreign[0]
+	f.Truth = False
+	f.Reason = fmt.Sprintf("%s (pid %d, %s) holds %s", h.Command, h.PID, h.Unit, h.GPU)
+	if more := len(foreign) - 1; more > 0 {
+		f.Reason += fmt.Sprintf(" and %d more", more)
+	}
+	return f
+}
+
+func missingDisplays(p policy.Policy, h Holders) []string {
+	var missing []string
+	for _, pci := range p.GPU.Display {
+		if !slices.ContainsFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci }) {
+			missing = append(missing, pci)
+		}
+	}
+	return missing
+}
+
+// ForeignHolders lists who must let go of a display GPU before compute may have
+// it: everyone but the kernel's side of a session (PID 1 and logind keep a
+// session's nodes until it is finalized), the units that policy permits, and
+// what already runs in ai.slice, for which the GPU is meant.
+func ForeignHolders(p policy.Policy, h Holders) []Holder {
+	var foreign []Holder
+	for _, holder := range h.Holders {
+		if displayGPU(p, h, holder.GPU) && !permitted(p, holder) {
+			foreign = append(foreign, holder)
+		}
+	}
+	return foreign
+}
+
+func displayGPU(p policy.Policy, h Holders, pci string) bool {
+	if len(p.GPU.Display) > 0 {
+		return slices.Contains(p.GPU.Display, pci)
+	}
+	return slices.Contains(h.GPUs, GPU{PCI: pci, Display: true})
+}
+
+func permitted(p policy.Policy, h Holder) bool {
+	return h.PID == 1 || h.Unit == "systemd-logind.service" ||
+		slices.Contains(p.GPU.PermittedHolders, h.Unit) || slices.Contains(h.Slices, "ai.slice")
+}

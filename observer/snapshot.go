@@ -1,0 +1,220 @@
+// Package observer says what a workstation is, from facts alone.
+//
+// A Snapshot holds what the sources saw, each with the time of its look; Derive
+// turns it into three-valued facts; Classify turns those into the observed
+// state. Nothing here reads a wish: what was asked enters only as context, to
+// tell a failure from a plain state. A fact that nobody could establish is
+// unknown, never false, and an unknown deciding fact never yields a mode's own
+// name.
+//
+// The package does no I/O. The sources that look at the world live below it.
+package observer
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// Reading says how far one look of one source can be relied on.
+type Reading struct {
+	// At is when the look ended. Zero: nobody has looked yet.
+	At time.Time `json:"at"`
+	// Reason says why nothing is known. Empty: the look succeeded.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Looked reports whether the source has been looked at since the daemon started,
+// successfully or not.
+func (r Reading) Looked() bool { return !r.At.IsZero() }
+
+// Known reports whether the facts beside this reading can be used.
+func (r Reading) Known() bool { return r.Looked() && r.Reason == "" }
+
+// Snapshot is everything the sources saw, each at its own last look. It is a
+// value: nobody changes one that has been handed out.
+type Snapshot struct {
+	Systemd   Systemd   `json:"systemd"`
+	Logind    Logind    `json:"logind"`
+	Holders   Holders   `json:"holders"`
+	Inference Inference `json:"inference"`
+}
+
+// Systemd is what the system manager says of itself and of the units policy
+// names.
+type Systemd struct {
+	Reading
+	// State is the manager's SystemState: initializing, starting, running,
+	// degraded, maintenance, stopping.
+	State string `json:"state"`
+	// Units are by the name they were asked for, which may be an alias.
+	Units map[string]Unit `json:"units"`
+}
+
+// Unit is what systemd says of one unit (org.freedesktop.systemd1.Unit).
+type Unit struct {
+	ID           string `json:"id"`
+	LoadState    string `json:"load_state"`
+	ActiveState  string `json:"active_state"`
+	SubState     string `json:"sub_state"`
+	UnitFile     string `json:"unit_file_state"`
+	AllowIsolate bool   `json:"allow_isolate"`
+	// Job is the id of the queued job, 0 for none.
+	Job uint32 `json:"job"`
+	// InvocationID tells one run of the unit from the next; hex, empty when it
+	// never ran.
+	InvocationID string `json:"invocation_id"`
+}
+
+// Loaded reports whether systemd has a usable definition of the unit.
+func (u Unit) Loaded() bool { return u.LoadState == "loaded" }
+
+// Active reports whether the unit is up: active, or reloading, which is active
+// with its configuration being read again.
+func (u Unit) Active() bool { return u.ActiveState == "active" || u.ActiveState == "reloading" }
+
+// Down reports whether nothing of the unit runs. A unit that is starting or
+// stopping is neither Active nor Down.
+func (u Unit) Down() bool { return u.ActiveState == "inactive" || u.ActiveState == "failed" }
+
+// Logind is what systemd-logind says.
+type Logind struct {
+	Reading
+	Sessions []Session `json:"sessions"`
+}
+
+// Session is one logind session (org.freedesktop.login1.Session).
+type Session struct {
+	ID      string `json:"id"`
+	UID     uint32 `json:"uid"`
+	User    string `json:"user"`
+	Class   string `json:"class"`
+	Type    string `json:"type"`
+	State   string `json:"state"`
+	Seat    string `json:"seat"`
+	Scope   string `json:"scope"`
+	Service string `json:"service"`
+	Leader  uint32 `json:"leader"`
+	Remote  bool   `json:"remote"`
+}
+
+// Kind is what a session is to the modes.
+type Kind string
+
+// The kinds of session.
+const (
+	KindGraphical Kind = "graphical" // a person at a compositor
+	KindGreeter   Kind = "greeter"   // a login screen
+	KindOther     Kind = "other"     // text, remote, background, manager
+	KindUnknown   Kind = "unknown"   // a word this version does not know
+)
+
+// Kind classifies the session by the words of sd-login(3). A class or type that
+// a newer logind brings is unknown, not "other": it may be a person's desktop.
+func (s Session) Kind() Kind {
+	graphical, typeKnown := sessionTypes[s.Type]
+	switch s.Class {
+	case "user", "user-early", "user-light", "user-early-light":
+		switch {
+		case !typeKnown:
+			return KindUnknown
+		case graphical:
+			return KindGraphical
+		}
+		return KindOther
+	case "greeter":
+		return KindGreeter
+	case "lock-screen", "background", "background-light", "manager", "manager-early", "none":
+		return KindOther
+	}
+	return KindUnknown
+}
+
+// sessionTypes maps each Type of logind to whether it is graphical.
+var sessionTypes = map[string]bool{
+	"x11": true, "wayland": true, "mir": true,
+	"tty": false, "unspecified": false, "web": false,
+}
+
+// Graphical lists the sessions of people at a compositor, in order of their ids.
+// A session that is closing is still one: absent means removed.
+func (l Logind) Graphical() []Session { return l.of(KindGraphical) }
+
+// Greeters lists the login screens.
+func (l Logind) Greeters() []Session { return l.of(KindGreeter) }
+
+func (l Logind) of(kind Kind) []Session {
+	var found []Session
+	for _, s := range l.Sessions {
+		if s.Kind() == kind {
+			found = append(found, s)
+		}
+	}
+	slices.SortFunc(found, func(a, b Session) int { return strings.Compare(a.ID, b.ID) })
+	return found
+}
+
+// Holders is who keeps a GPU's device nodes open.
+type Holders struct {
+	Reading
+	GPUs []GPU `json:"gpus"`
+	// Holders has one entry for each process and GPU.
+	Holders []Holder `json:"holders"`
+}
+
+// GPU is a graphics card that the kernel has nodes for.
+type GPU struct {
+	PCI string `json:"pci"` // 0000:01:00.0
+	// Display: the card has a KMS node, so that it can drive a monitor.
+	Display bool `json:"display"`
+}
+
+// Holder is a process with a node of a GPU open.
+type Holder struct {
+	GPU     string   `json:"gpu"` // PCI address
+	PID     int      `json:"pid"`
+	Command string   `json:"command"`
+	UID     uint32   `json:"uid"`
+	Unit    string   `json:"unit"`    // the innermost unit of its cgroup
+	Slices  []string `json:"slices"`  // outermost first
+	Session string   `json:"session"` // logind id, empty outside sessions
+	Nodes   []string `json:"nodes"`   // card0, renderD128, nvidia0, ...
+}
+
+// Inference is what vLLM says over HTTP.
+type Inference struct {
+	Reading
+	// Healthy: /health answered 200.
+	Healthy bool `json:"healthy"`
+	// HealthText says what /health answered instead.
+	HealthText string `json:"health_text,omitempty"`
+	// NotListening: the connection was refused, so that nothing is being served.
+	NotListening bool `json:"not_listening,omitempty"`
+	// Running and Waiting are the requests in flight, summed over every label
+	// set; nil when the metric is missing, which is not the same as none.
+	Running *float64 `json:"running"`
+	Waiting *float64 `json:"waiting"`
+}
+
+// Requests is how many requests are in flight, and whether that is known.
+func (i Inference) Requests() (float64, bool) {
+	if !i.Known() || i.Running == nil || i.Waiting == nil {
+		return 0, false
+	}
+	return *i.Running + *i.Waiting, true
+}
+
+// A Part is what one look of one source contributes to a snapshot.
+type Part interface{ Into(s *Snapshot) }
+
+// Into makes each source's facts a Part.
+func (p Systemd) Into(s *Snapshot) { s.Systemd = p }
+
+// Into makes each source's facts a Part.
+func (p Logind) Into(s *Snapshot) { s.Logind = p }
+
+// Into makes each source's facts a Part.
+func (p Holders) Into(s *Snapshot) { s.Holders = p }
+
+// Into makes each source's facts a Part.
+func (p Inference) Into(s *Snapshot) { s.Inference = p }

@@ -1,0 +1,88 @@
+package observer
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// State is what a host is. Clients treat a word they do not know as unknown.
+type State string
+
+// The states that are not a mode. A healthy mode is a State of its own name.
+const (
+	Boot             State = "boot"
+	Transitioning    State = "transitioning"
+	FailedTransition State = "failed-transition"
+	StateUnknown     State = "unknown"
+)
+
+// Of is the state of a host that fulfils mode's contract.
+func Of(mode policy.Mode) State { return State(mode) }
+
+// DegradedOf is the state of a host that is in mode, safely but incompletely.
+func DegradedOf(mode policy.Mode) State { return State("degraded-" + string(mode)) }
+
+// Confidence says how good the evidence behind a state is.
+type Confidence string
+
+// The confidences. Low is reserved for deciding facts older than their bound.
+const (
+	High   Confidence = "high"
+	Medium Confidence = "medium"
+	Low    Confidence = "low"
+)
+
+// Reason is one thing that is wrong or contradictory, with a code that stays
+// the same from release to release and a text for people.
+type Reason struct {
+	Code string `json:"code"`
+	Text string `json:"text"`
+}
+
+// Context is what classification may know beside the facts.
+type Context struct {
+	// InFlight: a transition runs now.
+	InFlight bool
+	// Desired is what was asked last.
+	Desired policy.Mode
+	// LastFailed: the last transition ended in a way that may have left the host
+	// somewhere nobody asked for (failed, timed-out, rollback-failed, interrupted).
+	LastFailed bool
+}
+
+// Observation is a classified snapshot.
+type Observation struct {
+	State State
+	// Inferred is the mode that the targets point at, empty for none.
+	Inferred   policy.Mode
+	Confidence Confidence
+	// Reasons say why the state is not the inferred mode's own name.
+	Reasons []Reason
+	// Conflicts are facts that contradict each other.
+	Conflicts []Reason
+	Facts     Facts
+	At        time.Time
+}
+
+// Is reports whether the host was observed to fulfil mode's contract.
+func (o Observation) Is(mode policy.Mode) bool { return o.State == Of(mode) }
+
+// Degraded reports whether the host is in a mode, safely but incompletely.
+func (o Observation) Degraded() bool { return o.Inferred != "" && o.State == DegradedOf(o.Inferred) }
+
+// Same reports whether two observations say the same: times of looks and the
+// wording of healthy evidence aside.
+func (o Observation) Same(other Observation) bool {
+	if o.State != other.State || o.Confidence != other.Confidence || o.Inferred != other.Inferred ||
+		!slices.Equal(o.Reasons, other.Reasons) || !slices.Equal(o.Conflicts, other.Conflicts) {
+		return false
+	}
+	for _, s := range Signals() {
+		if o.Facts.Is(s) != other.Facts.Is(s) {
+			return false
+		}
+	}
+	return true
+}

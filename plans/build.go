@@ -1,0 +1,140 @@
+package plans
+
+import (
+	"strings"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Build returns the steps from the facts of s to mode to.
+func Build(p policy.Policy, s observer.Snapshot, to policy.Mode) Plan {
+	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), plan: Plan{To: to}}
+	b.guard(policy.CheckTargetReachable)
+	if to == policy.Compute {
+		b.toCompute()
+	} else {
+		b.toInteractive(to)
+	}
+	return b.plan
+}
+
+type builder struct {
+	policy   policy.Policy
+	snapshot observer.Snapshot
+	facts    observer.Facts
+	plan     Plan
+}
+
+func (b *builder) guard(id policy.GuardID) { b.plan.Guards = append(b.plan.Guards, id) }
+
+func (b *builder) add(s Step) {
+	if s.Timeout == 0 {
+		s.Timeout = b.policy.Timeouts.Unit.D()
+	}
+	b.plan.Steps = append(b.plan.Steps, s)
+}
+
+// start adds a step for a unit that is not known to be up.
+func (b *builder) start(unit string, signal observer.Signal) {
+	if b.facts.Is(signal) != observer.True {
+		b.add(Step{ID: "start-" + bare(unit), Kind: StartUnit, Unit: unit})
+	}
+}
+
+// stop adds a step for a unit that is not known to be down.
+func (b *builder) stop(unit string, signal observer.Signal) {
+	if b.facts.Is(signal) != observer.False {
+		b.add(Step{ID: "stop-" + bare(unit), Kind: StopUnit, Unit: unit})
+	}
+}
+
+// prepare runs the host's own preparation, where it has one and anything else is
+// to be done: before the point of no return.
+func (b *builder) prepare() {
+	unit := policy.PrepareUnit(b.plan.To)
+	if b.snapshot.Systemd.Units[unit].Loaded() {
+		b.add(Step{ID: "start-" + bare(unit), Kind: StartUnit, Unit: unit})
+	}
+}
+
+// toInteractive leads to desktop or studio-local: the same target, with or
+// without the overlay.
+func (b *builder) toInteractive(to policy.Mode) {
+	units := b.policy.Units
+	leaving := b.facts.Is(observer.ComputeTarget) != observer.False
+	if leaving {
+		b.prepare()
+	}
+	if b.facts.Is(observer.VLLMActive) != observer.False {
+		b.add(Step{ID: "drain-vllm", Kind: Drain, Timeout: b.policy.VLLM.DrainTimeout.D()})
+		b.stop(units.VLLM, observer.VLLMActive)
+	}
+	switch {
+	case leaving:
+		b.gate(policy.CheckGPUDisplayReleased)
+		b.isolate(units.DesktopTarget)
+	default:
+		b.start(units.DesktopTarget, observer.DesktopTarget)
+		// Leaving compute, isolate brings the display manager with the target; here
+		// the target may already be up without it.
+		if b.facts.Is(observer.DesktopPresence) != observer.True {
+			b.start(units.DisplayManager, observer.DisplayManager)
+		}
+	}
+	if to == policy.StudioLocal {
+		b.start(units.AudioPriority, observer.AudioPriority)
+		b.start(units.StudioPolicy, observer.StudioPolicy)
+	} else {
+		b.stop(units.AudioPriority, observer.AudioPriority)
+		b.stop(units.StudioPolicy, observer.StudioPolicy)
+	}
+}
+
+// toCompute ends the sessions first, since a compositor survives isolate, and
+// stops the display manager before that, since it would greet the next user
+// within a second.
+func (b *builder) toCompute() {
+	units := b.policy.Units
+	leaving := b.facts.Is(observer.ComputeTarget) != observer.True
+	if leaving {
+		b.prepare()
+	}
+	b.stop(units.DisplayManager, observer.DisplayManager)
+	if b.facts.Is(observer.GraphicalSession) != observer.False || b.facts.Is(observer.Greeter) != observer.False {
+		b.guard(policy.CheckGraphicalSessionTerminable)
+		grace := b.policy.Sessions.TerminateTimeout.D()
+		b.add(Step{ID: "end-sessions", Kind: EndSessions, Grace: grace, Timeout: grace + b.policy.Sessions.KillTimeout.D()})
+	}
+	if leaving || b.facts.Is(observer.DisplayReleased) != observer.True {
+		b.gate(policy.CheckGraphicalSessionAbsent)
+		b.gate(policy.CheckGPUDisplayReleased)
+	}
+	b.stop(units.AudioPriority, observer.AudioPriority)
+	b.stop(units.StudioPolicy, observer.StudioPolicy)
+	if leaving || b.facts.Is(observer.DesktopTarget) != observer.False {
+		b.isolate(units.ComputeTarget)
+	}
+	if b.policy.VLLM.Enabled {
+		b.start(units.VLLM, observer.VLLMActive)
+		if b.facts.Is(observer.VLLMHealthy) != observer.True {
+			b.add(Step{ID: "await-vllm-healthy", Kind: AwaitHealthy, Unit: units.VLLM, Timeout: b.policy.VLLM.StartTimeout.D()})
+		}
+	}
+}
+
+func (b *builder) gate(id policy.GuardID) {
+	b.add(Step{ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id, Timeout: b.policy.Timeouts.GPURelease.D()})
+}
+
+// isolate reaches a target and stops everything else, except while the manager
+// is still starting: isolating then would cancel the boot's own jobs.
+func (b *builder) isolate(target string) {
+	if b.facts.Is(observer.ManagerStarted) == observer.False {
+		b.add(Step{ID: "start-" + bare(target), Kind: StartUnit, Unit: target, Timeout: b.policy.Timeouts.Isolate.D()})
+		return
+	}
+	b.add(Step{ID: "isolate-" + bare(target), Kind: Isolate, Unit: target, Timeout: b.policy.Timeouts.Isolate.D()})
+}
+
+func bare(unit string) string { return unit[:strings.LastIndexByte(unit, '.')] }

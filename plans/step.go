@@ -1,0 +1,89 @@
+// Package plans turns a wish and the facts into steps. It is pure: the same
+// policy, snapshot and target always give the same plan. A step is in a plan if
+// and only if its postcondition is not observed, so the plan out of a healthy
+// mode, a degraded one and a half-finished transition come from one builder, and
+// a host that is already there gets an empty plan.
+package plans
+
+import (
+	"time"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Kind says what a step does. The words are stored in the journal: a daemon that
+// meets one it does not know refuses to act.
+type Kind string
+
+// The kinds.
+const (
+	// StartUnit starts Unit; undone by stopping it when it was down before.
+	StartUnit Kind = "start-unit"
+	// StopUnit stops Unit; undone by starting it when it was up before.
+	StopUnit Kind = "stop-unit"
+	// EndSessions ends every graphical session and greeter: TerminateSession,
+	// after Grace KillSession, until logind has removed them. It cannot be undone;
+	// the display manager's return is what brings a session back.
+	EndSessions Kind = "end-sessions"
+	// Isolate isolates the target Unit, until everything it stops is down; undone
+	// by starting the target it replaced and what was stopped with it.
+	Isolate Kind = "isolate"
+	// Gate waits until Guard passes. It changes nothing.
+	Gate Kind = "gate"
+	// Drain waits until vLLM has no request in flight. It changes nothing.
+	Drain Kind = "drain"
+	// AwaitHealthy waits until vLLM answers its health check. It changes nothing.
+	AwaitHealthy Kind = "await-healthy"
+)
+
+// Step is one bounded change of the host, or one bounded wait.
+type Step struct {
+	ID      string         `json:"id"`
+	Kind    Kind           `json:"kind"`
+	Unit    string         `json:"unit,omitempty"`
+	Guard   policy.GuardID `json:"guard,omitempty"`
+	Timeout time.Duration  `json:"timeout"`
+	// Grace, of EndSessions, is how long a session has before it is killed.
+	Grace time.Duration `json:"grace,omitempty"`
+}
+
+// Waits reports whether the step only waits: after a crash in it there is
+// nothing to undo, and the wait can be taken up again.
+func (s Step) Waits() bool { return s.Kind == Gate || s.Kind == Drain || s.Kind == AwaitHealthy }
+
+// Plan is what a transition will do.
+type Plan struct {
+	To policy.Mode
+	// Guards are judged before the first step.
+	Guards []policy.GuardID
+	Steps  []Step
+}
+
+// EndsSessions reports whether the plan ends graphical sessions.
+func (p Plan) EndsSessions() bool {
+	for _, s := range p.Steps {
+		if s.Kind == EndSessions {
+			return true
+		}
+	}
+	return false
+}
+
+// Watched lists the units that building a plan or judging a mode needs to know
+// about.
+func Watched(p policy.Policy) []string {
+	units := []string{
+		"graphical.target",
+		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager,
+		p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority,
+	}
+	for _, m := range policy.Modes() {
+		units = append(units, policy.PrepareUnit(m))
+	}
+	return units
+}
+
+// Kinds lists every kind of step this version knows.
+func Kinds() []Kind {
+	return []Kind{StartUnit, StopUnit, EndSessions, Isolate, Gate, Drain, AwaitHealthy}
+}

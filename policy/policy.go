@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"fmt"
+	"time"
+)
+
+// Duration is a time.Duration that a file writes as "90s" or "5m".
+type Duration time.Duration
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("cannot read %q as a duration: write it like \"90s\" or \"5m\"", text)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// D is the duration as the standard library's type.
+func (d Duration) D() time.Duration { return time.Duration(d) }
+
+// Policy is one host's policy, complete: a key that the file leaves out has its
+// default.
+type Policy struct {
+	// Transitions is the stage of trust.
+	Transitions Trust `toml:"transitions"`
+	// DefaultMode is what the host normalises to at boot.
+	DefaultMode Mode `toml:"default_mode"`
+
+	Paths    Paths    `toml:"paths"`
+	Units    Units    `toml:"units"`
+	VLLM     VLLM     `toml:"vllm"`
+	GPU      GPU      `toml:"gpu"`
+	Sessions Sessions `toml:"sessions"`
+	Timeouts Timeouts `toml:"timeouts"`
+}
+
+// Paths are the directories the daemon uses; all absolute.
+type Paths struct {
+	// Runtime holds desired, current and the other files scripts read. It is
+	// lost at a reboot.
+	Runtime string `toml:"runtime"`
+	// State holds the journal and the history. It outlives a reboot.
+	State string `toml:"state"`
+	// Probes holds the sockets of the one-shot probes.
+	Probes string `toml:"probes"`
+}
+
+// Units names the units that make up the modes.
+type Units struct {
+	DesktopTarget  string `toml:"desktop_target"`
+	ComputeTarget  string `toml:"compute_target"`
+	DisplayManager string `toml:"display_manager"`
+	VLLM           string `toml:"vllm"`
+	StudioPolicy   string `toml:"studio_policy"`
+	AudioPriority  string `toml:"audio_priority"`
+}
+
+// VLLM says whether compute serves inference and how to tell that it does.
+type VLLM struct {
+	// Enabled makes vLLM a part of compute's contract.
+	Enabled bool `toml:"enabled"`
+	// HealthURL answers 200 when the server is ready. Loopback only.
+	HealthURL string `toml:"health_url"`
+	// MetricsURL is the Prometheus page with the requests in flight. Loopback only.
+	MetricsURL string `toml:"metrics_url"`
+	// StartTimeout bounds the wait for health: a model takes minutes to load.
+	StartTimeout Duration `toml:"start_timeout"`
+	// DrainTimeout bounds the wait for requests in flight to end.
+	DrainTimeout Duration `toml:"drain_timeout"`
+	// OnDrainTimeout is what to do with requests that outlast DrainTimeout.
+	OnDrainTimeout DrainAction `toml:"on_drain_timeout"`
+}
+
+// DrainAction is what happens when requests outlast the drain.
+type DrainAction string
+
+// The drain actions.
+const (
+	DrainFail DrainAction = "fail" // end the transition, keep serving
+	DrainStop DrainAction = "stop" // stop the unit all the same
+)
+
+// UnmarshalText refuses a word that is not a drain action.
+func (a *DrainAction) UnmarshalText(text []byte) error {
+	switch got := DrainAction(text); got {
+	case DrainFail, DrainStop:
+		*a = got
+		return nil
+	}
+	return fmt.Errorf("unknown drain action %q: it is fail or stop", text)
+}
+
+// GPU says which GPUs drive the display and who may keep them open.
+type GPU struct {
+	// Display lists PCI addresses like 0000:01:00.0. Empty means every GPU with
+	// a display node: the careful reading of a host nobody described.
+	Display []string `toml:"display"`
+	// PermittedHolders are units that may keep a GPU's nodes open for ever.
+	PermittedHolders []string `toml:"permitted_holders"`
+}
+
+// Sessions bounds each way of ending a graphical session.
+type Sessions struct {
+	// TerminateTimeout is how long a session has to go after TerminateSession.
+	TerminateTimeout Duration `toml:"terminate_timeout"`
+	// KillTimeout is how long it has after KillSession with SIGKILL.
+	KillTimeout Duration `toml:"kill_timeout"`
+}
+
+// Timeouts bounds the steps that have no section of their own.
+type Timeouts struct {
+	Unit       Duration `toml:"unit"`        // one systemd job
+	Isolate    Duration `toml:"isolate"`     // isolate, until every casualty is down
+	GPURelease Duration `toml:"gpu_release"` // sessions gone, until the display GPU is free
+	Verify     Duration `toml:"verify"`      // all steps done, until the mode is observed
+	Look       Duration `toml:"look"`        // one look of one source
+	Recheck    Duration `toml:"recheck"`     // between looks at what sends no signal, in compute only
+}
+
+// Default is the policy of an empty file: observe honestly, change nothing.
+func Default() Policy {
+	return Policy{
+		Transitions: TrustObserve,
+		DefaultMode: Desktop,
+		Paths: Paths{
+			Runtime: "/run/mode-controller",
+			State:   "/var/lib/mode-controller",
+			Probes:  "/run/dubnium",
+		},
+		Units: Units{
+			DesktopTarget:  "desktop.target",
+			ComputeTarget:  "compute.target",
+			DisplayManager: "display-manager.service",
+			VLLM:           "vllm.service",
+			StudioPolicy:   "studio-local-policy.service",
+			AudioPriority:  "audio-priority.service",
+		},
+		VLLM: VLLM{
+			Enabled:        true,
+			HealthURL:      "http://127.0.0.1:8000/health",
+			MetricsURL:     "http://127.0.0.1:8000/metrics",
+			StartTimeout:   Duration(20 * time.Minute),
+			DrainTimeout:   Duration(5 * time.Minute),
+			OnDrainTimeout: DrainFail,
+		},
+		GPU: GPU{PermittedHolders: []string{"nvidia-persistenced.service"}},
+		Sessions: Sessions{
+			TerminateTimeout: Duration(20 * time.Second),
+			KillTimeout:      Duration(10 * time.Second),
+		},
+		Timeouts: Timeouts{
+			Unit:       Duration(90 * time.Second),
+			Isolate:    Duration(2 * time.Minute),
+			GPURelease: Duration(30 * time.Second),
+			Verify:     Duration(60 * time.Second),
+			Look:       Duration(10 * time.Second),
+			Recheck:    Duration(30 * time.Second),
+		},
+	}
+}
+
+// Target returns the systemd target that carries mode: studio-local is an
+// overlay on desktop and has none of its own.
+func (p Policy) Target(mode Mode) string {
+	if mode == Compute {
+		return p.Units.ComputeTarget
+	}
+	return p.Units.DesktopTarget
+}
+
+// PrepareUnit names the host's optional unit that runs before mode is entered.
+func PrepareUnit(mode Mode) string { return "mode-prepare-" + string(mode) + ".service" }
