@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -69,7 +71,7 @@ func film(t *testing.T, route []policy.Mode, failing bool) (instants []instant, 
 		r.host.fault = func(_ context.Context, when, what string) error {
 			at := instant{host: r.host.clone(), dir: filepath.Join(shelf, t.Name(), when, what), when: when + " " + what}
 			at.host.sick = failing
-			require.NoError(t, os.CopyFS(at.dir, os.DirFS(r.dir)))
+			require.NoError(t, copyFiles(at.dir, r.dir))
 			instants = append(instants, at)
 			if failing && what == "apply start-audio-priority" || failing && what == "apply stop-studio-local-policy" {
 				return errBroken
@@ -79,6 +81,30 @@ func film(t *testing.T, route []policy.Mode, failing bool) (instants []instant, 
 		r.request(route[last])
 	})
 	return instants, origin
+}
+
+// copyFiles copies what a crash would leave of the daemon's two directories. The
+// engine's loop replaces files meanwhile: each is copied whole, old or new.
+func copyFiles(to, from string) error {
+	for _, dir := range []string{"run", "state"} {
+		entries, err := os.ReadDir(filepath.Join(from, dir))
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(to, dir), 0o755); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			data, err := os.ReadFile(filepath.Join(from, dir, e.Name()))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err := errors.Join(err, os.WriteFile(filepath.Join(to, dir, e.Name()), data, 0o644)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func restartAt(t *testing.T, at instant, origin observer.State, to policy.Mode) {

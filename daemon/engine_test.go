@@ -207,7 +207,7 @@ func TestComputeIsNotReachedWhileVLLMIsNotHealthy(t *testing.T) {
 		assert.Equal(t, status.RolledBack, record.Result)
 		assert.Contains(t, record.Cause, "vLLM is not healthy")
 		assert.Equal(t, observer.State("desktop"), record.Final)
-		for _, e := range r.seen.events {
+		for _, e := range r.seen.all() {
 			if e.StateChanged != nil {
 				assert.NotEqual(t, observer.State("compute"), e.StateChanged.New)
 			}
@@ -306,8 +306,13 @@ func TestStagedTrust(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			onDesktop(t, func(t *testing.T, r *rig) {
-				r.policy.Transitions = c.trust
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				p := testPolicy(dir)
+				p.Transitions = c.trust
+				r := startRigWith(t, newFakeHost(p), p, thisBoot)
+				defer r.stop()
+				r.settle()
 				assert.Equal(t, c.allowed, r.request(c.mode).Result.Reached())
 				assert.Equal(t, c.allowed, len(r.host.applied) > 0)
 			})

@@ -259,6 +259,12 @@ func (r *recorder) Notify(_ status.View, events []status.Event) {
 	r.events = append(r.events, events...)
 }
 
+func (r *recorder) all() []status.Event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.events)
+}
+
 func testPolicy(dir string) policy.Policy {
 	p := policy.Default()
 	p.Transitions = policy.TrustAll
@@ -271,7 +277,13 @@ const thisBoot = "boot-1"
 // startRig runs an engine over host with its directories under dir.
 func startRig(t *testing.T, host *fakeHost, dir, bootID string) *rig {
 	t.Helper()
-	p := testPolicy(dir)
+	r := startRigWith(t, host, testPolicy(dir), bootID)
+	r.dir = dir
+	return r
+}
+
+func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
+	t.Helper()
 	host.policy = p
 	for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
 		require.NoError(t, os.MkdirAll(d, 0o755))
@@ -281,7 +293,7 @@ func startRig(t *testing.T, host *fakeHost, dir, bootID string) *rig {
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"})
 	engine, err := New(Config{Policy: p, Eyes: eyes, Hands: host.hands(), BootID: bootID, Log: log})
 	require.NoError(t, err)
-	r := &rig{Engine: engine, t: t, host: host, dir: dir, seen: &recorder{}}
+	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}
 	engine.Listen(r.seen)
 	ctx, cancel := context.WithCancel(t.Context())
 	r.cancel = cancel

@@ -106,13 +106,14 @@ func (b *builder) toCompute() {
 		grace := b.policy.Sessions.TerminateTimeout.D()
 		b.add(Step{ID: "end-sessions", Kind: EndSessions, Grace: grace, Timeout: grace + b.policy.Sessions.KillTimeout.D()})
 	}
-	if leaving || b.facts.Is(observer.DisplayReleased) != observer.True {
+	isolates := leaving || b.facts.Is(observer.DesktopTarget) != observer.False
+	if isolates || b.facts.Is(observer.DisplayReleased) != observer.True {
 		b.gate(policy.CheckGraphicalSessionAbsent)
 		b.gate(policy.CheckGPUDisplayReleased)
 	}
 	b.stop(units.AudioPriority, observer.AudioPriority)
 	b.stop(units.StudioPolicy, observer.StudioPolicy)
-	if leaving || b.facts.Is(observer.DesktopTarget) != observer.False {
+	if isolates {
 		b.isolate(units.ComputeTarget)
 	}
 	if b.policy.VLLM.Enabled {

@@ -149,7 +149,7 @@ func Default() Policy {
 			DrainTimeout:   Duration(5 * time.Minute),
 			OnDrainTimeout: DrainFail,
 		},
-		GPU: GPU{PermittedHolders: []string{"nvidia-persistenced.service"}},
+		GPU: GPU{Display: []string{}, PermittedHolders: []string{"nvidia-persistenced.service"}},
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),

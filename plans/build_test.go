@@ -1,0 +1,189 @@
+package plans
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// host is a workstation in words: which of the units are active, who is there.
+type host struct {
+	active   []string
+	session  bool
+	greeter  bool
+	holder   bool
+	starting bool
+	ill      bool // vLLM is not healthy
+	prepares []policy.Mode
+}
+
+var (
+	onDesktop = host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, session: true, holder: true}
+	onStudio  = host{active: append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...), session: true, holder: true}
+	onCompute = host{active: []string{"compute.target", "vllm.service"}}
+)
+
+func (h host) snapshot() observer.Snapshot {
+	at := observer.Reading{At: time.Unix(1, 0)}
+	s := observer.Snapshot{
+		Systemd:   observer.Systemd{Reading: at, State: "running", Units: map[string]observer.Unit{}},
+		Logind:    observer.Logind{Reading: at},
+		Holders:   observer.Holders{Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}},
+		Inference: observer.Inference{Reading: at, Healthy: !h.ill},
+	}
+	if h.starting {
+		s.Systemd.State = "starting"
+	}
+	for _, name := range Watched(policy.Default()) {
+		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "inactive"}
+	}
+	for _, m := range policy.Modes() {
+		if !slices.Contains(h.prepares, m) {
+			s.Systemd.Units[policy.PrepareUnit(m)] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
+		}
+	}
+	for _, name := range h.active {
+		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active"}
+	}
+	if h.session {
+		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland"})
+	}
+	if h.greeter {
+		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "c1", Class: "greeter", Type: "tty"})
+	}
+	if h.holder {
+		s.Holders.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Unit: "session-2.scope"}}
+	}
+	return s
+}
+
+func ids(p Plan) []string {
+	list := []string{}
+	for _, s := range p.Steps {
+		list = append(list, s.ID)
+	}
+	return list
+}
+
+func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
+	toCompute := []string{
+		"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
+		"isolate-compute", "start-vllm", "await-vllm-healthy",
+	}
+	cases := map[string]struct {
+		from host
+		to   policy.Mode
+		want []string
+	}{
+		"desktop to desktop is nothing":           {onDesktop, policy.Desktop, []string{}},
+		"studio-local to studio-local is nothing": {onStudio, policy.StudioLocal, []string{}},
+		"compute to compute is nothing":           {onCompute, policy.Compute, []string{}},
+		"desktop to studio-local adds the overlay": {onDesktop, policy.StudioLocal,
+			[]string{"start-audio-priority", "start-studio-local-policy"}},
+		"studio-local to desktop takes it off, without isolating": {onStudio, policy.Desktop,
+			[]string{"stop-audio-priority", "stop-studio-local-policy"}},
+		"desktop to compute": {onDesktop, policy.Compute, toCompute},
+		"studio-local to compute gives the overlay up only after the sessions are gone": {onStudio, policy.Compute,
+			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy")},
+		"compute to desktop drains, and does not start what isolate brings": {onCompute, policy.Desktop,
+			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop"}},
+		"compute to studio-local": {onCompute, policy.StudioLocal,
+			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop", "start-audio-priority", "start-studio-local-policy"}},
+		"a booted machine without a mode gets the target started": {
+			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.Desktop, []string{"start-desktop"}},
+		"a desktop without greeter gets its display manager": {
+			host{active: []string{"graphical.target", "desktop.target"}}, policy.Desktop, []string{"start-display-manager"}},
+		"a greeter alone has to go for compute": {
+			host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, greeter: true}, policy.Compute, toCompute},
+		"compute whose vLLM failed gets it started": {
+			host{active: []string{"compute.target"}}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"}},
+		"compute whose vLLM loads is waited for": {
+			host{active: onCompute.active, ill: true}, policy.Compute, []string{"await-vllm-healthy"}},
+		"compute with a session that slipped in": {
+			host{active: onCompute.active, session: true, holder: true}, policy.Compute,
+			[]string{"end-sessions", "check-graphical-session-absent", "check-gpu-display-released"}},
+		"no isolate while the manager starts": {
+			host{active: onDesktop.active, session: true, holder: true, starting: true}, policy.Compute,
+			[]string{
+				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
+				"start-compute", "start-vllm", "await-vllm-healthy",
+			}},
+		"the host's own preparation comes first": {
+			host{active: onDesktop.active, session: true, holder: true, prepares: []policy.Mode{policy.Compute}}, policy.Compute,
+			append([]string{"start-mode-prepare-compute"}, toCompute...)},
+		"preparing for a mode that is there already is nothing": {
+			host{active: onCompute.active, prepares: []policy.Mode{policy.Compute}}, policy.Compute, []string{}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, c.want, ids(Build(policy.Default(), c.from.snapshot(), c.to)))
+		})
+	}
+}
+
+func TestAHostWithoutInferenceIsComputeWithoutIt(t *testing.T) {
+	p := policy.Default()
+	p.VLLM.Enabled = false
+	plan := Build(p, onDesktop.snapshot(), policy.Compute)
+	assert.NotContains(t, ids(plan), "start-vllm")
+	assert.NotContains(t, ids(plan), "await-vllm-healthy")
+}
+
+// TestEveryPlanIsSafe: out of whatever mixture of facts.
+func TestEveryPlanIsSafe(t *testing.T) {
+	units := []string{
+		"graphical.target", "desktop.target", "compute.target", "display-manager.service",
+		"vllm.service", "studio-local-policy.service", "audio-priority.service",
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		h := host{
+			active:  rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "active"),
+			session: rapid.Bool().Draw(t, "session"), greeter: rapid.Bool().Draw(t, "greeter"),
+			holder: rapid.Bool().Draw(t, "holder"), starting: rapid.Bool().Draw(t, "starting"),
+		}
+		s := h.snapshot()
+		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "on the way") {
+			s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "deactivating"}
+		}
+		plan := Build(policy.Default(), s, rapid.SampledFrom(policy.Modes()).Draw(t, "to"))
+		checkSafe(t, plan)
+	})
+}
+
+func checkSafe(t *rapid.T, plan Plan) {
+	at := func(kind Kind) int {
+		return slices.IndexFunc(plan.Steps, func(s Step) bool { return s.Kind == kind })
+	}
+	seen := map[string]bool{}
+	for _, s := range plan.Steps {
+		if s.Timeout <= 0 {
+			t.Fatalf("step %s has no bound", s.ID)
+		}
+		if seen[s.ID] {
+			t.Fatalf("step %s is there twice", s.ID)
+		}
+		seen[s.ID] = true
+	}
+	end, isolate := at(EndSessions), at(Isolate)
+	if end >= 0 && plan.To != policy.Compute {
+		t.Fatalf("a plan to %s ends sessions", plan.To)
+	}
+	if end >= 0 && !slices.Contains(plan.Guards, policy.CheckGraphicalSessionTerminable) {
+		t.Fatal("sessions are ended without asking whether they may be")
+	}
+	if end >= 0 && isolate >= 0 && end > isolate {
+		t.Fatal("a compositor survives isolate: sessions have to end before it")
+	}
+	if isolate >= 0 && at(Gate) < 0 || at(Gate) > isolate && isolate >= 0 {
+		t.Fatal("isolate without a gate before it")
+	}
+	if stop := slices.IndexFunc(plan.Steps, func(s Step) bool { return s.ID == "stop-vllm" }); stop >= 0 && (at(Drain) < 0 || at(Drain) > stop) {
+		t.Fatal("vLLM is stopped without a drain")
+	}
+}
