@@ -132,7 +132,7 @@ func (e *Engine) restore() (err error) {
 func (e *Engine) Listen(l Listener) { e.listener = l }
 
 // Run turns until ctx ends. A transition that runs then is left to its journal.
-func (e *Engine) Run(ctx context.Context) error {
+func (e *Engine) Run(ctx context.Context) {
 	defer close(e.stopped)
 	e.life = ctx
 	if e.unended != nil {
@@ -146,14 +146,14 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			e.ending = true
 			if e.done == nil {
-				return nil
+				return
 			}
 			// The execution stops by the same ctx; it may be in a report just now.
 			select {
 			case call := <-e.calls:
 				call()
 			case <-e.done:
-				return nil
+				return
 			}
 		case call := <-e.calls:
 			call()

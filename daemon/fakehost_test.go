@@ -221,9 +221,12 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 	return map[plans.Kind]Actor{
 		plans.StartUnit: fakeHand{h, func(h *fakeHost, s plans.Step) { h.start(s.Unit) }, restore},
 		plans.StopUnit:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
-		plans.EndSessions: fakeHand{h, func(h *fakeHost, _ plans.Step) { h.endSessions() },
-			func(*fakeHost, plans.Step, observer.Snapshot) {}},
-		plans.Isolate: fakeHand{h, func(h *fakeHost, s plans.Step) { h.isolate(s.Unit) },
+		plans.EndSessions: fakeHand{
+			h, func(h *fakeHost, _ plans.Step) { h.endSessions() },
+			func(*fakeHost, plans.Step, observer.Snapshot) {},
+		},
+		plans.Isolate: fakeHand{
+			h, func(h *fakeHost, s plans.Step) { h.isolate(s.Unit) },
 			func(h *fakeHost, _ plans.Step, found observer.Snapshot) {
 				for _, u := range []string{"compute.target", "desktop.target", "vllm.service"} {
 					if found.Systemd.Units[u].Active() {
@@ -232,7 +235,8 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 						h.stop(u)
 					}
 				}
-			}},
+			},
+		},
 	}
 }
 
@@ -298,7 +302,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	ctx, cancel := context.WithCancel(t.Context())
 	r.cancel = cancel
 	r.ended.Go(func() { eyes.Run(ctx) })
-	r.ended.Go(func() { _ = engine.Run(ctx) })
+	r.ended.Go(func() { engine.Run(ctx) })
 	return r
 }
 

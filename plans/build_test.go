@@ -84,41 +84,63 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 		"desktop to desktop is nothing":           {onDesktop, policy.Desktop, []string{}},
 		"studio-local to studio-local is nothing": {onStudio, policy.StudioLocal, []string{}},
 		"compute to compute is nothing":           {onCompute, policy.Compute, []string{}},
-		"desktop to studio-local adds the overlay": {onDesktop, policy.StudioLocal,
-			[]string{"start-audio-priority", "start-studio-local-policy"}},
-		"studio-local to desktop takes it off, without isolating": {onStudio, policy.Desktop,
-			[]string{"stop-audio-priority", "stop-studio-local-policy"}},
+		"desktop to studio-local adds the overlay": {
+			onDesktop, policy.StudioLocal,
+			[]string{"start-audio-priority", "start-studio-local-policy"},
+		},
+		"studio-local to desktop takes it off, without isolating": {
+			onStudio, policy.Desktop,
+			[]string{"stop-audio-priority", "stop-studio-local-policy"},
+		},
 		"desktop to compute": {onDesktop, policy.Compute, toCompute},
-		"studio-local to compute gives the overlay up only after the sessions are gone": {onStudio, policy.Compute,
-			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy")},
-		"compute to desktop drains, and does not start what isolate brings": {onCompute, policy.Desktop,
-			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop"}},
-		"compute to studio-local": {onCompute, policy.StudioLocal,
-			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop", "start-audio-priority", "start-studio-local-policy"}},
+		"studio-local to compute gives the overlay up only after the sessions are gone": {
+			onStudio, policy.Compute,
+			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy"),
+		},
+		"compute to desktop drains, and does not start what isolate brings": {
+			onCompute, policy.Desktop,
+			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop"},
+		},
+		"compute to studio-local": {
+			onCompute, policy.StudioLocal,
+			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop", "start-audio-priority", "start-studio-local-policy"},
+		},
 		"a booted machine without a mode gets the target started": {
-			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.Desktop, []string{"start-desktop"}},
+			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.Desktop, []string{"start-desktop"},
+		},
 		"a desktop without greeter gets its display manager": {
-			host{active: []string{"graphical.target", "desktop.target"}}, policy.Desktop, []string{"start-display-manager"}},
+			host{active: []string{"graphical.target", "desktop.target"}}, policy.Desktop, []string{"start-display-manager"},
+		},
 		"a greeter alone has to go for compute": {
-			host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, greeter: true}, policy.Compute, toCompute},
+			host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, greeter: true}, policy.Compute, toCompute,
+		},
 		"compute whose vLLM failed gets it started": {
-			host{active: []string{"compute.target"}}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"}},
+			host{active: []string{"compute.target"}}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"},
+		},
 		"compute whose vLLM loads is waited for": {
-			host{active: onCompute.active, ill: true}, policy.Compute, []string{"await-vllm-healthy"}},
+			host{active: onCompute.active, ill: true}, policy.Compute, []string{"await-vllm-healthy"},
+		},
 		"compute with a session that slipped in": {
-			host{active: onCompute.active, session: true, holder: true}, policy.Compute,
-			[]string{"end-sessions", "check-graphical-session-absent", "check-gpu-display-released"}},
+			host{active: onCompute.active, session: true, holder: true},
+			policy.Compute,
+			[]string{"end-sessions", "check-graphical-session-absent", "check-gpu-display-released"},
+		},
 		"no isolate while the manager starts": {
-			host{active: onDesktop.active, session: true, holder: true, starting: true}, policy.Compute,
+			host{active: onDesktop.active, session: true, holder: true, starting: true},
+			policy.Compute,
 			[]string{
 				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
 				"start-compute", "start-vllm", "await-vllm-healthy",
-			}},
+			},
+		},
 		"the host's own preparation comes first": {
-			host{active: onDesktop.active, session: true, holder: true, prepares: []policy.Mode{policy.Compute}}, policy.Compute,
-			append([]string{"start-mode-prepare-compute"}, toCompute...)},
+			host{active: onDesktop.active, session: true, holder: true, prepares: []policy.Mode{policy.Compute}},
+			policy.Compute,
+			append([]string{"start-mode-prepare-compute"}, toCompute...),
+		},
 		"preparing for a mode that is there already is nothing": {
-			host{active: onCompute.active, prepares: []policy.Mode{policy.Compute}}, policy.Compute, []string{}},
+			host{active: onCompute.active, prepares: []policy.Mode{policy.Compute}}, policy.Compute, []string{},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,78 @@
+# The README names two of these: `make demo` and `make test`.
+
+GO      ?= go
+PREFIX  ?= /usr
+DESTDIR ?=
+VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo devel)
+
+BINDIR     = $(DESTDIR)$(PREFIX)/bin
+LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/dubnium
+UNITDIR    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+DATADIR    = $(DESTDIR)$(PREFIX)/share
+
+need    = ./internal/tools/need.sh
+# The tests write and sync many small files: memory is kinder to the disk.
+TESTTMP = $(firstword $(wildcard /dev/shm) /tmp)
+
+.PHONY: all build install demo demo-vm check lint fmt integration e2e e2e-shell soak test clean
+
+all: build
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X github.com/dubnium/dubnium/internal/version.Version=$(VERSION)" \
+		-o bin/ ./cmd/dubniumd ./cmd/modectl ./cmd/dubnium-probe
+
+# The units name their programs under /usr; another PREFIX is written in.
+install: build
+	install -d $(BINDIR) $(LIBEXECDIR) $(UNITDIR) $(DATADIR)/dbus-1/system.d $(DATADIR)/polkit-1/actions \
+		$(DATADIR)/doc/dubnium $(DESTDIR)/etc/dubnium
+	install bin/modectl $(BINDIR)
+	install bin/dubniumd bin/dubnium-probe $(LIBEXECDIR)
+	for unit in systemd/*; do \
+		sed -e 's#=/usr/libexec/#=$(PREFIX)/libexec/#' -e 's#=/usr/bin/modectl#=$(PREFIX)/bin/modectl#' $$unit \
+			> $(UNITDIR)/$${unit##*/} && chmod 644 $(UNITDIR)/$${unit##*/} || exit 1; \
+	done
+	install -m 644 dbus-policy/org.dubnium.Mode1.conf $(DATADIR)/dbus-1/system.d
+	install -m 644 dbus-policy/org.dubnium.mode1.policy $(DATADIR)/polkit-1/actions
+	install -m 644 README.md LICENSE docs/policy.example.toml dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium
+
+# The main job on a simulated workstation: no root, nothing touched.
+demo:
+	@$(need) dbus-daemon:dbus-daemon
+	@$(GO) run ./internal/demo
+
+# The same on a real one, in a virtual machine.
+demo-vm:
+	@$(GO) run ./e2e/cmd/demo-vm
+
+# Tier 1: fast.
+check: lint
+	@$(need) dbus-daemon:dbus-daemon gcc:gcc
+	TMPDIR=$(TESTTMP) $(GO) test -race -timeout 10m ./...
+
+lint:
+	@./internal/tools/lint.sh
+
+fmt:
+	$(GO) tool -modfile=internal/tools/go.mod gofumpt -w .
+
+# Tier 2: the real polkitd with our actions, on a private bus.
+integration:
+	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux gcc:gcc
+	TMPDIR=$(TESTTMP) $(GO) test -race -tags integration -count=1 -timeout 10m ./internal/integration/...
+
+# Tier 3: a real systemd, logind, greetd, compositor and polkit in a machine.
+e2e:
+	$(GO) test -tags e2e -count=1 -timeout 60m ./e2e/...
+
+e2e-shell:
+	@$(GO) run ./e2e/cmd/bed shell
+
+test: check integration e2e
+
+soak:
+	E2E_FLAVOUR=hyprland $(GO) test -tags e2e -count=1 -timeout 120m ./e2e/...
+	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
+
+clean:
+	rm -rf bin e2e/artifacts

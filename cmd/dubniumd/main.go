@@ -1,0 +1,67 @@
+// Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
+// system bus. `dubniumd audio-priority` is the helper behind
+// audio-priority.service.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/internal/version"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "dubniumd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var policyFile string
+	root := &cobra.Command{
+		Use:           "dubniumd",
+		Short:         "Keep a workstation in the mode it was asked to be in",
+		Version:       version.Version,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := newLog()
+			if err != nil {
+				return fmt.Errorf("cannot make a log: %w", err)
+			}
+			return serve(cmd.Context(), policyFile, log)
+		},
+	}
+	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
+	root.AddCommand(&cobra.Command{
+		Use:   "audio-priority",
+		Short: "Hold what keeps audio latency low, until told to end",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return holdAudioPriority(cmd.Context(), "/dev/cpu_dma_latency")
+		},
+	})
+	return root
+}
+
+// newLog writes structured lines to stderr, which is the journal in production;
+// the journal has the time already.
+func newLog() (*zap.Logger, error) {
+	config := zap.NewProductionConfig()
+	config.Encoding = "console"
+	config.EncoderConfig.TimeKey = ""
+	config.DisableStacktrace = true
+	config.DisableCaller = true
+	config.Sampling = nil
+	return config.Build()
+}

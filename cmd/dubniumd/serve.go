@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/godbus/dbus/v5"
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/busapi/polkit"
+	"github.com/dubnium/dubnium/busapi/server"
+	"github.com/dubnium/dubnium/daemon"
+	"github.com/dubnium/dubnium/daemon/host"
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/version"
+	"github.com/dubnium/dubnium/observer/holders"
+	"github.com/dubnium/dubnium/observer/inference"
+	"github.com/dubnium/dubnium/observer/logind"
+	"github.com/dubnium/dubnium/observer/systemd"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// errBusGone ends the daemon: a connection does not come back, and systemd starts
+// the daemon again.
+var errBusGone = errors.New("the connection to the system bus is gone")
+
+// serve runs the daemon until ctx ends. It uses three connections: one to look
+// and act, one to serve clients and one to ask polkit, so that neither a client
+// nor a person who thinks about a password gets in the way of the rest.
+func serve(ctx context.Context, policyFile string, log *zap.Logger) error {
+	p, err := policy.Load(policyFile)
+	if err != nil {
+		return err
+	}
+	bootID, err := readBootID()
+	if err != nil {
+		return err
+	}
+	hostBus, err := busconn.Connect()
+	if err != nil {
+		return err
+	}
+	defer hostBus.Close()
+	clientBus, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return fmt.Errorf("cannot connect to the system bus: %w", err)
+	}
+	defer clientBus.Close()
+	polkitBus, err := dbus.ConnectSystemBus()
+	if err != nil {
+		return fmt.Errorf("cannot connect to the system bus: %w", err)
+	}
+	defer polkitBus.Close()
+
+	engine, eyes, err := newEngine(p, hostBus, bootID, log)
+	if err != nil {
+		return err
+	}
+	api := server.New(clientBus, engine, polkit.New(polkitBus), log, server.Options{Version: version.Version})
+	engine.Listen(api)
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel(nil)
+	parts.Go(func() { eyes.Run(ctx) })
+	parts.Go(func() { engine.Run(ctx) })
+	// Whoever sees the name finds a host that has been looked at.
+	if _, err := engine.Observe(ctx); err != nil {
+		return fmt.Errorf("cannot look at the host: %w", err)
+	}
+	if err := api.Start(); err != nil {
+		return err
+	}
+	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })
+	notify(log, sd.SdNotifyReady)
+	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
+
+	select {
+	case <-ctx.Done():
+	case <-hostBus.Done():
+		cancel(errBusGone)
+	case <-clientBus.Context().Done():
+		cancel(errBusGone)
+	case <-polkitBus.Context().Done():
+		cancel(errBusGone)
+	}
+	notify(log, sd.SdNotifyStopping)
+	parts.Wait()
+	ending, done := context.WithTimeout(context.Background(), 5*time.Second)
+	defer done()
+	api.Stop(ending)
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// newEngine puts the engine together from its eyes and hands.
+func newEngine(p policy.Policy, bus *busconn.Bus, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
+	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
+		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), inference.New(p))
+	hands := make(map[plans.Kind]daemon.Actor)
+	for kind, actor := range host.Actors(bus, p) {
+		hands[kind] = actor
+	}
+	for _, dir := range []string{p.Paths.Runtime, p.Paths.State} {
+		// systemd makes them; a demo or a test may not have.
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, nil, fmt.Errorf("cannot make a directory of the policy: %w", err)
+		}
+	}
+	engine, err := daemon.New(daemon.Config{Policy: p, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
+	return engine, eyes, err
+}
+
+// readBootID tells one boot from the next (random(4)).
+func readBootID() (string, error) {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("cannot tell which boot this is: %w", err)
+	}
+	return strings.TrimSpace(string(id)), nil
+}
+
+// notify tells systemd; without systemd it does nothing.
+func notify(log *zap.Logger, state string) {
+	if _, err := sd.SdNotify(false, state); err != nil {
+		log.Warn("cannot notify systemd", zap.String("state", state), zap.Error(err))
+	}
+}

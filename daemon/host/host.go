@@ -1,0 +1,62 @@
+// Package host carries out the steps that change the host: it starts and stops
+// units, isolates targets and ends sessions, through systemd and logind.
+//
+// Failure semantics: nothing counts as done because it was asked for. Apply waits
+// for the job or the removal that it asked for, bounded by its context; Verify
+// reads the host anew. An error says what could not be done, to which unit or
+// session, and in systemd's own words why. When the context ends first, the
+// error wraps the context's; when systemd, logind or the bus goes away, it says
+// so and nothing hangs. do and undo of each kind stand next to each other.
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/login1"
+	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Actor is what each kind of step needs; the daemon declares the same.
+type Actor interface {
+	Prepare(ctx context.Context, s plans.Step) (before json.RawMessage, err error)
+	Apply(ctx context.Context, s plans.Step) error
+	Verify(ctx context.Context, s plans.Step) error
+	Undo(ctx context.Context, s plans.Step, before json.RawMessage) error
+}
+
+// Actors returns the actors of the steps that change the host.
+func Actors(bus *busconn.Bus, p policy.Policy) map[plans.Kind]Actor {
+	units := units{systemd1.New(bus)}
+	return map[plans.Kind]Actor{
+		plans.StartUnit:   startUnit{units},
+		plans.StopUnit:    stopUnit{units},
+		plans.Isolate:     isolate{units, []string{p.Units.DesktopTarget, p.Units.ComputeTarget}},
+		plans.EndSessions: endSessions{login1.New(bus)},
+	}
+}
+
+// remember writes what Undo will need.
+func remember(before any) (json.RawMessage, error) {
+	data, err := json.Marshal(before)
+	if err != nil {
+		return nil, fmt.Errorf("cannot write down what was there before: %w", err)
+	}
+	return data, nil
+}
+
+// recall reads what Prepare wrote. It reports false when Prepare never finished:
+// then Apply never began, and there is nothing to undo.
+func recall(before json.RawMessage, into any) (bool, error) {
+	if len(before) == 0 {
+		return false, nil
+	}
+	if err := json.Unmarshal(before, into); err != nil {
+		return false, fmt.Errorf("cannot read what was there before: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,66 @@
+package internal
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/dubnium/dubnium/"
+
+// allowed says who may import whom, of our own packages. docs/architecture.md
+// draws the same picture.
+var allowed = map[string][]string{
+	"policy":        {},
+	"observer":      {"policy"},
+	"guards":        {"policy", "observer"},
+	"plans":         {"policy", "observer"},
+	"daemon/status": {"policy", "observer", "guards"},
+	"daemon":        {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
+	"busapi":        {"policy", "observer", "guards", "daemon/status"},
+	"cmd/modectl":   {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "internal/version"},
+}
+
+// pure packages decide; they reach no world to decide about.
+var pure = []string{"policy", "observer", "guards", "plans", "daemon/status"}
+
+// worldly packages are what a pure one must not reach, even through others.
+var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}
+
+func goList(t *testing.T, args ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-mod=readonly"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	require.NoError(t, err, stderr.String())
+	return strings.Fields(string(out))
+}
+
+func TestImportArrows(t *testing.T) {
+	for from, to := range allowed {
+		t.Run(from, func(t *testing.T) {
+			for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, module+from) {
+				if ours, is := strings.CutPrefix(imported, module); is {
+					assert.Contains(t, to, ours)
+				}
+			}
+		})
+	}
+}
+
+func TestDecisionsArePure(t *testing.T) {
+	for _, p := range pure {
+		t.Run(p, func(t *testing.T) {
+			deps := goList(t, "-deps", module+p)
+			assert.Contains(t, deps, "time", "the list is one of dependencies")
+			for _, w := range worldly {
+				assert.NotContains(t, deps, w)
+			}
+		})
+	}
+}
+

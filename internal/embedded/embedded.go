@@ -1,0 +1,215 @@
+// Package embedded runs the real dubniumd, modectl and dubnium-probe over a
+// simulated workstation on a private bus: for `make demo` and for the tests that
+// try the programs rather than the packages. Nothing of the machine it runs on
+// is touched: it refuses the real bus and the real directories.
+package embedded
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+
+	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Programs is a directory with the three programs.
+type Programs string
+
+// Build builds the programs of the module that the caller stands in into dir.
+func Build(ctx context.Context, dir string) (Programs, error) {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+"/",
+		"github.com/dubnium/dubnium/cmd/dubniumd",
+		"github.com/dubnium/dubnium/cmd/modectl",
+		"github.com/dubnium/dubnium/cmd/dubnium-probe")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("cannot build the programs: %w\n%s", err, out)
+	}
+	return Programs(dir), nil
+}
+
+func (p Programs) path(name string) string { return filepath.Join(string(p), name) }
+
+// Options shape the workstation and the policy that the daemon has for it.
+type Options struct {
+	Host testhost.Options
+	// Policy changes the policy before it is written.
+	Policy func(*policy.Policy)
+	// Log gets what the daemon says; nil: nobody does.
+	Log io.Writer
+}
+
+// Workstation is a simulated machine with the daemon.
+type Workstation struct {
+	*testhost.Host
+	Policy   policy.Policy
+	programs Programs
+	log      io.Writer
+	daemon   *exec.Cmd
+	exited   chan struct{} // closed when the daemon has ended
+	exit     error         // how, once exited is closed
+}
+
+// Start brings up the machine and the daemon, and returns when the daemon is
+// ready.
+func Start(ctx context.Context, programs Programs, opts Options) (_ *Workstation, err error) {
+	dir, err := os.MkdirTemp("", "dubnium")
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a directory: %w", err)
+	}
+	policyFile := filepath.Join(dir, "policy.toml")
+	opts.Host.ProbeCommand = []string{programs.path("dubnium-probe")}
+	opts.Host.ProbeArgs = map[string][]string{"inference": {"--policy", policyFile}}
+	host, err := testhost.Start(ctx, opts.Host)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	w := &Workstation{Host: host, programs: programs, log: opts.Log}
+	w.Policy = w.policy(dir)
+	if opts.Policy != nil {
+		opts.Policy(&w.Policy)
+	}
+	if err := errors.Join(w.refuseReal(), w.writePolicy(), w.StartDaemon(ctx)); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return w, nil
+}
+
+func (w *Workstation) policy(dir string) policy.Policy {
+	p := policy.Default()
+	p.Transitions = policy.TrustAll
+	p.Paths = policy.Paths{Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Probes: w.ProbeDir()}
+	p.VLLM.HealthURL, p.VLLM.MetricsURL = w.VLLMURL()+"/health", w.VLLMURL()+"/metrics"
+	p.VLLM.StartTimeout = policy.Duration(30 * time.Second)
+	p.Timeouts.Verify = policy.Duration(20 * time.Second)
+	return p
+}
+
+// refuseReal makes sure that nothing real can be touched.
+func (w *Workstation) refuseReal() error {
+	return testhost.RefuseRealBus(w.Address(), w.Policy.Paths.Runtime, w.Policy.Paths.State)
+}
+
+// dir is where the daemon's files are.
+func (w *Workstation) dir() string { return filepath.Dir(w.Policy.Paths.State) }
+
+func (w *Workstation) policyFile() string { return filepath.Join(w.dir(), "policy.toml") }
+
+func (w *Workstation) writePolicy() error {
+	data, err := toml.Marshal(w.Policy)
+	if err != nil {
+		return fmt.Errorf("cannot write the policy: %w", err)
+	}
+	return os.WriteFile(w.policyFile(), data, 0o644)
+}
+
+func (w *Workstation) environ(more ...string) []string {
+	return append(append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+w.Address()), more...)
+}
+
+// StartDaemon starts the daemon, as systemd would, and waits until it says that
+// it is ready.
+func (w *Workstation) StartDaemon(ctx context.Context) error {
+	socket := filepath.Join(w.Dir(), "notify")
+	if err := os.RemoveAll(socket); err != nil {
+		return err
+	}
+	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return fmt.Errorf("cannot listen for the daemon: %w", err)
+	}
+	defer ready.Close()
+	w.daemon = exec.Command(w.programs.path("dubniumd"), "--policy", w.policyFile())
+	w.daemon.Env = w.environ("NOTIFY_SOCKET=" + socket)
+	var said bytes.Buffer
+	w.daemon.Stderr = &said
+	if w.log != nil {
+		w.daemon.Stderr = w.log
+	}
+	if err := w.daemon.Start(); err != nil {
+		return fmt.Errorf("cannot start the daemon: %w", err)
+	}
+	w.exited = make(chan struct{})
+	go func() {
+		w.exit = w.daemon.Wait()
+		close(w.exited)
+	}()
+	return w.awaitReady(ctx, ready, &said)
+}
+
+func (w *Workstation) awaitReady(ctx context.Context, socket *net.UnixConn, said *bytes.Buffer) error {
+	told := make(chan string, 1)
+	go func() {
+		message := make([]byte, 4096)
+		n, _ := socket.Read(message) // ends when the socket is closed
+		told <- string(message[:n])
+	}()
+	select {
+	case message := <-told:
+		if !strings.Contains(message, "READY=1") {
+			return fmt.Errorf("the daemon is not ready: it said %q", message)
+		}
+		return nil
+	case <-w.exited:
+		return fmt.Errorf("the daemon ended at once: %v\n%s", w.exit, said)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// KillDaemon ends the daemon with SIGKILL and waits until it is gone.
+func (w *Workstation) KillDaemon() error { return w.endDaemon(syscall.SIGKILL) }
+
+// StopDaemon ends the daemon as systemd would. Its error is the daemon's exit.
+func (w *Workstation) StopDaemon() error { return w.endDaemon(syscall.SIGTERM) }
+
+func (w *Workstation) endDaemon(signal syscall.Signal) error {
+	if w.daemon == nil || w.daemon.Process == nil {
+		return nil
+	}
+	err := w.daemon.Process.Signal(signal)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-w.exited
+	w.daemon = nil
+	if signal == syscall.SIGKILL {
+		return err // its exit says that it was killed
+	}
+	return errors.Join(err, w.exit)
+}
+
+// Close ends the daemon and the machine.
+func (w *Workstation) Close() error {
+	return errors.Join(w.KillDaemon(), w.Host.Close(), os.RemoveAll(w.dir()))
+}
+
+// Modectl runs modectl and returns what it printed and how it exited. The error
+// says that it could not be run at all.
+func (w *Workstation) Modectl(ctx context.Context, args ...string) (stdout, stderr string, code int, err error) {
+	cmd := exec.CommandContext(ctx, w.programs.path("modectl"), args...)
+	cmd.Env = w.environ()
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = nil
+	}
+	if cmd.ProcessState != nil {
+		code = cmd.ProcessState.ExitCode()
+	}
+	return out.String(), errs.String(), code, err
+}
