@@ -1,0 +1,196 @@
+// Package client speaks the contract of busapi for programs that ask: it returns
+// the same values that the daemon publishes.
+//
+// Failure semantics: an error wraps a sentinel of busapi or daemon/status when
+// the daemon refused, ErrNoBus when there is no bus to ask over, ErrNotRunning
+// when nobody has the daemon's name, ErrNoAnswer when whoever has it is stuck, and
+// ErrOutcomeUnknown when the daemon went away while a transition was being waited
+// for. Signals are believed only from
+// the connection that owns the daemon's name.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// The failures that are not the daemon's refusals.
+var (
+	// ErrNoBus: there is no system bus, or it does not talk to us.
+	ErrNoBus = errors.New("cannot reach the system bus")
+	// ErrNotRunning: the bus is there and the daemon is not.
+	ErrNotRunning = errors.New("dubniumd is not running")
+	// ErrNoAnswer: the daemon has its name and does not answer.
+	ErrNoAnswer = errors.New("dubniumd does not answer")
+	// ErrStopped: the caller's context ended first. What was accepted goes on.
+	ErrStopped = errors.New("stopped waiting")
+	// ErrOutcomeUnknown: the daemon went away during a transition. What became of
+	// it is known when the daemon is back and has looked.
+	ErrOutcomeUnknown = errors.New("dubniumd went away during the transition, its outcome is not known")
+)
+
+// readTimeout bounds a read. A daemon answers reads in under a millisecond; one
+// that does not within this time never will.
+const readTimeout = 10 * time.Second
+
+// lookTimeout bounds a fresh look, which the daemon bounds itself.
+const lookTimeout = 90 * time.Second
+
+// Client is a connection of its own to the system bus. Its methods may be called
+// from many goroutines, but only one may wait for a transition.
+type Client struct {
+	conn    *dbus.Conn
+	signals *signals
+}
+
+// Options are what a client may choose.
+type Options struct {
+	// Interactive lets polkit ask a person for a password.
+	Interactive bool
+}
+
+// Open connects to the system bus (DBUS_SYSTEM_BUS_ADDRESS, where set). Its
+// errors wrap ErrNoBus.
+func Open(ctx context.Context, options Options) (*Client, error) {
+	c := &Client{signals: newSignals()}
+	connecting, stop := context.WithTimeout(ctx, readTimeout)
+	defer stop()
+	type opened struct {
+		conn *dbus.Conn
+		err  error
+	}
+	// godbus connects without a context; a bus that accepts and never answers
+	// would hold us for ever.
+	done := make(chan opened, 1)
+	go func() {
+		conn, err := dbus.ConnectSystemBus(dbus.WithSignalHandler(c.signals), dbus.WithOutgoingInterceptor(flagsFor(options)))
+		done <- opened{conn, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return nil, fmt.Errorf("%w: %v", ErrNoBus, o.err)
+		}
+		c.conn = o.conn
+		return c, nil
+	case <-connecting.Done():
+		go func() {
+			if late := <-done; late.conn != nil {
+				_ = late.conn.Close()
+			}
+		}()
+		return nil, fmt.Errorf("%w: %v", ErrNoBus, connecting.Err())
+	}
+}
+
+// flagsFor sets the flag that godbus's Call strips from its arguments. Without
+// it nobody is ever asked for a password.
+func flagsFor(options Options) dbus.Interceptor {
+	return func(msg *dbus.Message) {
+		to, _ := msg.Headers[dbus.FieldDestination].Value().(string)
+		if options.Interactive && msg.Type == dbus.TypeMethodCall && to == busapi.BusName {
+			msg.Flags |= dbus.FlagAllowInteractiveAuthorization
+		}
+	}
+}
+
+// Close ends the connection.
+func (c *Client) Close() error { return c.conn.Close() }
+
+// Properties reads everything the daemon publishes, at one moment.
+func (c *Client) Properties(ctx context.Context) (busapi.Properties, error) {
+	var all busapi.Dict
+	if err := c.call(ctx, readTimeout, busapi.PropertiesInterface+".GetAll", busapi.Interface).Store(&all); err != nil {
+		return busapi.Properties{}, problem(err)
+	}
+	return busapi.DecodeProperties(all)
+}
+
+// Observe has the daemon look afresh and returns the evidence in full.
+func (c *Client) Observe(ctx context.Context) (busapi.Evidence, error) {
+	var evidence busapi.Dict
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".Observe", uint64(0)).Store(&evidence); err != nil {
+		return busapi.Evidence{}, problem(err)
+	}
+	return busapi.DecodeEvidence(evidence)
+}
+
+// History returns at most limit finished transitions, the latest first.
+func (c *Client) History(ctx context.Context, limit uint32) ([]status.Record, error) {
+	var records []busapi.Dict
+	filter := busapi.Dict{busapi.FilterLimit: dbus.MakeVariant(limit)}
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".History", filter).Store(&records); err != nil {
+		return nil, problem(err)
+	}
+	return busapi.DecodeHistory(records)
+}
+
+// Transition says how the transition of that id stands.
+func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, error) {
+	var d busapi.Dict
+	if err := c.call(ctx, readTimeout, busapi.Interface+".GetTransition", id).Store(&d); err != nil {
+		return busapi.Outcome{}, problem(err)
+	}
+	return busapi.DecodeOutcome(d)
+}
+
+// Submit asks for a mode and returns as soon as the request is accepted. It
+// waits as long as a person needs for a password; ctx bounds it.
+func (c *Client) Submit(ctx context.Context, mode policy.Mode, why string) (id uint64, err error) {
+	options := busapi.Dict{}
+	if why != "" {
+		options[busapi.OptionReason] = dbus.MakeVariant(why)
+	}
+	call := c.daemon().CallWithContext(ctx, busapi.Interface+".RequestMode", dbus.FlagNoAutoStart, string(mode), uint64(0), options)
+	return id, problem(call.Store(&id))
+}
+
+func (c *Client) daemon() dbus.BusObject { return c.conn.Object(busapi.BusName, busapi.Path) }
+
+// call makes a bounded call that never starts the daemon: a stopped one stays
+// stopped.
+func (c *Client) call(ctx context.Context, timeout time.Duration, method string, args ...any) *dbus.Call {
+	ctx, stop := context.WithTimeout(ctx, timeout)
+	defer stop()
+	return c.daemon().CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+}
+
+// problem gives a failed call one of this package's or the contract's errors.
+func problem(err error) error {
+	var reply dbus.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &reply):
+		switch reply.Name {
+		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
+			return ErrNotRunning
+		case "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected":
+			return fmt.Errorf("%w: it left without an answer", ErrNotRunning)
+		}
+		return busapi.FromDBus(err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return ErrNoAnswer
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%w for an answer", ErrStopped)
+	case broken(err):
+		return fmt.Errorf("%w: %v", ErrNoBus, err)
+	}
+	return fmt.Errorf("cannot call dubniumd: %w", err)
+}
+
+// broken reports whether the connection itself failed.
+func broken(err error) bool {
+	var network *net.OpError
+	return errors.Is(err, dbus.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
+}

@@ -1,0 +1,72 @@
+// Package busapi is the D-Bus contract of Dubnium: the names, the introspection
+// XML, the errors, and how the values of daemon/status travel. It acts on
+// nothing; busapi/server serves the contract, busapi/client speaks it.
+//
+// Failure semantics: encoding never fails, because a value that D-Bus cannot
+// carry (text that is not UTF-8) is made carriable. Decoding is strict about
+// types and lenient about keys: a key that is missing is the zero value, one
+// that is unknown is ignored, one of another type than the contract's is an
+// error that names it.
+package busapi
+
+import (
+	_ "embed"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// The names. BusName and Interface are the same word, as the specification
+// recommends.
+const (
+	BusName   = "org.dubnium.Mode1"
+	Interface = "org.dubnium.Mode1"
+	Path      = dbus.ObjectPath("/org/dubnium/Mode1")
+
+	PropertiesInterface     = "org.freedesktop.DBus.Properties"
+	IntrospectableInterface = "org.freedesktop.DBus.Introspectable"
+	PeerInterface           = "org.freedesktop.DBus.Peer"
+)
+
+// The signals.
+const (
+	SignalStateChanged       = "StateChanged"
+	SignalTransitionStarted  = "TransitionStarted"
+	SignalTransitionStep     = "TransitionStep"
+	SignalTransitionFinished = "TransitionFinished"
+)
+
+// The options of RequestMode and the filter of History.
+const (
+	OptionReason = "reason"
+	FilterLimit  = "limit"
+)
+
+// The bounds of what a caller may ask.
+const (
+	// MaxReason bounds the requester's own words, in bytes: they are stored and
+	// broadcast.
+	MaxReason = 256
+	// DefaultHistory is how many records History returns without a limit.
+	DefaultHistory = 20
+	// MaxHistory bounds the limit, and with it the size of a reply: one above
+	// 32 MiB costs the daemon its connection.
+	MaxHistory = 1000
+)
+
+// ActionEndOtherSessions is the polkit action for ending the graphical sessions
+// of other people than the requester.
+const ActionEndOtherSessions = "org.dubnium.mode1.end-other-sessions"
+
+// ActionRequest names the polkit action for a request of mode.
+func ActionRequest(mode policy.Mode) string { return "org.dubnium.mode1.request-" + string(mode) }
+
+// XML is the introspection document, hand-written and served as it is. A test
+// holds it against what the server exports and docs/dbus-api.md.
+//
+//go:embed org.dubnium.Mode1.xml
+var XML string
+
+// Dict is an a{sv}.
+type Dict = map[string]dbus.Variant

@@ -1,0 +1,113 @@
+package busapi
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+// The refusals that the bus side itself makes; those of the engine are in
+// daemon/status.
+var (
+	// ErrUnknownMode: the host's policy offers no mode of that name.
+	ErrUnknownMode = errors.New("unknown mode")
+	// ErrBadOption: an option, a filter key or a flag bit that is not known or
+	// makes no sense.
+	ErrBadOption = errors.New("bad option")
+	// ErrRateLimited: the same user asked a moment ago.
+	ErrRateLimited = errors.New("asked too often")
+	// ErrLimitExceeded: the same user has too many requests waiting for a password.
+	ErrLimitExceeded = errors.New("too many requests at once")
+	// ErrAccessDenied: polkit did not say yes.
+	ErrAccessDenied = errors.New("access denied")
+	// ErrInteractionRequired: a password would help, and the message did not allow
+	// asking for one.
+	ErrInteractionRequired = errors.New("authentication is required")
+	// ErrInvalidArgs: the message's arguments are not those of the method.
+	ErrInvalidArgs = errors.New("invalid arguments")
+	// ErrUnknownInterface, ErrUnknownProperty and ErrPropertyReadOnly answer
+	// org.freedesktop.DBus.Properties.
+	ErrUnknownInterface = errors.New("unknown interface")
+	ErrUnknownProperty  = errors.New("unknown property")
+	ErrPropertyReadOnly = errors.New("the property is read-only")
+	// ErrInternal: a defect of the daemon. It goes on; the details are in its log.
+	ErrInternal = errors.New("internal error")
+)
+
+const (
+	ownError      = "org.dubnium.Mode1.Error."
+	standardError = "org.freedesktop.DBus.Error."
+	// failedError is the name for errors that no client needs to tell apart.
+	failedError = standardError + "Failed"
+)
+
+// errorTable is the one place where a sentinel meets its D-Bus name, in both
+// directions. next says what the caller can do about it; it ends the text that
+// travels, so that busctl shows it too.
+var errorTable = []struct {
+	sentinel error
+	name     string
+	next     string
+}{
+	{ErrUnknownMode, ownError + "UnknownMode", "the property Modes lists the modes of this host"},
+	{ErrBadOption, ownError + "BadOption", "leave it out, or see docs/dbus-api.md for what is known"},
+	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
+	{ErrLimitExceeded, ownError + "LimitExceeded", "answer or dismiss the open password prompts and ask again"},
+	{status.ErrBusy, ownError + "Busy", "wait until it has finished (modectl status) and ask again"},
+	{status.ErrNoSuchTransition, ownError + "NoSuchTransition", "modectl history lists the ids that are kept"},
+	{status.ErrShuttingDown, ownError + "ShuttingDown", "ask again when it runs again (systemctl status dubniumd)"},
+	{ErrAccessDenied, standardError + "AccessDenied", "ask as root, or have an administrator grant the action in polkit"},
+	{ErrInteractionRequired, standardError + "InteractiveAuthorizationRequired", "ask again as root, or from a client that may ask for a password"},
+	{ErrInvalidArgs, standardError + "InvalidArgs", "busctl introspect " + BusName + " " + string(Path) + " shows the signatures"},
+	{ErrUnknownInterface, standardError + "UnknownInterface", "the properties are those of " + Interface},
+	{ErrUnknownProperty, standardError + "UnknownProperty", "busctl introspect " + BusName + " " + string(Path) + " lists them"},
+	{ErrPropertyReadOnly, standardError + "PropertyReadOnly", "a mode is asked for with RequestMode"},
+	{ErrInternal, failedError, "see the daemon's log (journalctl -u dubniumd)"},
+}
+
+// ToDBus turns an error into the reply that travels: the name of the sentinel
+// it wraps, and its text with what to do next. Any other error is the standard
+// Failed with its text alone.
+func ToDBus(err error) *dbus.Error {
+	for _, e := range errorTable {
+		if errors.Is(err, e.sentinel) {
+			return dbus.NewError(e.name, []any{text(err.Error() + "; " + e.next)})
+		}
+	}
+	return dbus.NewError(failedError, []any{text(err.Error())})
+}
+
+// FromDBus turns an error reply of the daemon back into an error that wraps the
+// sentinel and reads as the text that travelled. An error that is no reply of
+// the daemon, or of a name that the contract does not know, is returned as it
+// is.
+func FromDBus(err error) error {
+	var reply dbus.Error
+	if !errors.As(err, &reply) {
+		return err
+	}
+	for _, e := range errorTable {
+		if e.name == reply.Name {
+			return remoteError{e.sentinel, reply.Error()}
+		}
+	}
+	return err
+}
+
+// remoteError reads as the daemon's text and is the sentinel.
+type remoteError struct {
+	sentinel error
+	text     string
+}
+
+func (e remoteError) Error() string { return e.text }
+func (e remoteError) Unwrap() error { return e.sentinel }
+
+// Refuse makes an error that reads as the formatted text and is the sentinel:
+// the text says what was wrong better than the sentinel's own words.
+func Refuse(sentinel error, format string, args ...any) error {
+	return remoteError{sentinel, fmt.Sprintf(format, args...)}
+}

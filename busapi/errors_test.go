@@ -1,0 +1,79 @@
+package busapi
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+func TestEverySentinelTravelsInBothDirections(t *testing.T) {
+	for _, entry := range errorTable {
+		t.Run(entry.name, func(t *testing.T) {
+			sent := ToDBus(fmt.Errorf("cannot do it: %w", entry.sentinel))
+			require.Equal(t, entry.name, sent.Name)
+			require.Equal(t, "cannot do it: "+entry.sentinel.Error()+"; "+entry.next, sent.Error())
+
+			got := FromDBus(fmt.Errorf("cannot call: %w", *sent))
+			require.ErrorIs(t, got, entry.sentinel)
+			require.Equal(t, sent.Error(), got.Error())
+		})
+	}
+}
+
+func TestErrorNamesAndSentinelsAreUnique(t *testing.T) {
+	names, sentinels := map[string]bool{}, map[error]bool{}
+	for _, entry := range errorTable {
+		require.False(t, names[entry.name], entry.name)
+		require.False(t, sentinels[entry.sentinel], entry.name)
+		require.NotEmpty(t, entry.next, "%s does not say what to do next", entry.name)
+		names[entry.name], sentinels[entry.sentinel] = true, true
+	}
+}
+
+// The names are the contract's; a typo in the table would be a break.
+func TestErrorNamesAreTheContracts(t *testing.T) {
+	want := map[error]string{
+		ErrUnknownMode:             "org.dubnium.Mode1.Error.UnknownMode",
+		ErrBadOption:               "org.dubnium.Mode1.Error.BadOption",
+		ErrRateLimited:             "org.dubnium.Mode1.Error.RateLimited",
+		ErrLimitExceeded:           "org.dubnium.Mode1.Error.LimitExceeded",
+		status.ErrBusy:             "org.dubnium.Mode1.Error.Busy",
+		status.ErrNoSuchTransition: "org.dubnium.Mode1.Error.NoSuchTransition",
+		status.ErrShuttingDown:     "org.dubnium.Mode1.Error.ShuttingDown",
+		ErrAccessDenied:            "org.freedesktop.DBus.Error.AccessDenied",
+		ErrInteractionRequired:     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
+		ErrInvalidArgs:             "org.freedesktop.DBus.Error.InvalidArgs",
+		ErrUnknownInterface:        "org.freedesktop.DBus.Error.UnknownInterface",
+		ErrUnknownProperty:         "org.freedesktop.DBus.Error.UnknownProperty",
+		ErrPropertyReadOnly:        "org.freedesktop.DBus.Error.PropertyReadOnly",
+		ErrInternal:                "org.freedesktop.DBus.Error.Failed",
+	}
+	require.Len(t, errorTable, len(want))
+	for _, entry := range errorTable {
+		require.Equal(t, want[entry.sentinel], entry.name)
+	}
+}
+
+func TestAnyOtherErrorIsFailedAndStaysWhatItIs(t *testing.T) {
+	require.Equal(t, "org.freedesktop.DBus.Error.Failed", ToDBus(errors.New("disk \xff full")).Name)
+	require.Equal(t, "disk \uFFFD full", ToDBus(errors.New("disk \xff full")).Error())
+
+	local := errors.New("not a reply")
+	require.Same(t, local, FromDBus(local))
+	require.NoError(t, FromDBus(nil))
+	foreign := dbus.Error{Name: "com.example.Error.Odd", Body: []any{"odd"}}
+	require.Equal(t, error(foreign), FromDBus(foreign))
+}
+
+func TestARefusalReadsAsItsOwnText(t *testing.T) {
+	err := Refuse(ErrUnknownMode, "unknown mode %q", "sauna")
+	require.ErrorIs(t, err, ErrUnknownMode)
+	require.Equal(t, `unknown mode "sauna"`, err.Error())
+	require.True(t, strings.HasPrefix(ToDBus(err).Error(), `unknown mode "sauna"; `))
+}

@@ -1,0 +1,176 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// requestMode checks the words of a request before it asks anyone about the
+// sender: a typo must not cost a person a password.
+func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.Dict) (uint64, error) {
+	wanted, err := s.parseMode(mode)
+	if err != nil {
+		return 0, err
+	}
+	if err := noFlags(flags); err != nil {
+		return 0, err
+	}
+	why, err := parseRequestOptions(options)
+	if err != nil {
+		return 0, err
+	}
+	request, err := s.authorize(c, wanted)
+	if err != nil {
+		return 0, err
+	}
+	request.Why = why
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	return s.controller.Request(ctx, request)
+}
+
+func (s *Server) parseMode(word string) (policy.Mode, error) {
+	if mode := policy.Mode(word); slices.Contains(s.options.Modes, mode) {
+		return mode, nil
+	}
+	offered := make([]string, len(s.options.Modes))
+	for i, m := range s.options.Modes {
+		offered[i] = string(m)
+	}
+	return "", busapi.Refuse(busapi.ErrUnknownMode, "unknown mode %q: the modes are %s", word, strings.Join(offered, ", "))
+}
+
+// noFlags refuses every bit: none is known yet, and a bit that is ignored today
+// could not get a meaning tomorrow.
+func noFlags(flags uint64) error {
+	if flags != 0 {
+		return busapi.Refuse(busapi.ErrBadOption, "unknown flag bits %#x", flags)
+	}
+	return nil
+}
+
+// parseRequestOptions returns the requester's own words. They end up in logs, on
+// terminals and in everybody's TransitionFinished, so they are short and
+// printable.
+func parseRequestOptions(options busapi.Dict) (why string, err error) {
+	if err := knownKeys("option", options, busapi.OptionReason); err != nil {
+		return "", err
+	}
+	value, given := options[busapi.OptionReason]
+	if !given {
+		return "", nil
+	}
+	why, isString := value.Value().(string)
+	switch {
+	case !isString:
+		return "", wrongType("option", busapi.OptionReason, "s", value.Signature().String())
+	case len(why) > busapi.MaxReason:
+		return "", busapi.Refuse(busapi.ErrBadOption, "the option reason has %d bytes, more than %d", len(why), busapi.MaxReason)
+	case strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return "", busapi.Refuse(busapi.ErrBadOption, "the option reason holds characters that cannot be printed")
+	}
+	return why, nil
+}
+
+// getTransition asks the view first: a running transition has no record yet, and
+// the last one is at hand.
+func (s *Server) getTransition(c call, id uint64) (busapi.Dict, error) {
+	view := s.controller.View()
+	if view.Running != nil && view.Running.ID == id {
+		return busapi.EncodeTransition(view.Running), nil
+	}
+	if view.Last != nil && view.Last.ID == id {
+		return busapi.EncodeRecord(view.Last), nil
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	record, err := s.controller.Record(ctx, id)
+	if errors.Is(err, status.ErrNoSuchTransition) {
+		return nil, busapi.Refuse(status.ErrNoSuchTransition, "no record of a transition %d is kept", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the record of transition %d: %w", id, err)
+	}
+	return busapi.EncodeRecord(&record), nil
+}
+
+// observe makes a fresh look. A look costs the host (it walks /proc), so only
+// root may ask for them as often as it likes.
+func (s *Server) observe(c call, flags uint64) (busapi.Dict, error) {
+	if err := noFlags(flags); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return nil, senderUnknown(err)
+	}
+	if uid != 0 && !s.looks.allow(uid) {
+		return nil, busapi.Refuse(busapi.ErrRateLimited, "uid %d asked for a fresh look less than %s ago", uid, lookInterval)
+	}
+	view, err := s.controller.Observe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
+	}
+	return busapi.EncodeEvidence(busapi.Evidence{Observation: view.Observation, Since: view.ObservedSince}), nil
+}
+
+func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {
+	limit, err := parseFilter(filter)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	records, err := s.controller.History(ctx, limit)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the history: %w", err)
+	}
+	return busapi.EncodeHistory(records), nil
+}
+
+func parseFilter(filter busapi.Dict) (limit int, err error) {
+	if err := knownKeys("filter key", filter, busapi.FilterLimit); err != nil {
+		return 0, err
+	}
+	value, given := filter[busapi.FilterLimit]
+	if !given {
+		return busapi.DefaultHistory, nil
+	}
+	n, isNumber := value.Value().(uint32)
+	switch {
+	case !isNumber:
+		return 0, wrongType("filter key", busapi.FilterLimit, "u", value.Signature().String())
+	case n < 1 || n > busapi.MaxHistory:
+		return 0, busapi.Refuse(busapi.ErrBadOption, "the filter key limit is %d, not 1 to %d", n, busapi.MaxHistory)
+	}
+	return int(n), nil
+}
+
+// knownKeys refuses a key that this version does not know: a caller who asks for
+// a grace period must not believe that it is being given one.
+func knownKeys(what string, d busapi.Dict, known ...string) error {
+	var unknown []string
+	for key := range d {
+		if !slices.Contains(known, key) {
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	return busapi.Refuse(busapi.ErrBadOption, "unknown %s %q: known is %s", what, slices.Min(unknown), strings.Join(known, ", "))
+}
+
+func wrongType(what, key, want, got string) error {
+	return busapi.Refuse(busapi.ErrBadOption, "the %s %s is of type %s, not %s", what, key, got, want)
+}

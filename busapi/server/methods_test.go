@@ -1,0 +1,161 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+var nosuch = status.ErrNoSuchTransition
+
+func TestRootNeedsNoPolkit(t *testing.T) {
+	h := newHost(t)
+	h.controller.with(func(c *fakeController) { c.sessions = []uint32{1000, 1001} })
+	var id uint64
+	options := busapi.Dict{busapi.OptionReason: dbus.MakeVariant("nightly batch")}
+	require.NoError(t, h.call("RequestMode", "compute", uint64(0), options).Store(&id))
+	require.Equal(t, uint64(7), id)
+	require.Empty(t, h.authorizer.questions())
+	require.Equal(t, []status.Request{{
+		Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", UID: 0, EndOthers: true, Why: "nightly batch",
+	}}, h.controller.asked())
+}
+
+func TestMalformedRequestsAreRefusedBeforeAnyoneIsAsked(t *testing.T) {
+	cases := map[string]struct {
+		mode     string
+		flags    uint64
+		options  busapi.Dict
+		sentinel error
+		text     string
+	}{
+		"unknown mode":     {"sauna", 0, noOptions, busapi.ErrUnknownMode, `unknown mode "sauna": the modes are desktop, studio-local, compute`},
+		"no mode":          {"", 0, noOptions, busapi.ErrUnknownMode, `unknown mode ""`},
+		"a state":          {"degraded-desktop", 0, noOptions, busapi.ErrUnknownMode, "unknown mode"},
+		"unknown option":   {"desktop", 0, busapi.Dict{"grace": dbus.MakeVariant("1")}, busapi.ErrBadOption, `unknown option "grace"`},
+		"reason of a type": {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(int32(1))}, busapi.ErrBadOption, "of type i, not s"},
+		"endless reason":   {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(strings.Repeat("x", 257))}, busapi.ErrBadOption, "257 bytes"},
+		"escape codes":     {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant("\x1b[2J")}, busapi.ErrBadOption, "cannot be printed"},
+	}
+	for bit := range 64 {
+		cases[fmt.Sprintf("flag %d", bit)] = struct {
+			mode     string
+			flags    uint64
+			options  busapi.Dict
+			sentinel error
+			text     string
+		}{"desktop", 1 << bit, noOptions, busapi.ErrBadOption, "unknown flag bits"}
+	}
+	h := newHost(t)
+	h.authorizer.as(1000)
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			refused(t, h.call("RequestMode", c.mode, c.flags, c.options), c.sentinel, c.text)
+		})
+	}
+	require.Empty(t, h.authorizer.questions())
+	require.Empty(t, h.controller.asked())
+}
+
+func TestTheEnginesRefusalReachesTheCaller(t *testing.T) {
+	h := newHost(t)
+	for _, sentinel := range []error{status.ErrBusy, status.ErrShuttingDown} {
+		h.controller.with(func(c *fakeController) { c.fail = fmt.Errorf("transition 3 to compute: %w", sentinel) })
+		refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), sentinel, "transition 3 to compute: ")
+	}
+}
+
+func TestGetTransitionTellsHowItStands(t *testing.T) {
+	h := newHost(t)
+	running := status.Transition{ID: 9, From: "desktop", To: policy.Compute, Phase: status.PhaseActing, Started: start}
+	last := status.Record{ID: 8, To: policy.Desktop, Result: status.Success, Finished: start}
+	old := status.Record{ID: 3, To: policy.Compute, Result: status.Failed, Cause: "no", Finished: start}
+	h.controller.with(func(c *fakeController) {
+		c.view.Running, c.view.Last = &running, &last
+		c.records = []status.Record{old}
+	})
+	want := map[uint64]busapi.Outcome{9: {Running: &running}, 8: {Finished: &last}, 3: {Finished: &old}}
+	for id, outcome := range want {
+		var d busapi.Dict
+		require.NoError(t, h.call("GetTransition", id).Store(&d))
+		got, err := busapi.DecodeOutcome(d)
+		require.NoError(t, err)
+		require.Equal(t, outcome, got)
+	}
+	refused(t, h.call("GetTransition", uint64(4)), nosuch, "no record of a transition 4 is kept")
+	h.controller.with(func(c *fakeController) { c.fail = errors.New("disk on fire") })
+	require.ErrorContains(t, h.call("GetTransition", uint64(4)).Err, "cannot read the record of transition 4: disk on fire")
+}
+
+func TestHistoryIsBoundedAndStrict(t *testing.T) {
+	h := newHost(t)
+	h.controller.with(func(c *fakeController) { c.records = make([]status.Record, 30) })
+	for filter, want := range map[uint32]int{0: busapi.DefaultHistory, 1: 1, 1000: 1000} {
+		d := busapi.Dict{}
+		if filter != 0 {
+			d[busapi.FilterLimit] = dbus.MakeVariant(filter)
+		}
+		var records []busapi.Dict
+		require.NoError(t, h.call("History", d).Store(&records))
+		h.controller.with(func(c *fakeController) { require.Equal(t, want, c.limit) })
+		require.Len(t, records, min(want, 30))
+	}
+	refusals := map[string]busapi.Dict{
+		"is 0, not 1 to 1000":       {"limit": dbus.MakeVariant(uint32(0))},
+		"is 1001, not 1 to 1000":    {"limit": dbus.MakeVariant(uint32(1001))},
+		"limit is of type i, not u": {"limit": dbus.MakeVariant(int32(5))},
+		`unknown filter key "mode"`: {"mode": dbus.MakeVariant("compute"), "limit": dbus.MakeVariant(uint32(1))},
+	}
+	for text, filter := range refusals {
+		refused(t, h.call("History", filter), busapi.ErrBadOption, text)
+	}
+}
+
+func TestObserveLooksAfreshAndReturnsTheEvidence(t *testing.T) {
+	h := newHost(t)
+	var d busapi.Dict
+	require.NoError(t, h.call("Observe", uint64(0)).Store(&d))
+	h.controller.with(func(c *fakeController) { require.Equal(t, 1, c.looks) })
+	got, err := busapi.DecodeEvidence(d)
+	require.NoError(t, err)
+	require.Equal(t, policy.Desktop, got.Observation.Inferred)
+	require.True(t, start.Equal(got.Since))
+
+	refused(t, h.call("Observe", uint64(1)), busapi.ErrBadOption, "unknown flag bits 0x1")
+	h.controller.with(func(c *fakeController) { c.fail = errors.New("no logind") })
+	require.ErrorContains(t, h.call("Observe", uint64(0)).Err, "cannot look at the host afresh: no logind")
+}
+
+func TestObserveIsRateLimitedForEachUserButRoot(t *testing.T) {
+	h := newHost(t)
+	clock := func(now time.Time) {
+		h.server.looks.mu.Lock()
+		defer h.server.looks.mu.Unlock()
+		h.server.looks.now = func() time.Time { return now }
+	}
+	clock(start)
+	look := func(uid uint32) *dbus.Call {
+		h.authorizer.as(uid)
+		return h.call("Observe", uint64(0))
+	}
+	require.NoError(t, look(1000).Err)
+	refused(t, look(1000), busapi.ErrRateLimited, "uid 1000 asked for a fresh look less than 1s ago")
+	require.NoError(t, look(1001).Err, "one user does not use up another's")
+	require.NoError(t, look(0).Err)
+	require.NoError(t, look(0).Err)
+	clock(start.Add(time.Second))
+	require.NoError(t, look(1000).Err)
+	h.controller.with(func(c *fakeController) { require.Equal(t, 5, c.looks) })
+
+	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
+	refused(t, look(1002), busapi.ErrAccessDenied, "cannot tell who asks: gone")
+}

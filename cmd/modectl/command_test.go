@@ -1,0 +1,116 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// oneLine checks that a failure said one clear line and nothing else.
+func oneLine(t *testing.T, r ran, code int, text string) {
+	t.Helper()
+	require.Equal(t, code, r.code, r.stderr)
+	require.Empty(t, r.stdout)
+	require.True(t, strings.HasPrefix(r.stderr, "modectl: "), r.stderr)
+	require.Equal(t, 1, strings.Count(r.stderr, "\n"), r.stderr)
+	require.Contains(t, r.stderr, text)
+}
+
+func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
+	cases := map[string]struct {
+		args string
+		text string
+	}{
+		"unknown command":       {"stats", `unknown command "stats"`},
+		"unknown flag":          {"--bogus", "unknown flag: --bogus"},
+		"unknown flag of one":   {"request compute --force", "unknown flag: --force"},
+		"unknown mode":          {"request sauna", `unknown mode "sauna": the modes are desktop, studio-local, compute`},
+		"no mode":               {"request", "request takes one mode: desktop, studio-local, compute"},
+		"two modes":             {"request desktop compute", "request takes one mode"},
+		"an argument too many":  {"status now", `unknown command "now"`},
+		"not a number":          {"history --limit many", `invalid argument "many"`},
+		"a flag without value":  {"request compute --reason", "flag needs an argument: --reason"},
+		"no shell":              {"completion", "completion takes one shell"},
+		"a shell nobody knows":  {"completion nosh", `unknown command "nosh"`},
+		"another one's options": {"status --refresh", "unknown flag: --refresh"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			oneLine(t, modectl(t.Context(), strings.Fields(c.args)...), exitMisuse, c.text)
+		})
+	}
+}
+
+var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait"}
+
+func TestNoBusSaysSo(t *testing.T) {
+	for _, args := range everyCommand {
+		oneLine(t, modectl(t.Context(), strings.Fields(args)...), exitNotReachable, "cannot reach the system bus: ")
+	}
+}
+
+func TestADaemonThatDoesNotRunSaysHowToStartIt(t *testing.T) {
+	bus := hosttest.Start(t, testhost.Options{})
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
+	for _, args := range everyCommand {
+		oneLine(t, modectl(t.Context(), strings.Fields(args)...), exitNotReachable, "dubniumd is not running; start it with: systemctl start dubniumd")
+	}
+}
+
+func TestReadsPrintForPeopleAndScripts(t *testing.T) {
+	e := &engine{ends: status.Record{ID: 7, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, Finished: begin}}
+	serve(t, e, authorizer{})
+	for args, want := range map[string]string{
+		"current": "desktop\n", "desired": "desktop\n", "current --refresh": "desktop\n",
+		"status": "desktop, as desired\n", "history": "compute -> desktop", "--version": "modectl devel\n",
+	} {
+		r := modectl(t.Context(), strings.Fields(args)...)
+		require.Equal(t, ran{exitOK, r.stdout, ""}, r)
+		require.Contains(t, r.stdout, want)
+	}
+	require.Equal(t, 1, e.looked(), "only --refresh looks afresh")
+
+	for args, want := range map[string]string{
+		"current --json":           `{"observed_state": "desktop", "signals": {"desktop_target_active": true, "vllm_active": null}}`,
+		"--json current --refresh": `{"observed_state": "desktop", "timestamp": "2027-01-15T08:00:00Z"}`,
+		"desired --json":           `{"mode": "desktop", "origin": "boot"}`,
+		"status --json":            `{"version": "1.2.3", "converged": true, "transition": null, "last_transition": null, "blocked_by": []}`,
+	} {
+		r := modectl(t.Context(), strings.Fields(args)...)
+		require.Equal(t, exitOK, r.code, r.stderr)
+		var got, subset map[string]any
+		require.NoError(t, json.Unmarshal([]byte(r.stdout), &got), args)
+		require.NoError(t, json.Unmarshal([]byte(want), &subset))
+		contains(t, got, subset)
+	}
+	var history []map[string]any
+	require.NoError(t, json.Unmarshal([]byte(modectl(t.Context(), "history", "--json", "--limit", "3").stdout), &history))
+	require.Equal(t, "success", history[0]["result"])
+	oneLine(t, modectl(t.Context(), "history", "--limit", "0"), exitMisuse, "the filter key limit is 0, not 1 to 1000")
+}
+
+// contains checks that got has everything that want has.
+func contains(t *testing.T, got, want map[string]any) {
+	t.Helper()
+	for key, value := range want {
+		if inner, ok := value.(map[string]any); ok {
+			contains(t, got[key].(map[string]any), inner)
+			continue
+		}
+		require.Contains(t, got, key)
+		require.Equal(t, value, got[key], key)
+	}
+}
+
+func TestCompletionKnowsTheModes(t *testing.T) {
+	r := modectl(t.Context(), "__complete", "request", "")
+	require.Contains(t, r.stdout, "desktop\nstudio-local\ncompute\n")
+	require.Contains(t, modectl(t.Context(), "completion", "bash").stdout, "modectl")
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/busapi/client"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+)
+
+// The exit codes are a contract with scripts; `modectl request --help` lists them.
+// 10 to 29 are the guards' own.
+const (
+	exitOK             = 0
+	exitInhibited      = 13
+	exitMisuse         = 30
+	exitNotAuthorized  = 40
+	exitNotReachable   = 41
+	exitBusy           = 42
+	exitCanceled       = 43
+	exitDegraded       = 50
+	exitFailed         = 51
+	exitTimedOut       = 52
+	exitRolledBack     = 53
+	exitRollbackFailed = 54
+	exitInterrupted    = 55
+	// exitSignal is what a shell reports of a command that was interrupted.
+	exitSignal = 130
+)
+
+// exit is an error that decides the exit code. A nil cause prints nothing: the
+// command has said everything already.
+type exit struct {
+	code  int
+	cause error
+}
+
+func (e exit) Error() string {
+	if e.cause == nil {
+		return ""
+	}
+	return e.cause.Error()
+}
+
+func (e exit) Unwrap() error { return e.cause }
+
+// errorCodes maps what can go wrong before there is a result.
+var errorCodes = []struct {
+	err  error
+	code int
+}{
+	{client.ErrStopped, exitSignal},
+	{client.ErrNoBus, exitNotReachable},
+	{client.ErrNotRunning, exitNotReachable},
+	{client.ErrNoAnswer, exitNotReachable},
+	{client.ErrOutcomeUnknown, exitNotReachable},
+	{status.ErrShuttingDown, exitNotReachable},
+	{busapi.ErrAccessDenied, exitNotAuthorized},
+	{busapi.ErrInteractionRequired, exitNotAuthorized},
+	{status.ErrBusy, exitBusy},
+	{busapi.ErrRateLimited, exitBusy},
+	{busapi.ErrLimitExceeded, exitBusy},
+	{busapi.ErrUnknownMode, exitMisuse},
+	{busapi.ErrBadOption, exitMisuse},
+	{busapi.ErrInvalidArgs, exitMisuse},
+	{status.ErrNoSuchTransition, exitMisuse},
+}
+
+// hints say what to do about the failures whose texts do not come from the
+// daemon; its refusals say it themselves.
+var hints = []struct {
+	err  error
+	hint string
+}{
+	{client.ErrNoBus, "is dbus running? (systemctl status dbus)"},
+	{client.ErrNotRunning, "start it with: systemctl start dubniumd"},
+	{client.ErrNoAnswer, "see: systemctl status dubniumd"},
+	{client.ErrOutcomeUnknown, "see: modectl status"},
+}
+
+// failure gives an error of a call its exit code, and its text what to do next.
+func failure(err error) error {
+	if err == nil {
+		return nil
+	}
+	code := exitFailed
+	for _, e := range errorCodes {
+		if errors.Is(err, e.err) {
+			code = e.code
+			break
+		}
+	}
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			return exit{code, hinted{err, h.hint}}
+		}
+	}
+	return exit{code, err}
+}
+
+// hinted is an error with what to do about it.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Error() string { return h.error.Error() + "; " + h.hint }
+func (h hinted) Unwrap() error { return h.error }
+
+// resultCodes maps the results that have a code of their own.
+var resultCodes = map[status.Result]int{
+	status.Success:        exitOK,
+	status.Noop:           exitOK,
+	status.Canceled:       exitCanceled,
+	status.Degraded:       exitDegraded,
+	status.Failed:         exitFailed,
+	status.TimedOut:       exitTimedOut,
+	status.RolledBack:     exitRolledBack,
+	status.RollbackFailed: exitRollbackFailed,
+	status.Interrupted:    exitInterrupted,
+	status.Inhibited:      exitInhibited,
+}
+
+// resultCode is the exit code of a finished transition. A result that this
+// version does not know is no success.
+func resultCode(r status.Record) int {
+	if r.Result == status.Blocked || r.Result == status.Inhibited {
+		if code, found := guardCode(r.Guards); found {
+			return code
+		}
+	}
+	if code, known := resultCodes[r.Result]; known {
+		return code
+	}
+	return exitFailed
+}
+
+// guardCode is the code of the first guard that stands in the way.
+func guardCode(verdicts []guards.Verdict) (int, bool) {
+	for _, v := range verdicts {
+		if code := int(v.Code); !v.OK && code >= 10 && code <= 29 {
+			return code, true
+		}
+	}
+	return 0, false
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/dubnium/dubnium/cmd/modectl/render"
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+// progress shows how a transition goes on: on a terminal one line that is
+// written over, elsewhere a line for each step that begins and for each that
+// went wrong.
+type progress struct {
+	out     io.Writer
+	redraws bool
+	drawn   bool
+}
+
+// clearLine goes back to the line's start and erases it (ECMA-48: CR, EL).
+const clearLine = "\r\x1b[K"
+
+func (p *progress) step(s status.StepEvent) {
+	switch {
+	case p.redraws:
+		fmt.Fprint(p.out, clearLine+render.Step(s))
+		p.drawn = true
+	case s.Status != status.StepDone && s.Status != status.StepPending:
+		fmt.Fprintln(p.out, render.Step(s))
+	}
+}
+
+// end leaves an empty line for whatever comes next.
+func (p *progress) end() {
+	if p.drawn {
+		fmt.Fprint(p.out, clearLine)
+	}
+}

@@ -1,0 +1,161 @@
+package render
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// The JSON shapes are an interface for scripts: keys may be added, none goes
+// away or changes its type. Lists are never null; times are RFC 3339 in UTC.
+
+type currentJSON struct {
+	ObservedState observer.State             `json:"observed_state"`
+	Confidence    observer.Confidence        `json:"confidence"`
+	Degraded      bool                       `json:"degraded"`
+	Signals       map[observer.Signal]*bool  `json:"signals"` // null: not known
+	Unknown       map[observer.Signal]string `json:"unknown"` // why it is not
+	Conflicts     []observer.Reason          `json:"conflicts"`
+	Reasons       []observer.Reason          `json:"reasons"`
+	Since         time.Time                  `json:"since,omitzero"`
+	Timestamp     time.Time                  `json:"timestamp"`
+}
+
+type statusJSON struct {
+	Version        string           `json:"version"`
+	Modes          []policy.Mode    `json:"modes"`
+	Desired        status.Desired   `json:"desired"`
+	Observed       currentJSON      `json:"observed"`
+	Converged      bool             `json:"converged"`
+	Transition     *transitionJSON  `json:"transition"`
+	LastTransition *status.Record   `json:"last_transition"`
+	BlockedBy      []guards.Verdict `json:"blocked_by"`
+}
+
+type transitionJSON struct {
+	ID        uint64         `json:"id"`
+	From      observer.State `json:"from"`
+	To        policy.Mode    `json:"to"`
+	Origin    status.Origin  `json:"origin"`
+	By        string         `json:"by"`
+	Phase     status.Phase   `json:"phase"`
+	Step      string         `json:"step"`
+	StepIndex int            `json:"step_index"`
+	StepCount int            `json:"step_count"`
+	Started   time.Time      `json:"started"`
+}
+
+// StatusJSON is `modectl status --json`.
+func StatusJSON(p busapi.Properties) string {
+	v := p.View
+	return marshal(statusJSON{
+		Version: p.Version, Modes: some(p.Modes), Desired: desired(v.Desired), Observed: current(v.Observation, v.ObservedSince),
+		Converged: v.Converged(), Transition: transition(v.Running), LastTransition: last(v.Last), BlockedBy: some(v.BlockedBy),
+	})
+}
+
+// CurrentJSON is `modectl current --json`, the shape of current.json with more.
+func CurrentJSON(o observer.Observation, since time.Time) string { return marshal(current(o, since)) }
+
+// DesiredJSON is `modectl desired --json`.
+func DesiredJSON(d status.Desired) string { return marshal(desired(d)) }
+
+// HistoryJSON is `modectl history --json`.
+func HistoryJSON(records []status.Record) string {
+	list := make([]status.Record, len(records))
+	for i, r := range records {
+		list[i] = record(r)
+	}
+	return marshal(list)
+}
+
+// FinishedJSON is `modectl request --json`.
+func FinishedJSON(r status.Record) string { return marshal(record(r)) }
+
+// AcceptedJSON is `modectl request --no-wait --json`.
+func AcceptedJSON(id uint64) string {
+	return marshal(struct {
+		ID uint64 `json:"id"`
+	}{id})
+}
+
+func current(o observer.Observation, since time.Time) currentJSON {
+	c := currentJSON{
+		ObservedState: o.State, Confidence: o.Confidence, Degraded: o.Degraded(),
+		Signals: map[observer.Signal]*bool{}, Unknown: map[observer.Signal]string{},
+		Conflicts: some(o.Conflicts), Reasons: some(o.Reasons), Since: since.UTC(), Timestamp: o.At.UTC(),
+	}
+	put := func(s observer.Signal, f observer.Fact) {
+		c.Signals[s] = nil
+		if f.Truth == observer.Unknown {
+			c.Unknown[s] = cmp.Or(f.Reason, "nobody has looked yet")
+			return
+		}
+		known := f.Truth == observer.True
+		c.Signals[s] = &known
+	}
+	for _, s := range observer.Signals() {
+		put(s, o.Facts[s])
+	}
+	for s, f := range o.Facts { // those of a newer daemon too
+		put(s, f)
+	}
+	return c
+}
+
+func desired(d status.Desired) status.Desired {
+	d.Since = d.Since.UTC()
+	return d
+}
+
+func transition(t *status.Transition) *transitionJSON {
+	if t == nil {
+		return nil
+	}
+	return &transitionJSON{t.ID, t.From, t.To, t.Origin, t.By, t.Phase, t.Step, t.StepIndex, t.StepCount, t.Started.UTC()}
+}
+
+func last(r *status.Record) *status.Record {
+	if r == nil {
+		return nil
+	}
+	normal := record(*r)
+	return &normal
+}
+
+func record(r status.Record) status.Record {
+	r.Started, r.Finished = r.Started.UTC(), r.Finished.UTC()
+	r.Guards = some(r.Guards)
+	steps := make([]status.Step, len(r.Steps))
+	for i, s := range r.Steps {
+		s.Started, s.Finished = s.Started.UTC(), s.Finished.UTC()
+		steps[i] = s
+	}
+	r.Steps = steps
+	return r
+}
+
+// some makes an empty list of none.
+func some[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+// marshal cannot fail: the shapes are plain data. If one ever stops being that,
+// a script must not read half a document.
+func marshal(v any) string {
+	out, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		panic(fmt.Sprintf("cannot write %T as JSON: %v", v, err))
+	}
+	return string(out) + "\n"
+}

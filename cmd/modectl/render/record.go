@@ -1,0 +1,100 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+// Finished is how a requested transition ended: a line that says it, and under
+// it what stood in the way and what would clear it.
+func Finished(r status.Record) string {
+	var b strings.Builder
+	b.WriteString(finishedLine(r) + "\n")
+	for _, v := range blocking(r.Guards) {
+		for i, line := range verdictLines(v) {
+			fmt.Fprintf(&b, "%s%s\n", strings.Repeat("  ", i+1), line)
+		}
+	}
+	for _, s := range r.Steps {
+		if s.Error != "" {
+			fmt.Fprintf(&b, "  step %s, %s: %s\n", clean(s.ID), clean(string(s.Status)), clean(s.Error))
+		}
+	}
+	return b.String()
+}
+
+func finishedLine(r status.Record) string {
+	to, final := clean(string(r.To)), clean(string(r.Final))
+	var line string
+	switch r.Result {
+	case status.Success:
+		line = to + " reached"
+	case status.Noop:
+		line = to + " already, nothing to do"
+	case status.Blocked, status.Inhibited:
+		line = fmt.Sprintf("%s: %s was not entered, the host stays %s", r.Result, to, final)
+	default:
+		line = fmt.Sprintf("%s: %s was not reached, the host is %s", clean(string(r.Result)), to, final)
+	}
+	if cause := causeOf(r); cause != "" && !r.Result.Reached() {
+		line += ": " + cause
+	}
+	details := fmt.Sprintf("transition %d", r.ID)
+	if d := took(r.Started, r.Finished); d != "" {
+		details += ", " + d
+	}
+	return line + " (" + details + ")"
+}
+
+// causeOf is why a transition ended as it did; empty for a refusal whose guards say
+// it better.
+func causeOf(r status.Record) string {
+	if r.Result == status.Blocked && len(blocking(r.Guards)) > 0 {
+		return ""
+	}
+	return clean(r.Cause)
+}
+
+// Accepted is the answer to a request that nobody waits for.
+func Accepted(id uint64) string { return fmt.Sprintf("accepted: transition %d\n", id) }
+
+// History is a table of finished transitions.
+func History(records []status.Record) string {
+	if len(records) == 0 {
+		return "no transition yet\n"
+	}
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "ID\tENDED\tTRANSITION\tRESULT\tIN\tBY\tREASON")
+	for _, r := range records {
+		fmt.Fprintf(table, "%d\t%s\t%s -> %s\t%s\t%s\t%s\t%s\n", r.ID, r.Finished.Format("2006-01-02 15:04:05"),
+			clean(string(r.From)), clean(string(r.To)), resultWord(r), clean(string(r.Final)), clean(r.By), clean(r.Why))
+	}
+	_ = table.Flush() // a Builder takes everything
+	return trimLines(b.String())
+}
+
+// resultWord names the first guard of a refusal: the word alone explains nothing.
+func resultWord(r status.Record) string {
+	if v := blocking(r.Guards); len(v) > 0 && !r.Result.Reached() {
+		return fmt.Sprintf("%s by %s", clean(string(r.Result)), clean(string(v[0].Guard)))
+	}
+	return clean(string(r.Result))
+}
+
+// trimLines drops the padding of empty last columns.
+func trimLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = strings.TrimRight(lines[i], " ")
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Step is one line of progress.
+func Step(s status.StepEvent) string {
+	return fmt.Sprintf("[%d/%d] %s: %s", s.Index+1, s.Count, clean(s.Step), clean(string(s.Status)))
+}

@@ -1,0 +1,103 @@
+package render
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+// Status is everything at one glance: what is, what was asked, whether they
+// agree, and what stands between them.
+func Status(v status.View, now time.Time) string {
+	var s sheet
+	s.b.WriteString(headline(v) + "\n\n")
+	s.add("desired", desiredLine(v.Desired, now))
+	s.add("observed", fmt.Sprintf("%s, confidence %s, since %s",
+		clean(string(v.Observation.State)), clean(string(v.Observation.Confidence)), moment(v.ObservedSince, now)))
+	for _, r := range v.Observation.Conflicts {
+		s.add("conflict", reasonLine(r))
+	}
+	for _, r := range v.Observation.Reasons {
+		if !slices.Contains(v.Observation.Conflicts, r) {
+			s.add("because", reasonLine(r))
+		}
+	}
+	s.add("reconcile", reconcileLine(v))
+	if v.Running != nil {
+		s.add("running", runningLines(*v.Running, now)...)
+	}
+	if v.Last != nil {
+		s.add("last", lastLines(*v.Last, now)...)
+	}
+	for _, verdict := range blocking(v.BlockedBy) {
+		s.add("blocked by", verdictLines(verdict)...)
+	}
+	return s.b.String()
+}
+
+// headline is the one line that most people read.
+func headline(v status.View) string {
+	state, desired := clean(string(v.Observation.State)), clean(string(v.Desired.Mode))
+	wants := fmt.Sprintf("%s -> wants %s", state, desired)
+	switch last := v.Last; {
+	case v.Running != nil:
+		return fmt.Sprintf("%s -> %s: transition %d runs", clean(string(v.Running.From)), clean(string(v.Running.To)), v.Running.ID)
+	case v.Converged():
+		return state + ", as desired"
+	case desired == "":
+		return state
+	case len(blocking(v.BlockedBy)) > 0:
+		return wants + ": blocked by " + guardNames(v)
+	case last != nil && last.To == v.Desired.Mode && !last.Result.Reached():
+		return fmt.Sprintf("%s: transition %d ended %s", wants, last.ID, clean(string(last.Result)))
+	}
+	return wants
+}
+
+func guardNames(v status.View) string {
+	var names []string
+	for _, verdict := range blocking(v.BlockedBy) {
+		names = append(names, clean(string(verdict.Guard)))
+	}
+	return strings.Join(names, ", ")
+}
+
+func desiredLine(d status.Desired, now time.Time) string {
+	if d.Mode == "" {
+		return "nothing was asked for yet"
+	}
+	return fmt.Sprintf("%s, asked by %s, origin %s, since %s", clean(string(d.Mode)), clean(d.By), clean(string(d.Origin)), moment(d.Since, now))
+}
+
+func reconcileLine(v status.View) string {
+	switch {
+	case v.Running != nil:
+		return "under way"
+	case v.Converged():
+		return "not needed"
+	case v.Desired.Mode == "":
+		return "not needed, nothing was asked for"
+	}
+	return "needed: modectl request " + clean(string(v.Desired.Mode))
+}
+
+func runningLines(t status.Transition, now time.Time) []string {
+	lines := []string{fmt.Sprintf("transition %d: %s -> %s, asked by %s, %s",
+		t.ID, clean(string(t.From)), clean(string(t.To)), clean(t.By), moment(t.Started, now))}
+	if t.Step == "" {
+		return append(lines, clean(string(t.Phase)))
+	}
+	return append(lines, fmt.Sprintf("%s, step %d of %d: %s", clean(string(t.Phase)), t.StepIndex+1, t.StepCount, clean(t.Step)))
+}
+
+func lastLines(r status.Record, now time.Time) []string {
+	lines := []string{fmt.Sprintf("transition %d: %s -> %s, %s, ended in %s, %s",
+		r.ID, clean(string(r.From)), clean(string(r.To)), clean(string(r.Result)), clean(string(r.Final)), moment(r.Finished, now))}
+	if cause := causeOf(r); cause != "" {
+		lines = append(lines, "cause: "+cause)
+	}
+	return lines
+}

@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dubnium/dubnium/busapi/client"
+	"github.com/dubnium/dubnium/cmd/modectl/render"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// requestOptions are the flags of `modectl request`.
+type requestOptions struct {
+	reason        string
+	noAskPassword bool
+	noWait        bool
+}
+
+func (c *commands) request() *cobra.Command {
+	var options requestOptions
+	cmd := &cobra.Command{
+		Use:   "request MODE",
+		Short: "Ask for a mode and wait until it is reached",
+		Long: "Ask for a mode and wait until it is reached, or until it is clear that it will not be.\n\n" +
+			"Exit codes: 0 reached or nothing to do; 10-19 the code of the first guard that blocks,\n" +
+			"20-29 of one that could not be judged; 30 misuse; 40 not authorized; 41 daemon not\n" +
+			"reachable; 42 busy; 43 canceled; 50 degraded; 51 failed; 52 timed out; 53 rolled back;\n" +
+			"54 rollback failed; 55 interrupted.",
+		Args:      oneMode,
+		ValidArgs: modeWords(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.runRequest(cmd.Context(), policy.Mode(args[0]), options)
+		},
+	}
+	cmd.Flags().StringVar(&options.reason, "reason", "", "`TEXT` for the record")
+	cmd.Flags().BoolVar(&options.noAskPassword, "no-ask-password", false, "do not ask for a password")
+	cmd.Flags().BoolVar(&options.noWait, "no-wait", false, "return as soon as the request is accepted")
+	return cmd
+}
+
+// oneMode checks the word before anything is asked: misuse is misuse whether or
+// not the daemon runs.
+func oneMode(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("request takes one mode: %s", strings.Join(modeWords(), ", "))
+	}
+	_, err := policy.ParseMode(args[0])
+	return err
+}
+
+func modeWords() []string {
+	var words []string
+	for _, m := range policy.Modes() {
+		words = append(words, string(m))
+	}
+	return words
+}
+
+func (c *commands) runRequest(ctx context.Context, mode policy.Mode, options requestOptions) error {
+	if c.asks && !options.noAskPassword && os.Geteuid() != 0 {
+		defer startAgent(ctx, agentProgram)()
+	}
+	bus := client.Options{Interactive: !options.noAskPassword}
+	if options.noWait {
+		return c.ask(ctx, bus, func(daemon *client.Client) (string, error) {
+			id, err := daemon.Submit(ctx, mode, options.reason)
+			if err != nil {
+				return "", err
+			}
+			if c.json {
+				return render.AcceptedJSON(id), nil
+			}
+			return render.Accepted(id), nil
+		})
+	}
+	var record status.Record
+	err := c.ask(ctx, bus, func(daemon *client.Client) (text string, err error) {
+		progress := progress{out: c.stderr, redraws: c.redraws}
+		record, err = daemon.Request(ctx, mode, options.reason, client.Follower{Step: progress.step})
+		progress.end()
+		if err != nil {
+			return "", err
+		}
+		if c.json {
+			return render.FinishedJSON(record), nil
+		}
+		return render.Finished(record), nil
+	})
+	if err != nil {
+		return err
+	}
+	if code := resultCode(record); code != exitOK {
+		return exit{code, nil} // what was printed says why
+	}
+	return nil
+}
