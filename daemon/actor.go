@@ -32,7 +32,9 @@ type Actor interface {
 // error while it may yet come.
 type wait struct {
 	eyes *Eyes
-	met  func(plans.Step, observer.Snapshot) error
+	// sources are where the condition can be seen; a wait looks at nothing else.
+	sources func(plans.Step) []string
+	met     func(plans.Step, observer.Snapshot) error
 }
 
 // errNever marks a condition that waiting longer cannot bring about.
@@ -48,7 +50,7 @@ func (w wait) Verify(ctx context.Context, s plans.Step) error {
 	err := w.eyes.Until(ctx, func(snapshot observer.Snapshot) bool {
 		unmet = w.met(s, snapshot)
 		return unmet == nil || errors.Is(unmet, errNever)
-	})
+	}, w.sources(s)...)
 	switch {
 	case err != nil && unmet != nil:
 		return fmt.Errorf("%w: %w", unmet, err)
@@ -60,17 +62,30 @@ func (w wait) Verify(ctx context.Context, s plans.Step) error {
 
 // waits returns the actors for the kinds of step that only wait.
 func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
+	vllm := func(plans.Step) []string { return []string{observer.SourceSystemd, observer.SourceInference} }
 	return map[plans.Kind]Actor{
-		plans.Gate: wait{eyes, func(s plans.Step, snapshot observer.Snapshot) error {
+		plans.Gate: wait{eyes, gateSources, func(s plans.Step, snapshot observer.Snapshot) error {
 			return gate(p, s, snapshot)
 		}},
-		plans.Drain: wait{eyes, func(_ plans.Step, snapshot observer.Snapshot) error {
+		plans.Drain: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
 			return drained(p, snapshot)
 		}},
-		plans.AwaitHealthy: wait{eyes, func(_ plans.Step, snapshot observer.Snapshot) error {
+		plans.AwaitHealthy: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
 			return healthy(p, snapshot)
 		}},
 	}
+}
+
+// gateSources are what the gates of this version look at; a gate that is not
+// listed looks at everything.
+func gateSources(s plans.Step) []string {
+	switch s.Guard {
+	case policy.CheckGraphicalSessionAbsent:
+		return []string{observer.SourceLogind}
+	case policy.CheckGPUDisplayReleased:
+		return []string{observer.SourceHolders}
+	}
+	return nil
 }
 
 func gate(p policy.Policy, s plans.Step, snapshot observer.Snapshot) error {
@@ -114,15 +129,15 @@ func healthy(p policy.Policy, s observer.Snapshot) error {
 // that closes, a health check that turns.
 const lookAgain = 500 * time.Millisecond
 
-// Until looks afresh until done says so. Signals prompt a look at once. The
-// error is ctx's.
-func (e *Eyes) Until(ctx context.Context, done func(observer.Snapshot) bool) error {
+// Until looks afresh at the named sources, or at all, until done says so. Signals
+// prompt a look at once. The error is ctx's.
+func (e *Eyes) Until(ctx context.Context, done func(observer.Snapshot) bool, sources ...string) error {
 	hint, stop := e.Hint()
 	defer stop()
 	again := time.NewTicker(lookAgain)
 	defer again.Stop()
 	for {
-		snapshot, err := e.Fresh(ctx)
+		snapshot, err := e.Fresh(ctx, sources...)
 		if err != nil {
 			return err
 		}

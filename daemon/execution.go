@@ -52,23 +52,23 @@ func newExecution(m machinery, id uint64, r status.Request) *execution {
 // run decides, acts and judges. The only error is errStopping; everything else
 // is a record, whose result claims no more than was observed.
 func (x *execution) run(ctx context.Context) (status.Record, error) {
-	if err := x.journal.save(&x.entry); err != nil {
-		return x.end(ctx, status.Failed, err)
-	}
 	snapshot, err := x.eyes.Fresh(ctx)
 	if err != nil {
 		return status.Record{}, errStopping
 	}
 	before := x.settled(snapshot)
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
+	if err := x.journal.save(&x.entry); err != nil {
+		return x.end(before, status.Failed, err)
+	}
 	if before.Is(x.entry.Record.To) {
-		return x.end(ctx, status.Noop, nil)
+		return x.end(before, status.Noop, nil)
 	}
 	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
 	verdicts := guards.Evaluate(x.policy, snapshot, x.guardRequest(), plan.Guards)
 	x.entry.Record.Guards = verdicts
 	if blocking := guards.Blocking(verdicts); len(blocking) > 0 {
-		return x.end(ctx, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
+		return x.end(before, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
 	}
 	x.adopt(plan)
 	if err := x.forward(ctx); err != nil {
@@ -108,9 +108,9 @@ func (x *execution) verify(ctx context.Context) (status.Record, error) {
 	case errors.Is(err, errStopping):
 		return status.Record{}, err
 	case err == nil:
-		return x.end(ctx, status.Success, nil)
+		return x.end(o, status.Success, nil)
 	case o.Inferred == to && o.Degraded():
-		return x.end(ctx, status.Degraded, fmt.Errorf("the host is %s: %s", o.State, texts(o.Reasons)))
+		return x.end(o, status.Degraded, fmt.Errorf("the host is %s: %s", o.State, texts(o.Reasons)))
 	}
 	return x.goBack(ctx, fmt.Errorf("%s was not observed, the host is %s (%s): %w", to, o.State, texts(o.Reasons), err))
 }
@@ -142,19 +142,20 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	if err != nil {
 		return status.Record{}, errStopping
 	}
+	o := x.settled(snapshot)
 	switch {
-	case x.settled(snapshot).Is(x.entry.Record.To):
-		return x.end(ctx, status.Success, cause)
+	case o.Is(x.entry.Record.To):
+		return x.end(o, status.Success, cause)
 	case !x.touched() && errors.Is(cause, context.DeadlineExceeded):
-		return x.end(ctx, status.TimedOut, cause)
+		return x.end(o, status.TimedOut, cause)
 	case !x.touched():
-		return x.end(ctx, status.Failed, cause)
+		return x.end(o, status.Failed, cause)
 	}
-	result, err := x.undo(ctx)
+	o, result, err := x.undo(ctx, snapshot)
 	if errors.Is(err, errStopping) {
 		return status.Record{}, err
 	}
-	return x.end(ctx, result, errors.Join(cause, err))
+	return x.end(o, result, errors.Join(cause, err))
 }
 
 // touched reports whether any step that changes the host has begun.
@@ -167,16 +168,11 @@ func (x *execution) touched() bool {
 	return false
 }
 
-// end closes the record on a last look at the host and puts it on disk. The
-// journal goes only after the history has it; what cannot be written is logged,
-// since a full disk is no reason to forget how a transition ended.
-func (x *execution) end(ctx context.Context, result status.Result, cause error) (status.Record, error) {
-	snapshot, err := x.eyes.Fresh(ctx)
-	if err != nil {
-		return status.Record{}, errStopping
-	}
+// end closes the record on the last observation and puts it on disk. What cannot
+// be written is logged: a full disk is no reason to forget how a transition ended.
+func (x *execution) end(o observer.Observation, result status.Result, cause error) (status.Record, error) {
 	r := &x.entry.Record
-	r.Final, r.Result, r.Finished = x.settled(snapshot).State, result, time.Now()
+	r.Final, r.Result, r.Finished = o.State, result, time.Now()
 	if cause != nil {
 		r.Cause = cause.Error()
 	}

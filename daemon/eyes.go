@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,10 +22,11 @@ type Source interface {
 	Look(ctx context.Context) observer.Part
 }
 
-// Paced is a source that some changes reach without a signal. Pace says how long
-// after one look the next is due, given what is known now; 0 means never.
-type Paced interface {
-	Pace(observer.Snapshot) time.Duration
+// Costly is a source whose looks cost something and that nothing signals: it is
+// looked at when it can matter. Due says when the next look is due, given what is
+// known now; the zero time means that there is nothing to see.
+type Costly interface {
+	Due(observer.Snapshot) time.Time
 }
 
 // Eyes keeps the latest look of every source. Signals only say that a look is
@@ -84,14 +86,18 @@ func (e *Eyes) Snapshot() observer.Snapshot {
 	return e.snapshot
 }
 
-// Fresh returns a snapshot of which every part was looked at after the call.
-// The error is ctx's.
-func (e *Eyes) Fresh(ctx context.Context) (observer.Snapshot, error) {
-	replies := make([]chan struct{}, len(e.sources))
-	for i, w := range e.sources {
-		replies[i] = make(chan struct{})
+// Fresh returns a snapshot of which the named parts, or all when none is named,
+// were looked at after the call. The error is ctx's.
+func (e *Eyes) Fresh(ctx context.Context, sources ...string) (observer.Snapshot, error) {
+	var replies []chan struct{}
+	for _, w := range e.sources {
+		if len(sources) > 0 && !slices.Contains(sources, w.Name()) {
+			continue
+		}
+		reply := make(chan struct{})
 		select {
-		case w.wants <- replies[i]:
+		case w.wants <- reply:
+			replies = append(replies, reply)
 		case <-ctx.Done():
 			return observer.Snapshot{}, ctx.Err()
 		}
@@ -151,30 +157,28 @@ func (e *Eyes) watch(ctx context.Context, w *watched) {
 
 // look serves one source: one look at a time, for all who asked before it began.
 func (e *Eyes) look(ctx context.Context, w *watched) {
-	pace := time.NewTimer(0)
-	pace.Stop()
-	defer pace.Stop()
-	var last time.Time
+	due := time.NewTimer(0)
+	due.Stop()
+	defer due.Stop()
 	for {
 		var waiting []chan struct{}
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.again:
-			e.setPace(pace, w, last)
+			e.setDue(due, w)
 			continue
 		case <-w.dirty:
-		case <-pace.C:
+		case <-due.C:
 		case reply := <-w.wants:
 			waiting = append(waiting, reply)
 		}
 		waiting = append(waiting, drain(w.wants)...)
 		e.lookOnce(ctx, w)
-		last = time.Now()
 		for _, reply := range waiting {
 			close(reply)
 		}
-		e.setPace(pace, w, last)
+		e.setDue(due, w)
 	}
 }
 
@@ -193,15 +197,16 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched) {
 	}
 }
 
-// setPace arms the timer for a source that needs looks nobody signals.
-func (e *Eyes) setPace(timer *time.Timer, w *watched, last time.Time) {
-	paced, ok := w.Source.(Paced)
+// setDue arms the timer for a source that nothing signals. What another source
+// saw may have made a look due, or not due.
+func (e *Eyes) setDue(timer *time.Timer, w *watched) {
+	costly, ok := w.Source.(Costly)
 	if !ok {
 		return
 	}
 	timer.Stop()
-	if every := paced.Pace(e.Snapshot()); every > 0 {
-		timer.Reset(time.Until(last.Add(every)))
+	if at := costly.Due(e.Snapshot()); !at.IsZero() {
+		timer.Reset(max(0, time.Until(at)))
 	}
 }
 

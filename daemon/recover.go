@@ -21,32 +21,36 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 	}
 	x.report(status.PhaseRecovering, 0, nil)
 	died := fmt.Errorf("the daemon ended %s", x.whereabouts())
-	if x.entry.BootID != x.bootID {
-		return x.end(ctx, status.Interrupted, fmt.Errorf("the machine restarted: %w", died))
-	}
 	snapshot, err := x.eyes.Fresh(ctx)
 	if err != nil {
 		return status.Record{}, errStopping
 	}
-	if !x.touched() || x.settled(snapshot).Is(x.entry.Record.To) {
-		return x.end(ctx, status.Interrupted, died)
+	o := x.settled(snapshot)
+	if x.entry.BootID != x.bootID {
+		return x.end(o, status.Interrupted, fmt.Errorf("the machine restarted: %w", died))
+	}
+	if !x.touched() || o.Is(x.entry.Record.To) {
+		return x.end(o, status.Interrupted, died)
 	}
 	if x.onlyWaitsLeft() {
-		switch reached, err := x.resume(ctx); {
+		switch o, err := x.resume(ctx); {
 		case errors.Is(err, errStopping):
 			return status.Record{}, err
-		case reached:
-			return x.end(ctx, status.Interrupted, died)
+		case o.Is(x.entry.Record.To):
+			return x.end(o, status.Interrupted, died)
 		}
 	}
-	result, err := x.undo(ctx)
+	if snapshot, err = x.eyes.Fresh(ctx); err != nil {
+		return status.Record{}, errStopping
+	}
+	o, result, err := x.undo(ctx, snapshot)
 	switch {
 	case errors.Is(err, errStopping):
 		return status.Record{}, err
 	case result != status.RollbackFailed:
 		result = status.Interrupted
 	}
-	return x.end(ctx, result, errors.Join(died, err))
+	return x.end(o, result, errors.Join(died, err))
 }
 
 // onlyWaitsLeft reports whether every action is done and seen, and nothing has
@@ -62,17 +66,12 @@ func (x *execution) onlyWaitsLeft() bool {
 	})
 }
 
-// resume takes up the waits and the verification.
-func (x *execution) resume(ctx context.Context) (reached bool, err error) {
+// resume takes up the waits and the verification, and returns the last look.
+func (x *execution) resume(ctx context.Context) (observer.Observation, error) {
 	if err := x.forward(ctx); err != nil {
-		return false, err
+		return observer.Observation{}, err
 	}
-	to := x.entry.Record.To
-	o, err := x.await(ctx, func(o observer.Observation) bool { return o.Is(to) })
-	if errors.Is(err, errStopping) {
-		return false, err
-	}
-	return o.Is(to), nil
+	return x.await(ctx, func(o observer.Observation) bool { return o.Is(x.entry.Record.To) })
 }
 
 // whereabouts says in words how far the transition had come.

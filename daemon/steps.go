@@ -66,34 +66,33 @@ func (x *execution) do(daemon context.Context, i int) error {
 // when the host was observed where it came from, failed when a person's session
 // stands on the way back, and rollback-failed otherwise. The errors of single
 // steps do not decide: the host does.
-func (x *execution) undo(ctx context.Context) (status.Result, error) {
+func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer.Observation, result status.Result, err error) {
 	x.report(status.PhaseUndoing, len(x.entry.Steps), nil)
-	snapshot, err := x.eyes.Fresh(ctx)
-	if err != nil {
-		return "", errStopping
-	}
-	kept := keepBelow(x.entry.Home, x.entry.Steps, observer.Derive(x.policy, snapshot))
+	kept := keepBelow(x.entry.Home, x.entry.Steps, observer.Derive(x.policy, now))
 	var failures []error
 	for i := len(x.entry.Steps) - 1; i >= kept; i-- {
 		if ctx.Err() != nil {
-			return "", errStopping
+			return o, "", errStopping
 		}
 		if s := x.entry.Record.Steps[i].Status; s != status.StepPending && s != status.StepUndone {
 			failures = append(failures, x.undoStep(ctx, i))
 		}
 	}
 	if kept > 0 {
-		return status.Failed, errors.Join(append(failures, errSessionOnTheWay)...)
+		o, err = x.await(ctx, func(o observer.Observation) bool { return o.Is(policy.Desktop) })
+		result, failures = status.Failed, append(failures, errSessionOnTheWay)
+	} else {
+		o, err = x.await(ctx, x.safelyHome)
+		result = status.RolledBack
 	}
-	o, err := x.await(ctx, x.safelyHome)
-	if errors.Is(err, errStopping) {
-		return "", err
-	}
-	if err != nil && !(o.Inferred == x.entry.Home && o.Degraded()) {
+	switch {
+	case errors.Is(err, errStopping):
+		return o, "", err
+	case err != nil && kept == 0 && !(o.Inferred == x.entry.Home && o.Degraded()):
 		failures = append(failures, fmt.Errorf("the way back was not observed, the host is %s (%s)", o.State, texts(o.Reasons)))
-		return status.RollbackFailed, errors.Join(failures...)
+		result = status.RollbackFailed
 	}
-	return status.RolledBack, errors.Join(failures...)
+	return o, result, errors.Join(failures...)
 }
 
 // errSessionOnTheWay: going all the way back would put compute under a person's

@@ -41,10 +41,14 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 }
 
 func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Context) (status.Record, error), lockErr error) (status.Record, error) {
-	if lockErr != nil {
-		return x.end(ctx, status.Failed, lockErr)
+	if lockErr == nil {
+		return run(ctx)
 	}
-	return run(ctx)
+	snapshot, err := e.eyes.Fresh(ctx)
+	if err != nil {
+		return status.Record{}, errStopping
+	}
+	return x.end(x.settled(snapshot), status.Failed, lockErr)
 }
 
 // progress notes how far the running transition is.

@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"daemon/status": {"policy", "observer", "guards"},
 	"daemon":        {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
 	"busapi":        {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":   {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "internal/version"},
+	"cmd/modectl":   {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version"},
 }
 
 // pure packages decide; they reach no world to decide about.

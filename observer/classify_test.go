@@ -260,6 +260,13 @@ func TestObservedState(t *testing.T) {
 			s.Inference.Healthy, s.Inference.HealthText = false, "503"
 			return s
 		}, state: "degraded-compute", code: "vllm-not-healthy"},
+		"compute whose vLLM was restarted since it was asked is degraded": {host: func() Snapshot {
+			s := compute()
+			u := s.Systemd.Units["vllm.service"]
+			u.ActiveSince = looked.Add(time.Second)
+			s.Systemd.Units["vllm.service"] = u
+			return s
+		}, state: "degraded-compute", code: "vllm-healthy-unknown"},
 		"compute with a session closing is a contradiction": {host: func() Snapshot {
 			s := compute()
 			s.Logind.Sessions = []Session{{ID: "2", User: "alice", Class: "user", Type: "wayland", State: "closing"}}

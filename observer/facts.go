@@ -57,6 +57,14 @@ func Signals() []Signal {
 	}
 }
 
+// The sources, by the names that facts and logs give them.
+const (
+	SourceSystemd   = "systemd"
+	SourceLogind    = "logind"
+	SourceHolders   = "holders"
+	SourceInference = "inference"
+)
+
 // Fact is one signal's value with what stands behind it.
 type Fact struct {
 	Truth  Truth     `json:"-"`
@@ -87,12 +95,12 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		DisplayReleased:  displayReleased(p, s),
 	}
 	f[DesktopPresence] = f.presence()
-	f[VLLMHealthy] = vllmHealthy(f[VLLMActive], s.Inference)
+	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])
 	return f
 }
 
 func managerStarted(s Systemd) Fact {
-	f := Fact{Source: "systemd", At: s.At, Reason: s.Reason}
+	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
 	if s.Known() {
 		f.Truth = truth(s.State != "initializing" && s.State != "starting")
 		f.Reason = "the manager is " + s.State
@@ -104,7 +112,7 @@ func managerStarted(s Systemd) Fact {
 // not exist, and Unknown on the way between: a unit that is stopping still runs,
 // one that is starting does not yet keep its promise.
 func unitActive(s Systemd, name string) Fact {
-	f := Fact{Source: "systemd", At: s.At, Reason: s.Reason}
+	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
 	if !s.Known() {
 		return f
 	}
@@ -125,7 +133,7 @@ func unitActive(s Systemd, name string) Fact {
 // session says whether a session of that kind exists. A session of an unknown
 // kind could be one.
 func session(l Logind, kind Kind) Fact {
-	f := Fact{Source: "logind", At: l.At, Reason: l.Reason}
+	f := Fact{Source: SourceLogind, At: l.At, Reason: l.Reason}
 	if !l.Known() {
 		return f
 	}
@@ -156,22 +164,26 @@ func (f Facts) presence() Fact {
 	return candidates[0]
 }
 
-// vllmHealthy asks the server only when its unit runs: what answers on the port
-// of a stopped unit is something else.
-func vllmHealthy(active Fact, i Inference) Fact {
+// vllmHealthy counts an answer only when the unit runs, and only one of this run
+// of it: what answers on the port of a stopped unit is something else, and what
+// the last run answered says nothing of a model that is being loaded again.
+func vllmHealthy(p policy.Policy, s Snapshot, active Fact) Fact {
+	i := s.Inference
 	switch {
 	case active.Truth == False:
 		return Fact{False, active.Source, active.At, active.Reason}
+	case i.Looked() && i.At.Before(s.Systemd.Units[p.Units.VLLM].ActiveSince):
+		return Fact{Source: SourceInference, At: i.At, Reason: "it has not been asked since it was started"}
 	case !i.Known():
-		return Fact{Source: "inference", At: i.At, Reason: i.Reason}
+		return Fact{Source: SourceInference, At: i.At, Reason: i.Reason}
 	case i.Healthy:
-		return Fact{True, "inference", i.At, "/health answered 200"}
+		return Fact{True, SourceInference, i.At, "/health answered 200"}
 	}
-	return Fact{False, "inference", i.At, i.HealthText}
+	return Fact{False, SourceInference, i.At, i.HealthText}
 }
 
 func displayReleased(p policy.Policy, s Snapshot) Fact {
-	f := Fact{Source: "holders", At: s.Holders.At, Reason: s.Holders.Reason}
+	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
 	if !s.Holders.Known() {
 		return f
 	}

@@ -61,6 +61,8 @@ type Unit struct {
 	AllowIsolate bool   `json:"allow_isolate"`
 	// Job is the id of the queued job, 0 for none.
 	Job uint32 `json:"job"`
+	// ActiveSince is when the unit last became active; zero when it never did.
+	ActiveSince time.Time `json:"active_since,omitzero"`
 	// InvocationID tells one run of the unit from the next; hex, empty when it
 	// never ran.
 	InvocationID string `json:"invocation_id"`

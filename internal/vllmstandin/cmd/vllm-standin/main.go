@@ -2,7 +2,7 @@
 // its /health and /metrics and can hold a device node, as vLLM holds a GPU.
 //
 //	vllm-standin --listen 127.0.0.1:8000 --hold /dev/dri/renderD128 --control /run/vllm.sock
-//	curl --unix-socket /run/vllm.sock -X PUT -d '{"running":[2]}' http://x/_control
+//	vllm-standin --control /run/vllm.sock --tell '{"running":[2]}'
 package main
 
 import (
@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -36,11 +37,15 @@ func run(args []string) error {
 	flags.BoolVar(&opts.RefuseUntilHealthy, "refuse-until-healthy", false, "keep the port closed while loading, instead of 503")
 	hold := flags.String("hold", "", "device node to keep open")
 	control := flags.String("control", "", "unix socket that serves PUT /_control")
+	tell := flags.String("tell", "", "send this to the control socket of a running stand-in, and exit")
 	ignoreTerm := flags.Bool("ignore-term", false, "live through SIGTERM, as vLLM's workers can")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
 
+	if *tell != "" {
+		return send(*control, *tell)
+	}
 	stop, release := stopContext(*ignoreTerm)
 	defer release()
 	if *hold != "" {
@@ -87,4 +92,26 @@ func serveControl(server *vllmstandin.Server, path string) (func(), error) {
 	h := &http.Server{Handler: server.ControlHandler(), ReadHeaderTimeout: 5 * time.Second}
 	go func() { _ = h.Serve(l) }()
 	return func() { _ = h.Close() }, nil
+}
+
+// send is the client of the control socket.
+func send(path, message string) error {
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", path)
+		},
+	}}
+	request, err := http.NewRequest(http.MethodPut, "http://stand-in/_control", strings.NewReader(message))
+	if err != nil {
+		return fmt.Errorf("cannot tell the stand-in: %w", err)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return fmt.Errorf("cannot tell the stand-in: %w", err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("cannot tell the stand-in: it answered %s", response.Status)
+	}
+	return nil
 }
