@@ -71,9 +71,11 @@ type Unit struct {
 // Loaded reports whether systemd has a usable definition of the unit.
 func (u Unit) Loaded() bool { return u.LoadState == "loaded" }
 
-// Active reports whether the unit is up: active, or reloading, which is active
-// with its configuration being read again.
-func (u Unit) Active() bool { return u.ActiveState == "active" || u.ActiveState == "reloading" }
+// Active reports whether the unit is up: active, or reloading or refreshing, which
+// are active with something about it being done again.
+func (u Unit) Active() bool {
+	return u.ActiveState == "active" || u.ActiveState == "reloading" || u.ActiveState == "refreshing"
+}
 
 // Down reports whether nothing of the unit runs. A unit that is starting or
 // stopping is neither Active nor Down.
@@ -177,7 +179,10 @@ type Holder struct {
 	PID     int      `json:"pid"`
 	Command string   `json:"command"`
 	UID     uint32   `json:"uid"`
-	Unit    string   `json:"unit"`    // the innermost unit of its cgroup
+	// Unit is the innermost unit of the system manager in its cgroup; what runs under
+	// a user manager reads user@1000.service/inner.service, since users name their
+	// own units as they like.
+	Unit    string   `json:"unit"`
 	Slices  []string `json:"slices"`  // outermost first
 	Session string   `json:"session"` // logind id, empty outside sessions
 	Nodes   []string `json:"nodes"`   // card0, renderD128, nvidia0, ...

@@ -52,16 +52,18 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 	}
 	defer signals.Close()
 	ends := map[string]*end{}
+	var left []observer.Session
 	for {
-		left, err := a.ending(ctx)
+		now, err := a.ending(ctx)
 		present, _ := signals.Owner()
 		switch {
 		case err != nil && (present || ctx.Err() != nil):
-			return fmt.Errorf("cannot end sessions: %w", err)
+			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
 		case err != nil: // logind restarts: its sessions stay
-		case len(left) == 0:
+		case len(now) == 0:
 			return nil
 		default:
+			left = now
 			a.push(ctx, left, ends, s.Grace)
 		}
 		if err := awaitChange(ctx, signals, ends); err != nil {

@@ -1,0 +1,121 @@
+// Command dubnium-probe is the eyes of dubniumd: it looks where the daemon
+// itself may not, and says what it saw in one JSON document.
+//
+// Given a socket by systemd it writes a document to everybody who connects, one
+// after the other, and ends when nobody has for a while; the next connection
+// starts it again. Without one it writes one document to its standard output.
+//
+// The daemon waits for a document, so one that says why there is no answer is
+// written even when looking failed; the exit code of a single look is then 1.
+// Misuse is 30 and writes none.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/dubnium/dubnium/observer/holders"
+	holdersprobe "github.com/dubnium/dubnium/observer/holders/probe"
+	"github.com/dubnium/dubnium/observer/inference"
+	inferenceprobe "github.com/dubnium/dubnium/observer/inference/probe"
+	"github.com/dubnium/dubnium/policy"
+)
+
+const usage = `usage: dubnium-probe holders [--proc DIR] [--sys DIR]
+       dubnium-probe inference [--policy FILE]
+`
+
+// misuse is the exit code of a wrong command line, as in modectl.
+const misuse = 30
+
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+
+// sight makes one document. Its error is in the document too.
+type sight func(context.Context) (document any, err error)
+
+func run(ctx context.Context, args []string, out, complaints io.Writer) int {
+	probes := map[string]func(*flag.FlagSet, []string) (sight, error){
+		"holders": holdersLook, "inference": inferenceLook,
+	}
+	if len(args) == 0 {
+		fmt.Fprint(complaints, usage)
+		return misuse
+	}
+	probe, known := probes[args[0]]
+	if !known {
+		fmt.Fprintf(complaints, "dubnium-probe: unknown probe %q\n%s", args[0], usage)
+		return misuse
+	}
+	flags := flag.NewFlagSet("dubnium-probe "+args[0], flag.ContinueOnError)
+	flags.SetOutput(complaints)
+	see, err := probe(flags, args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
+		return misuse
+	}
+	listener, err := passedListener()
+	if err == nil && listener != nil {
+		err = serve(ctx, listener, see, idle, complaints)
+	} else if err == nil {
+		err = answer(ctx, see, out)
+	}
+	if err != nil {
+		fmt.Fprintf(complaints, "dubnium-probe: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// answer looks once and writes what was seen.
+func answer(ctx context.Context, see sight, out io.Writer) error {
+	document, err := see(ctx)
+	return errors.Join(err, json.NewEncoder(out).Encode(document))
+}
+
+var errMisuse = errors.New("wrong command line")
+
+// parse reads flags; there are no other arguments.
+func parse(flags *flag.FlagSet, args []string) error {
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return errMisuse // flags has said what is wrong
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(flags.Output(), "dubnium-probe: unexpected argument %q\n", flags.Arg(0))
+		return errMisuse
+	}
+	return nil
+}
+
+func holdersLook(flags *flag.FlagSet, args []string) (sight, error) {
+	var roots holdersprobe.Roots
+	flags.StringVar(&roots.Proc, "proc", "/proc", "the process `DIR`ectory")
+	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
+	return func(context.Context) (any, error) {
+		d, err := holdersprobe.Scan(roots)
+		if err != nil {
+			d = holders.Document{Error: err.Error()}
+		}
+		return d, err
+	}, parse(flags, args)
+}
+
+func inferenceLook(flags *flag.FlagSet, args []string) (sight, error) {
+	file := flags.String("policy", "/etc/dubnium/policy.toml", "the policy `FILE`, which says where vLLM listens")
+	return func(ctx context.Context) (any, error) {
+		p, err := policy.Load(*file)
+		if err != nil {
+			return inference.Document{Error: err.Error()}, err
+		}
+		return inferenceprobe.Ask(ctx, p.VLLM.HealthURL, p.VLLM.MetricsURL), nil
+	}, parse(flags, args)
+}

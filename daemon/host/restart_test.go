@@ -1,0 +1,105 @@
+package host_test
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/daemon/host"
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/bustest"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// logind has one session until it is gone, and restarts.
+type logind struct {
+	gone  *atomic.Bool
+	asked chan string
+}
+
+type loginRow struct {
+	ID   string
+	UID  uint32
+	User string
+	Seat string
+	Path dbus.ObjectPath
+}
+
+func (l logind) ListSessions() ([]loginRow, *dbus.Error) {
+	if l.gone.Load() {
+		return []loginRow{}, nil
+	}
+	return []loginRow{{"1", 1000, "alice", "seat0", "/org/freedesktop/login1/session/_31"}}, nil
+}
+
+func (l logind) TerminateSession(id string) *dbus.Error {
+	l.asked <- id
+	return nil
+}
+
+func (l logind) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
+	reference := func(first any) dbus.Variant {
+		if uid, ok := first.(uint32); ok {
+			return dbus.MakeVariant(struct {
+				UID  uint32
+				Path dbus.ObjectPath
+			}{uid, "/"})
+		}
+		return dbus.MakeVariant(struct {
+			Name string
+			Path dbus.ObjectPath
+		}{"seat0", "/"})
+	}
+	return map[string]dbus.Variant{
+		"Id": dbus.MakeVariant("1"), "User": reference(uint32(1000)), "Name": dbus.MakeVariant("alice"),
+		"Class": dbus.MakeVariant("user"), "Type": dbus.MakeVariant("wayland"), "State": dbus.MakeVariant("closing"),
+		"Seat": reference("seat0"), "Scope": dbus.MakeVariant(""), "Service": dbus.MakeVariant(""),
+		"Leader": dbus.MakeVariant(uint32(1)), "Remote": dbus.MakeVariant(false),
+	}, nil
+}
+
+// run puts logind on the bus.
+func (l logind) run(t *testing.T, address string) *dbus.Conn {
+	t.Helper()
+	conn := bustest.Peer(t, address)
+	require.NoError(t, conn.Export(l, "/org/freedesktop/login1", "org.freedesktop.login1.Manager"))
+	require.NoError(t, conn.ExportSubtree(l, "/org/freedesktop/login1", "org.freedesktop.DBus.Properties"))
+	bustest.Own(t, conn, "org.freedesktop.login1")
+	return conn
+}
+
+func endSessions(t *testing.T, bus *busconn.Bus) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	ctx, actor := bounded(t), host.Actors(bus, policy.Default())[plans.EndSessions]
+	go func() { done <- actor.Apply(ctx, ends(time.Minute)) }()
+	return done
+}
+
+func TestSessionsEndAcrossARestartOfLogind(t *testing.T) {
+	address := bustest.Start(t)
+	l := logind{new(atomic.Bool), make(chan string, 10)}
+	first := l.run(t, address)
+	done := endSessions(t, bustest.Connect(t, address))
+	require.Equal(t, "1", <-l.asked)
+	require.NoError(t, first.Close())
+	l.gone.Store(true) // its session ended while it was away, and nobody said so
+	l.run(t, address)
+	require.NoError(t, receive(t, done))
+}
+
+func TestALogindThatStaysAwayIsAnError(t *testing.T) {
+	address := bustest.Start(t)
+	l := logind{new(atomic.Bool), make(chan string, 10)}
+	first := l.run(t, address)
+	bus := bustest.Connect(t, address)
+	bus.SetAbsence(10 * time.Millisecond)
+	done := endSessions(t, bus)
+	<-l.asked
+	require.NoError(t, first.Close())
+	require.ErrorContains(t, receive(t, done), "org.freedesktop.login1 has left the bus")
+}

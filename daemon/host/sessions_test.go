@@ -1,0 +1,111 @@
+package host_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/plans"
+)
+
+// ends is the step with a grace that is over at once in a test.
+func ends(grace time.Duration) plans.Step {
+	return plans.Step{Kind: plans.EndSessions, Grace: grace}
+}
+
+// quiet stops the display manager, as the plan does before it ends sessions.
+func quiet(t *testing.T, h *hands) {
+	t.Helper()
+	require.NoError(t, h.apply(stop("greetd.service")))
+}
+
+func TestSessionsAreEndedAndGone(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	step := ends(time.Minute)
+	before := h.prepare(step)
+	require.Contains(t, string(before), `"user":"alice"`)
+	require.ErrorContains(t, h.verify(step), "there is still session")
+	quiet(t, h)
+	require.NoError(t, h.apply(step))
+	require.NoError(t, h.verify(step))
+	_, there := h.host.SessionOf("user")
+	require.False(t, there)
+	require.NoError(t, h.apply(step), "once more changes nothing")
+	require.NoError(t, h.undo(step, before))
+}
+
+func TestASessionThatIgnoresTheRequestIsKilledAfterItsGrace(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	alice, _ := h.host.SessionOf("user")
+	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
+	quiet(t, h)
+	begun := time.Now()
+	require.NoError(t, h.apply(ends(50*time.Millisecond)))
+	require.GreaterOrEqual(t, time.Since(begun), 50*time.Millisecond)
+	require.NoError(t, h.verify(ends(0)))
+}
+
+func TestOnlyTheSeatsSessionsAreEnded(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	ssh := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "bob", UID: 1001, Remote: true})
+	quiet(t, h)
+	require.NoError(t, h.apply(ends(time.Minute)))
+	require.NoError(t, h.verify(ends(0)))
+	found := false
+	for _, s := range h.host.Sessions() {
+		found = found || s.ID == ssh
+	}
+	require.True(t, found, "the operator may be the one who asked")
+}
+
+func TestAGreeterIsEndedToo(t *testing.T) {
+	h := newHands(t, testhost.Options{NoAutoLogin: true})
+	require.NoError(t, h.host.WaitSession(bounded(t), "greeter", true))
+	quiet(t, h)
+	require.NoError(t, h.apply(ends(time.Minute)))
+	require.NoError(t, h.host.WaitSession(bounded(t), "greeter", false))
+}
+
+func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	quiet(t, h)
+	alice, _ := h.host.SessionOf("user")
+	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
+	done := h.applying(bounded(t), ends(200*time.Millisecond))
+	h.awaitBegun(plans.EndSessions)
+	h.host.AddSession(testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"})
+	require.NoError(t, receive(t, done))
+	require.NoError(t, h.verify(ends(0)))
+}
+
+func TestASessionThatStaysIsNamed(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	quiet(t, h)
+	alice, _ := h.host.SessionOf("user")
+	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.Stuck = true }))
+	ctx := newExpiring(t)
+	done := h.applying(ctx, ends(time.Millisecond))
+	h.awaitBegun(plans.EndSessions)
+	ctx.expire()
+	err := receive(t, done)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "cannot end session "+alice.ID+" of alice")
+	require.ErrorContains(t, h.verify(ends(0)), "there is still session "+alice.ID+" of alice (closing)")
+}
+
+func TestAForgedRemovalIsNotBelieved(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	quiet(t, h)
+	alice, _ := h.host.SessionOf("user")
+	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.Stuck = true }))
+	ctx := newExpiring(t)
+	done := h.applying(ctx, ends(time.Minute))
+	h.awaitBegun(plans.EndSessions)
+	h.forge("/org/freedesktop/login1", "org.freedesktop.login1.Manager", "SessionRemoved", alice.ID, testhost.SessionPath(alice.ID))
+	require.ErrorContains(t, h.verify(ends(0)), "there is still", "by now the actor has had its poke, if it takes it")
+	ctx.expire()
+	require.ErrorIs(t, receive(t, done), context.DeadlineExceeded)
+}

@@ -1,0 +1,149 @@
+// Package busconn talks to systemd and logind over the system bus, and hears
+// from them what can be relied on.
+//
+// Anybody on the host may send this process a signal that looks like systemd's.
+// So a signal counts only when it comes from the connection that owns the
+// service's name now, as the bus itself says, and its contents are never taken
+// for facts: it is a hint to look again. (go-systemd's signal code checks
+// neither sender nor body: one forged signal crashes it or completes a job.)
+//
+// Failure semantics: every call ends with its context or with the connection,
+// whichever is first. A connection that broke stays broken: Done says so, and
+// the process is expected to exit and be started again.
+package busconn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Bus is a connection to the system bus of its own, so that no amount of traffic
+// with clients gets in the way of talking to systemd.
+type Bus struct {
+	conn    *dbus.Conn
+	absence time.Duration
+
+	mu        sync.RWMutex
+	listeners map[*Listener]struct{}
+}
+
+// Connect connects to the system bus, or to what DBUS_SYSTEM_BUS_ADDRESS names.
+func Connect() (*Bus, error) { return connect(dbus.ConnectSystemBus) }
+
+// Dial connects to the bus at address.
+func Dial(address string) (*Bus, error) {
+	return connect(func(opts ...dbus.ConnOption) (*dbus.Conn, error) { return dbus.Connect(address, opts...) })
+}
+
+func connect(to func(...dbus.ConnOption) (*dbus.Conn, error)) (*Bus, error) {
+	b := &Bus{absence: absence, listeners: map[*Listener]struct{}{}}
+	conn, err := to(dbus.WithSignalHandler(b))
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to the system bus: %w", err)
+	}
+	b.conn = conn
+	return b, nil
+}
+
+// Close ends the connection, and with it every call and every wait.
+func (b *Bus) Close() error { return b.conn.Close() }
+
+// Done is closed when the connection has ended.
+func (b *Bus) Done() <-chan struct{} { return b.conn.Context().Done() }
+
+// SetAbsence changes how long a service may be away from the bus while somebody
+// waits for it. It is for tests, before anybody waits.
+func (b *Bus) SetAbsence(d time.Duration) { b.absence = d }
+
+// UniqueName is the connection's own name on the bus.
+func (b *Bus) UniqueName() string { return b.conn.Names()[0] }
+
+// ErrDisconnected: the connection to the bus has ended.
+var ErrDisconnected = errors.New("the connection to the bus is gone")
+
+// Call calls a method and returns the reply's values. It never starts a service
+// that is not running: to look at a thing must not change it.
+func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method string, args ...any) ([]any, error) {
+	call := b.conn.Object(name, at).CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+	return call.Body, b.explain(ctx, name, call.Err)
+}
+
+// Property reads one property. Its value is not unpacked.
+func (b *Bus) Property(ctx context.Context, name string, at dbus.ObjectPath, iface, property string) (dbus.Variant, error) {
+	var value dbus.Variant
+	body, err := b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.Get", iface, property)
+	if err == nil {
+		err = dbus.Store(body, &value)
+	}
+	return value, err
+}
+
+// Properties reads all properties of an interface.
+func (b *Bus) Properties(ctx context.Context, name string, at dbus.ObjectPath, iface string) (Properties, error) {
+	var all Properties
+	body, err := b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.GetAll", iface)
+	if err == nil {
+		err = dbus.Store(body, &all)
+	}
+	return all, err
+}
+
+// explain puts the failures that are not the service's own words into words.
+func (b *Bus) explain(ctx context.Context, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("no answer from %s: %w", name, ctx.Err())
+	case b.conn.Context().Err() != nil:
+		return ErrDisconnected
+	case IsError(err, "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"):
+		return fmt.Errorf("%s is not on the bus", name)
+	}
+	return err
+}
+
+// IsError reports whether err is a reply with one of these error names.
+func IsError(err error, names ...string) bool {
+	var reply dbus.Error
+	if !errors.As(err, &reply) {
+		return false
+	}
+	for _, name := range names {
+		if reply.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// parallel is how many calls of Parallel are under way at once. The bus refuses
+// more than 128 pending replies of one connection.
+const parallel = 32
+
+// Parallel calls do for 0 to n-1, several at a time, and returns the first error
+// in that order: when a service is away, every call says so.
+func Parallel(n int, do func(i int) error) error {
+	errs := make([]error, n)
+	slots := make(chan struct{}, parallel)
+	var group sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = do(i)
+		})
+	}
+	group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

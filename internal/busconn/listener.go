@@ -1,0 +1,262 @@
+package busconn
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Rule says which signals of a service to hear. Fields left empty do not matter.
+type Rule struct {
+	Path      dbus.ObjectPath
+	Below     dbus.ObjectPath // any path below this one, in place of Path
+	Interface string
+	Member    string
+	Arg0      string
+}
+
+// match writes the rule for the bus (D-Bus specification, "Match Rules").
+func (r Rule) match(sender string) string {
+	var b strings.Builder
+	b.WriteString("type='signal'")
+	for _, part := range []struct{ key, value string }{
+		{"sender", sender},
+		{"path", string(r.Path)},
+		{"path_namespace", string(r.Below)},
+		{"interface", r.Interface},
+		{"member", r.Member},
+		{"arg0", r.Arg0},
+	} {
+		if part.value != "" {
+			fmt.Fprintf(&b, ",%s='%s'", part.key, part.value)
+		}
+	}
+	return b.String()
+}
+
+// covers repeats the match on this side: the bus hands over what any rule of
+// the connection asks for, and what was sent to us alone without any rule.
+func (r Rule) covers(s *dbus.Signal) bool {
+	if r.Path != "" && r.Path != s.Path ||
+		r.Below != "" && !strings.HasPrefix(string(s.Path), string(r.Below)+"/") ||
+		r.Interface+"."+r.Member != s.Name {
+		return false
+	}
+	if r.Arg0 == "" {
+		return true
+	}
+	if len(s.Body) == 0 {
+		return false
+	}
+	arg, ok := s.Body[0].(string)
+	return ok && arg == r.Arg0
+}
+
+// Listener hears one service's signals.
+type Listener struct {
+	bus    *Bus
+	name   string
+	hear   func(*dbus.Signal)
+	poke   chan struct{} // capacity 1
+	owning Rule
+
+	mu         sync.Mutex
+	rules      []Rule
+	owner      string
+	told       bool   // the bus has told of an owner since the rule is in place
+	generation uint64 // counts changes of owner
+}
+
+// Listen starts to hear the signals of the service that owns name, those that
+// rules cover. hear may be nil; it runs on the goroutine that reads from the
+// bus, so it must not block nor call anything that waits: it looks at the
+// signal's body, whose types it has to check, and notes something down. C is
+// poked after each signal and each change of owner.
+func (b *Bus) Listen(ctx context.Context, name string, hear func(*dbus.Signal), rules ...Rule) (*Listener, error) {
+	if hear == nil {
+		hear = func(*dbus.Signal) {}
+	}
+	l := &Listener{bus: b, name: name, hear: hear, poke: make(chan struct{}, 1), owning: Rule{
+		Interface: "org.freedesktop.DBus", Member: "NameOwnerChanged", Arg0: name,
+	}}
+	b.mu.Lock()
+	b.listeners[l] = struct{}{}
+	b.mu.Unlock()
+	err := b.addMatch(ctx, l.owning.match(busName))
+	if err == nil {
+		err = l.findOwner(ctx)
+	}
+	if err == nil {
+		err = l.SetRules(ctx, rules...)
+	}
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("cannot listen to %s: %w", name, err)
+	}
+	return l, nil
+}
+
+const busName = "org.freedesktop.DBus"
+
+// addMatch always sends the rule, even when ctx has ended and nobody waits for
+// the reply: Close takes every rule back, and one that was never there would
+// take away another listener's equal one.
+func (b *Bus) addMatch(ctx context.Context, match string) error {
+	call := b.conn.BusObject().Go(busName+".AddMatch", 0, make(chan *dbus.Call, 1), match)
+	select {
+	case <-call.Done:
+		return b.explain(ctx, busName, call.Err)
+	case <-ctx.Done():
+		return b.explain(ctx, busName, ctx.Err())
+	}
+}
+
+// findOwner asks who owns the name at first. What a signal has told in the
+// meantime is at least as new as the answer.
+func (l *Listener) findOwner(ctx context.Context) error {
+	var owner string
+	reply := l.bus.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, l.name)
+	if reply.Err != nil && !IsError(reply.Err, busName+".Error.NameHasNoOwner") {
+		return l.bus.explain(ctx, busName, reply.Err)
+	}
+	if reply.Err == nil {
+		if err := reply.Store(&owner); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.told {
+		l.owner = owner
+	}
+	return nil
+}
+
+// SetRules makes rules what is heard. New ones are in place when it returns.
+func (l *Listener) SetRules(ctx context.Context, rules ...Rule) error {
+	l.mu.Lock()
+	old := l.rules
+	l.rules = slices.Clone(rules)
+	l.mu.Unlock()
+	for _, r := range old {
+		if !slices.Contains(rules, r) {
+			l.bus.removeMatch(r.match(l.name))
+		}
+	}
+	return Parallel(len(rules), func(i int) error {
+		if slices.Contains(old, rules[i]) {
+			return nil
+		}
+		return l.bus.addMatch(ctx, rules[i].match(l.name))
+	})
+}
+
+// removeMatch asks for no reply: what a rule too many lets in is not covered.
+func (b *Bus) removeMatch(match string) {
+	b.conn.BusObject().Go(busName+".RemoveMatch", dbus.FlagNoReplyExpected, nil, match)
+}
+
+// Close stops listening. hear does not run after it.
+func (l *Listener) Close() {
+	l.bus.mu.Lock()
+	delete(l.bus.listeners, l)
+	l.bus.mu.Unlock()
+	l.mu.Lock()
+	rules := l.rules
+	l.rules = nil
+	l.mu.Unlock()
+	for _, r := range rules {
+		l.bus.removeMatch(r.match(l.name))
+	}
+	l.bus.removeMatch(l.owning.match(busName))
+}
+
+// C is poked when there was a signal or a change of owner. Many make one poke.
+func (l *Listener) C() <-chan struct{} { return l.poke }
+
+// Owner says whether the service is on the bus, and how often that has changed:
+// another number means that signals may have been missed.
+func (l *Listener) Owner() (present bool, generation uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owner != "", l.generation
+}
+
+// absence is how long a service may be away from the bus while somebody waits
+// for it. systemd is away for a moment when it executes itself anew, and keeps
+// its jobs; logind when it restarts, and keeps its sessions.
+const absence = 10 * time.Second
+
+// Wait waits for a poke, or until over gives a value. It fails when ctx ends,
+// when the connection does, and when the service stays away from the bus.
+func (l *Listener) Wait(ctx context.Context, over <-chan time.Time) error {
+	var away <-chan time.Time
+	if present, _ := l.Owner(); !present {
+		timer := time.NewTimer(l.bus.absence)
+		defer timer.Stop()
+		away = timer.C
+	}
+	select {
+	case <-l.poke:
+		return nil
+	case <-over:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-l.bus.Done():
+		return ErrDisconnected
+	case <-away:
+		return fmt.Errorf("%s has left the bus", l.name)
+	}
+}
+
+// DeliverSignal makes Bus a dbus.SignalHandler of its own: godbus's own one
+// spawns a goroutine for each signal that overflows, and reorders. It runs on
+// the goroutine that reads from the bus.
+func (b *Bus) DeliverSignal(_, _ string, s *dbus.Signal) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	for l := range b.listeners {
+		if l.deliver(s) {
+			select {
+			case l.poke <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// deliver reports whether the signal was for this listener.
+func (l *Listener) deliver(s *dbus.Signal) bool {
+	if s.Sender == busName && l.owning.covers(s) {
+		return l.setOwner(s)
+	}
+	l.mu.Lock()
+	ours := l.owner != "" && s.Sender == l.owner &&
+		slices.ContainsFunc(l.rules, func(r Rule) bool { return r.covers(s) })
+	l.mu.Unlock()
+	if ours {
+		l.hear(s)
+	}
+	return ours
+}
+
+func (l *Listener) setOwner(s *dbus.Signal) bool {
+	if len(s.Body) != 3 {
+		return false
+	}
+	owner, ok := s.Body[2].(string)
+	if !ok {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.owner, l.told = owner, true
+	l.generation++
+	return true
+}

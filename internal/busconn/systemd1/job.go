@@ -1,0 +1,151 @@
+package systemd1
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+)
+
+// The results of a job (man 5 org.freedesktop.systemd1, JobRemoved).
+const (
+	ResultDone     = "done"
+	ResultCanceled = "canceled"
+	// ResultLost is ours: the manager left the bus while the job ran, and when it
+	// was back the job was gone. Only the unit can tell how it ended.
+	ResultLost = "lost"
+)
+
+// Start queues a job that starts the unit, in one of systemd's modes (replace,
+// isolate, ...).
+func (c *Client) Start(ctx context.Context, unit, mode string) (dbus.ObjectPath, error) {
+	return c.path(c.call(ctx, "StartUnit", unit, mode))
+}
+
+// Stop queues a job that stops the unit.
+func (c *Client) Stop(ctx context.Context, unit, mode string) (dbus.ObjectPath, error) {
+	return c.path(c.call(ctx, "StopUnit", unit, mode))
+}
+
+// Job is a queued or running job.
+type Job struct {
+	ID                uint32
+	Unit, Type, State string
+	Path, UnitPath    dbus.ObjectPath
+}
+
+// ListJobs lists the jobs in the manager's queue.
+func (c *Client) ListJobs(ctx context.Context) ([]Job, error) {
+	var jobs []Job
+	body, err := c.call(ctx, "ListJobs")
+	if err == nil {
+		err = dbus.Store(body, &jobs)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list jobs: %w", err)
+	}
+	return jobs, nil
+}
+
+// Jobs hears of jobs that end. It has to be there before a job is queued, or a
+// quick one ends unheard.
+type Jobs struct {
+	client   *Client
+	listener *busconn.Listener
+
+	mu    sync.Mutex
+	ended map[dbus.ObjectPath]string
+	seen  uint64 // the owner's generation whose signals are complete
+}
+
+// WatchJobs starts to hear of jobs.
+func (c *Client) WatchJobs(ctx context.Context) (*Jobs, error) {
+	j := &Jobs{client: c, ended: map[dbus.ObjectPath]string{}}
+	listener, err := c.bus.Listen(ctx, Name, j.hear, busconn.Rule{
+		Path: Path, Interface: managerInterface, Member: "JobRemoved",
+	})
+	if err != nil {
+		return nil, err
+	}
+	j.listener = listener
+	_, j.seen = listener.Owner()
+	if err := c.Subscribe(ctx); err != nil {
+		listener.Close()
+		return nil, fmt.Errorf("cannot subscribe to systemd: %w", err)
+	}
+	return j, nil
+}
+
+// Close stops hearing.
+func (j *Jobs) Close() { j.listener.Close() }
+
+// hear notes how a job ended: JobRemoved(u id, o job, s unit, s result).
+func (j *Jobs) hear(s *dbus.Signal) {
+	if len(s.Body) != 4 {
+		return
+	}
+	job, isPath := s.Body[1].(dbus.ObjectPath)
+	result, isString := s.Body[3].(string)
+	if !isPath || !isString {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.ended[job] = result
+}
+
+func (j *Jobs) result(job dbus.ObjectPath) (string, bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	result, ended := j.ended[job]
+	return result, ended
+}
+
+// Wait waits until the job has ended and returns its result. It fails when ctx
+// ends, when the connection does, or when the manager stays away from the bus.
+// One goroutine at a time may wait.
+func (j *Jobs) Wait(ctx context.Context, job dbus.ObjectPath) (string, error) {
+	for {
+		if result, ended := j.result(job); ended {
+			return result, nil
+		}
+		present, generation := j.listener.Owner()
+		if present && generation != j.seen {
+			gone, err := j.catchUp(ctx, job, generation)
+			if err != nil {
+				return "", err
+			}
+			if gone {
+				return ResultLost, nil
+			}
+		}
+		if err := j.listener.Wait(ctx, nil); err != nil {
+			return "", fmt.Errorf("its job has not ended: %w", err)
+		}
+	}
+}
+
+// catchUp subscribes to a manager that is back, and says whether the job is gone
+// although its end was not heard.
+func (j *Jobs) catchUp(ctx context.Context, job dbus.ObjectPath, generation uint64) (gone bool, err error) {
+	err = j.client.Subscribe(ctx)
+	var jobs []Job
+	if err == nil {
+		jobs, err = j.client.ListJobs(ctx)
+	}
+	if err != nil {
+		if _, now := j.listener.Owner(); now != generation && ctx.Err() == nil {
+			return false, nil // it has left again: there is a poke for that
+		}
+		return false, fmt.Errorf("cannot ask systemd for the job: %w", err)
+	}
+	j.seen = generation
+	queued := slices.ContainsFunc(jobs, func(q Job) bool { return q.Path == job })
+	// The reply came after every signal that the manager sent before it.
+	_, heard := j.result(job)
+	return !queued && !heard, nil
+}

@@ -1,0 +1,207 @@
+// Package systemd1 is the part of org.freedesktop.systemd1 that the modes need
+// (man 5 org.freedesktop.systemd1): reading units, running jobs, and hearing of
+// changes.
+//
+// Errors are systemd's own words, or say that it could not be asked.
+package systemd1
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// The names on the bus.
+const (
+	Name             = "org.freedesktop.systemd1"
+	Path             = "/org/freedesktop/systemd1"
+	managerInterface = Name + ".Manager"
+	unitInterface    = Name + ".Unit"
+)
+
+// The error replies that callers tell apart.
+const (
+	ErrOnlyByDependency = Name + ".OnlyByDependency"
+	errNoSuchUnit       = Name + ".NoSuchUnit"
+	errSubscribed       = Name + ".AlreadySubscribed"
+	errUnknownObject    = "org.freedesktop.DBus.Error.UnknownObject"
+)
+
+// NoUnit reports whether err says that there is no such unit.
+func NoUnit(err error) bool { return busconn.IsError(err, errNoSuchUnit, errUnknownObject) }
+
+// Client talks to the system manager.
+type Client struct{ bus *busconn.Bus }
+
+// New returns a client on bus.
+func New(bus *busconn.Bus) *Client { return &Client{bus} }
+
+// Bus is the connection that the client uses.
+func (c *Client) Bus() *busconn.Bus { return c.bus }
+
+func (c *Client) call(ctx context.Context, method string, args ...any) ([]any, error) {
+	return c.bus.Call(ctx, Name, Path, managerInterface+"."+method, args...)
+}
+
+// Subscribe asks the manager to send its signals, which it keeps to itself as
+// long as nobody does. To be subscribed already is fine.
+func (c *Client) Subscribe(ctx context.Context) error {
+	_, err := c.call(ctx, "Subscribe")
+	if busconn.IsError(err, errSubscribed) {
+		return nil
+	}
+	return err
+}
+
+// State is the manager's SystemState: initializing, starting, running, degraded,
+// maintenance, stopping.
+func (c *Client) State(ctx context.Context) (string, error) {
+	value, err := c.bus.Property(ctx, Name, Path, managerInterface, "SystemState")
+	if err != nil {
+		return "", err
+	}
+	state, ok := value.Value().(string)
+	if !ok {
+		return "", fmt.Errorf("its SystemState is not a string")
+	}
+	return state, nil
+}
+
+// Load returns the object of the unit of that name, which may be an alias. A
+// unit without a file has one too, in the load state not-found.
+func (c *Client) Load(ctx context.Context, unit string) (dbus.ObjectPath, error) {
+	return c.path(c.call(ctx, "LoadUnit", unit))
+}
+
+// path reads a reply that is one object path.
+func (c *Client) path(body []any, err error) (dbus.ObjectPath, error) {
+	var at dbus.ObjectPath
+	if err == nil {
+		err = dbus.Store(body, &at)
+	}
+	return at, err
+}
+
+// Unit reads a unit by its name. One that does not exist is not an error: it is
+// not found and inactive.
+func (c *Client) Unit(ctx context.Context, unit string) (observer.Unit, error) {
+	p, err := c.properties(ctx, unit, unitInterface)
+	if NoUnit(err) {
+		return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}, nil
+	}
+	if err != nil {
+		return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
+	}
+	r := p.Read()
+	u := observer.Unit{
+		ID: r.String("Id"), LoadState: r.String("LoadState"), ActiveState: r.String("ActiveState"),
+		SubState: r.String("SubState"), UnitFile: r.String("UnitFileState"), AllowIsolate: r.Bool("AllowIsolate"),
+		Job: r.Number("Job"), InvocationID: r.Hex("InvocationID"),
+		ActiveSince: r.Time("ActiveEnterTimestamp"),
+	}
+	if err := r.Err(); err != nil {
+		return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
+	}
+	return u, nil
+}
+
+// properties reads an interface of a unit. The unit is asked for by name each
+// time: an alias may lead elsewhere after a reload.
+func (c *Client) properties(ctx context.Context, unit, iface string) (busconn.Properties, error) {
+	at, err := c.Load(ctx, unit)
+	if err != nil {
+		return nil, err
+	}
+	return c.bus.Properties(ctx, Name, at, iface)
+}
+
+// Service is what services have beside a unit's properties.
+type Service struct {
+	Type            string
+	RemainAfterExit bool
+	Result          string
+}
+
+// Service reads a service by its name.
+func (c *Client) Service(ctx context.Context, unit string) (Service, error) {
+	p, err := c.properties(ctx, unit, Name+".Service")
+	if err != nil {
+		return Service{}, fmt.Errorf("cannot read %s: %w", unit, err)
+	}
+	r := p.Read()
+	s := Service{r.String("Type"), r.Bool("RemainAfterExit"), r.String("Result")}
+	if err := r.Err(); err != nil {
+		return Service{}, fmt.Errorf("cannot read %s: %w", unit, err)
+	}
+	return s, nil
+}
+
+// Result says how the unit's last run ended, e.g. exit-code; empty when its type
+// has no such property or it cannot be read.
+func (c *Client) Result(ctx context.Context, unit string) string {
+	kind := unit[strings.LastIndexByte(unit, '.')+1:]
+	switch kind {
+	case "service", "socket", "timer", "path", "mount", "swap", "scope":
+	default:
+		return ""
+	}
+	at, err := c.Load(ctx, unit)
+	if err != nil {
+		return ""
+	}
+	iface := Name + "." + strings.ToUpper(kind[:1]) + kind[1:]
+	value, err := c.bus.Property(ctx, Name, at, iface, "Result")
+	if err != nil {
+		return ""
+	}
+	result, _ := value.Value().(string)
+	return result
+}
+
+// Row is a loaded unit in short.
+type Row struct {
+	Name, ActiveState string
+	Path              dbus.ObjectPath
+}
+
+// List lists the loaded units.
+func (c *Client) List(ctx context.Context) ([]Row, error) {
+	var rows []struct {
+		Name, Description, Load, Active, Sub, Following string
+		Path                                            dbus.ObjectPath
+		JobID                                           uint32
+		JobType                                         string
+		JobPath                                         dbus.ObjectPath
+	}
+	body, err := c.call(ctx, "ListUnits")
+	if err == nil {
+		err = dbus.Store(body, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list units: %w", err)
+	}
+	list := make([]Row, len(rows))
+	for i, r := range rows {
+		list[i] = Row{r.Name, r.Active, r.Path}
+	}
+	return list, nil
+}
+
+// Transient says whether the unit was made over the bus and has no file to be
+// started from again.
+func (c *Client) Transient(ctx context.Context, at dbus.ObjectPath) (bool, error) {
+	value, err := c.bus.Property(ctx, Name, at, unitInterface, "Transient")
+	if err != nil {
+		return false, err
+	}
+	transient, ok := value.Value().(bool)
+	if !ok {
+		return false, fmt.Errorf("its property Transient is not as documented")
+	}
+	return transient, nil
+}

@@ -1,0 +1,106 @@
+package oneshot_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/internal/oneshot"
+)
+
+// serve answers each connection with handle until the test ends.
+func serve(t *testing.T, handle func(net.Conn)) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "probe")
+	listener, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				handle(conn)
+			}()
+		}
+	}()
+	return path
+}
+
+func TestTheWholeDocumentIsReadUntilTheProbeCloses(t *testing.T) {
+	path := serve(t, func(c net.Conn) {
+		c.Write([]byte(`{"a":`))
+		c.Write([]byte(`1}`))
+	})
+	data, err := oneshot.New(path).Fetch(t.Context())
+	require.NoError(t, err)
+	require.JSONEq(t, `{"a":1}`, string(data))
+}
+
+func TestWhatIsWrongIsSaidInWords(t *testing.T) {
+	stale := filepath.Join(t.TempDir(), "stale")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
+	require.NoError(t, err)
+	listener.SetUnlinkOnClose(false)
+	listener.Close()
+
+	cases := map[string]struct {
+		socket string
+		want   string
+	}{
+		"no socket":        {filepath.Join(t.TempDir(), "none"), "is not there: no socket"},
+		"nobody listens":   {stale, "is not there: nothing listens on"},
+		"nothing is said":  {serve(t, func(net.Conn) {}), "closed the connection without a word"},
+		"it never answers": {serve(t, func(c net.Conn) { c.Read(make([]byte, 1)) }), "did not answer in time"},
+		"it never stops": {serve(t, func(c net.Conn) {
+			chunk := bytes.Repeat([]byte("x"), 1<<16)
+			for {
+				if _, err := c.Write(chunk); err != nil {
+					return
+				}
+			}
+		}), "said more than 8388608 bytes"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			defer cancel()
+			_, err := oneshot.New(c.socket).Fetch(ctx)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func TestAProbeThatHangsGetsNoCompany(t *testing.T) {
+	var connections atomic.Int32
+	accepted := make(chan struct{}, 8)
+	path := serve(t, func(c net.Conn) {
+		connections.Add(1)
+		accepted <- struct{}{}
+		c.Read(make([]byte, 1))
+	})
+	client := oneshot.New(path)
+	first, cancelFirst := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := client.Fetch(first)
+		done <- err
+	}()
+	<-accepted
+	second, cancelSecond := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancelSecond()
+	_, err := client.Fetch(second)
+	require.ErrorContains(t, err, "still busy")
+	cancelFirst()
+	require.ErrorContains(t, <-done, "did not answer in time")
+	require.EqualValues(t, 1, connections.Load())
+}

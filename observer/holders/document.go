@@ -1,0 +1,84 @@
+package holders
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// Document is what the holders probe writes: who has a GPU's device nodes open.
+type Document struct {
+	// GPUs and Holders are always there, empty rather than null: a document
+	// without them is a broken one, not a host without GPUs.
+	GPUs    []observer.GPU    `json:"gpus"`
+	Holders []observer.Holder `json:"holders"`
+	// Unreadable counts the processes whose open files the probe was not allowed
+	// to see; any of them could be a holder.
+	Unreadable int `json:"unreadable"`
+	// Error says why there is no answer at all.
+	Error string `json:"error,omitempty"`
+}
+
+// Bounds on what is believed. The kernel's own limits are lower (a comm has 15
+// bytes, a unit name 255), so a document that passes them is not from our probe.
+const (
+	maxName   = 600
+	maxList   = 64
+	maxReason = 200
+)
+
+// gpuID is a PCI address, or the name of a device that has none.
+var gpuID = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,64}$`)
+
+// Decode reads a document and checks it against the schema. What it returns
+// holds no control characters and no string beyond its bound.
+func Decode(data []byte) (Document, error) {
+	var d Document
+	if err := oneshot.Decode(data, &d); err != nil {
+		return Document{}, err
+	}
+	if d.Error != "" {
+		return Document{Error: oneshot.Clean(d.Error, maxReason)}, nil
+	}
+	if d.GPUs == nil || d.Holders == nil {
+		return Document{}, errors.New("its answer lacks the GPUs or the holders")
+	}
+	if d.Unreadable < 0 {
+		return Document{}, errors.New("it counted less than no processes")
+	}
+	return d, d.check()
+}
+
+// check refuses what no probe of ours writes, and cleans what it may.
+func (d *Document) check() error {
+	known := map[string]bool{}
+	for _, g := range d.GPUs {
+		if !gpuID.MatchString(g.PCI) {
+			return fmt.Errorf("it names a GPU %q", oneshot.Clean(g.PCI, maxReason))
+		}
+		known[g.PCI] = true
+	}
+	for i := range d.Holders {
+		h := &d.Holders[i]
+		switch {
+		case h.PID <= 0:
+			return fmt.Errorf("it names a holder with pid %d", h.PID)
+		case !known[h.GPU]:
+			return fmt.Errorf("it names a holder of the GPU %q, which it did not list", oneshot.Clean(h.GPU, maxReason))
+		case len(h.Slices) > maxList || len(h.Nodes) > maxList:
+			return fmt.Errorf("it names more slices or nodes of pid %d than there can be", h.PID)
+		}
+		h.Command, h.Session = oneshot.Clean(h.Command, maxList), oneshot.Clean(h.Session, maxList)
+		h.Unit = oneshot.Clean(h.Unit, maxName)
+		for j := range h.Slices {
+			h.Slices[j] = oneshot.Clean(h.Slices[j], maxName)
+		}
+		for j := range h.Nodes {
+			h.Nodes[j] = oneshot.Clean(h.Nodes[j], maxList)
+		}
+	}
+	return nil
+}

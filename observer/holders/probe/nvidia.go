@@ -1,0 +1,109 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The NVIDIA driver's nodes are not in /sys/class. Its static major and the
+// minors of the nodes that belong to no single GPU are in its sources
+// (open-gpu-kernel-modules, kernel-open/nvidia/nv-chardev-numbers.h).
+const (
+	nvidiaMajor   = 195
+	nvidiaModeset = 254
+	nvidiaControl = 255
+)
+
+// readNVIDIA adds the driver's own nodes, from /proc/driver/nvidia and
+// /proc/devices.
+//
+// nvidiactl, nvidia-modeset and nvidia-uvm count for every NVIDIA GPU, also when
+// they are all that a process has open: memory is allocated through nvidiactl
+// and uvm, GPUs can be attached to an nvidiactl file (NV_ESC_ATTACH_GPUS_TO_FD),
+// and a child can have inherited those alone. Which GPU that holds cannot be
+// told from outside, so it is all of them: a unit that does so for good belongs
+// in gpu.permitted_holders. The capability nodes (nvidia-caps) are mere tokens.
+func (t *topology) readNVIDIA(proc string) error {
+	dir := filepath.Join(proc, "driver/nvidia/gpus")
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot list NVIDIA GPUs: %w", err)
+	}
+	major, err := charMajors(proc)
+	if err != nil {
+		return err
+	}
+	var all []string
+	for _, e := range entries {
+		id := strings.ToLower(e.Name())
+		minor, err := deviceMinor(filepath.Join(dir, e.Name(), "information"))
+		switch {
+		case err != nil && vanished(filepath.Join(dir, e.Name())):
+			continue
+		case err != nil:
+			return err
+		}
+		t.gpu(id) // exists without a DRM node when nvidia-drm is not loaded
+		t.add(unix.Mkdev(major["nvidia"], minor), fmt.Sprintf("nvidia%d", minor), id)
+		all = append(all, id)
+	}
+	t.add(unix.Mkdev(major["nvidia"], nvidiaControl), "nvidiactl", all...)
+	t.add(unix.Mkdev(major["nvidia"], nvidiaModeset), "nvidia-modeset", all...)
+	if uvm, loaded := major["nvidia-uvm"]; loaded {
+		t.add(unix.Mkdev(uvm, 0), "nvidia-uvm", all...)
+		t.add(unix.Mkdev(uvm, 1), "nvidia-uvm-tools", all...)
+	}
+	return nil
+}
+
+// deviceMinor reads the line "Device Minor: 	 0" of a GPU's information.
+func deviceMinor(path string) (uint32, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("cannot read an NVIDIA GPU: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if value, ok := strings.CutPrefix(line, "Device Minor:"); ok {
+			minor, err := strconv.ParseUint(strings.TrimSpace(value), 10, 20)
+			if err != nil {
+				return 0, fmt.Errorf("cannot read an NVIDIA GPU: %s has %q", path, line)
+			}
+			return uint32(minor), nil
+		}
+	}
+	return 0, fmt.Errorf("cannot read an NVIDIA GPU: %s has no Device Minor", path)
+}
+
+// charMajors reads the character devices of /proc/devices. The driver's entry
+// was called nvidia-frontend up to 545.
+func charMajors(proc string) (map[string]uint32, error) {
+	text, err := os.ReadFile(filepath.Join(proc, "devices"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read device numbers: %w", err)
+	}
+	major := map[string]uint32{"nvidia": nvidiaMajor}
+	section, _, _ := strings.Cut(string(text), "Block devices:")
+	for line := range strings.Lines(section) {
+		fields := strings.Fields(line)
+		if len(fields) != 2 {
+			continue
+		}
+		if n, err := strconv.ParseUint(fields[0], 10, 12); err == nil {
+			major[fields[1]] = uint32(n)
+		}
+	}
+	if frontend, old := major["nvidia-frontend"]; old {
+		major["nvidia"] = frontend
+	}
+	return major, nil
+}

@@ -1,0 +1,79 @@
+// Package holders asks the holders probe who keeps the GPUs open.
+//
+// The looking itself needs to see every process's open files, so it is done by
+// dubnium-probe behind a socket, in a sandbox of its own; this package is the
+// daemon's side. Whatever goes wrong there, a probe that is missing, slow,
+// broken or not allowed to see every process, makes the facts unknown, with the
+// reason in words. It never makes them "nobody".
+package holders
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Socket is the name of the probe's socket under policy.Paths.Probes.
+const Socket = "holders"
+
+// Source looks through the probe.
+type Source struct {
+	policy policy.Policy
+	probe  *oneshot.Client
+}
+
+// New returns the source for the probe of p's host.
+func New(p policy.Policy) *Source {
+	return &Source{policy: p, probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+}
+
+// Name names the source in facts and logs.
+func (s *Source) Name() string { return "holders" }
+
+// Watch has nothing to watch: the kernel tells nobody who opens a device. It
+// ends with ctx.
+func (s *Source) Watch(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return nil
+}
+
+// Due asks for a look now and then in compute, where a process that takes a
+// display GPU breaks the contract without any signal.
+func (s *Source) Due(now observer.Snapshot) time.Time {
+	if now.Systemd.Units[s.policy.Units.ComputeTarget].Active() {
+		return now.Holders.At.Add(s.policy.Timeouts.Recheck.D())
+	}
+	return time.Time{}
+}
+
+// Look asks the probe.
+func (s *Source) Look(ctx context.Context) observer.Part {
+	d, reason := s.ask(ctx)
+	part := observer.Holders{Reading: observer.Reading{At: time.Now(), Reason: reason}}
+	if reason == "" {
+		part.GPUs, part.Holders = d.GPUs, d.Holders
+	}
+	return part
+}
+
+func (s *Source) ask(ctx context.Context) (d Document, reason string) {
+	data, err := s.probe.Fetch(ctx)
+	if err != nil {
+		return d, "the holders probe " + err.Error()
+	}
+	d, err = Decode(data)
+	switch {
+	case err != nil:
+		return d, "the holders probe cannot be believed: " + err.Error()
+	case d.Error != "":
+		return d, "the holders probe cannot tell: " + d.Error
+	case d.Unreadable > 0 && len(d.GPUs) > 0:
+		return d, fmt.Sprintf("the holders probe may not see the open files of %d processes", d.Unreadable)
+	}
+	return d, ""
+}

@@ -1,0 +1,142 @@
+package holders_test
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/holders"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// probeSays returns a source whose probe writes text to everybody who asks.
+func probeSays(t *testing.T, text string) *holders.Source {
+	t.Helper()
+	p := policy.Default()
+	p.Paths.Probes = t.TempDir()
+	listener, err := net.Listen("unix", filepath.Join(p.Paths.Probes, holders.Socket))
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Write([]byte(text))
+			conn.Close()
+		}
+	}()
+	return holders.New(p)
+}
+
+func look(t *testing.T, s *holders.Source) observer.Holders {
+	t.Helper()
+	var snapshot observer.Snapshot
+	before := time.Now()
+	s.Look(t.Context()).Into(&snapshot)
+	require.False(t, snapshot.Holders.At.Before(before), "every look has its time")
+	return snapshot.Holders
+}
+
+const hyprland = `{"gpus":[{"pci":"0000:01:00.0","display":true}],"holders":[{"gpu":"0000:01:00.0","pid":812,
+"command":"Hyprland","uid":1000,"unit":"session-3.scope","slices":["user.slice","user-1000.slice"],
+"session":"3","nodes":["card0"]}],"unreadable":0}`
+
+func TestALookSaysWhatTheProbeSaw(t *testing.T) {
+	got := look(t, probeSays(t, hyprland))
+	require.True(t, got.Known(), got.Reason)
+	require.Equal(t, []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, got.GPUs)
+	require.Equal(t, []observer.Holder{{
+		GPU: "0000:01:00.0", PID: 812, Command: "Hyprland", UID: 1000, Unit: "session-3.scope",
+		Slices: []string{"user.slice", "user-1000.slice"}, Session: "3", Nodes: []string{"card0"},
+	}}, got.Holders)
+}
+
+func TestNoGPUIsKnown(t *testing.T) {
+	require.True(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":3,"new_key":1}`)).Known())
+}
+
+func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
+	cases := map[string]struct{ says, want string }{
+		"nothing":          {"", "closed the connection without a word"},
+		"not JSON":         {"Segmentation fault", "not a document"},
+		"half a document":  {hyprland[:80], "not a document"},
+		"two documents":    {hyprland + hyprland, "goes on after the document"},
+		"an empty object":  {"{}", "lacks the GPUs"},
+		"null":             {"null", "lacks the GPUs"},
+		"no holders":       {`{"gpus":[]}`, "lacks the GPUs or the holders"},
+		"an error":         {`{"error":"cannot list \u001b[31mprocesses"}`, "cannot tell: cannot list ?[31mprocesses"},
+		"hidden processes": {`{"gpus":[{"pci":"0000:01:00.0"}],"holders":[],"unreadable":2}`, "may not see the open files of 2 processes"},
+		"an unlisted GPU":  {`{"gpus":[],"holders":[{"gpu":"0000:01:00.0","pid":1}]}`, "which it did not list"},
+		"a wrong GPU":      {`{"gpus":[{"pci":"a b"}],"holders":[]}`, `names a GPU "a b"`},
+		"a wrong pid":      {strings.Replace(hyprland, "812", "-1", 1), "pid -1"},
+		"a wrong count":    {`{"gpus":[],"holders":[],"unreadable":-1}`, "less than no processes"},
+		"a wrong type":     {`{"gpus":{},"holders":[]}`, "not a document"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			got := look(t, probeSays(t, c.says))
+			require.False(t, got.Known())
+			require.Contains(t, got.Reason, c.want)
+			require.Empty(t, got.Holders)
+		})
+	}
+}
+
+func TestACommandCannotWriteOnTheTerminal(t *testing.T) {
+	says := strings.Replace(hyprland, "Hyprland", `\u001b]0;x\u0007\nfoo`+strings.Repeat("é", 100), 1)
+	got := look(t, probeSays(t, says)).Holders[0].Command
+	require.True(t, strings.HasPrefix(got, "?]0;x??foo"), got)
+	require.LessOrEqual(t, len(got), 64)
+}
+
+func TestAMissingProbeIsUnknown(t *testing.T) {
+	p := policy.Default()
+	p.Paths.Probes = t.TempDir()
+	require.Contains(t, look(t, holders.New(p)).Reason, "the holders probe is not there: no socket")
+}
+
+func TestItLooksByItselfOnlyInCompute(t *testing.T) {
+	p := policy.Default()
+	s := holders.New(p)
+	require.Zero(t, s.Due(observer.Snapshot{}))
+	var compute observer.Snapshot
+	compute.Systemd.Units = map[string]observer.Unit{p.Units.ComputeTarget: {ActiveState: "active"}}
+	compute.Holders.At = time.Unix(100, 0)
+	require.Equal(t, time.Unix(100, 0).Add(p.Timeouts.Recheck.D()), s.Due(compute))
+}
+
+func TestTheWatchEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, holders.New(policy.Default()).Watch(ctx, func() { t.Error("nothing changed") }))
+}
+
+// FuzzDecode: no answer of a probe crashes the daemon or gets a control
+// character past it.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(hyprland))
+	f.Add([]byte(`{"gpus":[],"holders":[],"unreadable":0}`))
+	f.Add([]byte(`{"error":"\u0007"}`))
+	f.Add([]byte(`{"gpus":[{"pci":"card0"}],"holders":[{"gpu":"card0","pid":1,"command":"\u202e\ud800","slices":null}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d, err := holders.Decode(data)
+		if err != nil {
+			return
+		}
+		for _, h := range d.Holders {
+			for _, s := range append(append([]string{h.Command, h.Unit, h.Session}, h.Slices...), h.Nodes...) {
+				require.LessOrEqual(t, len(s), 600)
+				require.NotContains(t, s, "\x1b")
+				require.NotContains(t, s, "\n")
+			}
+		}
+	})
+}

@@ -1,0 +1,219 @@
+package systemd_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/systemd"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// watched is a source on a simulated host, with its watch running.
+type watched struct {
+	t      *testing.T
+	host   *testhost.Host
+	bus    *busconn.Bus
+	source *systemd.Source
+	pokes  chan struct{}
+	ended  chan error
+}
+
+func watch(t *testing.T, opts testhost.Options) *watched {
+	t.Helper()
+	h := hosttest.Start(t, opts)
+	bus, err := busconn.Dial(h.Address())
+	require.NoError(t, err)
+	t.Cleanup(func() { bus.Close() })
+	w := &watched{
+		t: t, host: h, bus: bus, source: systemd.New(bus, plans.Watched(policy.Default())),
+		pokes: make(chan struct{}, 1), ended: make(chan error, 1),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	go func() {
+		w.ended <- w.source.Watch(ctx, func() {
+			select {
+			case w.pokes <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	<-w.pokes // it is in place
+	return w
+}
+
+func (w *watched) look() observer.Systemd {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	var s observer.Snapshot
+	w.source.Look(ctx).Into(&s)
+	return s.Systemd
+}
+
+// until looks after each poke, and only then, until what it sees is right.
+func (w *watched) until(right func(observer.Systemd) bool) observer.Systemd {
+	w.t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case <-w.pokes:
+			if seen := w.look(); right(seen) {
+				return seen
+			}
+		case <-timeout:
+			require.FailNow(w.t, "no poke led to the right look", "%+v", w.look())
+		}
+	}
+}
+
+func TestALookReadsManagerAndUnits(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	seen := w.look()
+	require.True(t, seen.Known(), seen.Reason)
+	require.Equal(t, "running", seen.State)
+
+	desktop := seen.Units["desktop.target"]
+	require.True(t, desktop.Loaded() && desktop.Active() && desktop.AllowIsolate, "%+v", desktop)
+	require.Len(t, desktop.InvocationID, 32)
+
+	manager := seen.Units["display-manager.service"]
+	require.Equal(t, "greetd.service", manager.ID, "an alias keeps the name it was asked by")
+	require.True(t, manager.Active())
+
+	require.True(t, seen.Units["vllm.service"].Down())
+	require.Empty(t, seen.Units["vllm.service"].InvocationID, "it never ran")
+
+	none := seen.Units["mode-prepare-compute.service"]
+	require.Equal(t, "not-found", none.LoadState)
+	require.True(t, none.Down())
+}
+
+func TestAChangeOfAUnitPokes(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	require.NoError(t, w.host.SetFault("vllm.service", testhost.Fault{HangStart: true}))
+	require.NoError(t, w.host.StartUnit("vllm.service", "replace"))
+	starting := w.until(func(s observer.Systemd) bool {
+		return s.Units["vllm.service"].ActiveState == "activating" && s.Units["vllm.service"].Job != 0
+	})
+	require.NotZero(t, starting.Units["vllm.service"].Job, "the queued job is a fact")
+	require.NoError(t, w.host.Heal("vllm.service"))
+	w.until(func(s observer.Systemd) bool { u := s.Units["vllm.service"]; return u.Active() && u.Job == 0 })
+	require.NoError(t, w.host.Crash("vllm.service", "oom-kill"))
+	w.until(func(s observer.Systemd) bool { return s.Units["vllm.service"].ActiveState == "failed" })
+}
+
+func TestAnotherUnitDoesNotWakeAnybody(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	for range 20 {
+		require.NoError(t, w.host.SetActive("ssh.service", "inactive"))
+		require.NoError(t, w.host.SetActive("ssh.service", "active"))
+	}
+	require.NoError(t, w.host.SetActive("vllm.service", "active"))
+	w.until(func(s observer.Systemd) bool { return s.Units["vllm.service"].Active() })
+	require.Empty(t, w.pokes)
+}
+
+func TestAUnitThatAppearsAfterAReloadIsFollowed(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	w.host.AddUnit(testhost.Unit{Name: "mode-prepare-compute.service", Oneshot: true, RemainAfterExit: true})
+	require.NoError(t, w.host.EditUnit("mode-prepare-compute.service", func(*testhost.Unit) {}))
+	w.until(func(s observer.Systemd) bool { return s.Units["mode-prepare-compute.service"].Loaded() })
+	require.NoError(t, w.host.SetActive("mode-prepare-compute.service", "active"))
+	w.until(func(s observer.Systemd) bool { return s.Units["mode-prepare-compute.service"].Active() })
+}
+
+func TestTheEndOfTheBootPokes(t *testing.T) {
+	w := watch(t, testhost.Options{Booting: true})
+	require.Equal(t, "starting", w.look().State)
+	require.NoError(t, w.host.FinishBoot())
+	w.until(func(s observer.Systemd) bool { return s.State == "running" })
+}
+
+func TestAMaskPokes(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	require.NoError(t, w.host.Mask("compute.target"))
+	w.until(func(s observer.Systemd) bool { return s.Units["compute.target"].LoadState == "masked" })
+}
+
+// Anybody may send signals that look like systemd's.
+func TestForgedSignalsChangeNothing(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	before := w.look()
+	forger := hosttest.Connect(t, w.host)
+	path, manager := dbus.ObjectPath("/org/freedesktop/systemd1"), "org.freedesktop.systemd1.Manager."
+	for _, destination := range []string{"", w.bus.UniqueName()} {
+		for _, s := range []struct {
+			path dbus.ObjectPath
+			name string
+			body []any
+		}{
+			{testhost.UnitPath("compute.target"), "org.freedesktop.DBus.Properties.PropertiesChanged", []any{
+				"org.freedesktop.systemd1.Unit", map[string]dbus.Variant{"ActiveState": dbus.MakeVariant("active")}, []string{},
+			}},
+			{testhost.UnitPath("compute.target"), "org.freedesktop.DBus.Properties.PropertiesChanged", []any{"org.freedesktop.systemd1.Unit"}},
+			{path, manager + "JobRemoved", []any{uint32(1), dbus.ObjectPath("/"), "vllm.service", "done"}},
+			{path, manager + "Reloading", []any{}},
+			{path, manager + "StartupFinished", []any{"what"}},
+			{path, manager + "UnitFilesChanged", []any{}},
+		} {
+			send(forger, destination, s.path, s.name, s.body...)
+		}
+	}
+	require.NoError(t, forger.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
+	// What systemd itself says next arrives behind them all.
+	require.NoError(t, w.host.SetActive("vllm.service", "active"))
+	after := w.until(func(s observer.Systemd) bool { return s.Units["vllm.service"].Active() })
+	require.Empty(t, w.pokes)
+	require.Equal(t, before.Units["compute.target"], after.Units["compute.target"])
+}
+
+// send sends a signal to one connection or, with no destination, to all.
+func send(from *dbus.Conn, destination string, path dbus.ObjectPath, name string, body ...any) {
+	dot := len(name) - 1
+	for name[dot] != '.' {
+		dot--
+	}
+	headers := map[dbus.HeaderField]dbus.Variant{
+		dbus.FieldPath: dbus.MakeVariant(path), dbus.FieldInterface: dbus.MakeVariant(name[:dot]),
+		dbus.FieldMember: dbus.MakeVariant(name[dot+1:]),
+	}
+	if destination != "" {
+		headers[dbus.FieldDestination] = dbus.MakeVariant(destination)
+	}
+	if len(body) > 0 {
+		headers[dbus.FieldSignature] = dbus.MakeVariant(dbus.SignatureOf(body...))
+	}
+	from.Send(&dbus.Message{Type: dbus.TypeSignal, Headers: headers, Body: body}, nil)
+}
+
+func TestALostBusIsUnknownAndEndsTheWatch(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	require.NoError(t, w.bus.Close())
+	require.ErrorIs(t, <-w.ended, busconn.ErrDisconnected)
+	seen := w.look()
+	require.True(t, seen.Looked())
+	require.False(t, seen.Known())
+	require.Contains(t, seen.Reason, "systemd cannot be read: ")
+	require.Contains(t, seen.Reason, "the connection to the bus is gone")
+	require.Empty(t, seen.Units)
+}
+
+func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	var s observer.Snapshot
+	w.source.Look(ctx).Into(&s)
+	require.False(t, s.Systemd.Known())
+	require.Contains(t, s.Systemd.Reason, "no answer from org.freedesktop.systemd1")
+}
