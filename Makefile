@@ -39,7 +39,7 @@ install: build
 # The main job on a simulated workstation: no root, nothing touched.
 demo:
 	@$(need) dbus-daemon:dbus-daemon
-	@$(GO) run ./internal/demo
+	@$(GO) run ./internal/demo/simulated
 
 # The same on a real one, in a virtual machine.
 demo-vm:

@@ -63,4 +63,3 @@ func TestDecisionsArePure(t *testing.T) {
 		})
 	}
 }
-

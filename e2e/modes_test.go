@@ -1,0 +1,128 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAMachineThatBootedToItsGraphicalTargetEndsInDesktop(t *testing.T) {
+	w := restore(t)
+	require.Equal(t, "inactive", w.active("desktop.target"))
+	pid := w.CompositorPID(w.ctx)
+	w.sh("systemctl start dubniumd.service")
+	w.becomes("desktop")
+	assert.Equal(t, "active", w.active("desktop.target"))
+	assert.Equal(t, true, w.signal("graphical_session_active"))
+	assert.Equal(t, pid, w.CompositorPID(w.ctx), "nobody was disturbed")
+	assert.Equal(t, "boot", w.sh(`busctl get-property org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 DesiredOrigin | tr -d '"' | cut -d' ' -f2`))
+}
+
+func TestAfterARebootTheMachineEndsInDesktop(t *testing.T) {
+	w := restore(t)
+	w.Reboot(w.ctx)
+	w.WaitFile(w.ctx, "/run/mode-controller/current")
+	w.becomes("desktop")
+	w.requireDesktop()
+	w.sh("systemctl set-default -q desktop.target")
+	w.Reboot(w.ctx)
+	w.becomes("desktop")
+	w.requireDesktop()
+	assert.Equal(t, "desktop", w.sh("modectl desired"))
+}
+
+func TestAGreeterThatWaitsIsDesktop(t *testing.T) {
+	w := onDesktop(t)
+	w.sh("loginctl terminate-user alice")
+	w.WaitFor(w.ctx, "a greeter", "grep -qx CLASS=greeter /run/systemd/sessions/*")
+	assert.Equal(t, false, w.signal("graphical_session_active"))
+	assert.Equal(t, true, w.signal("greeter_active"))
+	assert.Equal(t, "desktop", w.current())
+}
+
+func TestComputeEndsTheSessionAndDesktopBringsItBack(t *testing.T) {
+	w := onDesktop(t)
+	compositor := w.CompositorPID(w.ctx)
+	require.Contains(t, w.displayHolders(), w.VM.Flavour.Compositor)
+	out, code := w.modectl("request compute --reason training")
+	require.Zero(t, code, out)
+	w.WaitProcessEnd(w.ctx, compositor)
+	w.requireCompute()
+	assert.Equal(t, "compute", w.current())
+	assert.Equal(t, "compute", w.sh("cat /run/mode-controller/desired"))
+	assert.Equal(t, "success", w.last().Result)
+
+	w.reach("desktop")
+	w.requireDesktop()
+	assert.Equal(t, "desktop", w.current())
+	assert.Equal(t, 2, strings.Count(w.sh(`grep -E '"to":"(compute|desktop)".*"origin":"operator"' /var/lib/mode-controller/events.jsonl`), "\n")+1)
+	history := w.sh("modectl history")
+	assert.Contains(t, history, "training")
+}
+
+func TestTenRoundTripsInARow(t *testing.T) {
+	w := onDesktop(t)
+	for range 10 {
+		w.reach("compute")
+		w.requireCompute()
+		w.reach("desktop")
+		w.requireDesktop()
+	}
+	assert.Empty(t, w.sh("systemctl --failed --no-legend --plain | grep -E 'dubnium|greetd|vllm' || true"))
+}
+
+func TestStudioLocalLeavesTheCompositorAlone(t *testing.T) {
+	w := onDesktop(t)
+	compositor := w.CompositorPID(w.ctx)
+	w.reach("studio-local")
+	assert.Equal(t, "studio-local", w.current())
+	assert.Equal(t, compositor, w.CompositorPID(w.ctx))
+	helper := w.sh("systemctl show -p MainPID --value audio-priority.service")
+	assert.Contains(t, w.sh("readlink /proc/"+helper+"/fd/*"), "/dev/cpu_dma_latency", "the latency is held")
+
+	w.reach("desktop")
+	assert.Equal(t, "desktop", w.current())
+	assert.Equal(t, compositor, w.CompositorPID(w.ctx))
+	assert.Equal(t, "inactive", w.active("audio-priority.service"))
+	assert.Equal(t, "inactive", w.active("studio-local-policy.service"))
+}
+
+func TestStudioLocalToComputeIsOneTransition(t *testing.T) {
+	w := onDesktop(t)
+	w.reach("studio-local")
+	w.reach("compute")
+	w.requireCompute()
+	assert.Equal(t, "studio-local", w.last().From)
+	assert.Equal(t, "inactive", w.active("audio-priority.service"))
+	w.reach("studio-local")
+	w.WaitDesktop(w.ctx)
+	assert.Equal(t, "studio-local", w.current())
+}
+
+func TestTheControllerUnitsAskAsAnOperatorWould(t *testing.T) {
+	w := onDesktop(t)
+	w.sh("systemctl start mode-controller@studio-local.service")
+	assert.Equal(t, "studio-local", w.current())
+	w.sh("systemctl start mode-observe.service")
+	w.sh("systemctl start mode-controller@compute.service")
+	w.requireCompute()
+	w.sh("systemctl start mode-controller@desktop.service")
+	w.requireDesktop()
+}
+
+func TestASignalReachesTheStateAtOnce(t *testing.T) {
+	w := onDesktop(t)
+	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='StateChanged'")
+	started := time.Now()
+	w.sh("systemctl start vllm.service")
+	changed := w.Await(w.ctx, watch, nil)
+	t.Logf("after %s: %v", time.Since(started), changed.Args)
+	assert.Equal(t, "degraded-desktop", changed.Args[1])
+	w.sh("systemctl stop vllm.service")
+	assert.Equal(t, "desktop", w.Await(w.ctx, watch, nil).Args[1])
+}
