@@ -65,8 +65,9 @@ integration:
 e2e:
 	$(GO) test -tags e2e -count=1 -timeout 60m ./e2e/...
 
+# A machine with this build in it: `systemctl start dubniumd`, and look around.
 e2e-shell:
-	@$(GO) run ./e2e/cmd/bed shell
+	@tree=$$($(GO) run ./e2e/cmd/stage) && trap 'rm -rf "$$tree"' EXIT && $(GO) run ./e2e/cmd/bed shell --tree "$$tree"
 
 test: check integration e2e
 

@@ -120,9 +120,9 @@ func TestASignalReachesTheStateAtOnce(t *testing.T) {
 	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='StateChanged'")
 	started := time.Now()
 	w.sh("systemctl start vllm.service")
-	changed := w.Await(w.ctx, watch, nil)
+	changed := w.Await(w.ctx, watch, next)
 	t.Logf("after %s: %v", time.Since(started), changed.Args)
 	assert.Equal(t, "degraded-desktop", changed.Args[1])
 	w.sh("systemctl stop vllm.service")
-	assert.Equal(t, "desktop", w.Await(w.ctx, watch, nil).Args[1])
+	assert.Equal(t, "desktop", w.Await(w.ctx, watch, next).Args[1])
 }

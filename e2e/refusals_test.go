@@ -84,7 +84,7 @@ func TestTwoRequestsAtOnce(t *testing.T) {
 	w := onDesktop(t)
 	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStarted'")
 	first := w.Start(w.ctx, "modectl request compute --json")
-	w.Await(w.ctx, watch, nil)
+	w.Await(w.ctx, watch, next)
 	out, code := w.modectl("request desktop")
 	assert.Equal(t, 42, code, out)
 	assert.Equal(t, "compute", w.sh("modectl desired"), "who is refused wishes nothing")

@@ -68,7 +68,7 @@ func prepared(t *testing.T, how string, do func(context.Context, *bed.VM, string
 	require.NoError(t, err)
 	hash, err := stage.Hash(tree)
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	m := bed.RestorePrepared(t, bed.Preparation{
 		Key: []string{how, hash},
@@ -176,3 +176,6 @@ func (w *workstation) requireCompute() {
 	require.Empty(w.t, w.sh("ls /run/systemd/sessions | grep -v ref | while read s; do grep -lE '^TYPE=(wayland|x11)' /run/systemd/sessions/$s || true; done"),
 		"no graphical session")
 }
+
+// next is a condition for Await: the next signal.
+func next(bed.Signal) bool { return true }

@@ -175,10 +175,10 @@ type GPU struct {
 
 // Holder is a process with a node of a GPU open.
 type Holder struct {
-	GPU     string   `json:"gpu"` // PCI address
-	PID     int      `json:"pid"`
-	Command string   `json:"command"`
-	UID     uint32   `json:"uid"`
+	GPU     string `json:"gpu"` // PCI address
+	PID     int    `json:"pid"`
+	Command string `json:"command"`
+	UID     uint32 `json:"uid"`
 	// Unit is the innermost unit of the system manager in its cgroup; what runs under
 	// a user manager reads user@1000.service/inner.service, since users name their
 	// own units as they like.

@@ -33,9 +33,16 @@ type Actor interface {
 func Actors(bus *busconn.Bus, p policy.Policy) map[plans.Kind]Actor {
 	units := units{systemd1.New(bus)}
 	return map[plans.Kind]Actor{
-		plans.StartUnit:   startUnit{units},
-		plans.StopUnit:    stopUnit{units},
-		plans.Isolate:     isolate{units, []string{p.Units.DesktopTarget, p.Units.ComputeTarget}},
+		plans.StartUnit: startUnit{units},
+		plans.StopUnit:  stopUnit{units},
+		plans.Isolate: isolate{
+			units:       units,
+			modeTargets: []string{p.Units.DesktopTarget, p.Units.ComputeTarget},
+			company: map[string][]string{
+				p.Units.DesktopTarget: {p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager},
+				p.Units.ComputeTarget: {p.Units.VLLM},
+			},
+		},
 		plans.EndSessions: endSessions{login1.New(bus)},
 	}
 }

@@ -18,6 +18,8 @@ import (
 type isolate struct {
 	units
 	modeTargets []string
+	// company lists, by target, the units that belong to its mode and to no other.
+	company map[string][]string
 }
 
 // isolateBefore is what ran before.
@@ -118,13 +120,15 @@ func (a isolate) Apply(ctx context.Context, s plans.Step) error {
 	return nil
 }
 
-// Undo goes back to the mode target that was active, whose Conflicts= stops the
-// other, and starts again what was up. It goes on past what fails.
+// Undo stops the mode's own units that came with the target, goes back to the
+// mode target that was active, whose Conflicts= stops the other, and starts again
+// what was up. It goes on past what fails.
 func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was isolateBefore
 	if known, err := recall(before, &was); err != nil || !known {
 		return err
 	}
+	leave := a.stopCompany(ctx, s.Unit, was.Active)
 	var back error
 	switch was.Target {
 	case "": // no mode was claimed before, so none is after
@@ -132,7 +136,21 @@ func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage)
 	default:
 		back = a.start(ctx, was.Target, replace)
 	}
-	return errors.Join(back, a.startAgain(ctx, was.Active))
+	return errors.Join(leave, back, a.startAgain(ctx, was.Active))
+}
+
+// stopCompany stops what the target brought along: a target that wants a unit
+// does not take it with it when it is stopped.
+func (a isolate) stopCompany(ctx context.Context, target string, before []string) error {
+	var errs []error
+	for _, unit := range a.company[target] {
+		now, err := a.manager.Unit(ctx, unit)
+		if err == nil && !now.Down() && !slices.Contains(before, now.ID) {
+			err = a.stop(ctx, unit)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // startAgain starts those of the units that are not up, together, so that

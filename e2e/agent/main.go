@@ -14,12 +14,11 @@ import (
 )
 
 func main() {
-	if err := run(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, "bed-agent:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "bed-agent:", run(context.Background()))
+	os.Exit(1)
 }
 
+// run serves the host and returns only when it cannot.
 func run(ctx context.Context) error {
 	link, err := openPort()
 	if err != nil {

@@ -27,12 +27,11 @@ func main() {
 		fmt.Println("init:", unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART))
 		return
 	}
-	if err := start(); err != nil {
-		fmt.Println("init:", err)
-		os.Exit(1)
-	}
+	fmt.Println("init:", start())
+	os.Exit(1)
 }
 
+// start becomes systemd; it returns only when it cannot.
 func start() error {
 	if err := unix.Mount("dev", "/dev", "devtmpfs", 0, ""); err != nil && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("cannot mount /dev: %w", err)

@@ -115,8 +115,15 @@ func (w *Workstation) writePolicy() error {
 	return os.WriteFile(w.policyFile(), data, 0o644)
 }
 
-func (w *Workstation) environ(more ...string) []string {
-	return append(append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+w.Address()), more...)
+func (w *Workstation) environ() []string {
+	return append(os.Environ(), "DBUS_SYSTEM_BUS_ADDRESS="+w.Address())
+}
+
+// DaemonCommand is dubniumd, ready to run on the machine.
+func (w *Workstation) DaemonCommand(ctx context.Context) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile())
+	cmd.Env = w.environ()
+	return cmd
 }
 
 // StartDaemon starts the daemon, as systemd would, and waits until it says that
@@ -131,8 +138,8 @@ func (w *Workstation) StartDaemon(ctx context.Context) error {
 		return fmt.Errorf("cannot listen for the daemon: %w", err)
 	}
 	defer ready.Close()
-	w.daemon = exec.Command(w.programs.path("dubniumd"), "--policy", w.policyFile())
-	w.daemon.Env = w.environ("NOTIFY_SOCKET=" + socket)
+	w.daemon = w.DaemonCommand(context.WithoutCancel(ctx))
+	w.daemon.Env = append(w.daemon.Env, "NOTIFY_SOCKET="+socket)
 	var said bytes.Buffer
 	w.daemon.Stderr = &said
 	if w.log != nil {
@@ -191,16 +198,41 @@ func (w *Workstation) endDaemon(signal syscall.Signal) error {
 	return errors.Join(err, w.exit)
 }
 
+// DaemonPID is the process id of the daemon that StartDaemon started last.
+func (w *Workstation) DaemonPID() int { return w.daemon.Process.Pid }
+
+// AwaitDaemonExit waits until the daemon has ended by itself and returns its exit
+// code. The error says that it did not end.
+func (w *Workstation) AwaitDaemonExit(ctx context.Context) (code int, err error) {
+	select {
+	case <-w.exited:
+		return w.daemon.ProcessState.ExitCode(), nil
+	case <-ctx.Done():
+		return 0, fmt.Errorf("the daemon still runs: %w", ctx.Err())
+	}
+}
+
 // Close ends the daemon and the machine.
 func (w *Workstation) Close() error {
 	return errors.Join(w.KillDaemon(), w.Host.Close(), os.RemoveAll(w.dir()))
 }
 
+// ModectlCommand is modectl, ready to run on the machine.
+func (w *Workstation) ModectlCommand(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, w.programs.path("modectl"), args...)
+	cmd.Env = w.environ()
+	return cmd
+}
+
 // Modectl runs modectl and returns what it printed and how it exited. The error
 // says that it could not be run at all.
 func (w *Workstation) Modectl(ctx context.Context, args ...string) (stdout, stderr string, code int, err error) {
-	cmd := exec.CommandContext(ctx, w.programs.path("modectl"), args...)
-	cmd.Env = w.environ()
+	return Run(w.ModectlCommand(ctx, args...))
+}
+
+// Run runs a command and returns what it printed and how it exited. The error
+// says that it could not be run at all.
+func Run(cmd *exec.Cmd) (stdout, stderr string, code int, err error) {
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()

@@ -5,8 +5,9 @@ set -eu
 root=$1/root
 trap 'rm -rf "$root"' EXIT
 mkdir "$root"
-tar --extract --file="$2" --directory="$root" --numeric-owner --same-permissions --exclude='./dev/*' --exclude='./boot/*'
+tar --extract --file="$2" --directory="$root" --numeric-owner --same-permissions --exclude='./dev/*'
 tar --extract --file="$3" --directory="$root" --numeric-owner --same-permissions --keep-directory-symlink
+rm -rf "$root"/boot/* # the kernel lies beside the disk
 # Newer than /usr, so that systemd finds nothing to update at boot.
 touch "$root/etc/.updated" "$root/var/.updated"
 truncate --size=4G "$4"
