@@ -222,7 +222,10 @@ func (e *Engine) Record(_ context.Context, id uint64) (status.Record, error) {
 // transition that serves it. Errors: status.ErrBusy, status.ErrShuttingDown, or
 // the wish could not be written; nothing has changed then.
 func (e *Engine) Request(ctx context.Context, r status.Request) (id uint64, err error) {
-	callErr := e.call(ctx, func() { id, err = e.accept(r) })
+	callErr := e.call(ctx, func() {
+		id, err = e.accept(r)
+		e.publish() // whoever is told the id must find the transition
+	})
 	return id, errors.Join(callErr, err)
 }
 

@@ -71,6 +71,19 @@ func TestARequestForWhatIsThereIsANoop(t *testing.T) {
 	})
 }
 
+// A client asks after the transition as soon as it is told the id.
+func TestAnAcceptedRequestIsSeenAtOnce(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		for range 300 {
+			id, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test"})
+			require.NoError(t, err)
+			v := r.View()
+			require.True(t, v.Running != nil && v.Running.ID == id || v.Last != nil && v.Last.ID == id)
+			r.settle()
+		}
+	})
+}
+
 func TestADegradedModeIsRepairedByWhatIsMissingOnly(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		r.request(policy.Compute)

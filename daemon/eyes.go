@@ -174,15 +174,20 @@ func (e *Eyes) look(ctx context.Context, w *watched) {
 			waiting = append(waiting, reply)
 		}
 		waiting = append(waiting, drain(w.wants)...)
-		e.lookOnce(ctx, w)
+		known := e.lookOnce(ctx, w)
 		for _, reply := range waiting {
 			close(reply)
 		}
 		e.setDue(due, w)
+		if _, paced := w.Source.(Costly); !known && !paced {
+			// What could not be read now may be read soon, and nobody signals that.
+			due.Reset(e.lookTimeout)
+		}
 	}
 }
 
-func (e *Eyes) lookOnce(ctx context.Context, w *watched) {
+// lookOnce reports whether the look succeeded.
+func (e *Eyes) lookOnce(ctx context.Context, w *watched) (known bool) {
 	ctx, cancel := context.WithTimeout(ctx, e.lookTimeout)
 	defer cancel()
 	part := w.Look(ctx)
@@ -195,6 +200,7 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched) {
 			poke(other.again)
 		}
 	}
+	return part.Known()
 }
 
 // setDue arms the timer for a source that nothing signals. What another source

@@ -48,7 +48,9 @@ func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Cont
 	if err != nil {
 		return status.Record{}, errStopping
 	}
-	return x.end(x.settled(snapshot), status.Failed, lockErr)
+	now := x.settled(snapshot)
+	x.entry.Record.From = now.State
+	return x.end(now, status.Failed, lockErr)
 }
 
 // progress notes how far the running transition is.

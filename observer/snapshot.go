@@ -212,7 +212,11 @@ func (i Inference) Requests() (float64, bool) {
 }
 
 // A Part is what one look of one source contributes to a snapshot.
-type Part interface{ Into(s *Snapshot) }
+type Part interface {
+	Into(s *Snapshot)
+	// Known reports whether the look succeeded.
+	Known() bool
+}
 
 // Into makes each source's facts a Part.
 func (p Systemd) Into(s *Snapshot) { s.Systemd = p }

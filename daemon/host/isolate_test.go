@@ -47,6 +47,24 @@ func TestTheWayBackIsTheOtherMode(t *testing.T) {
 	}
 }
 
+// A target that wants a unit does not take it with it when it is stopped.
+func TestUndoOfIsolateLeavesNothingOfTheModeRunning(t *testing.T) {
+	h := newHands(t, testhost.Options{NoAutoLogin: true})
+	before := h.prepare(toCompute)
+	require.NoError(t, h.apply(toCompute))
+	require.NoError(t, h.host.WaitUnit(bounded(t), "vllm.service", "active"), "compute.target wants it")
+	require.NoError(t, h.undo(toCompute, before))
+	require.Equal(t, "inactive", h.state("vllm.service"))
+
+	require.NoError(t, h.apply(toCompute))
+	before = h.prepare(toDesktop)
+	require.NoError(t, h.apply(toDesktop))
+	require.Equal(t, "active", h.state("greetd.service"), "desktop.target wants it")
+	require.NoError(t, h.undo(toDesktop, before))
+	require.Equal(t, "inactive", h.state("greetd.service"))
+	require.Equal(t, "active", h.state("compute.target"))
+}
+
 func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
 	h := newHands(t, testhost.Options{Units: []testhost.Unit{
 		{Name: "byhand.service"},

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/dubnium/dubnium/e2e/internal/image"
 )
@@ -54,6 +55,18 @@ func (v *VM) Collect(ctx context.Context, dir string) error {
 	bus, err := v.Get(ctx, image.BusLog)
 	keep("bus.jsonl", bus, err)
 	return errors.Join(failures...)
+}
+
+// testify collects under a test's name and says where. The test's own context may be over.
+func (v *VM) testify(say Say, test string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	defer cancel()
+	dir, err := artifactsDir(test)
+	if err != nil {
+		return err
+	}
+	say("what the machine can tell is in %s", dir)
+	return v.Collect(ctx, dir)
 }
 
 // artifactsDir is where a test's evidence goes: e2e/artifacts/NAME, or under E2E_ARTIFACTS.

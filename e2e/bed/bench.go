@@ -104,7 +104,7 @@ type verdict struct {
 	Error string `json:"error,omitempty"`
 }
 
-const verdictName = "kvm.json"
+func (f Flavour) verdictName() string { return "kvm-" + f.Name + ".json" }
 
 // try says whether the hardware runs the image's kernel. The trial's outcome is kept.
 func (b *bench) try(ctx context.Context, h qemu.Hardware) error {
@@ -121,7 +121,7 @@ func (b *bench) try(ctx context.Context, h qemu.Hardware) error {
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(b.cache.Path(), verdictName)
+	file := filepath.Join(b.cache.Path(), b.flavour.verdictName())
 	var known verdict
 	if text, err := os.ReadFile(file); err != nil || json.Unmarshal(text, &known) != nil || known.Key != key {
 		b.say("trying whether KVM works here")

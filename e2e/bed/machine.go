@@ -5,7 +5,6 @@ import (
 	"context"
 	"io/fs"
 	"os"
-	"time"
 )
 
 // T is what a machine needs of a test; *testing.T is one.
@@ -58,17 +57,10 @@ func (m *Machine) check(err error) {
 	}
 }
 
-// end collects evidence when the test has failed, and ends the machine. The test's own context is over by now.
+// end collects evidence when the test has failed, and ends the machine.
 func (m *Machine) end() {
 	if m.t.Failed() {
-		ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
-		defer cancel()
-		dir, err := artifactsDir(m.t.Name())
-		if err == nil {
-			m.t.Logf("what the machine can tell is in %s", dir)
-			err = m.VM.Collect(ctx, dir)
-		}
-		if err != nil {
+		if err := m.VM.testify(m.t.Logf, m.t.Name()); err != nil {
 			m.t.Logf("%v", err)
 		}
 	}

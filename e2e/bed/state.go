@@ -155,11 +155,12 @@ func (b *bench) bootAndSave(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := vm.WaitDesktop(ctx); err != nil {
-		return errors.Join(err, vm.process.Kill())
+	err = vm.WaitDesktop(ctx)
+	if err == nil {
+		err = vm.waitScript(ctx, "the machine to be quiet", "", settled)
 	}
-	if err := vm.waitScript(ctx, "the machine to be quiet", "", settled); err != nil {
-		return errors.Join(err, vm.process.Kill())
+	if err != nil {
+		return errors.Join(err, vm.testify(b.say, "boot-"+b.flavour.Name), vm.process.Kill())
 	}
 	if err := vm.process.Save(ctx, filepath.Join(dir, devicesName)); err != nil {
 		return errors.Join(err, vm.process.Kill())

@@ -17,13 +17,7 @@ var changingProperties = []string{
 }
 
 func managerProperties(m *sim.Model) map[string]any {
-	units := m.ListUnits()
-	var failed uint32
-	for _, u := range units {
-		if u.ActiveState == "failed" {
-			failed++
-		}
-	}
+	units, failed := m.CountUnits()
 	return map[string]any{
 		"Version":        "257.8-1~deb13u2",
 		"Features":       "+PAM +AUDIT +SELINUX +APPARMOR",
@@ -31,8 +25,8 @@ func managerProperties(m *sim.Model) map[string]any {
 		"Virtualization": "",
 		"Tainted":        "",
 		"SystemState":    m.SystemState(),
-		"NNames":         uint32(len(units)),
-		"NFailedUnits":   failed,
+		"NNames":         uint32(units),
+		"NFailedUnits":   uint32(failed),
 		"NJobs":          uint32(len(m.Jobs())),
 		"Progress":       1.0,
 		"ControlGroup":   "",

@@ -29,7 +29,7 @@ const (
 	tempPrefix = "tmp-"
 	runName    = "run"
 	// generations is how many entries of one kind are kept: two checkouts may take turns.
-	generations = 2
+	generations = 3
 )
 
 // Open returns the cache directory of the user, or the one that E2E_CACHE names.

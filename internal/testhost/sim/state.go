@@ -168,6 +168,17 @@ func (m *Model) ListUnits() []UnitStatus {
 	return out
 }
 
+// CountUnits counts the units in memory, and the failed ones among them.
+func (m *Model) CountUnits() (all, failed int) {
+	for name := range m.inMemory() {
+		all++
+		if m.units[name].active == "failed" {
+			failed++
+		}
+	}
+	return all, failed
+}
+
 // inMemory is everything that is alive, and everything that it refers to.
 func (m *Model) inMemory() map[string]bool {
 	seen := map[string]bool{}
