@@ -1,6 +1,6 @@
 // Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
 // system bus. `dubniumd audio-priority` is the helper behind
-// audio-priority.service.
+// audio-priority.service; `dubniumd impact` tells what isolating a target would do.
 package main
 
 import (
@@ -51,6 +51,7 @@ func command() *cobra.Command {
 			return holdAudioPriority(cmd.Context(), "/dev/cpu_dma_latency")
 		},
 	})
+	root.AddCommand(impactCommand())
 	return root
 }
 
