@@ -63,6 +63,7 @@ const (
 	SourceLogind    = "logind"
 	SourceHolders   = "holders"
 	SourceInference = "inference"
+	SourceProcfs    = "procfs"
 )
 
 // Fact is one signal's value with what stands behind it.

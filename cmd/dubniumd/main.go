@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/version"
+	"github.com/dubnium/dubnium/observer/procfs"
 )
 
 func main() {
@@ -26,7 +27,7 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var policyFile string
+	var policyFile, procRoot string
 	root := &cobra.Command{
 		Use:           "dubniumd",
 		Short:         "Keep a workstation in the mode it was asked to be in",
@@ -39,10 +40,12 @@ func command() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("cannot make a log: %w", err)
 			}
-			return serve(cmd.Context(), policyFile, log)
+			return serve(cmd.Context(), policyFile, procRoot, log)
 		},
 	}
 	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
+	root.Flags().StringVar(&procRoot, "proc", procfs.Root, "where the kernel's `DIRECTORY` is, for tests")
+	_ = root.Flags().MarkHidden("proc") // it is there
 	root.AddCommand(&cobra.Command{
 		Use:   "audio-priority",
 		Short: "Hold what keeps audio latency low, until told to end",

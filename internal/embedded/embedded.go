@@ -121,7 +121,7 @@ func (w *Workstation) environ() []string {
 
 // DaemonCommand is dubniumd, ready to run on the machine.
 func (w *Workstation) DaemonCommand(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile())
+	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile(), "--proc", filepath.Join(w.Root(), "proc"))
 	cmd.Env = w.environ()
 	return cmd
 }
