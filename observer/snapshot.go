@@ -187,6 +187,9 @@ type Holder struct {
 	Slices  []string `json:"slices"`  // outermost first
 	Session string   `json:"session"` // logind id, empty outside sessions
 	Nodes   []string `json:"nodes"`   // card0, renderD128, nvidia0, ...
+	// Redacted: it belongs to somebody else than who reads this, and only the GPU
+	// and the user are told.
+	Redacted bool `json:"redacted,omitempty"`
 }
 
 // Inference is what vLLM says over HTTP.
