@@ -90,7 +90,9 @@ type Fact struct {
 }
 
 // Stale reports whether the fact was looked at longer ago than its bound.
-func (f Fact) Stale(now time.Time) bool { return f.Bound > 0 && !f.At.IsZero() && now.Sub(f.At) > f.Bound }
+func (f Fact) Stale(now time.Time) bool {
+	return f.Bound > 0 && !f.At.IsZero() && now.Sub(f.At) > f.Bound
+}
 
 // Facts is every signal's fact. A signal that is missing is unknown.
 type Facts map[Signal]Fact

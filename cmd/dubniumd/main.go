@@ -1,10 +1,12 @@
 // Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
 // system bus. `dubniumd audio-priority` is the helper behind
-// audio-priority.service; `dubniumd impact` tells what isolating a target would do.
+// audio-priority.service; `dubniumd impact` tells what isolating a target would do, and
+// `dubniumd replay` classifies a recording again.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -20,7 +22,11 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	err := command().ExecuteContext(ctx)
+	if errors.Is(err, errDiffers) {
+		os.Exit(2) // 1 is a replay that could not be done
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "dubniumd: %v\n", err)
 		os.Exit(1)
 	}
@@ -54,7 +60,7 @@ func command() *cobra.Command {
 			return holdAudioPriority(cmd.Context(), "/dev/cpu_dma_latency")
 		},
 	})
-	root.AddCommand(impactCommand())
+	root.AddCommand(impactCommand(), replayCommand())
 	return root
 }
 

@@ -224,6 +224,13 @@ func (w *Workstation) ModectlCommand(ctx context.Context, args ...string) *exec.
 	return cmd
 }
 
+// Program is any of the programs, ready to run on the machine.
+func (w *Workstation) Program(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, w.programs.path(name), args...)
+	cmd.Env = w.environ()
+	return cmd
+}
+
 // Modectl runs modectl and returns what it printed and how it exited. The error
 // says that it could not be run at all.
 func (w *Workstation) Modectl(ctx context.Context, args ...string) (stdout, stderr string, code int, err error) {
