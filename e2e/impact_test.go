@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -23,16 +24,21 @@ type unitNow struct{ state, run string }
 
 func (u unitNow) up() bool { return u.state != "" && u.state != "inactive" && u.state != "failed" }
 
-// settled waits until systemd has nothing to do, and reads every unit.
-func (w *workstation) settled() map[string]unitNow {
+// settled waits until systemd has nothing to do, and reads every unit; the runs of
+// those that the patterns name, since reading them takes a slow machine long.
+func (w *workstation) settled(patterns string) map[string]unitNow {
 	w.t.Helper()
 	w.WaitFor(w.ctx, "no jobs", `[ -z "$(systemctl list-jobs --no-legend --plain)" ]`)
-	out := w.sh(`systemctl list-units --all --no-legend --plain | cut -d' ' -f1 | xargs -d '\n' systemctl show -p Id -p ActiveState -p InvocationID --`)
 	units := map[string]unitNow{}
-	for _, block := range strings.Split(out, "\n\n") {
+	for line := range strings.Lines(w.sh("systemctl list-units --all --no-legend --plain")) {
+		if fields := strings.Fields(line); len(fields) > 3 {
+			units[fields[0]] = unitNow{state: fields[2]}
+		}
+	}
+	for _, block := range strings.Split(w.sh("systemctl show -p Id -p ActiveState -p InvocationID -- "+patterns), "\n\n") {
 		values := map[string]string{}
-		for _, line := range strings.Split(block, "\n") {
-			key, value, _ := strings.Cut(line, "=")
+		for line := range strings.Lines(block) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 			values[key] = value
 		}
 		units[values["Id"]] = unitNow{values["ActiveState"], values["InvocationID"]}
@@ -52,14 +58,14 @@ func (w *workstation) impact(target string) observer.Impact {
 
 // onItsOwn are units that end by themselves, or begin, while nobody asks.
 func onItsOwn(unit string) bool {
-	return strings.HasPrefix(unit, "session-") || strings.HasPrefix(unit, "user@") || strings.HasPrefix(unit, "user-runtime-dir@") ||
+	return slices.ContainsFunc([]string{"session-", "user@", "user-runtime-dir@", "dubnium-probe-", "modprobe@"}, func(prefix string) bool { return strings.HasPrefix(unit, prefix) }) ||
 		slices.ContainsFunc([]string{".device", ".slice", ".mount", ".swap"}, func(kind string) bool { return strings.HasSuffix(unit, kind) })
 }
 
 // isolate foretells, isolates, and compares. It says what it compared.
-func (w *workstation) isolate(target string) {
+func (w *workstation) isolate(target, patterns string) {
 	w.t.Helper()
-	before := w.settled()
+	before := w.settled(patterns)
 	i := w.impact(target)
 	out, code := w.Sh(w.ctx, "systemctl --no-block isolate "+target)
 	if code != 0 {
@@ -67,7 +73,7 @@ func (w *workstation) isolate(target string) {
 		return
 	}
 	assert.Empty(w.t, i.Refused, "isolated although a refusal was foretold")
-	after := w.settled()
+	after := w.settled(patterns)
 	foretold := map[string]bool{}
 	for _, c := range i.Stops {
 		foretold[c.Unit] = true
@@ -81,8 +87,9 @@ func (w *workstation) isolate(target string) {
 		}
 	}
 	for _, s := range i.Starts {
-		if !s.Possible && !generated(s.Unit) {
-			assert.True(w.t, after[s.Unit].up() || after[s.Unit].run != before[s.Unit].run, "%s was to start and did not", s.Unit)
+		// Of others a condition may not hold, or they are done and forgotten already.
+		if now := after[s.Unit]; !s.Possible && strings.HasSuffix(s.Unit, ".target") && !generatedMember(s.Unit) {
+			assert.True(w.t, now.up() || now.run != before[s.Unit].run, "%s was to start and did not", s.Unit)
 		}
 	}
 }
@@ -91,6 +98,7 @@ func (w *workstation) isolate(target string) {
 // does what was foretold, in both directions.
 func TestImpactOfTheModesTargets(t *testing.T) {
 	w := onDesktop(t)
+	w.patiently()
 	w.sh(`systemd-run -q --unit=extra.service sleep infinity
 		systemd-run -q --unit=extra-timer --on-active=1h true
 		systemd-run -q --unit=extra-socket --socket-property=ListenStream=/run/extra.sock true
@@ -106,18 +114,30 @@ func TestImpactOfTheModesTargets(t *testing.T) {
 	} {
 		assert.Equal(t, stops, i.StopsUnit(unit), unit)
 	}
-	w.isolate("compute.target")
-	w.isolate("desktop.target")
+	w.isolate("compute.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
+	w.isolate("desktop.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
 }
 
-const graphs = 24
+// patiently gives a test with many isolates more time than others need, from now
+// on: a machine without acceleration reads its own units for seconds.
+func (w *workstation) patiently() {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Minute)
+	w.t.Cleanup(cancel)
+	w.ctx = ctx
+}
 
-func generated(unit string) bool { return strings.HasPrefix(unit, "graph") }
+const graphs = 20
+
+// generatedMember: what a random graph's target wants may fail to start.
+func generatedMember(unit string) bool {
+	return strings.HasPrefix(unit, "graph") && strings.Contains(unit, "-")
+}
 
 // TestImpactOfRandomGraphs: units that depend on each other in every way there
 // is, and systemd's own word on what isolating one of them does.
 func TestImpactOfRandomGraphs(t *testing.T) {
 	w := restore(t)
+	w.patiently()
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -134,7 +154,7 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 	w.sh("mkdir -p /run/systemd/system; sh /run/graphs.sh; systemctl daemon-reload; systemctl start desktop.target")
 	for n, start := range starts {
 		w.Sh(w.ctx, "systemctl start "+start) // some conflict, some cannot
-		w.isolate(fmt.Sprintf("graph%d.target", n))
+		w.isolate(fmt.Sprintf("graph%d.target", n), "'graph*'")
 		if t.Failed() {
 			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf("cd /run/systemd/system; grep -v '^$' graph%d[.-]*", n)))
 			return
@@ -187,7 +207,8 @@ func unitFile(name string, names []string, random *rand.Rand) string {
 }
 
 func relations(names []string, random *rand.Rand, most int) string {
-	kinds := []string{"Requires", "Wants", "Wants", "BindsTo", "PartOf", "Requisite", "Upholds", "Conflicts", "PropagatesStopTo"}
+	// Not Upholds: systemd tries for ever to start what cannot be, and never settles.
+	kinds := []string{"Requires", "Wants", "Wants", "BindsTo", "PartOf", "Requisite", "Conflicts", "PropagatesStopTo"}
 	var text strings.Builder
 	for range random.IntN(most + 1) {
 		fmt.Fprintf(&text, "%s=%s\n", kinds[random.IntN(len(kinds))], names[random.IntN(len(names))])

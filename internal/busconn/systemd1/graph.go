@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/godbus/dbus/v5"
 
@@ -20,6 +21,9 @@ func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, 
 	if err != nil {
 		return nil, err
 	}
+	// A machine has hundreds of devices; those that a unit names are read below, the
+	// others cannot stop.
+	rows = slices.DeleteFunc(rows, func(r unitRow) bool { return strings.HasSuffix(r.Name, ".device") })
 	graph, known := make(observer.UnitGraph, len(rows)), map[string]bool{}
 	if err := c.readInto(ctx, graph, known, rows); err != nil {
 		return nil, err
