@@ -111,6 +111,13 @@ func (r *reader) fail(err error) {
 	}
 }
 
+// structure notes an error of another decoder.
+func (r *reader) structure(err error) {
+	if err != nil {
+		r.fail(err)
+	}
+}
+
 // finish gives the reader's error the name of what was being decoded.
 func (r *reader) finish(what string) error {
 	if r.err == nil {

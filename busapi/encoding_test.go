@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -117,6 +118,7 @@ func genFacts(full bool) *rapid.Generator[observer.Facts] {
 			f := observer.Fact{Truth: rapid.SampledFrom([]observer.Truth{observer.Unknown, observer.False, observer.True}).Draw(t, string(s))}
 			if full {
 				f.Source, f.At = genText.Draw(t, "source"), genTime.Draw(t, "at")
+				f.Bound = time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "bound")) * time.Microsecond
 			}
 			if full || f.Truth == observer.Unknown {
 				f.Reason = genText.Draw(t, "reason")
@@ -136,6 +138,10 @@ func genObservation(full bool) *rapid.Generator[observer.Observation] {
 		}
 		if o.Inferred = modeOf(o.State); full {
 			o.Inferred = genMode.Draw(t, "inferred")
+			o.Rule, o.Expires = drawWord[observer.Rule](t, "rule"), genTime.Draw(t, "expires")
+			o.Context = observer.Context{
+				InFlight: rapid.Bool().Draw(t, "in flight"), Desired: drawWord[policy.Mode](t, "desired"), LastFailed: rapid.Bool().Draw(t, "failed"),
+			}
 		}
 		return o
 	})
@@ -175,7 +181,11 @@ func TestPropertiesSurviveTheWire(t *testing.T) {
 
 func TestEvidenceSurvivesTheWire(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		want := Evidence{genObservation(true).Draw(t, "observation"), genTime.Draw(t, "since")}
+		want := Evidence{
+			Observation: genObservation(true).Draw(t, "observation"), Since: genTime.Draw(t, "since"),
+			Fingerprint: genText.Draw(t, "fingerprint"), Redacted: rapid.Bool().Draw(t, "redacted"), Policy: genText.Draw(t, "policy"),
+		}
+		fill(t, reflect.ValueOf(&want.Snapshot).Elem())
 		got, err := DecodeEvidence(travelDict(t, EncodeEvidence(want)))
 		require.NoError(t, err)
 		require.Equal(t, want, got)

@@ -71,6 +71,14 @@ type Evidence struct {
 	Observation observer.Observation
 	// Since is when the observed state last changed.
 	Since time.Time
+	// Snapshot is what the sources saw, and Fingerprint its own before anything
+	// was redacted.
+	Snapshot    observer.Snapshot
+	Fingerprint string
+	// Redacted: what other people's processes are is left out.
+	Redacted bool
+	// Policy is the daemon's, as TOML.
+	Policy string
 }
 
 // EncodeEvidence is the reply of Observe: the evidence in full.
@@ -78,18 +86,27 @@ func EncodeEvidence(e Evidence) Dict {
 	o := e.Observation
 	facts := Dict{}
 	for s, f := range o.Facts {
-		facts[text(string(s))] = dbus.MakeVariant(encodeFact(f))
+		facts[text(string(s))] = dbus.MakeVariant(encodeStruct(f))
 	}
-	d := Dict{
-		"state":      textVariant(o.State),
-		"inferred":   textVariant(o.Inferred),
-		"confidence": textVariant(o.Confidence),
-		"reasons":    dbus.MakeVariant(dicts(o.Reasons, encodeReason)),
-		"conflicts":  dbus.MakeVariant(dicts(o.Conflicts, encodeReason)),
-		"facts":      dbus.MakeVariant(facts),
+	d := encodeStruct(e.Snapshot)
+	for key, value := range map[string]any{
+		"state":       text(string(o.State)),
+		"inferred":    text(string(o.Inferred)),
+		"confidence":  text(string(o.Confidence)),
+		"rule":        text(string(o.Rule)),
+		"context":     encodeStruct(o.Context),
+		"reasons":     dicts(o.Reasons, encodeReason),
+		"conflicts":   dicts(o.Conflicts, encodeReason),
+		"facts":       facts,
+		"fingerprint": text(e.Fingerprint),
+		"redacted":    e.Redacted,
+		"policy":      text(e.Policy),
+	} {
+		d[key] = dbus.MakeVariant(value)
 	}
 	putTime(d, "at", o.At)
 	putTime(d, "since", e.Since)
+	putTime(d, "expires", o.Expires)
 	return d
 }
 
@@ -101,45 +118,28 @@ func DecodeEvidence(d Dict) (Evidence, error) {
 			State:      word[observer.State](r, "state"),
 			Inferred:   word[policy.Mode](r, "inferred"),
 			Confidence: word[observer.Confidence](r, "confidence"),
+			Rule:       word[observer.Rule](r, "rule"),
 			Reasons:    list(r, "reasons", decodeReason),
 			Conflicts:  list(r, "conflicts", decodeReason),
 			Facts:      observer.Facts{},
 			At:         moment(r, "at"),
+			Expires:    moment(r, "expires"),
 		},
-		Since: moment(r, "since"),
+		Since:       moment(r, "since"),
+		Fingerprint: get[string](r, "fingerprint"),
+		Redacted:    get[bool](r, "redacted"),
+		Policy:      get[string](r, "policy"),
 	}
+	r.structure(decodeStruct(get[Dict](r, "context"), &e.Observation.Context))
+	r.structure(decodeStruct(d, &e.Snapshot))
 	facts := &reader{dict: get[Dict](r, "facts")}
 	for name := range facts.dict {
-		fact, err := decodeFact(get[Dict](facts, name))
-		if err != nil {
+		var fact observer.Fact
+		if err := decodeStruct(get[Dict](facts, name), &fact); err != nil {
 			r.fail(fmt.Errorf("%s: %w", name, err))
 		}
 		e.Observation.Facts[observer.Signal(name)] = fact
 	}
-	if facts.err != nil {
-		r.fail(facts.err)
-	}
+	r.structure(facts.err)
 	return e, r.finish("the evidence")
-}
-
-func encodeFact(f observer.Fact) Dict {
-	d := Dict{
-		"truth":  dbus.MakeVariant(f.Truth.String()),
-		"source": textVariant(f.Source),
-		"reason": textVariant(f.Reason),
-	}
-	putTime(d, "at", f.At)
-	return d
-}
-
-func decodeFact(d Dict) (observer.Fact, error) {
-	r := &reader{dict: d}
-	f := observer.Fact{Source: get[string](r, "source"), Reason: get[string](r, "reason"), At: moment(r, "at")}
-	switch get[string](r, "truth") {
-	case observer.True.String():
-		f.Truth = observer.True
-	case observer.False.String():
-		f.Truth = observer.False
-	}
-	return f, r.finish("a fact")
 }

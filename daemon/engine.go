@@ -62,6 +62,7 @@ type Engine struct {
 	unended *journalEntry // of a transition the daemon died in
 	done    chan outcome
 	booted  bool // the boot rule has had its one try
+	expiry  *time.Timer
 }
 
 // outcome is how an execution ended; err is errStopping or nil.
@@ -87,8 +88,9 @@ func New(c Config) (*Engine, error) {
 			journal: newJournal(c.Policy.Paths.State), history: history, bootID: c.BootID, log: c.Log,
 		},
 		files: files{c.Policy.Paths.Runtime},
-		calls: make(chan func()), stopped: make(chan struct{}),
+		calls: make(chan func()), stopped: make(chan struct{}), expiry: time.NewTimer(0),
 	}
+	e.expiry.Stop()
 	maps.Copy(e.actors, c.Hands)
 	return e, e.restore()
 }
@@ -134,6 +136,7 @@ func (e *Engine) Listen(l Listener) { e.listener = l }
 // Run turns until ctx ends. A transition that runs then is left to its journal.
 func (e *Engine) Run(ctx context.Context) {
 	defer close(e.stopped)
+	defer e.expiry.Stop()
 	e.life = ctx
 	if e.unended != nil {
 		x := newExecution(e.machinery, 0, status.Request{})
@@ -162,6 +165,8 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-e.eyes.Changed():
 			e.classify()
 			e.normalise(ctx)
+		case <-e.expiry.C:
+			e.classify()
 		}
 		e.publish()
 	}

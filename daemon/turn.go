@@ -89,19 +89,18 @@ func (e *Engine) finish(end outcome) {
 }
 
 // classify names the present anew. Files and listeners hear of it only when it
-// says something else than before.
+// says something else than before; what was looked at, and when, is always that
+// of the last look.
 func (e *Engine) classify() {
 	now := time.Now()
-	next := observer.Classify(e.policy, e.eyes.Snapshot(), observer.Context{
-		InFlight:   e.state.Running != nil,
-		Desired:    e.state.Desired.Mode,
-		LastFailed: e.state.Last != nil && e.state.Last.Result.LeavesDoubt(),
-	}, now)
+	e.state.Snapshot = e.eyes.Snapshot()
+	next := observer.Classify(e.policy, e.state.Snapshot, e.state.Context(), now)
 	old := e.state.Observation
+	e.state.Observation = next
+	e.awaitExpiry(now)
 	if next.Same(old) {
 		return
 	}
-	e.state.Observation = next
 	if next.State != old.State {
 		e.state.ObservedSince = now
 		e.emit(status.Event{StateChanged: &status.StateChanged{Old: old.State, New: next.State, Reasons: next.Reasons}})
@@ -110,6 +109,15 @@ func (e *Engine) classify() {
 	}
 	if err := e.files.setCurrent(next); err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
+	}
+}
+
+// awaitExpiry has the loop classify again when a fact becomes too old to be
+// relied on, should nobody have looked by then. Where no fact can, nothing wakes.
+func (e *Engine) awaitExpiry(now time.Time) {
+	e.expiry.Stop()
+	if at := e.state.Observation.Expires; !at.IsZero() {
+		e.expiry.Reset(at.Sub(now) + time.Millisecond) // older than its bound, not as old
 	}
 }
 

@@ -20,36 +20,58 @@ func Classify(p policy.Policy, s Snapshot, c Context, at time.Time) Observation 
 // decide applies the rules of docs/architecture.md, "Observed state", in order:
 // the first that matches wins.
 func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
-	o := Observation{Facts: f, At: at, Confidence: High}
+	o := Observation{Facts: f, At: at, Confidence: High, Context: c}
 	var targets Truth
 	o.Inferred, targets = infer(f)
 	o.Conflicts = conflicts(f)
 
 	switch {
 	case c.InFlight:
-		o.State = Transitioning
+		o.State, o.Rule = Transitioning, RuleTransition
 	case booting(f):
-		o.State, o.Confidence = Boot, Low
+		o.State, o.Rule, o.Confidence = Boot, RuleBoot, Low
 		o.Reasons = bootReasons(f)
 	case len(o.Conflicts) > 0 && c.LastFailed:
-		o.State = FailedTransition
+		o.State, o.Rule = FailedTransition, RuleConflict
 		o.Reasons = o.Conflicts
 	case len(o.Conflicts) > 0:
-		o.State = StateUnknown
+		o.State, o.Rule = StateUnknown, RuleConflict
 		o.Reasons = o.Conflicts
 	case c.LastFailed && o.Inferred != c.Desired:
-		o.State = FailedTransition
-		o.Reasons = []Reason{{"not-where-asked", fmt.Sprintf("the last transition did not reach %s and the host is not in it", c.Desired)}}
+		o.State, o.Rule = FailedTransition, RuleNotWhereAsked
+		o.Reasons = []Reason{notWhereAsked(c)}
 	case targets == Unknown:
-		o.State, o.Confidence = StateUnknown, Low
+		o.State, o.Rule, o.Confidence = StateUnknown, RuleTargetsUnknown, Low
 		o.Reasons = unknownReasons(f)
 	case o.Inferred == "":
-		o.State = StateUnknown
+		o.State, o.Rule = StateUnknown, RuleNoTarget
 		o.Reasons = []Reason{{"no-mode-target", fmt.Sprintf("neither %s nor %s is active", p.Units.DesktopTarget, p.Units.ComputeTarget)}}
 	default:
+		o.Rule = RuleContract
 		o.judgeContract(p)
 	}
+	o.judgeAge(p)
 	return o
+}
+
+func notWhereAsked(c Context) Reason {
+	return Reason{"not-where-asked", fmt.Sprintf("the last transition did not reach %s and the host is not in it", c.Desired)}
+}
+
+// judgeAge makes an observation that rests on a fact older than its bound one of
+// low confidence, and notes when that will be so.
+func (o *Observation) judgeAge(p policy.Policy) {
+	for _, c := range o.deciders(p) {
+		fact := o.Facts[c.signal]
+		if fact.Bound <= 0 || fact.At.IsZero() {
+			continue
+		}
+		if fact.Stale(o.At) {
+			o.Confidence = Low
+		} else if end := fact.At.Add(fact.Bound); o.Expires.IsZero() || end.Before(o.Expires) {
+			o.Expires = end
+		}
+	}
 }
 
 // pointers are the facts that say which mode the host is in, if in any.
@@ -72,25 +94,25 @@ func infer(f Facts) (policy.Mode, Truth) {
 	return "", True
 }
 
+// contradictions are what compute's target must not be active with.
+var contradictions = []clause{
+	{DesktopTarget, True, true, "two-mode-targets", "the desktop target and the compute target are both active"},
+	{GraphicalSession, True, true, "compute-with-session", "the compute target is active with a graphical session"},
+	{DisplayReleased, False, true, "compute-with-display-holder", "the compute target is active with a display GPU in use"},
+	{StudioPolicy, True, true, "compute-with-studio", "the compute target is active with the studio overlay"},
+}
+
 // conflicts lists the contradictions that make a host unsafe to name.
 func conflicts(f Facts) []Reason {
 	if f.Is(ComputeTarget) != True {
 		return nil
 	}
 	var found []Reason
-	conflict := func(when bool, code, text string) {
-		if when {
-			found = append(found, Reason{code, text})
+	for _, c := range contradictions {
+		if fact := f[c.signal]; fact.Truth == c.want {
+			found = append(found, Reason{c.code, c.text + ": " + fact.Reason})
 		}
 	}
-	conflict(f.Is(DesktopTarget) == True, "two-mode-targets",
-		"the desktop target and the compute target are both active")
-	conflict(f.Is(GraphicalSession) == True, "compute-with-session",
-		"the compute target is active with a graphical session: "+f[GraphicalSession].Reason)
-	conflict(f.Is(DisplayReleased) == False, "compute-with-display-holder",
-		"the compute target is active with a display GPU in use: "+f[DisplayReleased].Reason)
-	conflict(f.Is(StudioPolicy) == True, "compute-with-studio",
-		"the compute target is active with the studio overlay")
 	return found
 }
 

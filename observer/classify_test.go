@@ -103,7 +103,7 @@ func honesty(o Observation, f Facts, c Context) string {
 			return fmt.Sprintf("%s is claimed while its promise does not hold", m)
 		case o.Is(m) && c.InFlight:
 			return fmt.Sprintf("%s is claimed during a transition", m)
-		case !o.Is(m) && holds && !c.InFlight && (!c.LastFailed || c.Desired == m):
+		case !o.Is(m) && holds && allLooked(f) && !c.InFlight && (!c.LastFailed || c.Desired == m):
 			return fmt.Sprintf("%s is not seen though its promise holds", m)
 		}
 	}
@@ -111,6 +111,17 @@ func honesty(o Observation, f Facts, c Context) string {
 		return "a state that is no mode's name gives no reason"
 	}
 	return ""
+}
+
+// allLooked: before every source has been looked at once, the host is booting,
+// whatever the others say.
+func allLooked(f Facts) bool {
+	for _, s := range decidingSources {
+		if f[s].At.IsZero() {
+			return false
+		}
+	}
+	return true
 }
 
 // TestClassifyProperty: the same over whole snapshots, where facts have to be

@@ -19,7 +19,19 @@ const (
 	True
 )
 
-func (t Truth) String() string { return [...]string{"unknown", "false", "true"}[t] }
+var truths = [...]string{"unknown", "false", "true"}
+
+func (t Truth) String() string { return truths[t] }
+
+// MarshalText writes the truth as a word.
+func (t Truth) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText reads what MarshalText writes; any other word is Unknown, as that
+// of a newer version would have to be.
+func (t *Truth) UnmarshalText(text []byte) error {
+	*t = Truth(max(0, slices.Index(truths[:], string(text))))
+	return nil
+}
 
 func truth(b bool) Truth {
 	if b {
@@ -63,14 +75,23 @@ const (
 	SourceLogind    = "logind"
 	SourceHolders   = "holders"
 	SourceInference = "inference"
+	SourceProcfs    = "procfs"
 )
 
 // Fact is one signal's value with what stands behind it.
 type Fact struct {
-	Truth  Truth     `json:"-"`
+	Truth  Truth     `json:"truth"`
 	Source string    `json:"source"`
-	At     time.Time `json:"at"`               // zero: nobody has looked yet
+	At     time.Time `json:"at,omitzero"`      // zero: nobody has looked yet
 	Reason string    `json:"reason,omitempty"` // of an unknown: why; else the evidence in words
+	// Bound is the age from which the fact is too old to be relied on. Zero: its
+	// source is signalled when it changes, and what was seen last is what is.
+	Bound time.Duration `json:"bound,omitempty"`
+}
+
+// Stale reports whether the fact was looked at longer ago than its bound.
+func (f Fact) Stale(now time.Time) bool {
+	return f.Bound > 0 && !f.At.IsZero() && now.Sub(f.At) > f.Bound
 }
 
 // Facts is every signal's fact. A signal that is missing is unknown.
@@ -96,7 +117,22 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 	}
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])
+	for name, fact := range f {
+		fact.Bound = bound(p, fact.Source)
+		f[name] = fact
+	}
 	return f
+}
+
+// bound is how old a fact of a source may become. Nothing signals who opens a
+// device or how a server is: in compute they are looked at again every
+// timeouts.recheck, and a look may take timeouts.look.
+func bound(p policy.Policy, source string) time.Duration {
+	switch source {
+	case SourceHolders, SourceInference:
+		return p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	}
+	return 0
 }
 
 func managerStarted(s Systemd) Fact {
@@ -141,7 +177,8 @@ func session(l Logind, kind Kind) Fact {
 	for _, s := range l.Sessions {
 		switch s.Kind() {
 		case kind:
-			return Fact{True, f.Source, f.At, fmt.Sprintf("session %s of %s on %s, %s", s.ID, s.User, s.Seat, s.State)}
+			f.Truth, f.Reason = True, fmt.Sprintf("session %s of %s on %s, %s", s.ID, s.User, s.Seat, s.State)
+			return f
 		case KindUnknown:
 			f.Truth = Unknown
 			f.Reason = fmt.Sprintf("session %s has class %q and type %q, which this version does not know", s.ID, s.Class, s.Type)
@@ -171,15 +208,15 @@ func vllmHealthy(p policy.Policy, s Snapshot, active Fact) Fact {
 	i := s.Inference
 	switch {
 	case active.Truth == False:
-		return Fact{False, active.Source, active.At, active.Reason}
+		return Fact{Truth: False, Source: active.Source, At: active.At, Reason: active.Reason}
 	case i.Looked() && i.At.Before(s.Systemd.Units[p.Units.VLLM].ActiveSince):
 		return Fact{Source: SourceInference, At: i.At, Reason: "it has not been asked since it was started"}
 	case !i.Known():
 		return Fact{Source: SourceInference, At: i.At, Reason: i.Reason}
 	case i.Healthy:
-		return Fact{True, SourceInference, i.At, "/health answered 200"}
+		return Fact{Truth: True, Source: SourceInference, At: i.At, Reason: "/health answered 200"}
 	}
-	return Fact{False, SourceInference, i.At, i.HealthText}
+	return Fact{Truth: False, Source: SourceInference, At: i.At, Reason: i.HealthText}
 }
 
 func displayReleased(p policy.Policy, s Snapshot) Fact {
@@ -198,7 +235,7 @@ func displayReleased(p policy.Policy, s Snapshot) Fact {
 	}
 	h := foreign[0]
 	f.Truth = False
-	f.Reason = fmt.Sprintf("%s (pid %d, %s) holds %s", h.Command, h.PID, h.Unit, h.GPU)
+	f.Reason = fmt.Sprintf("%s holds %s", h.text(), h.GPU)
 	if more := len(foreign) - 1; more > 0 {
 		f.Reason += fmt.Sprintf(" and %d more", more)
 	}

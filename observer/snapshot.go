@@ -38,6 +38,7 @@ type Snapshot struct {
 	Logind    Logind    `json:"logind"`
 	Holders   Holders   `json:"holders"`
 	Inference Inference `json:"inference"`
+	Procfs    Procfs    `json:"procfs"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy
@@ -186,6 +187,9 @@ type Holder struct {
 	Slices  []string `json:"slices"`  // outermost first
 	Session string   `json:"session"` // logind id, empty outside sessions
 	Nodes   []string `json:"nodes"`   // card0, renderD128, nvidia0, ...
+	// Redacted: it belongs to somebody else than who reads this, and only the GPU
+	// and the user are told.
+	Redacted bool `json:"redacted,omitempty"`
 }
 
 // Inference is what vLLM says over HTTP.
@@ -211,6 +215,30 @@ func (i Inference) Requests() (float64, bool) {
 	return *i.Running + *i.Waiting, true
 }
 
+// Procfs is how busy the machine is, as the kernel says (proc(5)).
+type Procfs struct {
+	Reading
+	// Cores counts the processors that are online.
+	Cores Measure `json:"cores"`
+	// LoadPerCore is the load average of the last minute, for each core.
+	LoadPerCore Measure `json:"load_per_core"`
+	// PressureCPU, PressureMemory and PressureIO are the share of the last ten
+	// seconds, in percent, in which some task waited (PSI, some avg10).
+	PressureCPU    Measure `json:"pressure_cpu"`
+	PressureMemory Measure `json:"pressure_memory"`
+	PressureIO     Measure `json:"pressure_io"`
+	// MemAvailable and MemTotal are in bytes.
+	MemAvailable Measure `json:"mem_available"`
+	MemTotal     Measure `json:"mem_total"`
+}
+
+// Measure is a number that may not be known. One that is not is nil, and never 0.
+type Measure struct {
+	Value *float64 `json:"value"`
+	// Reason says why it is not known.
+	Reason string `json:"reason,omitempty"`
+}
+
 // A Part is what one look of one source contributes to a snapshot.
 type Part interface {
 	Into(s *Snapshot)
@@ -229,3 +257,6 @@ func (p Holders) Into(s *Snapshot) { s.Holders = p }
 
 // Into makes each source's facts a Part.
 func (p Inference) Into(s *Snapshot) { s.Inference = p }
+
+// Into makes each source's facts a Part.
+func (p Procfs) Into(s *Snapshot) { s.Procfs = p }

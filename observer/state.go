@@ -27,7 +27,7 @@ func DegradedOf(mode policy.Mode) State { return State("degraded-" + string(mode
 // Confidence says how good the evidence behind a state is.
 type Confidence string
 
-// The confidences. Low is reserved for deciding facts older than their bound.
+// The confidences. Low: a deciding fact is unknown or older than its bound.
 const (
 	High   Confidence = "high"
 	Medium Confidence = "medium"
@@ -44,13 +44,27 @@ type Reason struct {
 // Context is what classification may know beside the facts.
 type Context struct {
 	// InFlight: a transition runs now.
-	InFlight bool
+	InFlight bool `json:"in_flight"`
 	// Desired is what was asked last.
-	Desired policy.Mode
+	Desired policy.Mode `json:"desired"`
 	// LastFailed: the last transition ended in a way that may have left the host
 	// somewhere nobody asked for (failed, timed-out, rollback-failed, interrupted).
-	LastFailed bool
+	LastFailed bool `json:"last_failed"`
 }
+
+// Rule names the rule of classification that gave a state its name.
+type Rule string
+
+// The rules, in the order in which they are tried.
+const (
+	RuleTransition     Rule = "transition-runs"
+	RuleBoot           Rule = "not-looked-yet"
+	RuleConflict       Rule = "contradiction"
+	RuleNotWhereAsked  Rule = "not-where-asked"
+	RuleTargetsUnknown Rule = "targets-unknown"
+	RuleNoTarget       Rule = "no-mode-target"
+	RuleContract       Rule = "contract"
+)
 
 // Observation is a classified snapshot.
 type Observation struct {
@@ -64,6 +78,12 @@ type Observation struct {
 	Conflicts []Reason
 	Facts     Facts
 	At        time.Time
+	// Rule gave the state its name; Context is what it knew beside the facts.
+	Rule    Rule
+	Context Context
+	// Expires is when the first deciding fact becomes too old; zero: none does, or
+	// it has.
+	Expires time.Time
 }
 
 // Is reports whether the host was observed to fulfil mode's contract.

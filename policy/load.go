@@ -44,6 +44,15 @@ func Parse(name string, data []byte) (Policy, error) {
 	return p, nil
 }
 
+// TOML writes the policy as Parse reads it, every key included.
+func (p Policy) TOML() (string, error) {
+	data, err := toml.Marshal(p)
+	if err != nil {
+		return "", fmt.Errorf("cannot write the policy: %w", err)
+	}
+	return string(data), nil
+}
+
 // decodeError turns the decoder's errors into lines of file:line:column.
 func decodeError(name string, err error) error {
 	var unknown *toml.StrictMissingError

@@ -21,6 +21,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -123,6 +124,16 @@ func (c *Client) Observe(ctx context.Context) (busapi.Evidence, error) {
 		return busapi.Evidence{}, problem(err)
 	}
 	return busapi.DecodeEvidence(evidence)
+}
+
+// Explain says why the host is called what it is called, and what stands against
+// mode, or against each mode when it is empty.
+func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explanation, error) {
+	var explanation busapi.Dict
+	if err := c.call(ctx, readTimeout, busapi.Interface+".Explain", string(mode)).Store(&explanation); err != nil {
+		return observer.Explanation{}, problem(err)
+	}
+	return busapi.DecodeExplanation(explanation)
 }
 
 // History returns at most limit finished transitions, the latest first.

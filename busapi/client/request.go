@@ -121,6 +121,30 @@ func (c *Client) progress(id uint64, follower Follower) (finished *status.Record
 	return finished, lost, errors.Join(faults...)
 }
 
+// Follow subscribes to the daemon's changes; Changed waits for them from then on.
+func (c *Client) Follow(ctx context.Context) error {
+	err := c.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(busapi.BusName),
+		dbus.WithMatchInterface(busapi.PropertiesInterface), dbus.WithMatchObjectPath(busapi.Path))
+	if err != nil {
+		return problem(err)
+	}
+	return c.follow(ctx)
+}
+
+// Changed returns when the daemon has announced anything since the last call.
+// Errors: ErrStopped when ctx ends, ErrNotRunning when the daemon has gone.
+func (c *Client) Changed(ctx context.Context) error {
+	select {
+	case <-c.signals.wake:
+	case <-ctx.Done():
+		return fmt.Errorf("%w for a change", ErrStopped)
+	}
+	if _, _, lost := c.signals.take(); lost {
+		return ErrNotRunning
+	}
+	return nil
+}
+
 // afterAccepted turns an error that came after the request was accepted into what
 // it means for the transition.
 func afterAccepted(err error, id uint64) error {

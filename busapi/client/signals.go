@@ -43,6 +43,8 @@ func (s *signals) DeliverSignal(iface, member string, signal *dbus.Signal) {
 		s.ownerChanged(signal.Body)
 	case iface == busapi.Interface && signal.Path == busapi.Path && signal.Sender == s.owner && s.owner != "":
 		s.store(member, signal.Body)
+	case iface == busapi.PropertiesInterface && signal.Path == busapi.Path && signal.Sender == s.owner && s.owner != "":
+		// It is a hint only: whoever wants the values asks for them.
 	default:
 		return
 	}

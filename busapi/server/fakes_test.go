@@ -174,7 +174,7 @@ func newHost(t *testing.T) *host {
 		authorizer: &fakeAuthorizer{},
 		logs:       logs,
 	}
-	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, zap.New(core), Options{Version: "1.2.3"})
+	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, zap.New(core), Options{Version: "1.2.3", Policy: policy.Default()})
 	require.NoError(t, h.server.Start())
 	t.Cleanup(func() { h.server.Stop(t.Context()) })
 	h.conn = hosttest.Connect(t, h.bus)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -121,7 +122,37 @@ func (s *Server) observe(c call, flags uint64) (busapi.Dict, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
 	}
-	return busapi.EncodeEvidence(busapi.Evidence{Observation: view.Observation, Since: view.ObservedSince}), nil
+	text, err := s.options.Policy.TOML()
+	if err != nil {
+		return nil, err
+	}
+	snapshot, redaction := observer.Redact(view.Snapshot, uid)
+	return busapi.EncodeEvidence(busapi.Evidence{
+		Observation: redaction.Observation(view.Observation), Since: view.ObservedSince, Snapshot: snapshot,
+		Fingerprint: view.Snapshot.Fingerprint(), Redacted: uid != 0, Policy: text,
+	}), nil
+}
+
+// explain says why the host is called what it was called last; it does not look.
+func (s *Server) explain(c call, mode string) (busapi.Dict, error) {
+	if mode != "" {
+		if _, err := s.parseMode(mode); err != nil {
+			return nil, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return nil, senderUnknown(err)
+	}
+	view := s.controller.View()
+	_, redaction := observer.Redact(view.Snapshot, uid)
+	explanation := observer.Explain(s.options.Policy, redaction.Observation(view.Observation))
+	if mode != "" {
+		explanation = explanation.Of(policy.Mode(mode))
+	}
+	return busapi.EncodeExplanation(explanation), nil
 }
 
 func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {

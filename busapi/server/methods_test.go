@@ -12,6 +12,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -133,6 +134,75 @@ func TestObserveLooksAfreshAndReturnsTheEvidence(t *testing.T) {
 	refused(t, h.call("Observe", uint64(1)), busapi.ErrBadOption, "unknown flag bits 0x1")
 	h.controller.with(func(c *fakeController) { c.fail = errors.New("no logind") })
 	require.ErrorContains(t, h.call("Observe", uint64(0)).Err, "cannot look at the host afresh: no logind")
+}
+
+// looked is a compute that a stranger's process stands in the way of.
+func (h *host) looked() {
+	snapshot := obs.Snapshot{
+		Systemd: obs.Systemd{Reading: obs.Reading{At: start}, State: "running", Units: map[string]obs.Unit{
+			"compute.target": {LoadState: "loaded", ActiveState: "active"}, "desktop.target": {LoadState: "loaded", ActiveState: "inactive"},
+		}},
+		Logind: obs.Logind{Reading: obs.Reading{At: start}},
+		Holders: obs.Holders{
+			Reading: obs.Reading{At: start}, GPUs: []obs.GPU{{PCI: "0000:01:00.0", Display: true}},
+			Holders: []obs.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "secretgame", UID: 1001, Unit: "session-2.scope"}},
+		},
+	}
+	h.controller.with(func(c *fakeController) {
+		c.view.Snapshot = snapshot
+		c.view.Observation = obs.Classify(policy.Default(), snapshot, obs.Context{}, start)
+	})
+}
+
+func TestOnlyRootReadsOfOtherPeoplesProcesses(t *testing.T) {
+	h := newHost(t)
+	h.looked()
+	for uid, told := range map[uint32]bool{0: true, 1001: true, 1000: false} {
+		h.authorizer.as(uid)
+		for method, arg := range map[string]any{"Observe": uint64(0), "Explain": ""} {
+			var d busapi.Dict
+			require.NoError(t, h.call(method, arg).Store(&d))
+			require.Equal(t, told, strings.Contains(fmt.Sprint(d), "secretgame"), "%s for uid %d", method, uid)
+			require.Equal(t, !told, strings.Contains(fmt.Sprint(d), "a process of uid 1001 holds"), "that somebody does is no secret")
+		}
+	}
+}
+
+func TestObserveReturnsWhatTheSourcesSaw(t *testing.T) {
+	h := newHost(t)
+	h.looked()
+	var d busapi.Dict
+	require.NoError(t, h.call("Observe", uint64(0)).Store(&d))
+	got, err := busapi.DecodeEvidence(d)
+	require.NoError(t, err)
+	require.Equal(t, "running", got.Snapshot.Systemd.State)
+	require.Len(t, got.Snapshot.Holders.Holders, 1)
+	require.Equal(t, h.controller.View().Snapshot.Fingerprint(), got.Fingerprint)
+	require.False(t, got.Redacted)
+	p, err := policy.Parse("evidence", []byte(got.Policy))
+	require.NoError(t, err)
+	require.Equal(t, policy.Default(), p)
+}
+
+func TestExplainSaysWhatStandsAgainstAMode(t *testing.T) {
+	h := newHost(t)
+	h.looked()
+	explain := func(mode string) obs.Explanation {
+		var d busapi.Dict
+		require.NoError(t, h.call("Explain", mode).Store(&d))
+		e, err := busapi.DecodeExplanation(d)
+		require.NoError(t, err)
+		return e
+	}
+	require.Len(t, explain("").Modes, 3)
+	e := explain("compute")
+	require.Equal(t, obs.StateUnknown, e.State)
+	require.Len(t, e.Modes, 1)
+	require.NotEmpty(t, e.Modes[0].Against)
+	refused(t, h.call("Explain", "sauna"), busapi.ErrUnknownMode, `unknown mode "sauna"`)
+	h.controller.with(func(c *fakeController) { require.Zero(t, c.looks) })
+	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
+	refused(t, h.call("Explain", ""), busapi.ErrAccessDenied, "cannot tell who asks: gone")
 }
 
 func TestObserveIsRateLimitedForEachUserButRoot(t *testing.T) {

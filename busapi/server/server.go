@@ -57,6 +57,8 @@ type Authorizer interface {
 // Options are what the server says of the daemon.
 type Options struct {
 	Version string
+	// Policy is what explanations are made with.
+	Policy policy.Policy
 	// Modes are those this host's policy offers; nil means every mode.
 	Modes []policy.Mode
 }
@@ -150,6 +152,7 @@ func (s *Server) exports() []interfaceTable {
 			"RequestMode":   s.requestMode,
 			"GetTransition": s.getTransition,
 			"Observe":       s.observe,
+			"Explain":       s.explain,
 			"History":       s.history,
 		}},
 		{busapi.PropertiesInterface, map[string]any{

@@ -1,10 +1,12 @@
 // Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
 // system bus. `dubniumd audio-priority` is the helper behind
-// audio-priority.service.
+// audio-priority.service; `dubniumd impact` tells what isolating a target would do, and
+// `dubniumd replay` classifies a recording again.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,19 +16,24 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/version"
+	"github.com/dubnium/dubnium/observer/procfs"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	err := command().ExecuteContext(ctx)
+	if errors.Is(err, errDiffers) {
+		os.Exit(2) // 1 is a replay that could not be done
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "dubniumd: %v\n", err)
 		os.Exit(1)
 	}
 }
 
 func command() *cobra.Command {
-	var policyFile string
+	var policyFile, procRoot string
 	root := &cobra.Command{
 		Use:           "dubniumd",
 		Short:         "Keep a workstation in the mode it was asked to be in",
@@ -39,10 +46,12 @@ func command() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("cannot make a log: %w", err)
 			}
-			return serve(cmd.Context(), policyFile, log)
+			return serve(cmd.Context(), policyFile, procRoot, log)
 		},
 	}
 	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
+	root.Flags().StringVar(&procRoot, "proc", procfs.Root, "where the kernel's `DIRECTORY` is, for tests")
+	_ = root.Flags().MarkHidden("proc") // it is there
 	root.AddCommand(&cobra.Command{
 		Use:   "audio-priority",
 		Short: "Hold what keeps audio latency low, until told to end",
@@ -51,6 +60,7 @@ func command() *cobra.Command {
 			return holdAudioPriority(cmd.Context(), "/dev/cpu_dma_latency")
 		},
 	})
+	root.AddCommand(impactCommand(), replayCommand())
 	return root
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/inference"
 	"github.com/dubnium/dubnium/observer/logind"
+	"github.com/dubnium/dubnium/observer/procfs"
 	"github.com/dubnium/dubnium/observer/systemd"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -34,7 +35,7 @@ var errBusGone = errors.New("the connection to the system bus is gone")
 // serve runs the daemon until ctx ends. It uses three connections: one to look
 // and act, one to serve clients and one to ask polkit, so that neither a client
 // nor a person who thinks about a password gets in the way of the rest.
-func serve(ctx context.Context, policyFile string, log *zap.Logger) error {
+func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) error {
 	p, err := policy.Load(policyFile)
 	if err != nil {
 		return err
@@ -59,11 +60,11 @@ func serve(ctx context.Context, policyFile string, log *zap.Logger) error {
 	}
 	defer polkitBus.Close()
 
-	engine, eyes, err := newEngine(p, hostBus, bootID, log)
+	engine, eyes, err := newEngine(p, hostBus, procRoot, bootID, log)
 	if err != nil {
 		return err
 	}
-	api := server.New(clientBus, engine, polkit.New(polkitBus), log, server.Options{Version: version.Version})
+	api := server.New(clientBus, engine, polkit.New(polkitBus), log, server.Options{Version: version.Version, Policy: p})
 	engine.Listen(api)
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -105,9 +106,9 @@ func serve(ctx context.Context, policyFile string, log *zap.Logger) error {
 }
 
 // newEngine puts the engine together from its eyes and hands.
-func newEngine(p policy.Policy, bus *busconn.Bus, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
+func newEngine(p policy.Policy, bus *busconn.Bus, procRoot, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
-		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), inference.New(p))
+		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), inference.New(p), procfs.New(procRoot))
 	hands := make(map[plans.Kind]daemon.Actor)
 	for kind, actor := range host.Actors(bus, p) {
 		hands[kind] = actor

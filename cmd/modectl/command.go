@@ -14,7 +14,6 @@ import (
 	"github.com/dubnium/dubnium/busapi/client"
 	"github.com/dubnium/dubnium/cmd/modectl/render"
 	"github.com/dubnium/dubnium/internal/version"
-	"github.com/dubnium/dubnium/observer"
 )
 
 // streams is where modectl talks.
@@ -63,7 +62,7 @@ func command(s streams) *cobra.Command {
 	root.SetErr(s.stderr)
 	root.SetVersionTemplate("modectl {{.Version}}\n")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
-	root.AddCommand(c.status(), c.current(), c.desired(), c.history(), c.request())
+	root.AddCommand(c.status(), c.current(), c.desired(), c.explain(), c.history(), c.record(), c.request())
 	root.InitDefaultCompletionCmd()
 	for _, sub := range root.Commands() {
 		if sub.Name() == "completion" { // cobra's own answers a wrong shell with success
@@ -130,18 +129,20 @@ func (c *commands) current() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
-				o, since, err := observation(cmd.Context(), daemon, refresh)
-				if err != nil {
+				e, err := evidence(cmd.Context(), daemon, refresh)
+				switch {
+				case err != nil:
 					return "", err
+				case c.json && refresh:
+					return render.EvidenceJSON(e), nil
+				case c.json:
+					return render.CurrentJSON(e.Observation, e.Since), nil
 				}
-				if c.json {
-					return render.CurrentJSON(o, since), nil
-				}
-				return render.Word(o.State), nil
+				return render.Word(e.Observation.State), nil
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&refresh, "refresh", false, "have the daemon look afresh")
+	cmd.Flags().BoolVar(&refresh, "refresh", false, "have the daemon look afresh; with --json, print the evidence in full")
 	return cmd
 }
 
@@ -188,12 +189,11 @@ func (c *commands) history() *cobra.Command {
 	return cmd
 }
 
-// observation is the last look's result, or a fresh one's.
-func observation(ctx context.Context, daemon *client.Client, refresh bool) (observer.Observation, time.Time, error) {
+// evidence is the last look's result, or a fresh one's in full.
+func evidence(ctx context.Context, daemon *client.Client, refresh bool) (busapi.Evidence, error) {
 	if refresh {
-		e, err := daemon.Observe(ctx)
-		return e.Observation, e.Since, err
+		return daemon.Observe(ctx)
 	}
 	p, err := daemon.Properties(ctx)
-	return p.View.Observation, p.View.ObservedSince, err
+	return busapi.Evidence{Observation: p.View.Observation, Since: p.View.ObservedSince}, err
 }

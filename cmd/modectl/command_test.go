@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -39,6 +40,10 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 		"a flag without value":  {"request compute --reason", "flag needs an argument: --reason"},
 		"no shell":              {"completion", "completion takes one shell"},
 		"a shell nobody knows":  {"completion nosh", `unknown command "nosh"`},
+		"explain nothing known": {"explain sauna", `unknown mode "sauna"`},
+		"why not that":          {"explain --why-not sauna", `unknown mode "sauna"`},
+		"two questions":         {"explain desktop --why-not compute", "not both"},
+		"record to nowhere":     {"record", "accepts 1 arg(s)"},
 		"another one's options": {"status --refresh", "unknown flag: --refresh"},
 	}
 	for name, c := range cases {
@@ -48,7 +53,7 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 	}
 }
 
-var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait"}
+var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain", "record /nonexistent/file"}
 
 func TestNoBusSaysSo(t *testing.T) {
 	for _, args := range everyCommand {
@@ -69,7 +74,8 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	serve(t, e, authorizer{})
 	for args, want := range map[string]string{
 		"current": "desktop\n", "desired": "desktop\n", "current --refresh": "desktop\n",
-		"status": "desktop, as desired\n", "history": "compute -> desktop", "--version": "modectl devel\n",
+		"explain --why-not compute": "\n  manager_started is unknown and would have to be true\n",
+		"explain desktop":           "desktop, confidence high", "status": "desktop, as desired\n", "history": "compute -> desktop", "--version": "modectl devel\n",
 	} {
 		r := modectl(t.Context(), strings.Fields(args)...)
 		require.Equal(t, ran{exitOK, r.stdout, ""}, r)
@@ -80,6 +86,8 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	for args, want := range map[string]string{
 		"current --json":           `{"observed_state": "desktop", "signals": {"desktop_target_active": true, "vllm_active": null}}`,
 		"--json current --refresh": `{"observed_state": "desktop", "timestamp": "2027-01-15T08:00:00Z"}`,
+		"current --json --refresh": `{"evidence": {"redacted": false, "holders": {"holders": null}}}`,
+		"explain --json compute":   `{"state": "desktop"}`,
 		"desired --json":           `{"mode": "desktop", "origin": "boot"}`,
 		"status --json":            `{"version": "1.2.3", "converged": true, "transition": null, "last_transition": null, "blocked_by": []}`,
 	} {
@@ -113,4 +121,11 @@ func TestCompletionKnowsTheModes(t *testing.T) {
 	r := modectl(t.Context(), "__complete", "request", "")
 	require.Contains(t, r.stdout, "desktop\nstudio-local\ncompute\n")
 	require.Contains(t, modectl(t.Context(), "completion", "bash").stdout, "modectl")
+}
+
+func TestOnlyRootRecords(t *testing.T) {
+	serve(t, &engine{}, authorizer{uid: 1000})
+	file := filepath.Join(t.TempDir(), "recording")
+	oneLine(t, modectl(t.Context(), "record", file), exitNotAuthorized, "told to root only")
+	require.NoFileExists(t, file)
 }

@@ -84,6 +84,10 @@ func failure(err error) error {
 	if err == nil {
 		return nil
 	}
+	var ended exit
+	if errors.As(err, &ended) {
+		return ended
+	}
 	code := exitFailed
 	for _, e := range errorCodes {
 		if errors.Is(err, e.err) {

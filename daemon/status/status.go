@@ -135,12 +135,23 @@ type Record struct {
 type View struct {
 	Desired     Desired
 	Observation observer.Observation
+	// Snapshot is what Observation was made of.
+	Snapshot observer.Snapshot
 	// ObservedSince is when the observed state last changed.
 	ObservedSince time.Time
 	Running       *Transition // nil when none runs
 	Last          *Record     // nil before the first
 	// BlockedBy holds the verdicts that blocked the last request.
 	BlockedBy []guards.Verdict
+}
+
+// Context is what classification may know beside the facts.
+func (v View) Context() observer.Context {
+	return observer.Context{
+		InFlight:   v.Running != nil,
+		Desired:    v.Desired.Mode,
+		LastFailed: v.Last != nil && v.Last.Result.LeavesDoubt(),
+	}
 }
 
 // Converged reports whether the host is observed to be what was asked.

@@ -45,6 +45,9 @@ func read[T any](r *Reader, name string) T {
 // String reads an s.
 func (r *Reader) String(name string) string { return read[string](r, name) }
 
+// Strings reads an as.
+func (r *Reader) Strings(name string) []string { return read[[]string](r, name) }
+
 // Bool reads a b.
 func (r *Reader) Bool(name string) bool { return read[bool](r, name) }
 

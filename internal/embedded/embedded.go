@@ -121,7 +121,7 @@ func (w *Workstation) environ() []string {
 
 // DaemonCommand is dubniumd, ready to run on the machine.
 func (w *Workstation) DaemonCommand(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile())
+	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile(), "--proc", filepath.Join(w.Root(), "proc"))
 	cmd.Env = w.environ()
 	return cmd
 }
@@ -220,6 +220,13 @@ func (w *Workstation) Close() error {
 // ModectlCommand is modectl, ready to run on the machine.
 func (w *Workstation) ModectlCommand(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, w.programs.path("modectl"), args...)
+	cmd.Env = w.environ()
+	return cmd
+}
+
+// Program is any of the programs, ready to run on the machine.
+func (w *Workstation) Program(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, w.programs.path(name), args...)
 	cmd.Env = w.environ()
 	return cmd
 }

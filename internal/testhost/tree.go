@@ -54,7 +54,8 @@ func newTree(root string, devices map[string]string, secondGPU bool) (*tree, err
 	}
 	t.write("proc/loadavg", "0.20 0.18 0.12 1/512 4242\n")
 	t.write("proc/uptime", "3600.00 14000.00\n")
-	t.write("proc/stat", fmt.Sprintf("cpu  10 0 10 1000 0 0 0 0 0 0\nbtime %d\n", t.start.Unix()))
+	t.write("proc/stat", fmt.Sprintf("cpu  10 0 10 1000 0 0 0 0 0 0\ncpu0 5 0 5 500 0 0 0 0 0 0\n"+
+		"cpu1 5 0 5 500 0 0 0 0 0 0\nbtime %d\n", t.start.Unix()))
 	t.write("proc/meminfo", "MemTotal:       65536000 kB\nMemFree:        40960000 kB\nMemAvailable:   53248000 kB\n"+
 		"SwapTotal:             0 kB\nSwapFree:              0 kB\n")
 	for _, resource := range []string{"cpu", "io", "memory"} {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/busapi"
@@ -59,6 +60,34 @@ func StatusJSON(p busapi.Properties) string {
 		Version: p.Version, Modes: some(p.Modes), Desired: desired(v.Desired), Observed: current(v.Observation, v.ObservedSince),
 		Converged: v.Converged(), Transition: transition(v.Running), LastTransition: last(v.Last), BlockedBy: some(v.BlockedBy),
 	})
+}
+
+// evidenceJSON is what a fresh look saw.
+type evidenceJSON struct {
+	Fingerprint string           `json:"fingerprint"`
+	Redacted    bool             `json:"redacted"`
+	Rule        observer.Rule    `json:"rule"`
+	Context     observer.Context `json:"context"`
+	Facts       observer.Facts   `json:"facts"`
+	observer.Snapshot
+}
+
+// EvidenceJSON is CurrentJSON with the evidence in full under "evidence".
+func EvidenceJSON(e busapi.Evidence) string {
+	o := e.Observation
+	return marshal(struct {
+		currentJSON
+		Evidence evidenceJSON `json:"evidence"`
+	}{current(o, e.Since), evidenceJSON{e.Fingerprint, e.Redacted, o.Rule, o.Context, o.Facts, e.Snapshot}})
+}
+
+// ExplanationJSON is the explanation as it travels. Bounds are in nanoseconds.
+func ExplanationJSON(e observer.Explanation) string {
+	e.Reasons, e.Decided, e.Modes = some(e.Reasons), some(e.Decided), slices.Clone(some(e.Modes))
+	for i, m := range e.Modes {
+		e.Modes[i].Against, e.Modes[i].Because = some(m.Against), some(m.Because)
+	}
+	return marshal(e)
 }
 
 // CurrentJSON is `modectl current --json`, the shape of current.json with more.

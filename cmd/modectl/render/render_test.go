@@ -202,3 +202,38 @@ func TestHowLongAgo(t *testing.T) {
 	require.Equal(t, "1m14s", took(before(74*time.Second), now))
 	require.Empty(t, took(time.Time{}, now))
 }
+
+// seen is a compute that alice's game stands in the way of.
+func seen() (observer.Observation, observer.Snapshot) {
+	read := observer.Reading{At: before(3 * time.Minute).UTC()}
+	load := 0.25
+	s := observer.Snapshot{
+		Systemd: observer.Systemd{Reading: read, State: "running", Units: map[string]observer.Unit{
+			"compute.target": {ID: "compute.target", LoadState: "loaded", ActiveState: "active", SubState: "active"},
+			"desktop.target": {ID: "desktop.target", LoadState: "loaded", ActiveState: "inactive"},
+		}},
+		Logind: observer.Logind{Reading: read, Sessions: []observer.Session{{ID: "4", User: "alice", UID: 1000, Class: "user", Type: "tty", State: "active"}}},
+		Holders: observer.Holders{
+			Reading: read, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}},
+			Holders: []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "ga\x1bme", UID: 1000, Unit: "session-4.scope", Nodes: []string{"card0"}}},
+		},
+		Inference: observer.Inference{Reading: observer.Reading{At: read.At, Reason: "the probe did not answer"}},
+		Procfs:    observer.Procfs{Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"}},
+	}
+	return observer.Classify(policy.Default(), s, observer.Context{Desired: policy.Compute}, now.UTC()), s
+}
+
+func TestTheEvidenceIsThereInFull(t *testing.T) {
+	o, s := seen()
+	golden(t, "evidence.json", EvidenceJSON(busapi.Evidence{Observation: o, Since: before(time.Hour), Snapshot: s, Fingerprint: "f00"}))
+}
+
+func TestExplanations(t *testing.T) {
+	o, _ := seen()
+	e := observer.Explain(policy.Default(), o)
+	golden(t, "explain", Explanation(e))
+	golden(t, "explain-why-not", WhyNot(e.Of(policy.Compute)))
+	golden(t, "explain.json", ExplanationJSON(e.Of(policy.Compute)))
+	e.Modes = []observer.WhyNot{{Mode: policy.Compute, Observed: true}}
+	require.Equal(t, "compute is observed\n", WhyNot(e))
+}

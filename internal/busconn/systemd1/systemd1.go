@@ -171,19 +171,9 @@ type Row struct {
 
 // List lists the loaded units.
 func (c *Client) List(ctx context.Context) ([]Row, error) {
-	var rows []struct {
-		Name, Description, Load, Active, Sub, Following string
-		Path                                            dbus.ObjectPath
-		JobID                                           uint32
-		JobType                                         string
-		JobPath                                         dbus.ObjectPath
-	}
-	body, err := c.call(ctx, "ListUnits")
-	if err == nil {
-		err = dbus.Store(body, &rows)
-	}
+	rows, err := c.rows(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot list units: %w", err)
+		return nil, err
 	}
 	list := make([]Row, len(rows))
 	for i, r := range rows {

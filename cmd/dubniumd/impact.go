@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// impactCommand tells what isolating a target would do now. It reads the bus and
+// changes nothing; anybody may run it, with or without a daemon.
+func impactCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "impact TARGET",
+		Short: "Tell which units isolating a target would stop and start",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			impact, err := readImpact(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if !asJSON {
+				return printImpact(cmd.OutOrStdout(), impact)
+			}
+			out := json.NewEncoder(cmd.OutOrStdout())
+			out.SetIndent("", "  ")
+			return out.Encode(impact)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func readImpact(ctx context.Context, target string) (observer.Impact, error) {
+	bus, err := busconn.Connect()
+	if err != nil {
+		return observer.Impact{}, err
+	}
+	defer bus.Close()
+	graph, err := systemd1.New(bus).Graph(ctx, target)
+	if err != nil {
+		return observer.Impact{}, fmt.Errorf("cannot tell what isolating %s does: %w", target, err)
+	}
+	return observer.IsolateImpact(graph, target), nil
+}
+
+func printImpact(w io.Writer, i observer.Impact) error {
+	var text strings.Builder
+	switch {
+	case i.Refused != "":
+		fmt.Fprintf(&text, "systemd would refuse: %s\n", i.Refused)
+	case i.RefusalPossible != "":
+		fmt.Fprintf(&text, "systemd may refuse: %s; if it does not:\n", i.RefusalPossible)
+	}
+	for _, c := range i.Stops {
+		fmt.Fprintf(&text, "%s %s (%s by %s)%s\n", verb("stops", c.Possible), c.Unit, c.Cause, c.By, lost(c))
+	}
+	for _, s := range i.Starts {
+		fmt.Fprintf(&text, "%s %s\n", verb("starts", s.Possible), s.Unit)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+func verb(word string, possible bool) string {
+	if possible {
+		return "perhaps " + word
+	}
+	return word
+}
+
+func lost(c observer.Casualty) string {
+	if c.Transient {
+		return ", and cannot be started again"
+	}
+	return ""
+}

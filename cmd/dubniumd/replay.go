@@ -1,0 +1,89 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dubnium/dubnium/observer/recording"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// errDiffers ends a replay that found differences: they have been printed.
+var errDiffers = errors.New("the recording is classified otherwise")
+
+// replayCommand classifies what `modectl record` wrote under another policy, or
+// without --policy under the one it was recorded with. It touches nothing.
+func replayCommand() *cobra.Command {
+	var policyFile string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "replay FILE",
+		Short: "Classify a recording again, and print what is called otherwise (exit code 2)",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			count, differences, err := replay(args[0], policyFile)
+			if err != nil {
+				return err
+			}
+			if err := printDifferences(cmd.OutOrStdout(), count, differences, asJSON); err != nil {
+				return err
+			}
+			if len(differences) > 0 {
+				return errDiffers
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&policyFile, "policy", "", "the policy `FILE`; none: that of the recording")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func replay(path, policyFile string) (count int, differences []recording.Difference, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, nil, fmt.Errorf("cannot read the recording: %w", err)
+	}
+	defer f.Close()
+	h, entries, _, err := recording.Read(f)
+	if err != nil {
+		return 0, nil, err
+	}
+	p, err := policy.Parse("the recording's policy", []byte(h.Policy))
+	if policyFile != "" {
+		if _, missing := os.Stat(policyFile); missing != nil { // to Load that would be the default
+			return 0, nil, fmt.Errorf("cannot read the policy: %w", missing)
+		}
+		p, err = policy.Load(policyFile)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	return len(entries), recording.Replay(p, entries), nil
+}
+
+func printDifferences(w io.Writer, count int, differences []recording.Difference, asJSON bool) error {
+	if asJSON {
+		out := json.NewEncoder(w)
+		out.SetIndent("", "  ")
+		return out.Encode(append([]recording.Difference{}, differences...))
+	}
+	for _, d := range differences {
+		if _, err := fmt.Fprintf(w, "%s  %s -> %s\n", d.At.Format(time.RFC3339), verdictWords(d.Recorded), verdictWords(d.Replayed)); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(w, "%d of %d snapshots are called otherwise\n", len(differences), count)
+	return err
+}
+
+func verdictWords(v recording.Verdict) string {
+	return fmt.Sprintf("%s (%s; %s)", v.State, v.Confidence, strings.Join(v.Reasons, ", "))
+}

@@ -1,0 +1,217 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/observer"
+)
+
+// unitNow is one unit of the machine: its run tells whether it was stopped and
+// started again.
+type unitNow struct{ state, run string }
+
+func (u unitNow) up() bool { return u.state != "" && u.state != "inactive" && u.state != "failed" }
+
+// settled waits until systemd has nothing to do, and reads every unit; the runs of
+// those that the patterns name, since reading them takes a slow machine long.
+func (w *workstation) settled(patterns string) map[string]unitNow {
+	w.t.Helper()
+	w.WaitFor(w.ctx, "no jobs", `[ -z "$(systemctl list-jobs --no-legend --plain)" ]`)
+	units := map[string]unitNow{}
+	for line := range strings.Lines(w.sh("systemctl list-units --all --no-legend --plain")) {
+		if fields := strings.Fields(line); len(fields) > 3 {
+			units[fields[0]] = unitNow{state: fields[2]}
+		}
+	}
+	for _, block := range strings.Split(w.sh("systemctl show -p Id -p ActiveState -p InvocationID -- "+patterns), "\n\n") {
+		values := map[string]string{}
+		for line := range strings.Lines(block) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			values[key] = value
+		}
+		units[values["Id"]] = unitNow{values["ActiveState"], values["InvocationID"]}
+	}
+	return units
+}
+
+func (w *workstation) impact(target string) observer.Impact {
+	w.t.Helper()
+	started := time.Now()
+	var i observer.Impact
+	require.NoError(w.t, json.Unmarshal([]byte(w.sh("/usr/libexec/dubnium/dubniumd impact --json "+target)), &i))
+	w.t.Logf("impact of %s: %d stop, %d start, refused %q, told in %.2f s",
+		target, len(i.Stops), len(i.Starts), i.Refused+i.RefusalPossible, time.Since(started).Seconds())
+	return i
+}
+
+// onItsOwn are units that end by themselves, or begin, while nobody asks.
+func onItsOwn(unit string) bool {
+	return slices.ContainsFunc([]string{"session-", "user@", "user-runtime-dir@", "dubnium-probe-", "modprobe@"}, func(prefix string) bool { return strings.HasPrefix(unit, prefix) }) ||
+		slices.ContainsFunc([]string{".device", ".slice", ".mount", ".swap"}, func(kind string) bool { return strings.HasSuffix(unit, kind) })
+}
+
+// isolate foretells, isolates, and compares. It says what it compared.
+func (w *workstation) isolate(target, patterns string) {
+	w.t.Helper()
+	before := w.settled(patterns)
+	i := w.impact(target)
+	out, code := w.Sh(w.ctx, "systemctl --no-block isolate "+target)
+	if code != 0 {
+		assert.NotEmpty(w.t, i.Refused+i.RefusalPossible, "refused unforeseen: %s", out)
+		return
+	}
+	assert.Empty(w.t, i.Refused, "isolated although a refusal was foretold")
+	after := w.settled(patterns)
+	foretold := map[string]bool{}
+	for _, c := range i.Stops {
+		foretold[c.Unit] = true
+		if now := after[c.Unit]; !c.Possible && !onItsOwn(c.Unit) {
+			assert.False(w.t, now.up() && now.run == before[c.Unit].run, "%s was to stop (%s by %s) and did not", c.Unit, c.Cause, c.By)
+		}
+	}
+	for unit, was := range before {
+		if now := after[unit]; was.up() && !onItsOwn(unit) && (!now.up() || now.run != was.run) {
+			assert.True(w.t, foretold[unit], "%s stopped unforetold: %v, then %v", unit, was, now)
+		}
+	}
+	for _, s := range i.Starts {
+		// Of others a condition may not hold, or they are done and forgotten already.
+		if now := after[s.Unit]; !s.Possible && strings.HasSuffix(s.Unit, ".target") && !generatedMember(s.Unit) {
+			assert.True(w.t, now.up() || now.run != before[s.Unit].run, "%s was to start and did not", s.Unit)
+		}
+	}
+}
+
+// TestImpactOfTheModesTargets: with all kinds of extra units running, isolate
+// does what was foretold, in both directions.
+func TestImpactOfTheModesTargets(t *testing.T) {
+	w := onDesktop(t)
+	w.patiently()
+	w.sh(`systemd-run -q --unit=extra.service sleep infinity
+		systemd-run -q --unit=extra-timer --on-active=1h true
+		systemd-run -q --unit=extra-socket --socket-property=ListenStream=/run/extra.sock true
+		systemd-run -q --unit=spared.service -p IgnoreOnIsolate=yes sleep infinity
+		systemd-run -q --unit=dragged.service -p IgnoreOnIsolate=yes -p BindsTo=extra.service sleep infinity`)
+	scope := w.Start(w.ctx, "exec systemd-run -q --scope --unit=extra-scope sleep infinity")
+	defer func() { _ = scope.Kill(w.ctx) }()
+	w.WaitUnit(w.ctx, "extra-scope.scope", "active")
+	i := w.impact("compute.target")
+	for unit, stops := range map[string]bool{
+		"extra.service": true, "extra-timer.timer": true, "extra-socket.socket": true, "dragged.service": true,
+		"spared.service": false, "extra-scope.scope": false, "dubniumd.service": false,
+	} {
+		assert.Equal(t, stops, i.StopsUnit(unit), unit)
+	}
+	w.isolate("compute.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
+	w.isolate("desktop.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
+}
+
+// patiently gives a test with many isolates more time than others need, from now
+// on: a machine without acceleration reads its own units for seconds.
+func (w *workstation) patiently() {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Minute)
+	w.t.Cleanup(cancel)
+	w.ctx = ctx
+}
+
+const graphs = 20
+
+// generatedMember: what a random graph's target wants may fail to start.
+func generatedMember(unit string) bool {
+	return strings.HasPrefix(unit, "graph") && strings.Contains(unit, "-")
+}
+
+// TestImpactOfRandomGraphs: units that depend on each other in every way there
+// is, and systemd's own word on what isolating one of them does.
+func TestImpactOfRandomGraphs(t *testing.T) {
+	w := restore(t)
+	w.patiently()
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	var write strings.Builder
+	var starts []string
+	for n := range graphs {
+		files, start := graph(n, random)
+		for name, text := range files {
+			fmt.Fprintf(&write, "cat >/run/systemd/system/%s <<'EOF'\n%sEOF\n", name, text)
+		}
+		starts = append(starts, start)
+	}
+	w.PutBytes(w.ctx, []byte(write.String()), "/run/graphs.sh", 0o755)
+	w.sh("mkdir -p /run/systemd/system; sh /run/graphs.sh; systemctl daemon-reload; systemctl start desktop.target")
+	for n, start := range starts {
+		w.Sh(w.ctx, "systemctl start "+start) // some conflict, some cannot
+		w.isolate(fmt.Sprintf("graph%d.target", n), "'graph*'")
+		if t.Failed() {
+			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf("cd /run/systemd/system; grep -v '^$' graph%d[.-]*", n)))
+			return
+		}
+	}
+}
+
+// graph makes the files of one graph, and says what to start of it.
+func graph(n int, random *rand.Rand) (files map[string]string, start string) {
+	kinds := []string{"service", "service", "service", "socket", "timer", "target"}
+	names := []string{"gone.service"}
+	for i := range 6 + random.IntN(8) {
+		names = append(names, fmt.Sprintf("graph%d-%d.%s", n, i, kinds[random.IntN(len(kinds))]))
+	}
+	files = map[string]string{}
+	for _, name := range names[1:] {
+		files[name] = unitFile(name, names, random)
+	}
+	// What is not ours stays: the target wants all of the desktop.
+	files[fmt.Sprintf("graph%d.target", n)] = "[Unit]\nAllowIsolate=yes\nWants=desktop.target\nDefaultDependencies=no\n" +
+		relations(names, random, 4)
+	running := slices.DeleteFunc(slices.Clone(names[1:]), func(string) bool { return random.IntN(4) == 0 })
+	return files, strings.Join(running, " ")
+}
+
+func unitFile(name string, names []string, random *rand.Rand) string {
+	text := "[Unit]\n" + relations(names, random, 3)
+	if random.IntN(4) == 0 {
+		text += "IgnoreOnIsolate=yes\n"
+	}
+	if random.IntN(8) == 0 {
+		text += "StopWhenUnneeded=yes\n"
+	}
+	service := func() string {
+		for {
+			if other := names[random.IntN(len(names))]; strings.HasSuffix(other, ".service") {
+				return other
+			}
+		}
+	}
+	switch name[strings.LastIndexByte(name, '.')+1:] {
+	case "service":
+		return text + "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+	case "socket":
+		return text + "[Socket]\nListenStream=/run/" + name + "\nService=" + service() + "\n"
+	case "timer":
+		return text + "[Timer]\nOnActiveSec=1h\nUnit=" + service() + "\n"
+	}
+	return text + "DefaultDependencies=no\n" // a target orders itself after all it wants: that would make cycles
+}
+
+func relations(names []string, random *rand.Rand, most int) string {
+	// Not Upholds: systemd tries for ever to start what cannot be, and never settles.
+	kinds := []string{"Requires", "Wants", "Wants", "BindsTo", "PartOf", "Requisite", "Conflicts", "PropagatesStopTo"}
+	var text strings.Builder
+	for range random.IntN(most + 1) {
+		fmt.Fprintf(&text, "%s=%s\n", kinds[random.IntN(len(kinds))], names[random.IntN(len(names))])
+	}
+	return text.String()
+}

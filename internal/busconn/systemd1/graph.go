@@ -1,0 +1,158 @@
+package systemd1
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// Graph reads every loaded unit with what ties it to others, and what target
+// would pull in beside them. It is one call for each unit, several at a time; a
+// unit that goes away meanwhile is left out. The units change while they are
+// read: whoever acts on the answer reads again afterwards.
+func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, error) {
+	rows, err := c.rows(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A machine has hundreds of devices; those that a unit names are read below, the
+	// others cannot stop.
+	rows = slices.DeleteFunc(rows, func(r unitRow) bool { return strings.HasSuffix(r.Name, ".device") })
+	graph, known := make(observer.UnitGraph, len(rows)), map[string]bool{}
+	if err := c.readInto(ctx, graph, known, rows); err != nil {
+		return nil, err
+	}
+	// The manager forgets an inactive unit that no loaded one refers to: what the
+	// target would pull in is loaded by asking, as often as there is more of it.
+	missing := lacking(graph, known)
+	if !known[target] {
+		missing = append(missing, target)
+	}
+	for ; len(missing) > 0; missing = lacking(graph, known) {
+		rows, err := c.load(ctx, missing)
+		if err != nil {
+			return nil, err
+		}
+		if err := c.readInto(ctx, graph, known, rows); err != nil {
+			return nil, err
+		}
+	}
+	return graph, nil
+}
+
+// pulling are the relations by which a start job brings others into its
+// transaction.
+var pulling = []observer.Relation{
+	observer.Requires, observer.Requisite, observer.Wants, observer.BindsTo, observer.Upholds, observer.Conflicts,
+}
+
+// lacking lists units that are named by others and were not read.
+func lacking(graph observer.UnitGraph, known map[string]bool) []string {
+	var missing []string
+	for _, u := range graph {
+		for _, relation := range pulling {
+			for _, name := range u.Relations[relation] {
+				if !known[name] {
+					known[name] = true // asked for once, whatever comes of it
+					missing = append(missing, name)
+				}
+			}
+		}
+	}
+	return missing
+}
+
+func (c *Client) load(ctx context.Context, names []string) ([]unitRow, error) {
+	rows := make([]unitRow, len(names))
+	err := busconn.Parallel(len(names), func(i int) error {
+		at, err := c.Load(ctx, names[i])
+		rows[i] = unitRow{Name: names[i], Path: at}
+		if NoUnit(err) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot load what would be started: %w", err)
+	}
+	return slices.DeleteFunc(rows, func(r unitRow) bool { return r.Path == "" }), nil
+}
+
+// readInto adds the units of these rows to the graph, and their names to those
+// that are known.
+func (c *Client) readInto(ctx context.Context, graph observer.UnitGraph, known map[string]bool, rows []unitRow) error {
+	ids, units := make([]string, len(rows)), make([]observer.GraphUnit, len(rows))
+	err := busconn.Parallel(len(rows), func(i int) (err error) {
+		ids[i], units[i], err = c.graphUnit(ctx, rows[i])
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for i, id := range ids {
+		if id == "" {
+			continue
+		}
+		graph[id] = units[i]
+		for _, name := range append(units[i].Names, id) {
+			known[name] = true
+		}
+	}
+	return nil
+}
+
+// graphUnit reads one unit; its id is empty when it has gone. The type of its
+// job is the list's word: the property tells only the job's number.
+func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u observer.GraphUnit, err error) {
+	p, err := c.bus.Properties(ctx, Name, row.Path, unitInterface)
+	if NoUnit(err) {
+		return "", u, nil
+	}
+	if err != nil {
+		return "", u, fmt.Errorf("cannot read %s: %w", row.Name, err)
+	}
+	r := p.Read()
+	id = r.String("Id")
+	u = observer.GraphUnit{
+		Names: r.Strings("Names"), LoadState: r.String("LoadState"), ActiveState: r.String("ActiveState"), Job: row.JobType,
+		AllowIsolate: r.Bool("AllowIsolate"), IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"),
+		StopWhenUnneeded: r.Bool("StopWhenUnneeded"), Perpetual: r.Bool("Perpetual"), Transient: r.Bool("Transient"),
+		Relations: map[observer.Relation][]string{},
+	}
+	for _, relation := range observer.Relations() {
+		if others := r.Strings(string(relation)); len(others) > 0 {
+			u.Relations[relation] = others
+		}
+	}
+	if err := r.Err(); err != nil {
+		return "", u, fmt.Errorf("cannot read %s: %w", row.Name, err)
+	}
+	return id, u, nil
+}
+
+// unitRow is one unit as ListUnits gives it (ssssssouso).
+type unitRow struct {
+	Name, Description, Load, Active, Sub, Following string
+	Path                                            dbus.ObjectPath
+	JobID                                           uint32
+	JobType                                         string
+	JobPath                                         dbus.ObjectPath
+}
+
+func (c *Client) rows(ctx context.Context) ([]unitRow, error) {
+	var rows []unitRow
+	body, err := c.call(ctx, "ListUnits")
+	if err == nil {
+		err = dbus.Store(body, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list units: %w", err)
+	}
+	return rows, nil
+}

@@ -1,0 +1,64 @@
+package systemd1_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// workstation is the simulated machine with some hundred units more.
+func workstation(t *testing.T, more ...testhost.Unit) *systemd1.Client {
+	t.Helper()
+	host := hosttest.Start(t, testhost.Options{Units: more})
+	bus, err := busconn.Dial(host.Address())
+	require.NoError(t, err)
+	t.Cleanup(func() { bus.Close() })
+	return systemd1.New(bus)
+}
+
+func TestTheGraphSaysWhatIsolatingComputeStops(t *testing.T) {
+	more := []testhost.Unit{
+		{Name: "spared.service", WantedBy: []string{"desktop.target"}, IgnoreOnIsolate: true},
+		{Name: "dragged.service", WantedBy: []string{"desktop.target"}, IgnoreOnIsolate: true, Requires: []string{"filler0.service"}},
+	}
+	for i := range 300 {
+		more = append(more, testhost.Unit{Name: fmt.Sprintf("filler%d.service", i), WantedBy: []string{"desktop.target"}})
+	}
+	c := workstation(t, more...)
+	begun := time.Now()
+	graph, err := c.Graph(bounded(t), "compute.target")
+	require.NoError(t, err)
+	t.Logf("%d units read in %s", len(graph), time.Since(begun).Round(time.Millisecond))
+	require.Greater(t, len(graph), 300)
+	impact := observer.IsolateImpact(graph, "compute.target")
+	require.Empty(t, impact.Refused)
+	for unit, stops := range map[string]bool{
+		"filler0.service": true, "filler299.service": true, "dragged.service": true, "desktop.target": true,
+		"spared.service": false, "compute.target": false, "basic.target": false, "-.slice": false,
+	} {
+		assert.Equal(t, stops, impact.StopsUnit(unit), unit)
+	}
+	assert.Contains(t, impact.Starts, observer.Starter{Unit: "compute.target"})
+}
+
+func TestTheGraphOfATargetThatIsNotThereIsRefused(t *testing.T) {
+	c := workstation(t)
+	graph, err := c.Graph(bounded(t), "nothing.target")
+	require.NoError(t, err)
+	assert.NotEmpty(t, observer.IsolateImpact(graph, "nothing.target").Refused)
+}
+
+func TestAGraphThatCannotBeReadIsAnError(t *testing.T) {
+	_, c := newFake(t) // it knows no ListUnits
+	_, err := c.Graph(bounded(t), "compute.target")
+	require.ErrorContains(t, err, "cannot list units")
+}

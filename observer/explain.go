@@ -1,0 +1,136 @@
+package observer
+
+import (
+	"slices"
+	"time"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Explanation says why a host is called what it is called, and why it is called
+// nothing else.
+type Explanation struct {
+	State      State       `json:"state"`
+	Inferred   policy.Mode `json:"inferred"`
+	Confidence Confidence  `json:"confidence"`
+	At         time.Time   `json:"at,omitzero"`
+	// Rule gave the state its name, Reasons are those of the observation, and
+	// Decided are the facts that the rule looked at.
+	Rule    Rule      `json:"rule"`
+	Reasons []Reason  `json:"reasons"`
+	Decided []Finding `json:"decided"`
+	// Modes has an entry for each mode.
+	Modes []WhyNot `json:"modes"`
+}
+
+// Finding is a fact with what it would have to be.
+type Finding struct {
+	Signal Signal `json:"signal"`
+	// Want is what the mode's contract asks for; unknown when nothing is asked.
+	Want Truth `json:"want"`
+	Fact
+	// Stale: the fact is older than its bound.
+	Stale bool `json:"stale"`
+}
+
+// WhyNot says what stands against a mode.
+type WhyNot struct {
+	Mode     policy.Mode `json:"mode"`
+	Observed bool        `json:"observed"`
+	// Against are the facts of the mode's contract that are not what they would
+	// have to be, and Because what is no fact of the host. Both are empty if and
+	// only if the mode is observed.
+	Against []Finding `json:"against"`
+	Because []Reason  `json:"because"`
+}
+
+// Explain explains an observation. It is pure: the same rules that classified
+// say what they looked at.
+func Explain(p policy.Policy, o Observation) Explanation {
+	e := Explanation{
+		State: o.State, Inferred: o.Inferred, Confidence: o.Confidence, At: o.At, Rule: o.Rule, Reasons: o.Reasons,
+	}
+	for _, c := range o.deciders(p) {
+		e.Decided = append(e.Decided, o.finding(c))
+	}
+	for _, mode := range policy.Modes() {
+		e.Modes = append(e.Modes, o.whyNot(p, mode))
+	}
+	return e
+}
+
+// Of narrows the explanation to what stands against one mode.
+func (e Explanation) Of(mode policy.Mode) Explanation {
+	e.Modes = slices.DeleteFunc(slices.Clone(e.Modes), func(w WhyNot) bool { return w.Mode != mode })
+	return e
+}
+
+func (o Observation) finding(c clause) Finding {
+	fact := o.Facts[c.signal]
+	return Finding{Signal: c.signal, Want: c.want, Fact: fact, Stale: fact.Stale(o.At)}
+}
+
+func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
+	w := WhyNot{Mode: mode, Observed: o.Is(mode)}
+	for _, c := range promise(p, mode) {
+		if o.Facts.Is(c.signal) != c.want {
+			w.Against = append(w.Against, o.finding(c))
+		}
+	}
+	if o.Context.InFlight {
+		w.Because = append(w.Because, Reason{string(RuleTransition), "a transition runs"})
+	}
+	if booting(o.Facts) && o.Facts.Is(ManagerStarted) != False {
+		w.Because = append(w.Because, bootReasons(o.Facts)...)
+	}
+	if o.Context.LastFailed && o.Context.Desired != mode {
+		w.Because = append(w.Because, notWhereAsked(o.Context))
+	}
+	return w
+}
+
+// pointing is what the pointers are in each mode.
+var pointing = map[policy.Mode]map[Signal]Truth{
+	policy.Desktop:     {ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: False},
+	policy.StudioLocal: {ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: True},
+	policy.Compute:     {ManagerStarted: True, DesktopTarget: False, ComputeTarget: True, StudioPolicy: False},
+}
+
+// promise is everything that has to hold for a host to be called mode.
+func promise(p policy.Policy, mode policy.Mode) []clause {
+	var all []clause
+	for _, s := range pointers {
+		all = append(all, clause{signal: s, want: pointing[mode][s], deciding: true})
+	}
+	return append(all, contract(p, mode)...)
+}
+
+// deciders are the facts that the observation's rule looked at, with what they
+// would have to be.
+func (o Observation) deciders(p policy.Policy) []clause {
+	switch o.Rule {
+	case RuleBoot:
+		return asked(decidingSources)
+	case RuleConflict:
+		found := asked([]Signal{ComputeTarget})
+		for _, c := range contradictions {
+			if o.Facts.Is(c.signal) == c.want {
+				found = append(found, clause{signal: c.signal})
+			}
+		}
+		return found
+	case RuleNotWhereAsked, RuleTargetsUnknown, RuleNoTarget:
+		return asked(pointers)
+	case RuleContract:
+		return promise(p, o.Inferred)
+	}
+	return nil
+}
+
+func asked(signals []Signal) []clause {
+	clauses := make([]clause, len(signals))
+	for i, s := range signals {
+		clauses[i] = clause{signal: s}
+	}
+	return clauses
+}

@@ -1,0 +1,146 @@
+package observer
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// coherent returns what is wrong with the explanation of an observation.
+func coherent(p policy.Policy, o Observation) string {
+	e := Explain(p, o)
+	for _, w := range e.Modes {
+		if clear := len(w.Against) == 0 && len(w.Because) == 0; clear != o.Is(w.Mode) || w.Observed != o.Is(w.Mode) {
+			return fmt.Sprintf("%s: observed %v, against it %v and %v", w.Mode, o.Is(w.Mode), w.Against, w.Because)
+		}
+	}
+	if len(e.Modes) != len(policy.Modes()) {
+		return "not every mode is explained"
+	}
+	if len(e.Decided) == 0 && e.Rule != RuleTransition {
+		return "no fact decided " + string(e.Rule)
+	}
+	return ""
+}
+
+// TestExplainExhaustive: a mode is observed if and only if nothing stands against
+// it, over every third combination of the facts and every context.
+func TestExplainExhaustive(t *testing.T) {
+	p := policy.Default()
+	combinations := 1
+	for range allFacts {
+		combinations *= 3
+	}
+	for n := 0; n < combinations; n += 31 { // prime to 3: every truth of every fact
+		for _, c := range contexts() {
+			o := decide(p, factsOf(n), c, looked)
+			if fault := coherent(p, o); fault != "" {
+				require.Failf(t, "incoherent", "%s\n%+v", fault, o)
+			}
+		}
+	}
+}
+
+func TestExplainProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := policy.Default()
+		o := Classify(p, genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
+		if fault := coherent(p, o); fault != "" {
+			t.Fatalf("%s: %+v", fault, o)
+		}
+	})
+}
+
+func signals(findings []Finding) []Signal {
+	var names []Signal
+	for _, f := range findings {
+		names = append(names, f.Signal)
+	}
+	return names
+}
+
+func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
+	p := policy.Default()
+	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, looked))
+	assert.Equal(t, RuleContract, e.Rule)
+	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority}, signals(e.Decided))
+	compute := e.Of(policy.Compute).Modes
+	require.Len(t, compute, 1)
+	assert.Equal(t, []Signal{
+		DesktopTarget, ComputeTarget, GraphicalSession, DisplayReleased, DisplayManager, VLLMActive, VLLMHealthy,
+	}, signals(compute[0].Against))
+	held := compute[0].Against[3]
+	assert.Equal(t, True, held.Want)
+	assert.Equal(t, False, held.Truth)
+	assert.Equal(t, "sway (pid 900, session-2.scope) holds 0000:01:00.0", held.Reason)
+}
+
+func TestExplainNamesWhatIsNoFact(t *testing.T) {
+	p := policy.Default()
+	for want, c := range map[string]Context{
+		"transition-runs": {InFlight: true}, "not-where-asked": {LastFailed: true, Desired: policy.Compute},
+	} {
+		w := Explain(p, Classify(p, desktop(), c, looked)).Of(policy.Desktop).Modes[0]
+		assert.Empty(t, w.Against)
+		require.Len(t, w.Because, 1)
+		assert.Equal(t, want, w.Because[0].Code)
+	}
+}
+
+// TestConfidenceFallsWithAge: whatever decides and is older than its bound makes
+// for low confidence, and what does not decide may be as old as it likes.
+func TestConfidenceFallsWithAge(t *testing.T) {
+	p := policy.Default()
+	bound := p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	cases := map[string]struct {
+		host       Snapshot
+		age        time.Duration
+		confidence Confidence
+	}{
+		"compute, just looked at":             {compute(), 0, High},
+		"compute, looked at a bound ago":      {compute(), bound, High},
+		"compute, looked at before that":      {compute(), bound + time.Nanosecond, Low},
+		"desktop rests on what signals":       {desktop(), 24 * time.Hour, High},
+		"a clock that went back is no reason": {compute(), -time.Hour, High},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			o := Classify(p, c.host, Context{}, looked.Add(c.age))
+			assert.Equal(t, c.confidence, o.Confidence)
+			stale := slices.ContainsFunc(Explain(p, o).Decided, func(f Finding) bool { return f.Stale })
+			assert.Equal(t, c.confidence == Low, stale)
+			if c.confidence == High && o.Inferred == policy.Compute {
+				assert.Equal(t, looked.Add(bound), o.Expires)
+			} else {
+				assert.Zero(t, o.Expires, "nothing is to be awaited")
+			}
+		})
+	}
+}
+
+// TestFreshnessProperty: age changes the confidence and nothing else; no
+// observation with a deciding fact past its bound has more than low confidence.
+func TestFreshnessProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := policy.Default()
+		s, c := genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context")
+		later := looked.Add(time.Duration(rapid.Int64Range(0, int64(5*time.Minute)).Draw(t, "age")))
+		young, old := Classify(p, s, c, looked), Classify(p, s, c, later)
+		if young.State != old.State || !slices.Equal(young.Reasons, old.Reasons) {
+			t.Fatalf("%s became %s by age alone", young.State, old.State)
+		}
+		if slices.ContainsFunc(Explain(p, old).Decided, func(f Finding) bool { return f.Stale }) != (old.Confidence == Low) && young.Confidence != Low {
+			t.Fatalf("confidence %s does not say what is stale: %+v", old.Confidence, Explain(p, old).Decided)
+		}
+		if !old.Expires.IsZero() && !old.Expires.After(later) && old.Expires != later {
+			t.Fatalf("%s is past", old.Expires)
+		}
+	})
+}
