@@ -171,7 +171,24 @@ func index(g UnitGraph) *nodes {
 	for i := range n.list {
 		n.list[i].relations = n.resolve(n.list[i].Relations)
 	}
+	n.mirror()
 	return n
+}
+
+// mirror completes what depends on each unit: one that was read before another was
+// loaded does not name it.
+func (n *nodes) mirror() {
+	for i := range n.list {
+		for forward, back := range map[Relation]Relation{
+			Requires: RequiredBy, Requisite: RequisiteOf, BindsTo: BoundBy, Conflicts: ConflictedBy, Wants: WantedBy, Upholds: UpheldBy,
+		} {
+			for _, other := range n.list[i].relations[forward] {
+				if u := &n.list[other]; !slices.Contains(u.relations[back], i) {
+					u.relations[back] = append(u.relations[back], i)
+				}
+			}
+		}
+	}
 }
 
 // resolve leaves out names of units that are not in the graph: the manager has
