@@ -91,7 +91,7 @@ func TestARebootComesBackWithWhatWasPushed(t *testing.T) {
 	_, err := p.Wait(ctx)
 	assert.Error(t, err, "nothing of the earlier boot is left")
 
-	long, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	long, cancel := context.WithTimeout(ctx, 6*time.Minute)
 	defer cancel()
 	m.WaitUnit(long, "pushed.service", "active")
 	m.WaitDesktop(long)
@@ -100,7 +100,7 @@ func TestARebootComesBackWithWhatWasPushed(t *testing.T) {
 
 func TestAColdBootReachesTheDesktop(t *testing.T) {
 	m := bed.Boot(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 	defer cancel()
 	m.WaitUnit(ctx, "graphical.target", "active")
 	m.WaitDesktop(ctx)

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// scriptPause lies between two tries of a script, the one condition that has no event.
+	// scriptPause lies at least between two tries of a script, the one condition that has no event.
 	scriptPause = 30 * time.Millisecond
 	// secondLook is taken although no event came: /proc and /sys send none, and a lost signal must not cost a test.
 	secondLook = 250 * time.Millisecond
@@ -44,12 +44,12 @@ func wait(ctx context.Context, req wire.Wait) error {
 	return errors.New("cannot wait for nothing")
 }
 
-// until looks at once, at each wake, and every so often.
-func until(ctx context.Context, what string, wake <-chan struct{}, every time.Duration, c condition) error {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
+// until looks at once, at each wake, and after a pause. A look that takes long is followed by a pause as long: waiting
+// for the machine must not be what keeps it busy.
+func until(ctx context.Context, what string, wake <-chan struct{}, pause time.Duration, c condition) error {
 	last := "nothing"
 	for {
+		began := time.Now()
 		holds, seen := c(ctx)
 		if holds {
 			return nil
@@ -61,7 +61,7 @@ func until(ctx context.Context, what string, wake <-chan struct{}, every time.Du
 		case <-ctx.Done():
 			return fmt.Errorf("cannot wait any longer for %s: %w; last seen: %s", what, ctx.Err(), last)
 		case <-wake:
-		case <-tick.C:
+		case <-time.After(max(pause, time.Since(began))):
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 const (
 	// audioReady succeeds when PipeWire has a sink of its own and not only its placeholder.
-	audioReady = `pactl list short sinks | grep -v auto_null | grep -q .`
+	audioReady = `test -e "$XDG_RUNTIME_DIR/pulse/native" && pactl list short sinks | grep -v auto_null | grep -q .`
 	// settled succeeds when systemd has nothing left to do.
 	settled = `case $(systemctl is-system-running) in running|degraded) ;; *) exit 1 ;; esac
 		test -z "$(systemctl list-jobs --no-legend)"`
@@ -28,7 +28,7 @@ func (v *VM) WaitDesktop(ctx context.Context) error {
 func (v *VM) CompositorAnswers(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	out, err := v.Exec(ctx, Script("timeout 10 sh -c '"+v.Flavour.answers+"'").As(User))
+	out, err := v.Exec(ctx, Command{Argv: []string{"timeout", "10", "/bin/sh", "-c", v.Flavour.answers}, User: User})
 	return err == nil && out.Code == 0, err
 }
 

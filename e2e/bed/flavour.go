@@ -25,7 +25,7 @@ type Flavour struct {
 
 // Sway is Debian 13 with sway on dbus-daemon.
 func Sway() Flavour {
-	return Flavour{Name: "sway", Compositor: "sway", recipe: image.Sway(), answers: "swaymsg -t get_version"}
+	return Flavour{Name: "sway", Compositor: "sway", recipe: image.Sway(), answers: `test -n "$SWAYSOCK" && swaymsg -t get_version`}
 }
 
 // Hyprland is Debian testing with Hyprland on dbus-broker.
@@ -33,7 +33,7 @@ func Hyprland() Flavour {
 	// hyprctl says "ok" or prints an error and succeeds either way.
 	return Flavour{
 		Name: "hyprland", Compositor: "Hyprland", recipe: image.Hyprland(),
-		answers: "hyprctl version | grep -q ^Hyprland",
+		answers: `test -n "$HYPRLAND_INSTANCE_SIGNATURE" && hyprctl version | grep -q ^Hyprland`,
 	}
 }
 

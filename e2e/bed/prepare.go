@@ -39,6 +39,7 @@ func (b *bench) prepared(ctx context.Context, p Preparation) (*VM, error) {
 		return nil, err
 	}
 	entry := cache.Entry{Kind: "prepared-" + b.flavour.Name, Key: key}
+	b.cache.Find(base) // its disk lies under that of the prepared state: do not let it be pruned
 	if state, ok := b.cache.Find(entry); ok {
 		vm, err := b.restoreFrom(ctx, state)
 		if err == nil || ctx.Err() != nil {
