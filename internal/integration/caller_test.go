@@ -1,0 +1,163 @@
+//go:build integration
+
+package integration
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/stretchr/testify/require"
+)
+
+// place is where on the machine somebody asks from.
+type place string
+
+const (
+	nowhere  place = "no session"        // a cron job, a system service
+	remote   place = "ssh"               // a session without a seat
+	atSeat   place = "local session"     // alice's is in front, bob's is not
+	userUnit place = "service of theirs" // it counts as the user's display session
+)
+
+// caller is somebody somewhere. carol has no local session.
+type caller struct {
+	uid uint32
+	at  place
+}
+
+func (c caller) String() string { return fmt.Sprintf("uid %d, %s", c.uid, c.at) }
+
+// row is the column of the table that a caller's rights are in: any, inactive or
+// active. polkit takes a local session for active when any of its user's is.
+func (c caller) row() string {
+	switch local := c.at == atSeat || c.at == userUnit; {
+	case local && c.uid == alice:
+		return "active"
+	case local && c.uid == bob:
+		return "inactive"
+	}
+	return "any"
+}
+
+func callers() []caller {
+	return []caller{
+		{alice, nowhere},
+		{alice, remote},
+		{alice, atSeat},
+		{alice, userUnit},
+		{bob, nowhere},
+		{bob, remote},
+		{bob, atSeat},
+		{bob, userUnit},
+		{carol, nowhere},
+		{carol, remote},
+		{carol, userUnit},
+	}
+}
+
+// session is a session's id: one for each person and kind.
+func (c caller) session() string {
+	return fmt.Sprintf("%d%d", c.uid, map[place]int{remote: 1, atSeat: 2}[c.at])
+}
+
+// cgroup is where systemd puts a process of the caller; from it polkit knows the
+// session (sd_pid_get_session(3)).
+func (c caller) cgroup() string {
+	slice := fmt.Sprintf("user.slice/user-%d.slice", c.uid)
+	switch c.at {
+	case nowhere:
+		return "system.slice/cron.service"
+	case userUnit:
+		return fmt.Sprintf("%s/user@%d.service/app.slice/app.service", slice, c.uid)
+	}
+	return fmt.Sprintf("%s/session-%s.scope", slice, c.session())
+}
+
+// writeSessions writes the files in which logind tells of sessions and users
+// (systemd, src/libsystemd/sd-login/sd-login.c).
+func writeSessions(t *testing.T, dir string) {
+	t.Helper()
+	for _, sub := range []string{"sessions", "users", "seats", "machines"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
+	}
+	write := func(path, format string, args ...any) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, path), fmt.Appendf(nil, format, args...), 0o644))
+	}
+	for uid, state := range map[uint32]string{alice: "active", bob: "online", carol: "online"} {
+		ssh, local := caller{uid, remote}.session(), caller{uid, atSeat}.session()
+		write("sessions/"+ssh, "UID=%d\nACTIVE=1\nSTATE=active\nREMOTE=1\nTYPE=tty\nCLASS=user\n", uid)
+		if uid == carol {
+			write(fmt.Sprintf("users/%d", uid), "STATE=%s\nSESSIONS=%s\n", state, ssh)
+			continue
+		}
+		write("sessions/"+local, "UID=%d\nACTIVE=%d\nSTATE=%s\nREMOTE=0\nTYPE=wayland\nCLASS=user\nSEAT=seat0\n",
+			uid, map[string]int{"active": 1}[state], state)
+		write(fmt.Sprintf("users/%d", uid), "STATE=%s\nDISPLAY=%s\nSESSIONS=%s %s\n", state, local, ssh, local)
+	}
+}
+
+// as makes a command run as the caller.
+func (g *guarded) as(t *testing.T, who caller, cmd *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	cmd.Dir = "/"
+	cmd.SysProcAttr = g.inCgroup(t, who.cgroup(), &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: who.uid, Gid: who.uid}})
+	return cmd
+}
+
+// modectl runs modectl as the caller.
+func (g *guarded) modectl(t *testing.T, who caller, args ...string) answer {
+	t.Helper()
+	t.Log(who)
+	return run(t, g.as(t, who, g.ModectlCommand(bounded(t), args...)))
+}
+
+// requireRefused runs a request that must be refused and change nothing.
+func (g *guarded) requireRefused(t *testing.T, says string, who caller, args ...string) {
+	t.Helper()
+	before := everythingOf(t, g.Workstation)
+	a := g.modectl(t, who, append([]string{"request"}, args...)...)
+	require.Equal(t, 40, a.code, who)
+	require.Contains(t, a.stderr, says)
+	require.Equal(t, before, everythingOf(t, g.Workstation))
+}
+
+// verdict asks polkit itself, as root may, about a process of the caller.
+func (g *guarded) verdict(t *testing.T, action string, who caller) string {
+	t.Helper()
+	cmd := g.as(t, who, exec.Command("cat"))
+	stdin, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	defer func() {
+		require.NoError(t, stdin.Close())
+		require.NoError(t, cmd.Wait())
+	}()
+	type subject struct {
+		Kind    string
+		Details map[string]dbus.Variant
+	}
+	process := subject{"unix-process", map[string]dbus.Variant{
+		"pid": dbus.MakeVariant(uint32(cmd.Process.Pid)), "start-time": dbus.MakeVariant(uint64(0)), "uid": dbus.MakeVariant(int32(who.uid)),
+	}}
+	var answer struct {
+		Authorized, Challenge bool
+		Details               map[string]string
+	}
+	object := g.conn.Object(polkitName, "/org/freedesktop/PolicyKit1/Authority")
+	require.NoError(t, object.CallWithContext(bounded(t), polkitName+".Authority.CheckAuthorization", 0,
+		process, action, map[string]string{}, uint32(0), "").Store(&answer))
+	switch {
+	case answer.Authorized:
+		return "yes"
+	case answer.Challenge && answer.Details["polkit.retains_authorization_after_challenge"] != "":
+		return "auth_admin_keep"
+	case answer.Challenge:
+		return "auth_admin"
+	}
+	return "no"
+}
