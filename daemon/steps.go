@@ -74,13 +74,18 @@ func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer
 		if ctx.Err() != nil {
 			return o, "", errStopping
 		}
-		if s := x.entry.Record.Steps[i].Status; s != status.StepPending && s != status.StepUndone {
-			failures = append(failures, x.undoStep(ctx, i))
+		if s := x.entry.Record.Steps[i].Status; s == status.StepPending || s == status.StepUndone {
+			continue
+		}
+		err := x.undoStep(ctx, i)
+		failures = append(failures, err)
+		if errors.Is(err, plans.ErrSessionInTheWay) {
+			kept = i + 1
 		}
 	}
 	if kept > 0 {
 		o, err = x.await(ctx, func(o observer.Observation) bool { return o.Is(policy.Desktop) })
-		result, failures = status.Failed, append(failures, errSessionOnTheWay)
+		result, failures = status.Failed, append(failures, errNotToCompute)
 	} else {
 		o, err = x.await(ctx, x.safelyHome)
 		result = status.RolledBack
@@ -95,9 +100,7 @@ func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer
 	return o, result, errors.Join(failures...)
 }
 
-// errSessionOnTheWay: going all the way back would put compute under a person's
-// session, or end it.
-var errSessionOnTheWay = errors.New("not taken back to compute: a graphical session is there now, and it is not ended for that")
+var errNotToCompute = fmt.Errorf("not taken back to compute: %w", plans.ErrSessionInTheWay)
 
 // keepBelow returns how many of the first steps must not be undone. On the way
 // out of compute a person may be logged in as soon as the desktop target was

@@ -6,6 +6,7 @@
 package plans
 
 import (
+	"errors"
 	"time"
 
 	"github.com/dubnium/dubnium/policy"
@@ -35,6 +36,10 @@ const (
 	// AwaitHealthy waits until vLLM answers its health check. It changes nothing.
 	AwaitHealthy Kind = "await-healthy"
 )
+
+// ErrSessionInTheWay ends an undo: the way back leads to a machine without anybody
+// at it, and somebody is there. What has not been undone stays as it is.
+var ErrSessionInTheWay = errors.New("a graphical session is there now, and it is not ended for the way back")
 
 // Step is one bounded change of the host, or one bounded wait.
 type Step struct {

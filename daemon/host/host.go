@@ -31,7 +31,7 @@ type Actor interface {
 
 // Actors returns the actors of the steps that change the host.
 func Actors(bus *busconn.Bus, p policy.Policy) map[plans.Kind]Actor {
-	units := units{systemd1.New(bus)}
+	units, logind := units{systemd1.New(bus)}, login1.New(bus)
 	return map[plans.Kind]Actor{
 		plans.StartUnit: startUnit{units},
 		plans.StopUnit:  stopUnit{units},
@@ -42,8 +42,10 @@ func Actors(bus *busconn.Bus, p policy.Policy) map[plans.Kind]Actor {
 				p.Units.DesktopTarget: {p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager},
 				p.Units.ComputeTarget: {p.Units.VLLM},
 			},
+			headless: p.Units.ComputeTarget,
+			logind:   logind,
 		},
-		plans.EndSessions: endSessions{login1.New(bus)},
+		plans.EndSessions: endSessions{logind},
 	}
 }
 

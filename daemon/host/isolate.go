@@ -9,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/login1"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 )
 
@@ -20,6 +22,9 @@ type isolate struct {
 	modeTargets []string
 	// company lists, by target, the units that belong to its mode and to no other.
 	company map[string][]string
+	// headless is the target that nobody may sit at, and logind knows who does.
+	headless string
+	logind   *login1.Client
 }
 
 // isolateBefore is what ran before.
@@ -128,7 +133,13 @@ func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage)
 	if known, err := recall(before, &was); err != nil || !known {
 		return err
 	}
-	leave := a.stopCompany(ctx, s.Unit, was.Active)
+	stopped, leave := a.stopCompany(ctx, s.Unit, was.Active)
+	if was.Target == a.headless {
+		// Only now can nobody log in any more.
+		if err := a.nobodyThere(ctx); err != nil {
+			return errors.Join(leave, err, a.startAgain(ctx, stopped))
+		}
+	}
 	var back error
 	switch was.Target {
 	case "": // no mode was claimed before, so none is after
@@ -139,18 +150,34 @@ func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage)
 	return errors.Join(leave, back, a.startAgain(ctx, was.Active))
 }
 
-// stopCompany stops what the target brought along: a target that wants a unit
-// does not take it with it when it is stopped.
-func (a isolate) stopCompany(ctx context.Context, target string, before []string) error {
+// nobodyThere fails with plans.ErrSessionInTheWay while a person's session exists,
+// or one of a kind that may be a person's.
+func (a isolate) nobodyThere(ctx context.Context) error {
+	sessions, err := a.logind.Sessions(ctx)
+	if err != nil {
+		return errors.Join(plans.ErrSessionInTheWay, fmt.Errorf("cannot tell who is logged in: %w", err))
+	}
+	for _, s := range sessions {
+		if s.Kind() == observer.KindGraphical || s.Kind() == observer.KindUnknown {
+			return fmt.Errorf("session %s of %s: %w", s.ID, s.User, plans.ErrSessionInTheWay)
+		}
+	}
+	return nil
+}
+
+// stopCompany stops what the target brought along, and says what that was: a
+// target that wants a unit does not take it with it when it is stopped.
+func (a isolate) stopCompany(ctx context.Context, target string, before []string) (stopped []string, err error) {
 	var errs []error
 	for _, unit := range a.company[target] {
 		now, err := a.manager.Unit(ctx, unit)
 		if err == nil && !now.Down() && !slices.Contains(before, now.ID) {
+			stopped = append(stopped, now.ID)
 			err = a.stop(ctx, unit)
 		}
 		errs = append(errs, err)
 	}
-	return errors.Join(errs...)
+	return stopped, errors.Join(errs...)
 }
 
 // startAgain starts those of the units that are not up, together, so that
