@@ -74,8 +74,8 @@ test: check integration e2e
 # What takes long: the other flavour, random unit graphs against a real systemd,
 # fuzzing.
 soak:
-	E2E_FLAVOUR=hyprland $(GO) test -tags e2e -count=1 -timeout 120m ./e2e/...
-	$(GO) test -tags e2e,soak -count=1 -timeout 120m -run TestImpact ./e2e
+	$(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
+	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
 
 clean:

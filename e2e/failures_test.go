@@ -23,13 +23,14 @@ func (w *workstation) override(exec string) {
 // TestComputeWithoutVLLMIsNotCompute: vLLM that never gets healthy, that ends at
 // once, and that cannot even be started.
 func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
+	w := onDesktop(t)
 	for name, exec := range map[string]string{
 		"never healthy":    "/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --never-healthy",
 		"ends at once":     "/bin/false",
 		"is not installed": "/usr/local/bin/no-such-vllm",
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := onDesktop(t)
+			w := w.within(t)
 			w.override(exec)
 			watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1'")
 			out, code := w.modectl("request compute")
@@ -53,6 +54,7 @@ func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 // TestKilledInTheMiddle: dubniumd is killed as a step begins. What claims a mode
 // afterwards is true by the machine's own tools, and a request recovers it.
 func TestKilledInTheMiddle(t *testing.T) {
+	w := onDesktop(t)
 	for _, at := range []struct{ from, to, step string }{
 		{"desktop", "compute", "stop-display-manager"},
 		{"desktop", "compute", "end-sessions"},
@@ -61,7 +63,7 @@ func TestKilledInTheMiddle(t *testing.T) {
 		{"compute", "desktop", "isolate-desktop"},
 	} {
 		t.Run(at.to+" in "+at.step, func(t *testing.T) {
-			w := onDesktop(t)
+			w := w.within(t)
 			if at.from != "desktop" {
 				w.reach(at.from)
 			}

@@ -73,9 +73,14 @@ func prepared(t *testing.T, how string, do func(context.Context, *bed.VM, string
 		Do:  func(ctx context.Context, vm *bed.VM) error { return do(ctx, vm, tree) },
 	})
 	// From here on: to wait for the machine may take as long as another run of it.
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	t.Cleanup(cancel)
 	return &workstation{Machine: m, t: t, ctx: ctx}
+}
+
+// within is the same machine in a subtest, which leaves it on the desktop.
+func (w *workstation) within(t *testing.T) *workstation {
+	return &workstation{Machine: w.Machine, t: t, ctx: w.ctx}
 }
 
 // sh runs a script as root that has to succeed.
@@ -155,8 +160,7 @@ func (w *workstation) active(unit string) string {
 // requireDesktop checks with the machine's own tools that alice can work.
 func (w *workstation) requireDesktop() {
 	w.t.Helper()
-	w.WaitDesktop(w.ctx)
-	require.True(w.t, w.CompositorAnswers(w.ctx), "the compositor answers its IPC")
+	w.WaitCompositor(w.ctx)
 	require.Equal(w.t, "active", w.active("desktop.target"))
 	require.Equal(w.t, "inactive", w.active("compute.target"))
 	require.NotEqual(w.t, "active", w.active("vllm.service"))

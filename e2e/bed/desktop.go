@@ -18,10 +18,15 @@ const (
 
 // WaitDesktop waits until the compositor answers its IPC and the sound has somewhere to go.
 func (v *VM) WaitDesktop(ctx context.Context) error {
-	if err := v.WaitForAs(ctx, User, "the compositor", v.Flavour.answers); err != nil {
+	if err := v.WaitCompositor(ctx); err != nil {
 		return err
 	}
 	return v.WaitForAs(ctx, User, "an audio sink", audioReady)
+}
+
+// WaitCompositor waits until the compositor answers its IPC.
+func (v *VM) WaitCompositor(ctx context.Context) error {
+	return v.WaitForAs(ctx, User, "the compositor", v.Flavour.answers)
 }
 
 // CompositorAnswers says whether the compositor answers its IPC within a few seconds.

@@ -207,6 +207,12 @@ func (m *Machine) Reboot(ctx context.Context) {
 	m.check(m.VM.Reboot(ctx))
 }
 
+// WaitCompositor waits until the compositor answers its IPC.
+func (m *Machine) WaitCompositor(ctx context.Context) {
+	m.t.Helper()
+	m.check(m.VM.WaitCompositor(ctx))
+}
+
 // WaitDesktop waits until the compositor answers its IPC and there is an audio sink.
 func (m *Machine) WaitDesktop(ctx context.Context) {
 	m.t.Helper()
