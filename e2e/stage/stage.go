@@ -86,14 +86,11 @@ func Install(ctx context.Context, vm *bed.VM, tree string) error {
 
 // Serve starts the daemon and returns when it observes the desktop.
 func Serve(ctx context.Context, vm *bed.VM) error {
-	_, err := vm.Must(ctx, bed.Script(`set -e
-		systemctl start dubniumd.service
-		for _ in $(seq 600); do
-			[ "$(cat /run/mode-controller/current)" = desktop ] && [ ! -e /run/mode-controller/reconcile.pid ] && exit
-			sleep 0.1
-		done
-		modectl status; exit 1`))
-	return err
+	if _, err := vm.Must(ctx, bed.Script("systemctl start dubniumd.service")); err != nil {
+		return err
+	}
+	return vm.WaitFor(ctx, "the desktop to be observed",
+		`[ "$(cat /run/mode-controller/current)" = desktop ] && [ ! -e /run/mode-controller/reconcile.pid ]`)
 }
 
 // Hash is one for all files of a tree: a machine that was prepared with the tree
