@@ -19,7 +19,11 @@ import (
 type logind struct {
 	gone  *atomic.Bool
 	asked chan string
+	// listing runs before sessions are listed, if there is one.
+	listing func() *dbus.Error
 }
+
+func newLogind() logind { return logind{gone: new(atomic.Bool), asked: make(chan string, 10)} }
 
 type loginRow struct {
 	ID   string
@@ -30,6 +34,11 @@ type loginRow struct {
 }
 
 func (l logind) ListSessions() ([]loginRow, *dbus.Error) {
+	if l.listing != nil {
+		if err := l.listing(); err != nil {
+			return nil, err
+		}
+	}
 	if l.gone.Load() {
 		return []loginRow{}, nil
 	}
@@ -66,10 +75,16 @@ func (l logind) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
 func (l logind) run(t *testing.T, address string) *dbus.Conn {
 	t.Helper()
 	conn := bustest.Peer(t, address)
+	l.export(t, conn)
+	return conn
+}
+
+// export makes conn logind's.
+func (l logind) export(t *testing.T, conn *dbus.Conn) {
+	t.Helper()
 	require.NoError(t, conn.Export(l, "/org/freedesktop/login1", "org.freedesktop.login1.Manager"))
 	require.NoError(t, conn.ExportSubtree(l, "/org/freedesktop/login1", "org.freedesktop.DBus.Properties"))
 	bustest.Own(t, conn, "org.freedesktop.login1")
-	return conn
 }
 
 func endSessions(t *testing.T, bus *busconn.Bus) <-chan error {
@@ -82,7 +97,7 @@ func endSessions(t *testing.T, bus *busconn.Bus) <-chan error {
 
 func TestSessionsEndAcrossARestartOfLogind(t *testing.T) {
 	address := bustest.Start(t)
-	l := logind{new(atomic.Bool), make(chan string, 10)}
+	l := newLogind()
 	first := l.run(t, address)
 	done := endSessions(t, bustest.Connect(t, address))
 	require.Equal(t, "1", <-l.asked)
@@ -92,9 +107,36 @@ func TestSessionsEndAcrossARestartOfLogind(t *testing.T) {
 	require.NoError(t, receive(t, done))
 }
 
+// The bus may say that nobody owns the name, or that whoever owned it has left
+// without an answer, and pass on the next owner's first signals before that is
+// looked into.
+func TestSessionsEndAlthoughLogindIsBackBeforeItsAbsenceIsNoticed(t *testing.T) {
+	for _, reply := range []string{"ServiceUnknown", "NoReply"} {
+		t.Run(reply, func(t *testing.T) {
+			address := bustest.Start(t)
+			l := newLogind()
+			var conn *dbus.Conn
+			first := true
+			l.listing = func() *dbus.Error {
+				if !first {
+					return nil
+				}
+				first = false
+				l.gone.Store(true)
+				require.NoError(t, conn.Emit("/org/freedesktop/login1", "org.freedesktop.login1.Manager.SessionRemoved",
+					"1", dbus.ObjectPath("/org/freedesktop/login1/session/_31")))
+				return dbus.NewError("org.freedesktop.DBus.Error."+reply, []any{"gone"})
+			}
+			conn = bustest.Peer(t, address)
+			l.export(t, conn)
+			require.NoError(t, receive(t, endSessions(t, bustest.Connect(t, address))))
+		})
+	}
+}
+
 func TestALogindThatStaysAwayIsAnError(t *testing.T) {
 	address := bustest.Start(t)
-	l := logind{new(atomic.Bool), make(chan string, 10)}
+	l := newLogind()
 	first := l.run(t, address)
 	bus := bustest.Connect(t, address)
 	bus.SetAbsence(10 * time.Millisecond)

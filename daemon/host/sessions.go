@@ -55,11 +55,10 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 	var left []observer.Session
 	for {
 		now, err := a.ending(ctx)
-		present, _ := signals.Owner()
 		switch {
-		case err != nil && (present || ctx.Err() != nil):
+		case errors.Is(err, busconn.ErrAbsent): // logind restarts: its sessions stay
+		case err != nil:
 			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
-		case err != nil: // logind restarts: its sessions stay
 		case len(now) == 0:
 			return nil
 		default:

@@ -66,6 +66,10 @@ func (b *Bus) UniqueName() string { return b.conn.Names()[0] }
 // ErrDisconnected: the connection to the bus has ended.
 var ErrDisconnected = errors.New("the connection to the bus is gone")
 
+// ErrAbsent: the service is not on the bus, or left it before it answered. What
+// the call asked for may have been done all the same.
+var ErrAbsent = errors.New("not on the bus")
+
 // Call calls a method and returns the reply's values. It never starts a service
 // that is not running: to look at a thing must not change it.
 func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method string, args ...any) ([]any, error) {
@@ -103,7 +107,9 @@ func (b *Bus) explain(ctx context.Context, name string, err error) error {
 	case b.conn.Context().Err() != nil:
 		return ErrDisconnected
 	case IsError(err, "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"):
-		return fmt.Errorf("%s is not on the bus", name)
+		return fmt.Errorf("%s is %w", name, ErrAbsent)
+	case IsError(err, "org.freedesktop.DBus.Error.NoReply"): // the bus says this when the service has left
+		return fmt.Errorf("%s is %w any more", name, ErrAbsent)
 	}
 	return err
 }

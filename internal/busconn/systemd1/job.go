@@ -2,6 +2,7 @@ package systemd1
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -138,7 +139,7 @@ func (j *Jobs) catchUp(ctx context.Context, job dbus.ObjectPath, generation uint
 		jobs, err = j.client.ListJobs(ctx)
 	}
 	if err != nil {
-		if _, now := j.listener.Owner(); now != generation && ctx.Err() == nil {
+		if errors.Is(err, busconn.ErrAbsent) {
 			return false, nil // it has left again: there is a poke for that
 		}
 		return false, fmt.Errorf("cannot ask systemd for the job: %w", err)

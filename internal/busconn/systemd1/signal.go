@@ -2,6 +2,7 @@ package systemd1
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/godbus/dbus/v5"
@@ -49,7 +50,7 @@ func (c *Client) Watch(ctx context.Context, units []string, changed func()) erro
 	for {
 		present, generation := l.Owner()
 		if present {
-			if err := c.follow(ctx, l, units); err != nil && !moved(l, generation) {
+			if err := c.follow(ctx, l, units); err != nil && !errors.Is(err, busconn.ErrAbsent) {
 				return err
 			}
 		}
@@ -58,11 +59,6 @@ func (c *Client) Watch(ctx context.Context, units []string, changed func()) erro
 			return err
 		}
 	}
-}
-
-func moved(l *busconn.Listener, since uint64) bool {
-	_, generation := l.Owner()
-	return generation != since
 }
 
 // follow makes sure that the manager sends signals, and that those of the units'
@@ -105,7 +101,7 @@ func (c *Client) awaitMove(
 		case <-renamed:
 			return nil
 		case <-l.C():
-			if moved(l, since) {
+			if _, generation := l.Owner(); generation != since {
 				return nil
 			}
 			changed()
