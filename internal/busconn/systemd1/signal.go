@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/godbus/dbus/v5"
 
@@ -47,10 +48,12 @@ func (c *Client) Watch(ctx context.Context, units []string, changed func()) erro
 		return err
 	}
 	defer l.Close()
+	var held holds
 	for {
 		present, generation := l.Owner()
 		if present {
-			if err := c.follow(ctx, l, units); err != nil && !errors.Is(err, busconn.ErrAbsent) {
+			held.of(generation)
+			if err := c.follow(ctx, l, units, &held); err != nil && !errors.Is(err, busconn.ErrAbsent) {
 				return err
 			}
 		}
@@ -61,9 +64,48 @@ func (c *Client) Watch(ctx context.Context, units []string, changed func()) erro
 	}
 }
 
-// follow makes sure that the manager sends signals, and that those of the units'
-// present objects are heard.
-func (c *Client) follow(ctx context.Context, l *busconn.Listener, units []string) error {
+// holds are the units that the present manager was asked to keep loaded. It
+// forgets one that is down and that nothing refers to as soon as it has answered:
+// each look would read its files anew, and announce it to the whole bus. What is
+// held is let go when our connection ends.
+type holds struct {
+	generation uint64
+	mu         sync.Mutex
+	units      map[dbus.ObjectPath]bool
+}
+
+// of begins anew with another manager. One that has only executed itself anew
+// remembers, and counts twice, which is no harm.
+func (h *holds) of(generation uint64) {
+	if h.units == nil || h.generation != generation {
+		h.generation, h.units = generation, map[dbus.ObjectPath]bool{}
+	}
+}
+
+// hold asks for one unit. One without a file cannot be held.
+func (h *holds) hold(ctx context.Context, c *Client, unit string, at dbus.ObjectPath) error {
+	h.mu.Lock()
+	held := h.units[at]
+	h.mu.Unlock()
+	if held {
+		return nil
+	}
+	_, err := c.call(ctx, "RefUnit", unit)
+	if NoUnit(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot keep %s loaded: %w", unit, err)
+	}
+	h.mu.Lock()
+	h.units[at] = true
+	h.mu.Unlock()
+	return nil
+}
+
+// follow makes sure that the manager sends signals, that those of the units'
+// present objects are heard, and that they stay loaded.
+func (c *Client) follow(ctx context.Context, l *busconn.Listener, units []string, held *holds) error {
 	if err := c.Subscribe(ctx); err != nil {
 		return err
 	}
@@ -73,8 +115,11 @@ func (c *Client) follow(ctx context.Context, l *busconn.Listener, units []string
 		if NoUnit(err) {
 			return nil
 		}
+		if err != nil {
+			return err
+		}
 		rules[i] = unitRule(at)
-		return err
+		return held.hold(ctx, c, units[i], at)
 	})
 	if err != nil {
 		return err
