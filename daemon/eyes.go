@@ -192,11 +192,17 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched) (known bool) {
 	defer cancel()
 	part := w.Look(ctx)
 	e.mu.Lock()
+	woken := e.snapshot.Logind.WokenAt
 	part.Into(&e.snapshot)
+	slept := !e.snapshot.Logind.WokenAt.Equal(woken)
 	e.mu.Unlock()
 	poke(e.changed)
 	for _, other := range e.sources {
-		if other != w {
+		switch {
+		case other == w:
+		case slept: // timers stood still, and devices may have gone and come
+			poke(other.dirty)
+		default:
 			poke(other.again)
 		}
 	}
