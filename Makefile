@@ -71,11 +71,12 @@ e2e-shell:
 
 test: check integration e2e
 
-# What takes long: the other flavour, random unit graphs against a real systemd,
-# fuzzing.
+# What takes long: ten round trips, both flavours, random unit graphs against a
+# real systemd, minutes of idling and of forged signals, fuzzing.
 soak:
 	$(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
+	TMPDIR=$(TESTTMP) $(GO) test -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
 
 clean:

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 )
@@ -55,4 +56,24 @@ func TestAChangeOfTheHostIsToldSoon(t *testing.T) {
 	// The marks are 1 ms and 5 ms on an idle machine. Here other tests work beside it.
 	require.Less(t, p50, 250*time.Millisecond)
 	require.Less(t, p99, 2*time.Second)
+}
+
+// A burst of real signals is a few classifications, and one truth at its end.
+func TestABurstOfSignalsIsAFewStates(t *testing.T) {
+	w := start(t, testhost.Options{}, nil)
+	c := watch(t, w)
+	const burst = 1000
+	for i := range burst {
+		require.NoError(t, w.SetActive("audio-priority.service", []string{"active", "inactive"}[i%2]))
+	}
+	require.NoError(t, w.SetActive("compute.target", "active")) // and the desktop's too: no such mode
+	states := 0
+	c.await(t, "the last change is seen", func(e status.Event) bool {
+		if e.StateChanged != nil {
+			states++
+		}
+		return e.StateChanged != nil && e.StateChanged.New == "unknown"
+	})
+	t.Logf("%d changes, %d states told", burst, states)
+	require.Less(t, states, burst)
 }
