@@ -47,6 +47,8 @@ const (
 	VLLMActive       Signal = "vllm_active"
 	VLLMHealthy      Signal = "vllm_healthy"
 	DisplayReleased  Signal = "gpu_display_released"
+	AudioStack       Signal = "audio_stack_running"
+	AudioActive      Signal = "audio_active"
 )
 
 // Signals lists every signal in the order in which they are shown.
@@ -54,6 +56,7 @@ func Signals() []Signal {
 	return []Signal{
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
 		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
+		AudioStack, AudioActive,
 	}
 }
 
@@ -63,6 +66,7 @@ const (
 	SourceLogind    = "logind"
 	SourceHolders   = "holders"
 	SourceInference = "inference"
+	SourceAudio     = "audio"
 )
 
 // Fact is one signal's value with what stands behind it.
@@ -93,6 +97,8 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		GraphicalSession: session(s.Logind, KindGraphical),
 		Greeter:          session(s.Logind, KindGreeter),
 		DisplayReleased:  displayReleased(p, s),
+		AudioStack:       audioStack(s),
+		AudioActive:      audioActive(s),
 	}
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])

@@ -22,7 +22,7 @@ const asProbe = "DUBNIUM_TEST_AS_PROBE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProbe) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
