@@ -16,9 +16,9 @@ import (
 	audioprobe "github.com/dubnium/dubnium/observer/audio/probe"
 )
 
-// audio streams to whoever connects, or over the standard input and output when
+// streamAudio streams to whoever connects, or over the standard input and output when
 // no socket was passed.
-func audio(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
+func streamAudio(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
 	flags := flag.NewFlagSet("dubnium-probe audio", flag.ContinueOnError)
 	flags.SetOutput(complaints)
 	server := audioprobe.Server{Cookie: filepath.Join(os.Getenv("HOME"), ".config/pulse/cookie")}

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 		return misuse
 	}
 	if args[0] == "audio" {
-		return audio(ctx, args[1:], in, out, complaints)
+		return streamAudio(ctx, args[1:], in, out, complaints)
 	}
 	probe, known := probes[args[0]]
 	if !known {

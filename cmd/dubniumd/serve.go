@@ -18,6 +18,7 @@ import (
 	"github.com/dubnium/dubnium/daemon"
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/observer/audio"
 	"github.com/dubnium/dubnium/observer/holders"
@@ -109,7 +110,7 @@ func serve(ctx context.Context, policyFile string, log *zap.Logger) error {
 func newEngine(p policy.Policy, bus *busconn.Bus, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
 		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), inference.New(p),
-		audio.New(p, audio.SystemUnits(bus)))
+		audio.New(p, systemd1.NewUnits(bus)))
 	hands := make(map[plans.Kind]daemon.Actor)
 	for kind, actor := range host.Actors(bus, p) {
 		hands[kind] = actor

@@ -1,4 +1,4 @@
-package audio
+package systemd1
 
 import (
 	"context"
@@ -7,25 +7,25 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn"
-	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 )
 
-// SystemUnits are units of the system manager.
-func SystemUnits(bus *busconn.Bus) Units { return systemUnits{systemd1.New(bus)} }
+// Units starts and stops units and waits until it is done.
+type Units struct{ client *Client }
 
-type systemUnits struct{ client *systemd1.Client }
+// NewUnits returns Units on bus.
+func NewUnits(bus *busconn.Bus) Units { return Units{New(bus)} }
 
 // Start starts a unit and returns when it is up.
-func (u systemUnits) Start(ctx context.Context, unit string) error {
+func (u Units) Start(ctx context.Context, unit string) error {
 	return u.run(ctx, unit, u.client.Start)
 }
 
 // Stop stops a unit and returns when it is down.
-func (u systemUnits) Stop(ctx context.Context, unit string) error {
+func (u Units) Stop(ctx context.Context, unit string) error {
 	return u.run(ctx, unit, u.client.Stop)
 }
 
-func (u systemUnits) run(
+func (u Units) run(
 	ctx context.Context, unit string, queue func(context.Context, string, string) (dbus.ObjectPath, error),
 ) error {
 	jobs, err := u.client.WatchJobs(ctx)
@@ -38,7 +38,7 @@ func (u systemUnits) run(
 		return err
 	}
 	result, err := jobs.Wait(ctx, job)
-	if err == nil && result != systemd1.ResultDone && result != systemd1.ResultLost {
+	if err == nil && result != ResultDone && result != ResultLost {
 		err = fmt.Errorf("the job of %s ended as %s", unit, result)
 	}
 	return err
