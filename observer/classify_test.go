@@ -2,6 +2,7 @@ package observer
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -67,9 +68,10 @@ func TestClassifyExhaustive(t *testing.T) {
 		number(f, n)
 		for _, audio := range audioTruths(f, n) {
 			f[AudioStack] = numbered(audio)
+			holds := holding(f)
 			for _, c := range all {
 				o := decide(p, f, c, looked)
-				if fault := honesty(o, f, c); fault != "" {
+				if fault := honesty(o, holds, c); fault != "" {
 					require.Failf(t, "dishonest", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
 				}
 				if mode, err := policy.ParseMode(string(o.State)); err == nil && o.Is(mode) {
@@ -117,13 +119,19 @@ func contexts() []Context {
 	return all
 }
 
-// honesty returns what is wrong with an observation, empty for nothing.
-func honesty(o Observation, f Facts, c Context) string {
+// holding lists the modes whose promise the facts keep.
+func holding(f Facts) []policy.Mode {
+	return slices.DeleteFunc(policy.Modes(), func(m policy.Mode) bool { return !kept(m, f) })
+}
+
+// honesty returns what is wrong with an observation of a host that keeps the
+// promise of these modes, empty for nothing.
+func honesty(o Observation, holding []policy.Mode, c Context) string {
 	if o.State == "" || o.Confidence == "" {
 		return "no state"
 	}
 	for _, m := range policy.Modes() {
-		holds := kept(m, f)
+		holds := slices.Contains(holding, m)
 		switch {
 		case o.Is(m) && !holds:
 			return fmt.Sprintf("%s is claimed while its promise does not hold", m)
@@ -133,7 +141,7 @@ func honesty(o Observation, f Facts, c Context) string {
 			return fmt.Sprintf("%s is not seen though its promise holds", m)
 		}
 	}
-	if settled := o.State != Transitioning && o.State != Boot; settled && len(o.Reasons) == 0 && (o.Inferred == "" || !kept(o.Inferred, f)) {
+	if settled := o.State != Transitioning && o.State != Boot; settled && len(o.Reasons) == 0 && !slices.Contains(holding, o.Inferred) {
 		return "a state that is no mode's name gives no reason"
 	}
 	return ""
@@ -147,7 +155,7 @@ func TestClassifyProperty(t *testing.T) {
 		s := genSnapshot(p).Draw(t, "snapshot")
 		c := rapid.SampledFrom(contexts()).Draw(t, "context")
 		o := Classify(p, s, c, looked)
-		if fault := honesty(o, Derive(p, s), c); fault != "" {
+		if fault := honesty(o, holding(Derive(p, s)), c); fault != "" {
 			t.Fatalf("%s: %+v", fault, o)
 		}
 		for source, r := range map[string]Reading{"systemd": s.Systemd.Reading, "logind": s.Logind.Reading} {
