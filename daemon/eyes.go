@@ -29,6 +29,12 @@ type Costly interface {
 	Due(observer.Snapshot) time.Time
 }
 
+// Follower is a source whose part of the world depends on what the others saw.
+// Follow is called after each look of another source, and must not wait.
+type Follower interface {
+	Follow(observer.Snapshot)
+}
+
 // Eyes keeps the latest look of every source. Signals only say that a look is
 // worth while; a burst of them costs one.
 type Eyes struct {
@@ -195,9 +201,14 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched) (known bool) {
 	part.Into(&e.snapshot)
 	e.mu.Unlock()
 	poke(e.changed)
+	now := e.Snapshot()
 	for _, other := range e.sources {
-		if other != w {
-			poke(other.again)
+		if other == w {
+			continue
+		}
+		poke(other.again)
+		if follower, ok := other.Source.(Follower); ok {
+			follower.Follow(now)
 		}
 	}
 	return part.Known()

@@ -14,15 +14,18 @@ const module = "github.com/dubnium/dubnium/"
 // allowed says who may import whom, of our own packages. docs/architecture.md
 // draws the same picture.
 var allowed = map[string][]string{
-	"policy":             {},
-	"observer":           {"policy"},
-	"guards":             {"policy", "observer"},
-	"plans":              {"policy", "observer"},
-	"daemon/status":      {"policy", "observer", "guards"},
-	"daemon":             {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
-	"busapi":             {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":        {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
-	"observer/recording": {"policy", "observer"},
+	"policy":               {},
+	"observer":             {"policy"},
+	"guards":               {"policy", "observer"},
+	"plans":                {"policy", "observer"},
+	"daemon/status":        {"policy", "observer", "guards"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
+	"busapi":               {"policy", "observer", "guards", "daemon/status"},
+	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
+	"observer/recording":   {"policy", "observer"},
+	"observer/audio":       {"policy", "observer", "internal/oneshot"},
+	"observer/audio/pulse": {"observer"},
+	"observer/audio/probe": {"observer", "observer/audio", "observer/audio/pulse", "internal/oneshot"},
 }
 
 // pure packages decide; they reach no world to decide about.

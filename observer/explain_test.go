@@ -38,11 +38,16 @@ func TestExplainExhaustive(t *testing.T) {
 	for range allFacts {
 		combinations *= 3
 	}
+	f := Facts{}
 	for n := 0; n < combinations; n += 31 { // prime to 3: every truth of every fact
-		for _, c := range contexts() {
-			o := decide(p, factsOf(n), c, looked)
-			if fault := coherent(p, o); fault != "" {
-				require.Failf(t, "incoherent", "%s\n%+v", fault, o)
+		number(f, n)
+		for _, audio := range audioTruths(f, n) {
+			f[AudioStack] = numbered(audio)
+			for _, c := range contexts() {
+				o := decide(p, f, c, looked)
+				if fault := coherent(p, o); fault != "" {
+					require.Failf(t, "incoherent", "%s\n%+v", fault, o)
+				}
 			}
 		}
 	}
@@ -70,7 +75,7 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	p := policy.Default()
 	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, looked))
 	assert.Equal(t, RuleContract, e.Rule)
-	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority}, signals(e.Decided))
+	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority, AudioStack}, signals(e.Decided))
 	compute := e.Of(policy.Compute).Modes
 	require.Len(t, compute, 1)
 	assert.Equal(t, []Signal{

@@ -59,6 +59,8 @@ const (
 	VLLMActive       Signal = "vllm_active"
 	VLLMHealthy      Signal = "vllm_healthy"
 	DisplayReleased  Signal = "gpu_display_released"
+	AudioStack       Signal = "audio_stack_running"
+	AudioActive      Signal = "audio_active"
 )
 
 // Signals lists every signal in the order in which they are shown.
@@ -66,6 +68,7 @@ func Signals() []Signal {
 	return []Signal{
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
 		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
+		AudioStack, AudioActive,
 	}
 }
 
@@ -76,6 +79,7 @@ const (
 	SourceHolders   = "holders"
 	SourceInference = "inference"
 	SourceProcfs    = "procfs"
+	SourceAudio     = "audio"
 )
 
 // Fact is one signal's value with what stands behind it.
@@ -114,6 +118,8 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		GraphicalSession: session(s.Logind, KindGraphical),
 		Greeter:          session(s.Logind, KindGreeter),
 		DisplayReleased:  displayReleased(p, s),
+		AudioStack:       audioStack(s),
+		AudioActive:      audioActive(s),
 	}
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])

@@ -39,6 +39,7 @@ type Snapshot struct {
 	Holders   Holders   `json:"holders"`
 	Inference Inference `json:"inference"`
 	Procfs    Procfs    `json:"procfs"`
+	Audio     Audio     `json:"audio"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy
@@ -159,12 +160,18 @@ func (l Logind) of(kind Kind) []Session {
 	return found
 }
 
-// Holders is who keeps a GPU's device nodes open.
+// Holders is who keeps a GPU's device nodes open, and what else is read out of
+// every process at the same time.
 type Holders struct {
 	Reading
 	GPUs []GPU `json:"gpus"`
 	// Holders has one entry for each process and GPU.
 	Holders []Holder `json:"holders"`
+	// PCMs are the ALSA devices that are open. Nil, of these and of Reapers: the
+	// probe did not say, which is not the same as none.
+	PCMs []PCM `json:"pcms"`
+	// Reapers are the processes of REAPER, under the names it has had.
+	Reapers []Process `json:"reapers"`
 }
 
 // GPU is a graphics card that the kernel has nodes for.

@@ -36,6 +36,7 @@ type Policy struct {
 	Units    Units    `toml:"units"`
 	VLLM     VLLM     `toml:"vllm"`
 	GPU      GPU      `toml:"gpu"`
+	Audio    Audio    `toml:"audio"`
 	Sessions Sessions `toml:"sessions"`
 	Timeouts Timeouts `toml:"timeouts"`
 }
@@ -105,6 +106,13 @@ type GPU struct {
 	PermittedHolders []string `toml:"permitted_holders"`
 }
 
+// Audio says what desktops promise of sound.
+type Audio struct {
+	// Required makes a running audio server of each graphical user a part of the
+	// contracts of desktop and studio-local.
+	Required bool `toml:"required"`
+}
+
 // Sessions bounds each way of ending a graphical session.
 type Sessions struct {
 	// TerminateTimeout is how long a session has to go after TerminateSession.
@@ -149,7 +157,8 @@ func Default() Policy {
 			DrainTimeout:   Duration(5 * time.Minute),
 			OnDrainTimeout: DrainFail,
 		},
-		GPU: GPU{Display: []string{}, PermittedHolders: []string{"nvidia-persistenced.service"}},
+		GPU:   GPU{Display: []string{}, PermittedHolders: []string{"nvidia-persistenced.service"}},
+		Audio: Audio{Required: true},
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),

@@ -9,11 +9,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/internal/pulsetest"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/audio"
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/inference"
+	"github.com/dubnium/dubnium/observer/logind"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -22,7 +27,7 @@ const asProbe = "DUBNIUM_TEST_AS_PROBE"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProbe) != "" {
-		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
 }
@@ -85,6 +90,42 @@ func TestThroughItsSocketTheProbeTellsHowVLLMIs(t *testing.T) {
 	n, known := seen.Requests()
 	require.True(t, known)
 	require.Zero(t, n)
+}
+
+func TestThroughItsSocketTheProbeTellsWhatPlays(t *testing.T) {
+	h, p := workstation(t, testhost.Options{})
+	bus, err := busconn.Dial(h.Address())
+	require.NoError(t, err)
+	defer bus.Close()
+	source := audio.New(p, systemd1.NewUnits(bus))
+	changes := make(chan struct{}, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- source.Watch(ctx, func() { changes <- struct{}{} }) }()
+	until := func(right func(observer.AudioServer) bool) {
+		t.Helper()
+		for timeout := time.After(20 * time.Second); ; {
+			select {
+			case <-changes:
+				if s, there := look(t, source).Audio.Of(1000); there && right(s) {
+					return
+				}
+			case <-timeout:
+				require.FailNow(t, "no change led to the right look", "%+v", look(t, source).Audio)
+			}
+		}
+	}
+	source.Follow(look(t, logind.New(bus)))
+	until(func(s observer.AudioServer) bool { return s.Known() && s.Running && len(s.Streams) == 0 })
+	require.NoError(t, h.WaitUnit(t.Context(), audio.SocketUnit(1000), "active"))
+	h.Audio().Set(pulsetest.State{Playback: []pulsetest.Stream{{Media: "song"}}})
+	until(func(s observer.AudioServer) bool { return len(s.Streams) == 1 && s.Streams[0].Media == "song" })
+
+	source.Follow(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now()}}})
+	require.NoError(t, h.WaitUnit(t.Context(), audio.SocketUnit(1000), "inactive"))
+	require.NoError(t, h.WaitUnit(t.Context(), audio.ServiceUnit(1000), "inactive"))
+	cancel()
+	require.NoError(t, <-ended)
 }
 
 func TestASickProbeIsUnknown(t *testing.T) {

@@ -56,7 +56,7 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	d, reason := s.ask(ctx)
 	part := observer.Holders{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
-		part.GPUs, part.Holders = d.GPUs, d.Holders
+		part.GPUs, part.Holders, part.PCMs, part.Reapers = d.GPUs, d.Holders, d.PCMs, d.Reapers
 	}
 	return part
 }

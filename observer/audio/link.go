@@ -1,0 +1,197 @@
+package audio
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/dubnium/dubnium/observer"
+)
+
+// The waits between tries, doubled from the first to the last.
+const (
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 15 * time.Second
+	// stopping bounds the stop of a probe whose user has left.
+	stopping = 10 * time.Second
+)
+
+// link is the daemon's end of one user's probe.
+type link struct {
+	ctx    context.Context // ends with the watch, or when the user leaves
+	cancel context.CancelFunc
+	gone   chan struct{} // closed when the user has left
+	uid    uint32
+	socket string
+	units  Units
+
+	mu    sync.Mutex
+	conn  net.Conn // nil while there is none
+	asked uint64   // on this connection
+	heard Document
+	now   observer.AudioServer
+	news  chan struct{} // closed and replaced at every line and every loss
+}
+
+func newLink(ctx context.Context, uid uint32, socket string, units Units) *link {
+	l := &link{uid: uid, socket: socket, units: units, gone: make(chan struct{}), news: make(chan struct{})}
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	l.now = l.unknown("has not answered yet")
+	return l
+}
+
+func (l *link) leave() {
+	close(l.gone)
+	l.cancel()
+}
+
+func (l *link) unknown(why string) observer.AudioServer {
+	reason := fmt.Sprintf("the audio probe of uid %d %s", l.uid, why)
+	return observer.AudioServer{Reading: observer.Reading{At: time.Now(), Reason: reason}, UID: l.uid}
+}
+
+// run keeps the link up until the watch ends or the user leaves.
+func (l *link) run(changed func()) {
+	wait := firstRetry
+	for l.ctx.Err() == nil {
+		spoke, err := l.follow(changed)
+		if l.ctx.Err() != nil {
+			break
+		}
+		if l.lost(err) {
+			changed()
+		}
+		if spoke {
+			wait = firstRetry
+		}
+		select {
+		case <-l.ctx.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, lastRetry)
+	}
+	l.lost(errors.New("is not watched any more"))
+	select {
+	case <-l.gone:
+		l.stop()
+	default:
+	}
+}
+
+// stop ends the probe of a user who has left. That it cannot be stopped harms
+// nobody: without a connection it ends by itself.
+func (l *link) stop() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopping)
+	defer cancel()
+	_ = l.units.Stop(ctx, SocketUnit(l.uid))
+	_ = l.units.Stop(ctx, ServiceUnit(l.uid))
+}
+
+// follow starts the probe, connects and reads lines until there are no more.
+func (l *link) follow(changed func()) (spoke bool, err error) {
+	if err := l.units.Start(l.ctx, SocketUnit(l.uid)); err != nil {
+		return false, fmt.Errorf("cannot be started: %w", err)
+	}
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(l.ctx, "unix", l.socket)
+	if err != nil {
+		return false, fmt.Errorf("cannot be asked: %w", err)
+	}
+	defer conn.Close()
+	defer context.AfterFunc(l.ctx, func() { conn.Close() })()
+	l.mu.Lock()
+	l.conn, l.asked, l.heard = conn, 0, Document{}
+	l.mu.Unlock()
+	lines := bufio.NewScanner(conn)
+	lines.Buffer(nil, MaxLine)
+	for lines.Scan() {
+		d, err := Decode(lines.Bytes())
+		if err != nil {
+			return spoke, fmt.Errorf("cannot be believed: %w", err)
+		}
+		spoke = true
+		if l.hear(d) {
+			changed()
+		}
+	}
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return spoke, fmt.Errorf("said more than %d bytes in a line", MaxLine)
+	case err != nil:
+		return spoke, fmt.Errorf("cannot be read: %w", err)
+	}
+	return spoke, errors.New("has ended")
+}
+
+// hear takes a line over and reports whether it says something new. An answer to
+// a look that found nothing new is not: it would lead to the next look.
+func (l *link) hear(d Document) (changed bool) {
+	server := observer.AudioServer{
+		Reading: observer.Reading{At: time.Now(), Reason: d.Error},
+		UID:     l.uid, Running: d.Running, Name: d.Name, Streams: d.Streams, JACK: d.JACK, Devices: d.Devices,
+	}
+	if d.Error != "" {
+		server.Reason = fmt.Sprintf("%s (uid %d)", d.Error, l.uid)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.heard = d
+	changed = l.set(server)
+	return changed
+}
+
+// lost notes why there is nothing to hear, and reports whether that is new.
+func (l *link) lost(why error) (changed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conn = nil
+	return l.set(l.unknown(why.Error()))
+}
+
+// set is called under the lock.
+func (l *link) set(server observer.AudioServer) (changed bool) {
+	before := l.now
+	before.At = server.At
+	l.now = server
+	close(l.news)
+	l.news = make(chan struct{})
+	return !reflect.DeepEqual(before, server)
+}
+
+// look asks the probe to look now. Without a probe there is no more to know than
+// why.
+func (l *link) look(ctx context.Context) observer.AudioServer {
+	l.mu.Lock()
+	conn := l.conn
+	if conn == nil {
+		defer l.mu.Unlock()
+		return l.now
+	}
+	l.asked++
+	question := l.asked
+	l.mu.Unlock()
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetWriteDeadline(deadline) // fails like the write does
+	}
+	if _, err := conn.Write([]byte{'\n'}); err != nil {
+		return l.unknown("cannot be asked: " + err.Error())
+	}
+	for {
+		l.mu.Lock()
+		now, news, over := l.now, l.news, l.conn != conn || l.heard.Answers >= question
+		l.mu.Unlock()
+		if over {
+			return now
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return l.unknown("did not answer in time")
+		}
+	}
+}
