@@ -75,6 +75,9 @@ func Start(socket string, state State) (*Server, error) {
 	return s, nil
 }
 
+// Socket is where the server listens.
+func (s *Server) Socket() string { return s.listener.Addr().String() }
+
 // Close ends the server; its socket goes with it.
 func (s *Server) Close() {
 	_ = s.listener.Close()
@@ -157,7 +160,8 @@ func (s *Server) reply(conn net.Conn, op, tag uint32) []byte {
 	case 9:
 		b.u32(1)
 	case 20:
-		b.text("a server for tests")
+		b.text("a server for tests").text("1").text("alice").text("desk").raw('a', 3, 2, 0, 0, 0xBB, 0x80)
+		b.text("speakers").text("microphone").u32(0xC0FFEE).raw('m', 2, 1, 2)
 	case 22:
 		b.devices(s.state.Sinks)
 	case 24:

@@ -17,6 +17,12 @@ import (
 const (
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 15 * time.Second
+	// lasting is how long a connection has to have held for the next try to be the
+	// first again: a server that breaks its probe each time is tried ever less.
+	lasting = lastRetry
+	// pace is between lines that nobody asked for: the process at the other end is
+	// the user's, who may have it say as much as it likes.
+	pace = 100 * time.Millisecond
 	// stopping bounds the stop of a probe whose user has left.
 	stopping = 10 * time.Second
 )
@@ -59,20 +65,18 @@ func (l *link) unknown(why string) observer.AudioServer {
 func (l *link) run(changed func()) {
 	wait := firstRetry
 	for l.ctx.Err() == nil {
-		spoke, err := l.follow(changed)
+		began := time.Now()
+		err := l.follow(changed)
 		if l.ctx.Err() != nil {
 			break
 		}
 		if l.lost(err) {
 			changed()
 		}
-		if spoke {
+		if time.Since(began) >= lasting {
 			wait = firstRetry
 		}
-		select {
-		case <-l.ctx.Done():
-		case <-time.After(wait):
-		}
+		l.pause(wait)
 		wait = min(2*wait, lastRetry)
 	}
 	l.lost(errors.New("is not watched any more"))
@@ -92,15 +96,22 @@ func (l *link) stop() {
 	_ = l.units.Stop(ctx, ServiceUnit(l.uid))
 }
 
+func (l *link) pause(wait time.Duration) {
+	select {
+	case <-l.ctx.Done():
+	case <-time.After(wait):
+	}
+}
+
 // follow starts the probe, connects and reads lines until there are no more.
-func (l *link) follow(changed func()) (spoke bool, err error) {
+func (l *link) follow(changed func()) error {
 	if err := l.units.Start(l.ctx, SocketUnit(l.uid)); err != nil {
-		return false, fmt.Errorf("cannot be started: %w", err)
+		return fmt.Errorf("cannot be started: %w", err)
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(l.ctx, "unix", l.socket)
 	if err != nil {
-		return false, fmt.Errorf("cannot be asked: %w", err)
+		return fmt.Errorf("cannot be asked: %w", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(l.ctx, func() { conn.Close() })()
@@ -109,23 +120,34 @@ func (l *link) follow(changed func()) (spoke bool, err error) {
 	l.mu.Unlock()
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, MaxLine)
+	var free time.Time // from when a line may come unasked
 	for lines.Scan() {
 		d, err := Decode(lines.Bytes())
 		if err != nil {
-			return spoke, fmt.Errorf("cannot be believed: %w", err)
+			return fmt.Errorf("cannot be believed: %w", err)
 		}
-		spoke = true
+		if !l.wanted(d) {
+			l.pause(time.Until(free))
+			free = time.Now().Add(pace)
+		}
 		if l.hear(d) {
 			changed()
 		}
 	}
 	switch err := lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
-		return spoke, fmt.Errorf("said more than %d bytes in a line", MaxLine)
+		return fmt.Errorf("said more than %d bytes in a line", MaxLine)
 	case err != nil:
-		return spoke, fmt.Errorf("cannot be read: %w", err)
+		return fmt.Errorf("cannot be read: %w", err)
 	}
-	return spoke, errors.New("has ended")
+	return errors.New("has ended")
+}
+
+// wanted reports whether a line is one that a look waits for.
+func (l *link) wanted(d Document) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return d.Answers > l.heard.Answers && d.Answers <= l.asked
 }
 
 // hear takes a line over and reports whether it says something new. An answer to
@@ -145,11 +167,16 @@ func (l *link) hear(d Document) (changed bool) {
 	return changed
 }
 
-// lost notes why there is nothing to hear, and reports whether that is new.
+// lost notes why there is nothing to hear, and reports whether that is new. A probe
+// whose last word was why says it better.
 func (l *link) lost(why error) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	gave := l.conn != nil && l.heard.Error != ""
 	l.conn = nil
+	if gave {
+		return l.set(l.now) // who waits for an answer has to hear that there is none
+	}
 	return l.set(l.unknown(why.Error()))
 }
 
@@ -163,6 +190,17 @@ func (l *link) set(server observer.AudioServer) (changed bool) {
 	return !reflect.DeepEqual(before, server)
 }
 
+// unasked is what is known when the probe could not be asked: what it said before
+// it went, or that.
+func (l *link) unasked(err error) observer.AudioServer {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.heard.Error != "" || l.conn == nil {
+		return l.now
+	}
+	return l.unknown("cannot be asked: " + err.Error())
+}
+
 // look asks the probe to look now. Without a probe there is no more to know than
 // why.
 func (l *link) look(ctx context.Context) observer.AudioServer {
@@ -170,7 +208,9 @@ func (l *link) look(ctx context.Context) observer.AudioServer {
 	conn := l.conn
 	if conn == nil {
 		defer l.mu.Unlock()
-		return l.now
+		now := l.now
+		now.At = time.Now()
+		return now
 	}
 	l.asked++
 	question := l.asked
@@ -179,7 +219,7 @@ func (l *link) look(ctx context.Context) observer.AudioServer {
 		_ = conn.SetWriteDeadline(deadline) // fails like the write does
 	}
 	if _, err := conn.Write([]byte{'\n'}); err != nil {
-		return l.unknown("cannot be asked: " + err.Error())
+		return l.unasked(err)
 	}
 	for {
 		l.mu.Lock()

@@ -35,9 +35,9 @@ func Socket(uid uint32) string { return fmt.Sprintf("audio-%d", uid) }
 
 // Source looks through the probes.
 type Source struct {
-	dir   string
-	units Units
-	wake  chan struct{} // the users may have changed
+	policy policy.Policy
+	units  Units
+	wake   chan struct{} // the users may have changed
 
 	mu    sync.Mutex
 	users []uint32
@@ -46,11 +46,20 @@ type Source struct {
 
 // New returns the source for p's host.
 func New(p policy.Policy, units Units) *Source {
-	return &Source{dir: p.Paths.Probes, units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}}
+	return &Source{policy: p, units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}}
 }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceAudio }
+
+// Due asks for a look now and then while there is somebody to look for: a probe
+// that hangs announces nothing.
+func (s *Source) Due(now observer.Snapshot) time.Time {
+	if len(now.Logind.GraphicalUsers()) == 0 {
+		return time.Time{}
+	}
+	return now.Audio.At.Add(observer.AudioRecheck(s.policy))
+}
 
 // Follow takes from the sessions whose audio to look at. While logind cannot be
 // read nobody has come or gone.
@@ -108,7 +117,7 @@ func (s *Source) reconcile(ctx context.Context) []*link {
 	var fresh []*link
 	for _, uid := range s.users {
 		if s.links[uid] == nil {
-			s.links[uid] = newLink(ctx, uid, filepath.Join(s.dir, Socket(uid)), s.units)
+			s.links[uid] = newLink(ctx, uid, filepath.Join(s.policy.Paths.Probes, Socket(uid)), s.units)
 			fresh = append(fresh, s.links[uid])
 		}
 	}

@@ -103,7 +103,7 @@ func newDesk(t *testing.T) *desk {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = probe.Stream(context.Background(), probe.Server{Socket: d.socket()}, theirs, theirs, func() {}) // the pipe is closed
+		_ = probe.Stream(context.Background(), probe.Server{Socket: d.socket()}, theirs, theirs, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}) // the pipe is closed
 	}()
 	t.Cleanup(func() {
 		ours.Close()

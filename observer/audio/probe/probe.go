@@ -2,8 +2,10 @@
 //
 // A line is a Document in full. There is one at first, one at each change, and
 // one for each byte that the daemon sends, so that it can ask for a look that
-// begins after its question. A server that is not there, that breaks off or that
-// talks nonsense is a line too; the probe tries again.
+// begins after its question. That no server is there is a line too, and the probe
+// goes on until there is one. A server that breaks off, is silent or talks
+// nonsense is the last line: the process that read it is not to be used again, and
+// the daemon starts a fresh one.
 package probe
 
 import (
@@ -21,21 +23,25 @@ import (
 	"github.com/dubnium/dubnium/internal/oneshot"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/audio"
-	"github.com/dubnium/dubnium/observer/audio/pulse"
 )
 
 const (
-	// settle gathers a burst of changes into one question.
-	settle = 50 * time.Millisecond
+	// settle gathers a burst of changes into one question. A server that does not
+	// stop announcing is asked ever less, down to once in slowest.
+	settle  = 50 * time.Millisecond
+	slowest = 2 * time.Second
 	// again is when to ask once more after a change: a new stream shows as corked
 	// at first, and pipewire-pulse does not always say when that has changed.
 	again = 300 * time.Millisecond
 	// refresh bounds how long a server may have hung unnoticed.
 	refresh = 30 * time.Second
-	// retry is how long after a failure the server is tried again.
+	// retry is how often a server that is not there is looked for.
 	retry = time.Second
 	// writing is how long the daemon may leave a line unread.
 	writing = 10 * time.Second
+	// lookBound is how long a look may take before Stuck is called; the requests in
+	// it end before that.
+	lookBound = 2 * patience
 )
 
 // Server says where a user's server is.
@@ -44,11 +50,17 @@ type Server struct {
 	Cookie string // ~/.config/pulse/cookie; it need not exist
 }
 
-// Stream talks to the daemon over asks and lines until asks ends, which is no
-// error, or the daemon can no longer be told. alive is called at least once in
-// a minute for as long as nothing is stuck.
-func Stream(ctx context.Context, server Server, asks io.Reader, lines io.Writer, alive func()) error {
-	s := &stream{server: server, lines: lines, alive: alive}
+// Watchdog hears how the stream is.
+type Watchdog struct {
+	Alive func() // at least once in a minute for as long as nothing is stuck
+	Stuck func() // a look does not end; the process has to
+}
+
+// Stream talks to the daemon over asks and lines until asks ends, or until it has
+// told the daemon how the server failed; both are no error. The error is that the
+// daemon can no longer be told. After it has returned the process has to end.
+func Stream(ctx context.Context, server Server, asks io.Reader, lines io.Writer, watchdog Watchdog) error {
+	s := &stream{server: server, lines: lines, watchdog: watchdog}
 	defer s.hangUp()
 	stop := make(chan struct{})
 	defer close(stop)
@@ -79,11 +91,13 @@ func readAsks(from io.Reader, stop <-chan struct{}) <-chan int {
 }
 
 type stream struct {
-	server Server
-	lines  io.Writer
-	alive  func()
+	server   Server
+	lines    io.Writer
+	watchdog Watchdog
 
-	conn    *pulse.Conn // nil while there is none
+	pulse   *pulse        // nil while there is no server
+	pending bool          // a look is due because of a change
+	pace    time.Duration // of such looks, 0 when there has been none for a while
 	answers uint64
 	last    []byte // the last line, without its count
 	told    uint64
@@ -92,9 +106,9 @@ type stream struct {
 func (s *stream) run(ctx context.Context, asks <-chan int) error {
 	due := time.NewTimer(0)
 	defer due.Stop()
-	event := false // what is due was brought about by a change
 	for {
-		s.alive()
+		s.watchdog.Alive()
+		changed, gone := s.signals()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -103,82 +117,91 @@ func (s *stream) run(ctx context.Context, asks <-chan int) error {
 				return nil
 			}
 			s.answers += uint64(n)
-		case m := <-s.messages():
-			if err := s.conn.Heard(m); err == nil {
-				if s.conn.Changed() && !event {
-					event = true
-					due.Reset(settle)
-				}
-				continue
-			}
-			s.hangUp() // whether it is gone for good is asked at once
+		case <-changed:
+			due.Reset(s.announced())
+			continue
+		case <-gone:
+			return s.tell(failed(errHungUp))
 		case <-due.C:
+			due.Reset(s.next())
 		}
-		next, err := s.look()
-		if err != nil {
+		if ended, err := s.look(); ended || err != nil {
 			return err
 		}
-		switch wasEvent := event; {
-		case s.conn == nil:
-			event = false
-		case s.conn.Changed(): // while it was asked
-			event, next = true, settle
-		default:
-			if event = false; wasEvent {
-				next = again
-			}
-		}
-		due.Reset(next)
 	}
 }
 
-// messages is what the server says unasked; nothing without one.
-func (s *stream) messages() <-chan pulse.Message {
-	if s.conn == nil {
-		return nil
+// signals is what the server says unasked. While a look at its changes is due
+// already, more of them say nothing.
+func (s *stream) signals() (changed, gone <-chan struct{}) {
+	if s.pulse == nil {
+		return nil, nil
 	}
-	return s.conn.Messages()
+	if !s.pending {
+		changed = s.pulse.changed
+	}
+	return changed, s.pulse.gone
+}
+
+// announced takes note of a change and says when to look at it.
+func (s *stream) announced() time.Duration {
+	s.pending, s.pace = true, min(max(settle, 2*s.pace), slowest)
+	return s.pace
+}
+
+// next says when to look again if nothing happens. A look that the daemon asks for
+// changes nothing about that: it would come too early for what follows a change.
+func (s *stream) next() time.Duration {
+	if s.pulse == nil {
+		return retry
+	}
+	if s.pending {
+		s.pending = false
+		s.pulse.forget()
+		return again
+	}
+	s.pace = 0
+	return refresh
 }
 
 func (s *stream) hangUp() {
-	if s.conn != nil {
-		s.conn.Close()
-		s.conn = nil
+	if s.pulse != nil {
+		s.pulse.close()
 	}
 }
 
-// look asks the server and tells the daemon what is new. It returns when to look
-// next if nothing happens; its error is that the daemon cannot be told.
-func (s *stream) look() (next time.Duration, err error) {
-	d := audio.Document{Streams: []observer.AudioStream{}, JACK: []observer.JACKClient{}, Devices: []observer.AudioDevice{}}
+// look asks the server and tells the daemon what is new. The stream has ended when
+// the server failed; the error is that the daemon cannot be told.
+func (s *stream) look() (ended bool, err error) {
+	defer time.AfterFunc(lookBound, s.watchdog.Stuck).Stop()
 	state, err := s.ask()
-	next = refresh
 	switch {
 	case err == nil:
-		d.Running, d.Name = true, clean(state.Name)
-		d.Streams, d.JACK, d.Devices = state.Streams, state.JACK, state.Devices
-	case pulse.Down(err):
-		next = retry
-	default:
-		next = retry
-		d.Error = "the audio server cannot be read: " + err.Error()
+		return false, s.tell(audio.Document{
+			Running: true, Name: clean(state.name), Streams: state.streams, JACK: state.jack, Devices: state.devices,
+		})
+	case s.pulse == nil && down(err):
+		return false, s.tell(audio.Document{
+			Streams: []observer.AudioStream{}, JACK: []observer.JACKClient{}, Devices: []observer.AudioDevice{},
+		})
 	}
-	return next, s.tell(d)
+	return true, s.tell(failed(err))
 }
 
-func (s *stream) ask() (pulse.State, error) {
-	if s.conn == nil {
-		conn, err := pulse.Dial(s.server.Socket, readCookie(s.server.Cookie))
+// failed says that a server is there and cannot be read.
+func failed(err error) audio.Document {
+	return audio.Document{Error: "the audio server cannot be read: " + err.Error()}
+}
+
+func (s *stream) ask() (state, error) {
+	if s.pulse == nil {
+		p, err := dial(s.server.Socket, readCookie(s.server.Cookie))
 		if err != nil {
-			return pulse.State{}, err
+			return state{}, err
 		}
-		s.conn = conn
+		s.pulse = p
 	}
-	state, err := s.conn.State()
-	if err != nil {
-		s.hangUp()
-	}
-	return state, err
+	return s.pulse.state()
 }
 
 // tell writes the line if it says something new or was asked for.
