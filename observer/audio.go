@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dubnium/dubnium/policy"
 )
@@ -23,7 +24,7 @@ type AudioServer struct {
 	Reading
 	UID uint32 `json:"uid"`
 	// Running: it answered. Not running, and known: nothing listens for that user.
-	Running bool `json:"running"`
+	Running bool `json:"up"`
 	// Name is what the server calls itself.
 	Name    string        `json:"name,omitempty"`
 	Streams []AudioStream `json:"streams"`
@@ -31,6 +32,9 @@ type AudioServer struct {
 	// run even while the transport stands still.
 	JACK    []JACKClient  `json:"jack"`
 	Devices []AudioDevice `json:"devices"`
+	// Redacted: it is another user's, and what its clients and devices are called is
+	// not told.
+	Redacted bool `json:"redacted,omitempty"`
 }
 
 // Directions of streams and devices.
@@ -74,7 +78,17 @@ type Process struct {
 	UID     uint32 `json:"uid"`
 	Unit    string `json:"unit"`
 	Session string `json:"session,omitempty"`
+	// Redacted: it is another user's, and only whose is told.
+	Redacted bool `json:"redacted,omitempty"`
 }
+
+// reaperNames are what REAPER is called, as a process and as a client of an audio
+// server: by itself, by its older versions, and by the wrapper that NixOS puts
+// around it, which just fits into the 15 bytes of a process's name.
+var reaperNames = []string{"reaper", "reaper5", ".reaper-wrapped", "REAPER"}
+
+// IsREAPER reports whether a process or a client of that name is REAPER.
+func IsREAPER(name string) bool { return slices.Contains(reaperNames, name) }
 
 // Into makes each source's facts a Part.
 func (p Audio) Into(s *Snapshot) { s.Audio = p }
@@ -97,6 +111,10 @@ func (l Logind) GraphicalUsers() []uint32 {
 	slices.Sort(uids)
 	return slices.Compact(uids)
 }
+
+// AudioRecheck is how often the audio probes are asked although they announce
+// changes: rarely, since an idle desktop is not to be woken for it.
+func AudioRecheck(p policy.Policy) time.Duration { return 10 * p.Timeouts.Recheck.D() }
 
 // strongest returns the first fact with the earliest of these truths, which one
 // of the facts has.
@@ -146,7 +164,7 @@ func serverOf(a Audio, uid uint32) (AudioServer, Fact) {
 // audioActive says whether somebody plays, records or holds the hardware for
 // it: uncorked streams and JACK clients on every graphical user's server, REAPER,
 // and sound devices that no such server answers for. One yes is enough; a no
-// needs all of them.
+// needs all of them, and is as old as the oldest.
 func audioActive(s Snapshot) Fact {
 	facts := []Fact{heldPCM(s), reaper(s)}
 	for _, uid := range s.Logind.GraphicalUsers() {
@@ -158,6 +176,7 @@ func audioActive(s Snapshot) Fact {
 	}
 	f := strongest(facts, True, Unknown, False)
 	if f.Truth == False {
+		f = slices.MinFunc(facts, func(a, b Fact) int { return a.At.Compare(b.At) })
 		f.Reason = "nothing plays or records"
 	}
 	return f
@@ -170,52 +189,75 @@ func serverActive(a Audio, uid uint32) Fact {
 	}
 	f.Truth = False
 	for _, stream := range server.Streams {
-		if !stream.Corked {
-			f.Truth, f.Reason = True, fmt.Sprintf("%s of %s (uid %d)", stream.Direction, cmp.Or(stream.Application, "a client"), uid)
+		if !stream.Corked || IsREAPER(stream.Application) {
+			f.Truth, f.Reason = True, stream.text(server)
 			return f
 		}
 	}
 	if len(server.JACK) > 0 {
-		c := server.JACK[0]
-		f.Truth, f.Reason = True, fmt.Sprintf("JACK client %s (pid %d, uid %d)", c.Application, c.PID, uid)
+		f.Truth, f.Reason = True, server.JACK[0].text(server)
 	}
 	return f
 }
 
+// text names a stream in a sentence. As with Holder.text, every text about one is
+// made of it, so that a redaction finds it.
+func (a AudioStream) text(of AudioServer) string {
+	if of.Redacted {
+		return fmt.Sprintf("%s by a client of uid %d", a.Direction, of.UID)
+	}
+	return fmt.Sprintf("%s of %s (uid %d)", a.Direction, cmp.Or(a.Application, "a client"), of.UID)
+}
+
+func (c JACKClient) text(of AudioServer) string {
+	if of.Redacted {
+		return fmt.Sprintf("a JACK client of uid %d", of.UID)
+	}
+	return fmt.Sprintf("JACK client %s (pid %d, uid %d)", c.Application, c.PID, of.UID)
+}
+
+func (p Process) text() string {
+	if p.Redacted {
+		return fmt.Sprintf("a process of uid %d", p.UID)
+	}
+	return fmt.Sprintf("%s (pid %d, uid %d)", p.Command, p.PID, p.UID)
+}
+
 // reaper: its process counts whatever it plays through, and while it is silent
-// too: nobody wants a take lost between two songs.
+// too: nobody wants a take lost between two songs. So does its client, corked or
+// not, which may be in a container under another name.
 func reaper(s Snapshot) Fact {
-	f, known := fromHolders(s.Holders, s.Holders.Reapers != nil)
+	f, known := sound(s.Holders)
 	if !known {
 		return f
 	}
 	f.Truth, f.Reason = False, "no REAPER runs"
 	if len(s.Holders.Reapers) > 0 {
-		p := s.Holders.Reapers[0]
-		f.Truth, f.Reason = True, fmt.Sprintf("%s runs (pid %d, uid %d)", p.Command, p.PID, p.UID)
+		f.Truth, f.Reason = True, s.Holders.Reapers[0].text()+" runs"
 	}
 	return f
 }
 
 func heldPCM(s Snapshot) Fact {
-	f, known := fromHolders(s.Holders, s.Holders.PCMs != nil)
+	f, known := sound(s.Holders)
 	if !known {
 		return f
 	}
 	f.Truth = False
 	if foreign := ForeignPCMs(s); len(foreign) > 0 {
 		p := foreign[0]
-		f.Truth, f.Reason = True, fmt.Sprintf("%s (pid %d, uid %d) has %s open", p.Command, p.PID, p.UID, p.Name)
+		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", p.text(), p.Name)
 	}
 	return f
 }
 
-func fromHolders(h Holders, told bool) (f Fact, known bool) {
+// sound is what the holders probe says of the sound devices, if it does.
+func sound(h Holders) (f Fact, known bool) {
 	f = Fact{Source: SourceHolders, At: h.At, Reason: h.Reason}
-	if h.Known() && !told {
+	if h.Known() && !h.SoundTold {
 		f.Reason = "the holders probe does not say who uses the sound devices"
 	}
-	return f, h.Known() && told
+	return f, h.Known() && h.SoundTold
 }
 
 // ForeignPCMs lists the sound devices that are open and whose use no server

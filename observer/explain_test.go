@@ -104,6 +104,9 @@ func TestExplainNamesWhatIsNoFact(t *testing.T) {
 func TestConfidenceFallsWithAge(t *testing.T) {
 	p := policy.Default()
 	bound := p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	audioBound := AudioRecheck(p) + 2*p.Timeouts.Look.D()
+	greeting := desktop()
+	greeting.Logind.Sessions = []Session{{ID: "c1", Class: "greeter", Type: "wayland"}}
 	cases := map[string]struct {
 		host       Snapshot
 		age        time.Duration
@@ -112,7 +115,9 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 		"compute, just looked at":             {compute(), 0, High},
 		"compute, looked at a bound ago":      {compute(), bound, High},
 		"compute, looked at before that":      {compute(), bound + time.Nanosecond, Low},
-		"desktop rests on what signals":       {desktop(), 24 * time.Hour, High},
+		"a greeter rests on what signals":     {greeting, 24 * time.Hour, High},
+		"desktop, audio heard a bound ago":    {desktop(), audioBound, High},
+		"desktop, audio heard before that":    {desktop(), audioBound + time.Nanosecond, Low},
 		"a clock that went back is no reason": {compute(), -time.Hour, High},
 	}
 	for name, c := range cases {
@@ -121,10 +126,13 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 			assert.Equal(t, c.confidence, o.Confidence)
 			stale := slices.ContainsFunc(Explain(p, o).Decided, func(f Finding) bool { return f.Stale })
 			assert.Equal(t, c.confidence == Low, stale)
-			if c.confidence == High && o.Inferred == policy.Compute {
-				assert.Equal(t, looked.Add(bound), o.Expires)
-			} else {
+			switch {
+			case c.confidence == Low || len(c.host.Logind.Graphical()) == 0 && o.Inferred == policy.Desktop:
 				assert.Zero(t, o.Expires, "nothing is to be awaited")
+			case o.Inferred == policy.Compute:
+				assert.Equal(t, looked.Add(bound), o.Expires)
+			default:
+				assert.Equal(t, looked.Add(audioBound), o.Expires)
 			}
 		})
 	}

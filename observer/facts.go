@@ -132,11 +132,14 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 
 // bound is how old a fact of a source may become. Nothing signals who opens a
 // device or how a server is: in compute they are looked at again every
-// timeouts.recheck, and a look may take timeouts.look.
+// timeouts.recheck, and a look may take timeouts.look. An audio probe announces
+// what changes; that it still does is asked every AudioRecheck.
 func bound(p policy.Policy, source string) time.Duration {
 	switch source {
 	case SourceHolders, SourceInference:
 		return p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	case SourceAudio:
+		return AudioRecheck(p) + 2*p.Timeouts.Look.D()
 	}
 	return 0
 }

@@ -167,8 +167,10 @@ type Holders struct {
 	GPUs []GPU `json:"gpus"`
 	// Holders has one entry for each process and GPU.
 	Holders []Holder `json:"holders"`
-	// PCMs are the ALSA devices that are open. Nil, of these and of Reapers: the
-	// probe did not say, which is not the same as none.
+	// SoundTold: the probe said who uses the sound devices, so that an empty list
+	// means nobody.
+	SoundTold bool `json:"sound_told"`
+	// PCMs are the ALSA devices that are open.
 	PCMs []PCM `json:"pcms"`
 	// Reapers are the processes of REAPER, under the names it has had.
 	Reapers []Process `json:"reapers"`

@@ -56,7 +56,8 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	d, reason := s.ask(ctx)
 	part := observer.Holders{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
-		part.GPUs, part.Holders, part.PCMs, part.Reapers = d.GPUs, d.Holders, d.PCMs, d.Reapers
+		part.GPUs, part.Holders = d.GPUs, d.Holders
+		part.PCMs, part.Reapers, part.SoundTold = d.PCMs, d.Reapers, d.PCMs != nil && d.Reapers != nil
 	}
 	return part
 }

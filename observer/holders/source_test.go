@@ -102,9 +102,10 @@ func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
 		"reapers":[{"pid":9,"command":"reaper"}]}`))
 	require.Equal(t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}}, got.PCMs)
 	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.Reapers)
+	require.True(t, got.SoundTold)
 	got = look(t, probeSays(t, `{"gpus":[],"holders":[]}`))
 	require.True(t, got.Known())
-	require.Nil(t, got.PCMs, "an older probe")
+	require.False(t, got.SoundTold, "an older probe")
 	require.False(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"pid":-1}]}`)).Known())
 }
 

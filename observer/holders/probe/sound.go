@@ -101,15 +101,12 @@ func processOf(proc string, pid int) (observer.Process, error) {
 	return observer.Process{PID: is.PID, Command: is.Command, UID: is.UID, Unit: is.Unit, Session: is.Session}, err
 }
 
-// reaperNames are what REAPER's process has been called.
-var reaperNames = []string{"reaper", "reaper5"}
-
 // reapers lists REAPER's processes, nil when they cannot all be told.
 func reapers(proc string, pids []int) ([]observer.Process, error) {
 	found := []observer.Process{}
 	for _, pid := range pids {
 		comm, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "comm"))
-		if err == nil && !slices.Contains(reaperNames, strings.TrimSuffix(string(comm), "\n")) || gone(err) {
+		if err == nil && !observer.IsREAPER(strings.TrimSuffix(string(comm), "\n")) || gone(err) {
 			continue
 		}
 		var p observer.Process

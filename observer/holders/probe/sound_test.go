@@ -31,8 +31,10 @@ func TestREAPERIsFoundUnderItsNames(t *testing.T) {
 	tr.process(810, "reaper", 1000, ofSession)
 	tr.process(811, "reaper5", 1001, ofSession)
 	tr.process(812, "grim-reaper", 1000, ofSession)
+	tr.process(813, ".reaper-wrapped", 1000, ofSession)
+	tr.process(814, "REAPER", 1000, ofSession)
 	d := scan(t, tr)
-	require.Len(t, d.Reapers, 2)
+	require.Len(t, d.Reapers, 4)
 	require.Equal(t, observer.Process{PID: 810, Command: "reaper", UID: 1000, Unit: "session-3.scope", Session: "3"}, d.Reapers[0])
 	require.Equal(t, "reaper5", d.Reapers[1].Command)
 }
