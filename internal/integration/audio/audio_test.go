@@ -68,12 +68,15 @@ func (d *desk) start(args ...string) *program {
 	return p
 }
 
-// until asks the probe again and again, since a server that listens is not one
-// that is ready, until what it says is right.
+// until reads what the probe says until it is right. A probe that has ended is
+// followed by the next, as the daemon has it.
 func (d *desk) until(what string, right func(audio.Document) bool) {
 	d.t.Helper()
 	for !right(d.last) {
-		require.True(d.t, d.lines.Scan(), "waited for %s: %v; last: %+v", what, d.lines.Err(), d.last)
+		for !d.lines.Scan() {
+			require.NoError(d.t, d.lines.Err(), "waited for %s; last: %+v", what, d.last)
+			d.look()
+		}
 		var err error
 		d.last, err = audio.Decode(d.lines.Bytes())
 		require.NoError(d.t, err)
@@ -99,24 +102,32 @@ func newDesk(t *testing.T) *desk {
 	d.appears(filepath.Join(run, "pipewire-0"), d.start("pipewire"))
 	d.start("wireplumber")
 	d.startPulse()
-	ours, theirs := net.Pipe()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		_ = probe.Stream(context.Background(), probe.Server{Socket: d.socket()}, theirs, theirs, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}) // the pipe is closed
-	}()
-	t.Cleanup(func() {
-		ours.Close()
-		theirs.Close()
-		<-ended
-	})
-	require.NoError(t, ours.SetReadDeadline(time.Now().Add(time.Minute)))
-	d.conn, d.lines = ours, bufio.NewScanner(ours)
-	d.lines.Buffer(nil, audio.MaxLine)
+	d.look()
 	d.until("the server", func(d audio.Document) bool { return d.Running })
 	d.load()
 	d.until("a sink", func(d audio.Document) bool { return len(d.Devices) > 0 })
 	return d
+}
+
+// look starts a probe.
+func (d *desk) look() {
+	d.t.Helper()
+	ours, theirs := net.Pipe()
+	ended := make(chan struct{})
+	stuck := func() { panic("stuck") }
+	go func() {
+		defer close(ended)
+		defer theirs.Close()
+		_ = probe.Stream(context.Background(), probe.Server{Socket: d.socket()}, theirs, theirs, // the pipe is closed
+			probe.Watchdog{Alive: func() {}, Stuck: stuck})
+	}()
+	d.t.Cleanup(func() {
+		ours.Close()
+		<-ended
+	})
+	require.NoError(d.t, ours.SetReadDeadline(time.Now().Add(time.Minute)))
+	d.conn, d.lines = ours, bufio.NewScanner(ours)
+	d.lines.Buffer(nil, audio.MaxLine)
 }
 
 func (d *desk) startPulse() {
