@@ -24,8 +24,7 @@ var allowed = map[string][]string{
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
 	"observer/recording":   {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/oneshot"},
-	"observer/audio/pulse": {"observer"},
-	"observer/audio/probe": {"observer", "observer/audio", "observer/audio/pulse", "internal/oneshot"},
+	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
 }
 
 // pure packages decide; they reach no world to decide about.
@@ -65,5 +64,15 @@ func TestDecisionsArePure(t *testing.T) {
 				assert.NotContains(t, deps, w)
 			}
 		})
+	}
+}
+
+// What trusts an audio server belongs into a process that is used once
+// (docs/decisions/0007-audio.md).
+func TestOnlyTheProbeReadsAudioServers(t *testing.T) {
+	const reader = "github.com/jfreymuth/pulse/proto"
+	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-probe"), reader)
+	for _, program := range []string{"cmd/dubniumd", "cmd/modectl"} {
+		assert.NotContains(t, goList(t, "-deps", module+program), reader, program)
 	}
 }

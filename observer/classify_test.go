@@ -96,21 +96,6 @@ func number(f Facts, n int) {
 
 func numbered(t Truth) Fact { return Fact{Truth: t, Source: "test", At: looked, Reason: "as numbered"} }
 
-// audioTruths are all three where the host may be a desktop with somebody at it,
-// the only place where any promise names the audio stack. Elsewhere the truths
-// take turns, which tries each of them against every one of the other facts
-// without tripling the whole.
-func audioTruths(f Facts, n int) []Truth {
-	if f.Is(DesktopTarget) == True && f.Is(GraphicalSession) == True {
-		return []Truth{Unknown, False, True}
-	}
-	sum := 0
-	for ; n > 0; n /= 3 {
-		sum += n % 3
-	}
-	return []Truth{Truth(sum % 3)}
-}
-
 func contexts() []Context {
 	all := []Context{{InFlight: true}}
 	for _, m := range policy.Modes() {

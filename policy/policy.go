@@ -128,7 +128,7 @@ type Timeouts struct {
 	GPURelease Duration `toml:"gpu_release"` // sessions gone, until the display GPU is free
 	Verify     Duration `toml:"verify"`      // all steps done, until the mode is observed
 	Look       Duration `toml:"look"`        // one look of one source
-	Recheck    Duration `toml:"recheck"`     // between looks at what sends no signal, in compute only
+	Recheck    Duration `toml:"recheck"`     // between looks at what sends no signal, in compute; at audio every tenth, for people
 }
 
 // Default is the policy of an empty file: observe honestly, change nothing.
