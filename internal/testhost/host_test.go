@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -277,9 +278,16 @@ func holders(t *testing.T, h *testhost.Host, node string) []string {
 	var out []string
 	for _, fd := range fds {
 		var st unix.Stat_t
-		require.NoError(t, unix.Stat(fd, &st))
+		if err := unix.Stat(fd, &st); errors.Is(err, fs.ErrNotExist) {
+			continue // its process has ended meanwhile
+		} else {
+			require.NoError(t, err)
+		}
 		if fmt.Sprintf("%d:%d\n", unix.Major(st.Rdev), unix.Minor(st.Rdev)) == string(number) {
 			comm, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "comm"))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
 			require.NoError(t, err)
 			out = append(out, strings.TrimSpace(string(comm)))
 		}
