@@ -87,6 +87,14 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	assert.Equal(t, "sway (pid 900, session-2.scope) holds 0000:01:00.0", held.Reason)
 }
 
+func TestExplainNamesAnAudioServerThatDoesNotRun(t *testing.T) {
+	p, s := policy.Default(), desktop()
+	s.Audio.Servers[0].Running = false
+	against := Explain(p, Classify(p, s, Context{}, looked)).Of(policy.Desktop).Modes[0].Against
+	require.Equal(t, []Signal{AudioStack}, signals(against))
+	assert.Equal(t, "no audio server listens for uid 1000", against[0].Reason)
+}
+
 func TestExplainNamesWhatIsNoFact(t *testing.T) {
 	p := policy.Default()
 	for want, c := range map[string]Context{

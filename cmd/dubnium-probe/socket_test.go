@@ -168,6 +168,12 @@ func TestThroughItsSocketTheProbeTellsWhatPlays(t *testing.T) {
 	require.NoError(t, h.WaitUnit(t.Context(), audio.SocketUnit(1000), "active"))
 	h.Audio().Set(pulsetest.State{Playback: []pulsetest.Stream{{Media: "song"}}})
 	l.until(func(s observer.AudioServer) bool { return len(s.Streams) == 1 && s.Streams[0].Media == "song" })
+	h.Audio().Close()
+	l.until(func(s observer.AudioServer) bool { return s.Known() && !s.Running })
+	next, err := pulsetest.Start(h.AudioSocket(), pulsetest.State{Capture: []pulsetest.Stream{{Media: "take", Corked: true}}})
+	require.NoError(t, err)
+	t.Cleanup(next.Close)
+	l.until(func(s observer.AudioServer) bool { return len(s.Streams) == 1 && s.Streams[0].Corked })
 
 	l.Follow(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now()}}})
 	require.NoError(t, h.WaitUnit(t.Context(), audio.SocketUnit(1000), "inactive"))

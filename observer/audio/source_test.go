@@ -260,6 +260,16 @@ func TestAProbeThatHangsIsUnknownAtTheNextLook(t *testing.T) {
 	}
 }
 
+func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
+	p := policy.Default()
+	source := audio.New(p, nil)
+	at := time.Now()
+	s := observer.Snapshot{Audio: observer.Audio{Reading: observer.Reading{At: at}}}
+	require.Zero(t, source.Due(s))
+	s.Logind.Sessions = []observer.Session{{ID: "1", UID: 1000, Class: "user", Type: "wayland"}}
+	require.Equal(t, at.Add(10*p.Timeouts.Recheck.D()), source.Due(s))
+}
+
 func TestAUnitThatCannotBeStartedIsTriedAgain(t *testing.T) {
 	serve, _ := real(t, music)
 	h := newHost(t, serve)

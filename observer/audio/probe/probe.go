@@ -173,8 +173,9 @@ func (s *stream) hangUp() {
 // look asks the server and tells the daemon what is new. The stream has ended when
 // the server failed; the error is that the daemon cannot be told.
 func (s *stream) look() (ended bool, err error) {
-	defer time.AfterFunc(lookBound, s.watchdog.Stuck).Stop()
+	stuck := time.AfterFunc(lookBound, s.watchdog.Stuck)
 	state, err := s.ask()
+	stuck.Stop()
 	switch {
 	case err == nil:
 		return false, s.tell(audio.Document{
