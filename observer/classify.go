@@ -118,7 +118,7 @@ func conflicts(f Facts) []Reason {
 
 // decidingSources are the facts that must have been looked at once before the
 // host can be called anything but booting.
-var decidingSources = []Signal{ManagerStarted, GraphicalSession, DisplayReleased}
+var decidingSources = []Signal{ManagerStarted, GraphicalSession, DisplayReleased, AudioStack}
 
 func booting(f Facts) bool {
 	for _, s := range decidingSources {

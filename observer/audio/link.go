@@ -42,6 +42,7 @@ type link struct {
 	heard Document
 	now   observer.AudioServer
 	news  chan struct{} // closed and replaced at every line and every loss
+	spoke bool          // there has been a line or a loss
 }
 
 func newLink(ctx context.Context, uid uint32, socket string, units Units) *link {
@@ -184,10 +185,27 @@ func (l *link) lost(why error) (changed bool) {
 func (l *link) set(server observer.AudioServer) (changed bool) {
 	before := l.now
 	before.At = server.At
-	l.now = server
+	l.now, l.spoke = server, true
 	close(l.news)
 	l.news = make(chan struct{})
 	return !reflect.DeepEqual(before, server)
+}
+
+// begun waits for the first line or the first loss.
+func (l *link) begun(ctx context.Context) bool {
+	for {
+		l.mu.Lock()
+		spoke, news := l.spoke, l.news
+		l.mu.Unlock()
+		if spoke {
+			return true
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // unasked is what is known when the probe could not be asked: what it said before
@@ -204,6 +222,9 @@ func (l *link) unasked(err error) observer.AudioServer {
 // look asks the probe to look now. Without a probe there is no more to know than
 // why.
 func (l *link) look(ctx context.Context) observer.AudioServer {
+	if !l.begun(ctx) {
+		return l.unknown("has not answered yet")
+	}
 	l.mu.Lock()
 	conn := l.conn
 	if conn == nil {

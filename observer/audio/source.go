@@ -39,14 +39,16 @@ type Source struct {
 	units  Units
 	wake   chan struct{} // the users may have changed
 
-	mu    sync.Mutex
-	users []uint32
-	links map[uint32]*link
+	mu     sync.Mutex
+	told   bool // the users are known
+	users  []uint32
+	links  map[uint32]*link
+	linked chan struct{} // closed and replaced when there are new links
 }
 
 // New returns the source for p's host.
 func New(p policy.Policy, units Units) *Source {
-	return &Source{policy: p, units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}}
+	return &Source{policy: p, units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}, linked: make(chan struct{})}
 }
 
 // Name names the source in facts and logs.
@@ -69,8 +71,8 @@ func (s *Source) Follow(now observer.Snapshot) {
 	}
 	users := now.Logind.GraphicalUsers()
 	s.mu.Lock()
-	same := slices.Equal(users, s.users)
-	s.users = users
+	same := s.told && slices.Equal(users, s.users)
+	s.users, s.told = users, true
 	s.mu.Unlock()
 	if !same {
 		select {
@@ -121,19 +123,20 @@ func (s *Source) reconcile(ctx context.Context) []*link {
 			fresh = append(fresh, s.links[uid])
 		}
 	}
+	if s.told {
+		close(s.linked)
+		s.linked = make(chan struct{})
+	}
 	return fresh
 }
 
-// Look asks every probe for a look that begins now.
+// Look asks every probe for a look that begins now. The first look at a person's
+// audio waits for the probe's first word, so that nobody takes its start for doubt.
 func (s *Source) Look(ctx context.Context) observer.Part {
-	s.mu.Lock()
-	links := make([]*link, 0, len(s.links))
-	for _, uid := range s.users {
-		if l := s.links[uid]; l != nil {
-			links = append(links, l)
-		}
+	links, told := s.all(ctx)
+	if !told {
+		return observer.Audio{Reading: observer.Reading{At: time.Now(), Reason: "whose audio to look at is not known yet"}}
 	}
-	s.mu.Unlock()
 	servers := make([]observer.AudioServer, len(links))
 	var all sync.WaitGroup
 	for i, l := range links {
@@ -141,4 +144,28 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	}
 	all.Wait()
 	return observer.Audio{Reading: observer.Reading{At: time.Now()}, Servers: servers}
+}
+
+// all waits until there is a link for everybody, as far as ctx lets it.
+func (s *Source) all(ctx context.Context) (links []*link, told bool) {
+	for {
+		s.mu.Lock()
+		links = links[:0]
+		for _, uid := range s.users {
+			if l := s.links[uid]; l != nil {
+				links = append(links, l)
+			}
+		}
+		told = s.told
+		complete, linked := told && len(links) == len(s.users), s.linked
+		s.mu.Unlock()
+		if complete {
+			return links, told
+		}
+		select {
+		case <-linked:
+		case <-ctx.Done():
+			return links, told
+		}
+	}
 }

@@ -187,6 +187,7 @@ var music = pulsetest.State{
 func TestAPersonsAudioIsFollowedForAsLongAsTheyAreThere(t *testing.T) {
 	serve, server := real(t, pulsetest.State{})
 	h := newHost(t, serve)
+	h.present()
 	require.Empty(t, h.look().Servers)
 	h.present(1000)
 	h.until(func(a observer.Audio) bool {
