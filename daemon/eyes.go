@@ -22,6 +22,12 @@ type Source interface {
 	Look(ctx context.Context) observer.Part
 }
 
+// Glancer is a source that can look again at what has signalled alone. Whoever
+// waits for a look has a whole one: a signal may be lost, and a guard must not be.
+type Glancer interface {
+	Glance(ctx context.Context) observer.Part
+}
+
 // Costly is a source whose looks cost something and that nothing signals: it is
 // looked at when it can matter. Due says when the next look is due, given what is
 // known now; the zero time means that there is nothing to see.
@@ -168,6 +174,7 @@ func (e *Eyes) look(ctx context.Context, w *watched) {
 	defer due.Stop()
 	for {
 		var waiting []chan struct{}
+		look := w.Look
 		select {
 		case <-ctx.Done():
 			return
@@ -175,12 +182,17 @@ func (e *Eyes) look(ctx context.Context, w *watched) {
 			e.setDue(due, w)
 			continue
 		case <-w.dirty:
+			if glancer, ok := w.Source.(Glancer); ok {
+				look = glancer.Glance
+			}
 		case <-due.C:
 		case reply := <-w.wants:
 			waiting = append(waiting, reply)
 		}
-		waiting = append(waiting, drain(w.wants)...)
-		known := e.lookOnce(ctx, w)
+		if waiting = append(waiting, drain(w.wants)...); len(waiting) > 0 {
+			look = w.Look
+		}
+		known := e.lookOnce(ctx, w, look)
 		for _, reply := range waiting {
 			close(reply)
 		}
@@ -193,12 +205,14 @@ func (e *Eyes) look(ctx context.Context, w *watched) {
 }
 
 // lookOnce reports whether the look succeeded.
-func (e *Eyes) lookOnce(ctx context.Context, w *watched) (known bool) {
+func (e *Eyes) lookOnce(ctx context.Context, w *watched, look func(context.Context) observer.Part) (known bool) {
 	ctx, cancel := context.WithTimeout(ctx, e.lookTimeout)
 	defer cancel()
-	part := w.Look(ctx)
+	part := look(ctx)
 	e.mu.Lock()
+	woken := e.snapshot.Logind.WokenAt
 	part.Into(&e.snapshot)
+	slept := !e.snapshot.Logind.WokenAt.Equal(woken)
 	e.mu.Unlock()
 	poke(e.changed)
 	now := e.Snapshot()
@@ -206,9 +220,13 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched) (known bool) {
 		if other == w {
 			continue
 		}
-		poke(other.again)
 		if follower, ok := other.Source.(Follower); ok {
 			follower.Follow(now)
+		}
+		if slept { // timers stood still, and devices may have gone and come
+			poke(other.dirty)
+		} else {
+			poke(other.again)
 		}
 	}
 	return part.Known()

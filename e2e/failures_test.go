@@ -55,6 +55,8 @@ func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 // afterwards is true by the machine's own tools, and a request recovers it.
 func TestKilledInTheMiddle(t *testing.T) {
 	w := onDesktop(t)
+	// It takes long enough for its step to be the one that is cut off.
+	w.override("/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --healthy-after 5s")
 	for _, at := range []struct{ from, to, step string }{
 		{"desktop", "compute", "stop-display-manager"},
 		{"desktop", "compute", "end-sessions"},
@@ -67,10 +69,10 @@ func TestKilledInTheMiddle(t *testing.T) {
 			if at.from != "desktop" {
 				w.reach(at.from)
 			}
+			pid := w.sh("systemctl show -p MainPID --value dubniumd.service")
 			watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStep'")
 			request := w.Start(w.ctx, "modectl request "+at.to)
 			w.Await(w.ctx, watch, func(s bed.Signal) bool { return s.Args[3] == at.step && s.Args[4] == "doing" })
-			pid := w.sh("systemctl show -p MainPID --value dubniumd.service")
 			w.sh("kill -KILL " + pid)
 			exit, err := request.Wait(w.ctx)
 			require.NoError(t, err)

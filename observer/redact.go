@@ -8,8 +8,8 @@ import (
 
 // Redaction takes what is known of other people's processes out of what one user
 // may read: which program keeps a device open is not everybody's business, that
-// somebody does is. Sessions stay as they are, because logind tells everybody
-// about them.
+// somebody does is. Sessions and inhibitors stay as they are, because logind tells
+// everybody about them.
 type Redaction struct{ words *strings.Replacer }
 
 // Redact returns s as uid may read it, and what to take out of the texts that

@@ -87,6 +87,24 @@ func (u Unit) Down() bool { return u.ActiveState == "inactive" || u.ActiveState 
 type Logind struct {
 	Reading
 	Sessions []Session `json:"sessions"`
+	// Inhibitors are what programs ask logind not to do, or not to do yet.
+	Inhibitors []Inhibitor `json:"inhibitors"`
+	// Sleeping and ShuttingDown: the machine is on its way there.
+	Sleeping     bool `json:"sleeping"`
+	ShuttingDown bool `json:"shutting_down"`
+	// WokenAt is when the machine last woke up while the daemon ran: whatever was
+	// seen before that was another day's.
+	WokenAt time.Time `json:"woken_at,omitzero"`
+}
+
+// Inhibitor is one of logind's (org.freedesktop.login1.Manager, ListInhibitors).
+type Inhibitor struct {
+	What string `json:"what"` // shutdown, sleep, idle, handle-lid-switch, ..., with colons between
+	Who  string `json:"who"`  // the program's own words
+	Why  string `json:"why"`  // the program's own words
+	Mode string `json:"mode"` // block, block-weak or delay
+	UID  uint32 `json:"uid"`
+	PID  uint32 `json:"pid"`
 }
 
 // Session is one logind session (org.freedesktop.login1.Session).
@@ -102,6 +120,8 @@ type Session struct {
 	Service string `json:"service"`
 	Leader  uint32 `json:"leader"`
 	Remote  bool   `json:"remote"`
+	Locked  bool   `json:"locked"`
+	Idle    bool   `json:"idle"`
 }
 
 // Kind is what a session is to the modes.

@@ -46,7 +46,7 @@ func (a endSessions) ending(ctx context.Context) ([]observer.Session, error) {
 // Apply asks each session to end, kills what outlasts its grace, and waits until
 // logind has removed them all, those too that begin in the meantime.
 func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
-	signals, err := a.logind.Listen(ctx)
+	signals, err := a.logind.Listen(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("cannot end sessions: %w", err)
 	}

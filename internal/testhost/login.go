@@ -207,9 +207,20 @@ func loginProperties(m *sim.Model) map[string]any {
 	return map[string]any{
 		"NCurrentSessions": uint64(len(m.Sessions())), "NCurrentInhibitors": uint64(len(m.Inhibitors())),
 		"InhibitDelayMaxUSec": uint64(5_000_000), "UserStopDelayUSec": uint64(10_000_000),
-		"KillUserProcesses": false, "PreparingForShutdown": false, "PreparingForSleep": false,
-		"IdleHint": false, "BlockInhibited": "", "DelayInhibited": "", "IdleAction": "ignore",
+		"KillUserProcesses": false, "PreparingForShutdown": m.Preparing("Shutdown"), "PreparingForSleep": m.Preparing("Sleep"),
+		"IdleHint": false, "BlockInhibited": inhibited(m, "block"), "DelayInhibited": inhibited(m, "delay"), "IdleAction": "ignore",
 	}
+}
+
+// inhibited joins what is inhibited in that mode.
+func inhibited(m *sim.Model, mode string) string {
+	var what []string
+	for _, i := range m.Inhibitors() {
+		if i.Mode == mode {
+			what = append(what, i.What)
+		}
+	}
+	return strings.Join(what, ":")
 }
 
 type userReference struct {
@@ -280,6 +291,11 @@ func (l *login) event(e sim.Event) {
 		l.emit(loginPath, loginInterface+".UserNew", e.User.UID, userPath(e.User.UID))
 	case sim.UserRemoved:
 		l.emit(loginPath, loginInterface+".UserRemoved", e.User.UID, userPath(e.User.UID))
+	case sim.InhibitorsChanged:
+		p := loginProperties(l.host.model)
+		l.changed(loginPath, loginInterface, map[string]any{
+			"BlockInhibited": p["BlockInhibited"], "DelayInhibited": p["DelayInhibited"],
+		})
 	case sim.Prepare:
 		l.emit(loginPath, loginInterface+".PrepareFor"+e.What, e.Active)
 	}

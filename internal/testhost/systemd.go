@@ -111,6 +111,7 @@ func (s *systemd) manager() methods {
 		"GetUnit":             {in: "s", out: "o", call: getUnit},
 		"LoadUnit":            {in: "s", out: "o", call: loadUnit},
 		"GetUnitByPID":        {in: "u", out: "o", call: getUnitByPID},
+		"RefUnit":             {in: "s", call: refUnit},
 		"ListUnits":           {out: "a(ssssssouso)", call: listUnits},
 		"ListUnitsByNames":    {in: "as", out: "a(ssssssouso)", call: listUnitsByNames},
 		"ListJobs":            {out: "a(usssoo)", call: listJobs},
@@ -191,6 +192,8 @@ func loadUnit(c *call) ([]any, error) {
 	}
 	return []any{UnitPath(name)}, nil
 }
+
+func refUnit(c *call) ([]any, error) { return nil, c.model.RefUnit(c.str(0)) }
 
 func getUnitByPID(c *call) ([]any, error) {
 	for _, p := range c.model.Processes() {

@@ -219,6 +219,16 @@ func (l *link) unasked(err error) observer.AudioServer {
 	return l.unknown("cannot be asked: " + err.Error())
 }
 
+// glance is what the probe said last.
+func (l *link) glance(ctx context.Context) observer.AudioServer {
+	if !l.begun(ctx) {
+		return l.unknown("has not answered yet")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now
+}
+
 // look asks the probe to look now. Without a probe there is no more to know than
 // why.
 func (l *link) look(ctx context.Context) observer.AudioServer {
@@ -229,9 +239,8 @@ func (l *link) look(ctx context.Context) observer.AudioServer {
 	conn := l.conn
 	if conn == nil {
 		defer l.mu.Unlock()
-		now := l.now
-		now.At = time.Now()
-		return now
+		l.now.At = time.Now()
+		return l.now
 	}
 	l.asked++
 	question := l.asked

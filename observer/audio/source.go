@@ -60,7 +60,13 @@ func (s *Source) Due(now observer.Snapshot) time.Time {
 	if len(now.Logind.GraphicalUsers()) == 0 {
 		return time.Time{}
 	}
-	return now.Audio.At.Add(observer.AudioRecheck(s.policy))
+	oldest := now.Audio.At
+	for _, server := range now.Audio.Servers {
+		if server.At.Before(oldest) {
+			oldest = server.At
+		}
+	}
+	return oldest.Add(observer.AudioRecheck(s.policy))
 }
 
 // Follow takes from the sessions whose audio to look at. While logind cannot be
@@ -132,7 +138,12 @@ func (s *Source) reconcile(ctx context.Context) []*link {
 
 // Look asks every probe for a look that begins now. The first look at a person's
 // audio waits for the probe's first word, so that nobody takes its start for doubt.
-func (s *Source) Look(ctx context.Context) observer.Part {
+func (s *Source) Look(ctx context.Context) observer.Part { return s.each(ctx, (*link).look) }
+
+// Glance takes what the probes have said: a line is all there is to know.
+func (s *Source) Glance(ctx context.Context) observer.Part { return s.each(ctx, (*link).glance) }
+
+func (s *Source) each(ctx context.Context, look func(*link, context.Context) observer.AudioServer) observer.Part {
 	links, told := s.all(ctx)
 	if !told {
 		return observer.Audio{Reading: observer.Reading{At: time.Now(), Reason: "whose audio to look at is not known yet"}}
@@ -140,7 +151,7 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	servers := make([]observer.AudioServer, len(links))
 	var all sync.WaitGroup
 	for i, l := range links {
-		all.Go(func() { servers[i] = l.look(ctx) })
+		all.Go(func() { servers[i] = look(l, ctx) })
 	}
 	all.Wait()
 	return observer.Audio{Reading: observer.Reading{At: time.Now()}, Servers: servers}

@@ -218,6 +218,9 @@ func TestALookIsFresh(t *testing.T) {
 	h.present(1000)
 	h.until(func(a observer.Audio) bool { return len(a.Servers) == 1 && a.Servers[0].Known() })
 	server.SetQuietly(music)
+	var s observer.Snapshot
+	h.source.Glance(t.Context()).Into(&s)
+	require.Empty(t, s.Audio.Servers[0].Streams, "a glance asks nobody")
 	require.Len(t, h.look().Servers[0].Streams, 1)
 }
 
@@ -269,6 +272,8 @@ func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
 	require.Zero(t, source.Due(s))
 	s.Logind.Sessions = []observer.Session{{ID: "1", UID: 1000, Class: "user", Type: "wayland"}}
 	require.Equal(t, at.Add(10*p.Timeouts.Recheck.D()), source.Due(s))
+	s.Audio.Servers = []observer.AudioServer{{UID: 1000, Reading: observer.Reading{At: at.Add(-time.Minute)}}, {UID: 1001, Reading: observer.Reading{At: at}}}
+	require.Equal(t, at.Add(-time.Minute).Add(10*p.Timeouts.Recheck.D()), source.Due(s), "whoever was heard longest ago")
 }
 
 func TestAUnitThatCannotBeStartedIsTriedAgain(t *testing.T) {

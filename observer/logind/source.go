@@ -8,6 +8,7 @@ package logind
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/busconn"
@@ -19,18 +20,23 @@ import (
 type Source struct {
 	bus    *busconn.Bus
 	client *login1.Client
+	woken  atomic.Pointer[time.Time]
 }
 
 // New returns a source on bus.
-func New(bus *busconn.Bus) *Source { return &Source{bus, login1.New(bus)} }
+func New(bus *busconn.Bus) *Source { return &Source{bus: bus, client: login1.New(bus)} }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return "logind" }
 
-// Watch calls changed when a session comes, goes or changes, and when logind
-// itself does. It fails when the connection to the bus has ended.
+// Watch calls changed when a session or an inhibitor comes, goes or changes, when
+// the machine is about to sleep or to end or has woken up, and when logind itself
+// comes or goes. It fails when the connection to the bus has ended.
 func (s *Source) Watch(ctx context.Context, changed func()) error {
-	l, err := s.client.Listen(ctx)
+	l, err := s.client.Listen(ctx, func() {
+		now := time.Now()
+		s.woken.Store(&now)
+	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -50,12 +56,26 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// Look reads the sessions.
+// Look reads the sessions, the inhibitors and what the machine is about to do.
 func (s *Source) Look(ctx context.Context) observer.Part {
-	sessions, err := s.client.Sessions(ctx)
-	part := observer.Logind{Reading: observer.Reading{At: time.Now()}, Sessions: sessions}
+	var part observer.Logind
+	err := busconn.Parallel(3, func(i int) (err error) {
+		switch i {
+		case 0:
+			part.Sessions, err = s.client.Sessions(ctx)
+		case 1:
+			part.Inhibitors, err = s.client.Inhibitors(ctx)
+		case 2:
+			part.Sleeping, part.ShuttingDown, err = s.client.Preparing(ctx)
+		}
+		return err
+	})
 	if err != nil {
-		part.Reason = "logind cannot be read: " + err.Error()
+		part = observer.Logind{Reading: observer.Reading{Reason: "logind cannot be read: " + err.Error()}}
+	}
+	part.At = time.Now()
+	if woken := s.woken.Load(); woken != nil {
+		part.WokenAt = *woken
 	}
 	return part
 }

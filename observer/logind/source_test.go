@@ -12,6 +12,7 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/internal/testhost/sim"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/logind"
 )
@@ -111,6 +112,45 @@ func TestNobodyIsAFact(t *testing.T) {
 	require.True(t, seen.Known(), seen.Reason)
 	require.Empty(t, seen.Graphical())
 	require.Empty(t, seen.Greeters())
+}
+
+func TestInhibitorsAreSeenAndGoWhenTheyAreReleased(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	require.Empty(t, w.look().Inhibitors)
+	release := w.host.AddInhibitor(sim.Inhibitor{
+		What: "shutdown:sleep", Who: "apt", Why: "packages are being installed", Mode: "block", UID: 0, PID: 77,
+	})
+	seen := w.until(func(l observer.Logind) bool { return len(l.Inhibitors) == 1 })
+	require.Equal(t, observer.Inhibitor{
+		What: "shutdown:sleep", Who: "apt", Why: "packages are being installed", Mode: "block", PID: 77,
+	}, seen.Inhibitors[0])
+	release()
+	w.until(func(l observer.Logind) bool { return len(l.Inhibitors) == 0 })
+}
+
+func TestSleepAndShutdownAreSeen(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	w.host.PrepareForSleep(true)
+	seen := w.until(func(l observer.Logind) bool { return l.Sleeping })
+	require.Zero(t, seen.WokenAt)
+	before := time.Now()
+	w.host.PrepareForSleep(false)
+	seen = w.until(func(l observer.Logind) bool { return !l.Sleeping && !l.WokenAt.IsZero() })
+	require.False(t, seen.WokenAt.Before(before))
+	w.host.PrepareForShutdown(true)
+	w.until(func(l observer.Logind) bool { return l.ShuttingDown })
+	w.host.PrepareForShutdown(false)
+	w.until(func(l observer.Logind) bool { return !l.ShuttingDown })
+}
+
+func TestALockedSessionIsSeenAsOne(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	alice, _ := w.host.SessionOf("user")
+	require.NoError(t, w.host.EditSession(alice.ID, func(s *testhost.Session) { s.LockedHint, s.IdleHint = true, true }))
+	w.until(func(l observer.Logind) bool {
+		g := l.Graphical()
+		return len(g) == 1 && g[0].Locked && g[0].Idle
+	})
 }
 
 // Anybody may send signals that look like logind's.

@@ -1,29 +1,40 @@
 // Package systemd looks at the system manager and at the units that policy
 // names.
 //
-// A look reads everything again, by name: signals only say when. A manager that
-// cannot be asked, or that answers something else than documented, makes the
+// A look reads everything again, by name; whoever acts on the answer has one. In
+// between, a glance reads again only the units that have signalled. A manager
+// that cannot be asked, or that answers something else than documented, makes the
 // facts unknown, with the reason; a unit that does not exist is a fact.
 package systemd
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"sync"
 	"time"
+
+	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Source looks at systemd.
+// Source looks at systemd. One goroutine at a time looks or glances.
 type Source struct {
 	client *systemd1.Client
 	units  []string
+	last   observer.Systemd
+
+	mu        sync.Mutex
+	signalled map[string]dbus.ObjectPath // since the last look or glance
+	any       bool                       // it may be any unit
 }
 
 // New returns a source for these units, whose names may be aliases.
 func New(bus *busconn.Bus, units []string) *Source {
-	return &Source{client: systemd1.New(bus), units: units}
+	return &Source{client: systemd1.New(bus), units: units, any: true}
 }
 
 // Name names the source in facts and logs.
@@ -32,31 +43,81 @@ func (s *Source) Name() string { return "systemd" }
 // Watch calls changed when a look may give another answer. It fails when the
 // connection to the bus has ended or systemd refuses to be watched.
 func (s *Source) Watch(ctx context.Context, changed func()) error {
-	err := s.client.Watch(ctx, s.units, changed)
+	// Nobody notes what is signalled while nobody watches.
+	defer s.note(nil)
+	err := s.client.Watch(ctx, s.units, func(units map[string]dbus.ObjectPath) {
+		s.note(units)
+		changed()
+	})
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
+func (s *Source) note(units map[string]dbus.ObjectPath) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.any = s.any || units == nil
+	if s.signalled == nil {
+		s.signalled = map[string]dbus.ObjectPath{}
+	}
+	maps.Copy(s.signalled, units)
+}
+
+// take returns what was noted. It is taken before anything is read: what is
+// signalled during a look needs another one.
+func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	signalled, any = s.signalled, s.any
+	s.signalled, s.any = nil, false
+	return signalled, any
+}
+
 // Look reads the manager's state and every unit.
 func (s *Source) Look(ctx context.Context) observer.Part {
+	s.take()
+	return s.read(ctx, s.units, nil, func(i int) (observer.Unit, error) { return s.client.Unit(ctx, s.units[i]) })
+}
+
+// Glance reads the manager's state and the units that have signalled, and
+// everything when it may be any of them.
+func (s *Source) Glance(ctx context.Context) observer.Part {
+	signalled, any := s.take()
+	if any || !s.last.Known() {
+		return s.Look(ctx)
+	}
+	names := slices.Collect(maps.Keys(signalled))
+	return s.read(ctx, names, s.last.Units, func(i int) (observer.Unit, error) {
+		return s.client.UnitAt(ctx, names[i], signalled[names[i]])
+	})
+}
+
+// read reads the manager's state and these units, and keeps what is known of
+// others.
+func (s *Source) read(
+	ctx context.Context, names []string, others map[string]observer.Unit, unit func(int) (observer.Unit, error),
+) observer.Part {
 	part := observer.Systemd{Units: make(map[string]observer.Unit, len(s.units))}
-	units := make([]observer.Unit, len(s.units))
-	err := busconn.Parallel(len(units)+1, func(i int) (err error) {
-		if i == len(units) {
+	units := make([]observer.Unit, len(names))
+	err := busconn.Parallel(len(names)+1, func(i int) (err error) {
+		if i == len(names) {
 			part.State, err = s.client.State(ctx)
 			return err
 		}
-		units[i], err = s.client.Unit(ctx, s.units[i])
+		units[i], err = unit(i)
 		return err
 	})
-	part.At = time.Now()
 	if err != nil {
-		return observer.Systemd{Reading: observer.Reading{At: part.At, Reason: "systemd cannot be read: " + err.Error()}}
+		part = observer.Systemd{Reading: observer.Reading{Reason: "systemd cannot be read: " + err.Error()}}
+	} else {
+		maps.Copy(part.Units, others)
+		for i, name := range names {
+			part.Units[name] = units[i]
+		}
 	}
-	for i, name := range s.units {
-		part.Units[name] = units[i]
-	}
+	part.At = time.Now()
+	s.last = part
 	return part
 }

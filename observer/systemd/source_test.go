@@ -60,14 +60,23 @@ func (w *watched) look() observer.Systemd {
 	return s.Systemd
 }
 
-// until looks after each poke, and only then, until what it sees is right.
+func (w *watched) glance() observer.Systemd {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	var s observer.Snapshot
+	w.source.Glance(ctx).Into(&s)
+	return s.Systemd
+}
+
+// until glances after each poke, and only then, until what it sees is right.
 func (w *watched) until(right func(observer.Systemd) bool) observer.Systemd {
 	w.t.Helper()
 	timeout := time.After(10 * time.Second)
 	for {
 		select {
 		case <-w.pokes:
-			if seen := w.look(); right(seen) {
+			if seen := w.glance(); right(seen) {
 				return seen
 			}
 		case <-timeout:
@@ -96,6 +105,60 @@ func TestALookReadsManagerAndUnits(t *testing.T) {
 	none := seen.Units["mode-prepare-compute.service"]
 	require.Equal(t, "not-found", none.LoadState)
 	require.True(t, none.Down())
+}
+
+func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	w.look()
+	require.NoError(t, w.host.SetActive("vllm.service", "active"))
+	<-w.pokes
+
+	monitor := hosttest.Connect(t, w.host)
+	calls := make(chan *dbus.Message, 1000)
+	require.NoError(t, monitor.BusObject().Call("org.freedesktop.DBus.Monitoring.BecomeMonitor", 0,
+		[]string{"type='method_call',sender='" + w.bus.UniqueName() + "'"}, uint32(0)).Err)
+	monitor.Eavesdrop(calls)
+	defer monitor.Eavesdrop(nil) // closing the connection would close the channel under its sender
+	require.True(t, w.glance().Units["vllm.service"].Active())
+	_, err := w.bus.Call(t.Context(), "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.GetId")
+	require.NoError(t, err)
+	read := map[dbus.ObjectPath]bool{}
+	for call := range calls {
+		if call.Headers[dbus.FieldMember].Value() == "GetId" {
+			break
+		}
+		if path, _ := call.Headers[dbus.FieldPath].Value().(dbus.ObjectPath); path != "/org/freedesktop/DBus" {
+			read[path] = true
+		}
+	}
+	// The manager's own state signals nothing, and is read each time.
+	require.Equal(t, map[dbus.ObjectPath]bool{"/org/freedesktop/systemd1": true, testhost.UnitPath("vllm.service"): true}, read)
+}
+
+func TestGlancesAddUpToALook(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	units := plans.Watched(policy.Default())
+	seen := w.glance()
+	changes := 0
+	for i := range 100 {
+		unit, state := units[i%len(units)], []string{"active", "inactive", "failed"}[i%3]
+		if seen.Units[unit].ActiveState == state || w.host.SetActive(unit, state) != nil { // some have no file
+			continue
+		}
+		changes++
+		seen = w.until(func(s observer.Systemd) bool { return s.Units[unit].ActiveState == state })
+	}
+	require.Greater(t, changes, 30)
+	require.Equal(t, states(w.look()), states(seen))
+}
+
+// states is what does not differ from one run of the same units to the next.
+func states(s observer.Systemd) map[string]string {
+	of := map[string]string{}
+	for name, u := range s.Units {
+		of[name] = u.LoadState + " " + u.ActiveState + " " + u.UnitFile
+	}
+	return of
 }
 
 func TestAChangeOfAUnitPokes(t *testing.T) {

@@ -77,8 +77,48 @@ func (c *Client) session(ctx context.Context, at dbus.ObjectPath) (*observer.Ses
 		ID: r.String("Id"), UID: r.Number("User"), User: r.String("Name"), Class: r.String("Class"),
 		Type: r.String("Type"), State: r.String("State"), Seat: r.Name("Seat"), Scope: r.String("Scope"),
 		Service: r.String("Service"), Leader: r.Uint32("Leader"), Remote: r.Bool("Remote"),
+		Locked: r.Bool("LockedHint"), Idle: r.Bool("IdleHint"),
 	}
 	return &s, r.Err()
+}
+
+// Inhibitors lists what programs hold logind back from.
+func (c *Client) Inhibitors(ctx context.Context) ([]observer.Inhibitor, error) {
+	var rows []struct {
+		What, Who, Why, Mode string
+		UID, PID             uint32
+	}
+	body, err := c.bus.Call(ctx, Name, path, managerInterface+".ListInhibitors")
+	if err == nil {
+		err = dbus.Store(body, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list inhibitors: %w", err)
+	}
+	inhibitors := make([]observer.Inhibitor, len(rows))
+	for i, r := range rows {
+		inhibitors[i] = observer.Inhibitor{What: r.What, Who: r.Who, Why: r.Why, Mode: r.Mode, UID: r.UID, PID: r.PID}
+	}
+	return inhibitors, nil
+}
+
+// Preparing says whether the machine is on its way to sleep or to a shutdown.
+func (c *Client) Preparing(ctx context.Context) (sleep, shutdown bool, err error) {
+	answers := make([]bool, 2)
+	err = busconn.Parallel(len(answers), func(i int) error {
+		property := []string{"PreparingForSleep", "PreparingForShutdown"}[i]
+		value, err := c.bus.Property(ctx, Name, path, managerInterface, property)
+		if err != nil {
+			return fmt.Errorf("cannot read %s: %w", property, err)
+		}
+		answer, ok := value.Value().(bool)
+		if !ok {
+			return fmt.Errorf("its property %s is not as documented", property)
+		}
+		answers[i] = answer
+		return nil
+	})
+	return answers[0], answers[1], err
 }
 
 // gone reports whether err says that there is no such session.
@@ -104,10 +144,24 @@ func (c *Client) end(ctx context.Context, method string, args ...any) error {
 	return err
 }
 
-// Listen hears of sessions that come, go or change. logind needs no asking to
-// send its signals.
-func (c *Client) Listen(ctx context.Context) (*busconn.Listener, error) {
-	return c.bus.Listen(ctx, Name, nil,
+// Listen hears of sessions and inhibitors that come, go or change, and of the
+// machine's sleep and end. logind needs no asking to send its signals. woken,
+// unless nil, is called when the machine has woken up; it must not block.
+func (c *Client) Listen(ctx context.Context, woken func()) (*busconn.Listener, error) {
+	hear := func(s *dbus.Signal) {
+		if s.Name != managerInterface+".PrepareForSleep" || len(s.Body) != 1 || woken == nil {
+			return
+		}
+		if before, ok := s.Body[0].(bool); ok && !before {
+			woken()
+		}
+	}
+	return c.bus.Listen(ctx, Name, hear,
+		busconn.Rule{Path: path, Interface: managerInterface, Member: "PrepareForSleep"},
+		busconn.Rule{Path: path, Interface: managerInterface, Member: "PrepareForShutdown"},
+		busconn.Rule{
+			Path: path, Interface: "org.freedesktop.DBus.Properties", Member: "PropertiesChanged", Arg0: managerInterface,
+		},
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "SessionNew"},
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "SessionRemoved"},
 		busconn.Rule{

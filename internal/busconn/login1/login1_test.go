@@ -99,6 +99,7 @@ func properties(id string) map[string]dbus.Variant {
 		"Class": dbus.MakeVariant("user-wonderful"), "Type": dbus.MakeVariant("wayland"), "State": dbus.MakeVariant("active"),
 		"Seat": dbus.MakeVariant(named{"seat0", "/"}), "Scope": dbus.MakeVariant("session-1.scope"),
 		"Service": dbus.MakeVariant("greetd"), "Leader": dbus.MakeVariant(uint32(400)), "Remote": dbus.MakeVariant(false),
+		"LockedHint": dbus.MakeVariant(false), "IdleHint": dbus.MakeVariant(true),
 	}
 }
 

@@ -28,6 +28,7 @@ type fake struct {
 	jobs       []systemd1.Job
 	subscribed int
 	loaded     []string
+	held       []string
 	units      map[string]dbus.Variant
 	// onList runs in ListJobs, before the reply.
 	onList func()
@@ -85,6 +86,14 @@ func (f *fake) Subscribe() *dbus.Error {
 func (f *fake) LoadUnit(name string) (dbus.ObjectPath, *dbus.Error) {
 	f.set(func() { f.loaded = append(f.loaded, name) })
 	return path(name), nil
+}
+
+func (f *fake) RefUnit(name string) *dbus.Error {
+	if name == "none.service" {
+		return dbus.NewError(systemd1.Name+".NoSuchUnit", []any{"Unit none.service not found."})
+	}
+	f.set(func() { f.held = append(f.held, name) })
+	return nil
 }
 
 func (f *fake) ListJobs() ([]systemd1.Job, *dbus.Error) {

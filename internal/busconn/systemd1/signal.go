@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/godbus/dbus/v5"
 
@@ -29,20 +30,16 @@ func unitRule(at dbus.ObjectPath) busconn.Rule {
 	}
 }
 
+const propertiesChanged = "org.freedesktop.DBus.Properties.PropertiesChanged"
+
 // Watch calls changed whenever reading the units or the manager's state may give
-// another answer, until ctx ends. It follows units across reloads, and the
-// manager across its own restarts. It fails when it cannot go on.
-func (c *Client) Watch(ctx context.Context, units []string, changed func()) error {
-	renamed := make(chan struct{}, 1)
-	l, err := c.bus.Listen(ctx, Name, func(s *dbus.Signal) {
-		switch s.Name {
-		case managerInterface + ".Reloading", managerInterface + ".UnitFilesChanged":
-			select {
-			case renamed <- struct{}{}:
-			default:
-			}
-		}
-	}, managerRules()...)
+// another answer, until ctx ends: with the objects of the units that have
+// signalled, by the names they were asked by, or with nil when it may be any of
+// them. It follows units across reloads, and the manager across its own restarts.
+// It fails when it cannot go on.
+func (c *Client) Watch(ctx context.Context, units []string, changed func(map[string]dbus.ObjectPath)) error {
+	w := &watch{client: c, units: units, renamed: make(chan struct{}, 1)}
+	l, err := c.bus.Listen(ctx, Name, w.hear, managerRules()...)
 	if err != nil {
 		return err
 	}
@@ -50,35 +47,133 @@ func (c *Client) Watch(ctx context.Context, units []string, changed func()) erro
 	for {
 		present, generation := l.Owner()
 		if present {
-			if err := c.follow(ctx, l, units); err != nil && !errors.Is(err, busconn.ErrAbsent) {
+			w.held.of(generation)
+			if err := w.follow(ctx, l); err != nil && !errors.Is(err, busconn.ErrAbsent) {
 				return err
 			}
 		}
-		changed()
-		if err := c.awaitMove(ctx, l, generation, renamed, changed); err != nil {
+		w.take()
+		changed(nil)
+		if err := w.awaitMove(ctx, l, generation, changed); err != nil {
 			return err
 		}
 	}
 }
 
-// follow makes sure that the manager sends signals, and that those of the units'
-// present objects are heard.
-func (c *Client) follow(ctx context.Context, l *busconn.Listener, units []string) error {
-	if err := c.Subscribe(ctx); err != nil {
+// watch is what one Watch knows.
+type watch struct {
+	client  *Client
+	units   []string
+	renamed chan struct{} // capacity 1: names may mean other units
+	held    holds
+
+	mu         sync.Mutex
+	names      map[dbus.ObjectPath][]string // of the units that are followed
+	signalled  map[string]dbus.ObjectPath
+	everything bool
+}
+
+// hear notes what a signal is about.
+func (w *watch) hear(s *dbus.Signal) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch s.Name {
+	case managerInterface + ".Reloading", managerInterface + ".UnitFilesChanged":
+		select {
+		case w.renamed <- struct{}{}:
+		default:
+		}
+	case propertiesChanged:
+		for _, name := range w.names[s.Path] {
+			if w.signalled == nil {
+				w.signalled = map[string]dbus.ObjectPath{}
+			}
+			w.signalled[name] = s.Path
+		}
+		return
+	}
+	w.everything = true
+}
+
+// take returns what has been noted since it was taken last; nil is everything.
+func (w *watch) take() map[string]dbus.ObjectPath {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	signalled, everything := w.signalled, w.everything || w.signalled == nil
+	w.signalled, w.everything = nil, false
+	if everything {
+		return nil
+	}
+	return signalled
+}
+
+// holds are the units that the present manager was asked to keep loaded. It
+// forgets one that is down and that nothing refers to as soon as it has answered:
+// each look would read its files anew, and announce it to the whole bus. What is
+// held is let go when our connection ends.
+type holds struct {
+	generation uint64
+	mu         sync.Mutex
+	units      map[dbus.ObjectPath]bool
+}
+
+// of begins anew with another manager. One that has only executed itself anew
+// remembers, and counts twice, which is no harm.
+func (h *holds) of(generation uint64) {
+	if h.units == nil || h.generation != generation {
+		h.generation, h.units = generation, map[dbus.ObjectPath]bool{}
+	}
+}
+
+// hold asks for one unit. One without a file cannot be held.
+func (h *holds) hold(ctx context.Context, c *Client, unit string, at dbus.ObjectPath) error {
+	h.mu.Lock()
+	held := h.units[at]
+	h.mu.Unlock()
+	if held {
+		return nil
+	}
+	_, err := c.call(ctx, "RefUnit", unit)
+	if NoUnit(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("cannot keep %s loaded: %w", unit, err)
+	}
+	h.mu.Lock()
+	h.units[at] = true
+	h.mu.Unlock()
+	return nil
+}
+
+// follow makes sure that the manager sends signals, that those of the units'
+// present objects are heard, and that they stay loaded.
+func (w *watch) follow(ctx context.Context, l *busconn.Listener) error {
+	if err := w.client.Subscribe(ctx); err != nil {
 		return err
 	}
-	rules := make([]busconn.Rule, len(units))
-	err := busconn.Parallel(len(units), func(i int) error {
-		at, err := c.Load(ctx, units[i])
+	rules := make([]busconn.Rule, len(w.units))
+	err := busconn.Parallel(len(w.units), func(i int) error {
+		at, err := w.client.Load(ctx, w.units[i])
 		if NoUnit(err) {
 			return nil
 		}
+		if err != nil {
+			return err
+		}
 		rules[i] = unitRule(at)
-		return err
+		return w.held.hold(ctx, w.client, w.units[i], at)
 	})
 	if err != nil {
 		return err
 	}
+	names := map[dbus.ObjectPath][]string{}
+	for i, r := range rules {
+		names[r.Path] = append(names[r.Path], w.units[i])
+	}
+	w.mu.Lock()
+	w.names = names
+	w.mu.Unlock()
 	all := managerRules()
 	for _, r := range rules {
 		if r.Path != "" {
@@ -89,22 +184,22 @@ func (c *Client) follow(ctx context.Context, l *busconn.Listener, units []string
 }
 
 // awaitMove passes changes on until the units have to be followed anew.
-func (c *Client) awaitMove(
-	ctx context.Context, l *busconn.Listener, since uint64, renamed <-chan struct{}, changed func(),
+func (w *watch) awaitMove(
+	ctx context.Context, l *busconn.Listener, since uint64, changed func(map[string]dbus.ObjectPath),
 ) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-c.bus.Done():
+		case <-w.client.bus.Done():
 			return fmt.Errorf("cannot watch systemd: %w", busconn.ErrDisconnected)
-		case <-renamed:
+		case <-w.renamed:
 			return nil
 		case <-l.C():
 			if _, generation := l.Owner(); generation != since {
 				return nil
 			}
-			changed()
+			changed(w.take())
 		}
 	}
 }

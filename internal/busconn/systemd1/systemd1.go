@@ -90,12 +90,18 @@ func (c *Client) path(body []any, err error) (dbus.ObjectPath, error) {
 // Unit reads a unit by its name. One that does not exist is not an error: it is
 // not found and inactive.
 func (c *Client) Unit(ctx context.Context, unit string) (observer.Unit, error) {
-	p, err := c.properties(ctx, unit, unitInterface)
-	if NoUnit(err) {
-		return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}, nil
-	}
+	at, err := c.Load(ctx, unit)
 	if err != nil {
-		return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
+		return noUnit(unit, err)
+	}
+	return c.UnitAt(ctx, unit, at)
+}
+
+// UnitAt is Unit for one whose object is known.
+func (c *Client) UnitAt(ctx context.Context, unit string, at dbus.ObjectPath) (observer.Unit, error) {
+	p, err := c.bus.Properties(ctx, Name, at, unitInterface)
+	if err != nil {
+		return noUnit(unit, err)
 	}
 	r := p.Read()
 	u := observer.Unit{
@@ -108,6 +114,13 @@ func (c *Client) Unit(ctx context.Context, unit string) (observer.Unit, error) {
 		return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
 	}
 	return u, nil
+}
+
+func noUnit(unit string, err error) (observer.Unit, error) {
+	if NoUnit(err) {
+		return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}, nil
+	}
+	return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
 }
 
 // properties reads an interface of a unit. The unit is asked for by name each

@@ -143,7 +143,7 @@ func TestAManagerThatComesBackIsWatchedAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- c.Watch(ctx, []string{"a.service", "b.service"}, func() {
+		ended <- c.Watch(ctx, []string{"a.service", "b.service", "none.service"}, func(map[string]dbus.ObjectPath) {
 			select {
 			case pokes <- struct{}{}:
 			default:
@@ -159,14 +159,25 @@ func TestAManagerThatComesBackIsWatchedAnew(t *testing.T) {
 	f.emit(path("b.service"), "org.freedesktop.DBus.Properties.PropertiesChanged", unit, map[string]dbus.Variant{}, []string{})
 	receive(t, pokes)
 
-	f.set(func() { f.loaded = nil })
+	f.set(func() {
+		require.ElementsMatch(t, []string{"a.service", "b.service", "a.service", "b.service"}, f.held, "by each manager once")
+		f.loaded, f.held = nil, nil
+	})
 	f.emit(systemd1.Path, manager+".Reloading", false)
 	receive(t, pokes)
 	require.Eventually(t, func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return len(f.loaded) == 2
+		return len(f.loaded) == 3
 	}, 10*time.Second, time.Millisecond, "after a reload names are resolved again")
+	// It follows no further before it has heard this.
+	f.emit(systemd1.Path, manager+".Reloading", false)
+	require.Eventually(t, func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.loaded) == 6
+	}, 10*time.Second, time.Millisecond)
+	f.set(func() { require.Empty(t, f.held, "a reload keeps them loaded") })
 	cancel()
 	require.ErrorIs(t, receive(t, ended), context.Canceled)
 }

@@ -36,6 +36,9 @@ type (
 	// UserNew and UserRemoved follow a user's.
 	UserNew     struct{ User User }
 	UserRemoved struct{ User User }
+	// InhibitorsChanged tells that the lists of what is inhibited may be others.
+	InhibitorsChanged struct{}
+
 	// Prepare is PrepareForShutdown or PrepareForSleep.
 	Prepare struct {
 		What   string // Shutdown or Sleep
@@ -51,21 +54,22 @@ type (
 	ProcessExited struct{ PID int }
 )
 
-func (JobNew) event()          {}
-func (JobRemoved) event()      {}
-func (UnitNew) event()         {}
-func (UnitRemoved) event()     {}
-func (UnitChanged) event()     {}
-func (Reloading) event()       {}
-func (StartupFinished) event() {}
-func (SessionNew) event()      {}
-func (SessionChanged) event()  {}
-func (SessionRemoved) event()  {}
-func (UserNew) event()         {}
-func (UserRemoved) event()     {}
-func (Prepare) event()         {}
-func (ProcessChanged) event()  {}
-func (ProcessExited) event()   {}
+func (JobNew) event()            {}
+func (JobRemoved) event()        {}
+func (UnitNew) event()           {}
+func (UnitRemoved) event()       {}
+func (UnitChanged) event()       {}
+func (Reloading) event()         {}
+func (StartupFinished) event()   {}
+func (SessionNew) event()        {}
+func (SessionChanged) event()    {}
+func (SessionRemoved) event()    {}
+func (UserNew) event()           {}
+func (UserRemoved) event()       {}
+func (Prepare) event()           {}
+func (InhibitorsChanged) event() {}
+func (ProcessChanged) event()    {}
+func (ProcessExited) event()     {}
 
 // Job is one entry of the job queue.
 type Job struct {

@@ -66,6 +66,7 @@ type loginState struct {
 	sessions   []*Session
 	users      []*User
 	inhibitors map[int]Inhibitor
+	preparing  map[string]bool // Shutdown, Sleep
 	lastID     int
 	lastC      int
 	lastCookie int
@@ -73,7 +74,7 @@ type loginState struct {
 	filling    bool
 }
 
-func (l *loginState) init() { l.inhibitors = map[int]Inhibitor{} }
+func (l *loginState) init() { l.inhibitors, l.preparing = map[int]Inhibitor{}, map[string]bool{} }
 
 // OpenSession registers a session as pam_systemd does: its scope, its leader
 // and programs, the user's manager.

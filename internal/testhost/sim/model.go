@@ -45,7 +45,7 @@ type Model struct {
 type unit struct {
 	Unit
 	load       string
-	loaded     bool // loaded on demand (LoadUnit), never collected
+	loaded     bool // loaded on demand (LoadUnit, RefUnit), never collected
 	active     string
 	sub        string
 	result     string

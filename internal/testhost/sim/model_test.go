@@ -335,6 +335,8 @@ func TestUnitsThatNothingRefersToAreNotInMemory(t *testing.T) {
 	require.NoError(t, err)
 	_, err = m.GetUnit("studio-local-policy.service")
 	require.NoError(t, err)
+	require.NoError(t, m.RefUnit("desktop.target"))
+	refusedAs(t, m.RefUnit("none.service"), ErrNoSuchUnit)
 }
 
 func TestSlicePathsNest(t *testing.T) {

@@ -167,11 +167,15 @@ func (m *Model) UserByUID(uid uint32) (User, error) {
 func (m *Model) AddInhibitor(i Inhibitor) int {
 	m.login.lastCookie++
 	m.login.inhibitors[m.login.lastCookie] = i
+	m.emit(InhibitorsChanged{})
 	return m.login.lastCookie
 }
 
 // RemoveInhibitor releases it.
-func (m *Model) RemoveInhibitor(cookie int) { delete(m.login.inhibitors, cookie) }
+func (m *Model) RemoveInhibitor(cookie int) {
+	delete(m.login.inhibitors, cookie)
+	m.emit(InhibitorsChanged{})
+}
 
 // Inhibitors lists them.
 func (m *Model) Inhibitors() []Inhibitor {
@@ -183,4 +187,10 @@ func (m *Model) Inhibitors() []Inhibitor {
 }
 
 // Prepare announces a shutdown or a sleep, or that it is over.
-func (m *Model) Prepare(what string, active bool) { m.emit(Prepare{what, active}) }
+func (m *Model) Prepare(what string, active bool) {
+	m.login.preparing[what] = active
+	m.emit(Prepare{what, active})
+}
+
+// Preparing says whether the last announcement was that it begins.
+func (m *Model) Preparing(what string) bool { return m.login.preparing[what] }

@@ -145,6 +145,16 @@ func (m *Model) LoadUnit(name string) (string, error) {
 	return u.Name, nil
 }
 
+// RefUnit keeps a unit in memory, as the method does. One without a file it refuses.
+func (m *Model) RefUnit(name string) error {
+	u, err := m.lookup(name)
+	if err != nil {
+		return err
+	}
+	u.loaded = true
+	return nil
+}
+
 // GetUnit finds a unit that is in memory. systemd forgets units that are
 // inactive and that nothing loaded refers to (unit_gc_sweep, src/core/manager.c):
 // that GetUnit fails does not mean that there is no such unit.
