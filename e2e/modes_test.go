@@ -127,14 +127,40 @@ func TestTheControllerUnitsAskAsAnOperatorWould(t *testing.T) {
 
 func TestASignalReachesTheStateAtOnce(t *testing.T) {
 	w := onDesktop(t)
+	w.follows()
+}
+
+// follows checks that a change of the host reaches whoever listens to the daemon.
+func (w *workstation) follows() {
+	w.t.Helper()
 	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='StateChanged'")
-	started := time.Now()
-	w.sh("systemctl start vllm.service")
 	becomes := func(state string) func(bed.Signal) bool {
 		return func(s bed.Signal) bool { return s.Args[1] == state }
 	}
+	started := time.Now()
+	w.sh("systemctl start vllm.service")
 	w.Await(w.ctx, watch, becomes("degraded-desktop"))
-	t.Logf("degraded-desktop after %s", time.Since(started))
+	w.t.Logf("degraded-desktop after %s", time.Since(started))
 	w.sh("systemctl stop vllm.service")
 	w.Await(w.ctx, watch, becomes("desktop"))
+}
+
+// What the daemon listens to may begin anew under it.
+func TestTheStateIsFollowedAcrossRestartsOfTheHostsServices(t *testing.T) {
+	w := onDesktop(t)
+	compositor := w.CompositorPID(w.ctx)
+	for _, restart := range []string{"daemon-reload", "daemon-reexec", "restart systemd-logind.service"} {
+		t.Run(restart, func(t *testing.T) {
+			w := w.within(t)
+			w.sh("systemctl " + restart)
+			w.follows()
+			assert.Equal(t, true, w.signal("graphical_session_active"))
+			assert.Equal(t, "desktop", w.current())
+		})
+	}
+	w.reach("compute")
+	w.requireCompute()
+	w.reach("desktop")
+	w.requireDesktop()
+	assert.NotEqual(t, compositor, w.CompositorPID(w.ctx))
 }

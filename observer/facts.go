@@ -167,8 +167,12 @@ func unitActive(s Systemd, name string) Fact {
 		f.Reason = name + " has not been read"
 	case u.Active():
 		f.Truth, f.Reason = True, name+" is "+u.ActiveState
+	case u.Down() && u.Result != "":
+		f.Truth, f.Reason = False, fmt.Sprintf("%s has %s (%s)", name, u.ActiveState, u.Result)
 	case u.Down():
 		f.Truth, f.Reason = False, fmt.Sprintf("%s is %s (%s)", name, u.ActiveState, u.LoadState)
+	case u.Result != "":
+		f.Reason = fmt.Sprintf("%s is %s, it failed (%s)", name, u.ActiveState, u.Result)
 	default:
 		f.Reason = name + " is " + u.ActiveState
 	}

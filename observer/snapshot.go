@@ -61,6 +61,9 @@ type Unit struct {
 	SubState     string `json:"sub_state"`
 	UnitFile     string `json:"unit_file_state"`
 	AllowIsolate bool   `json:"allow_isolate"`
+	// Result says how the last run ended, e.g. exit-code; it is read of a unit that has
+	// failed or waits to be restarted after a failure.
+	Result string `json:"result,omitempty"`
 	// Job is the id of the queued job, 0 for none.
 	Job uint32 `json:"job"`
 	// ActiveSince is when the unit last became active; zero when it never did.
@@ -69,6 +72,10 @@ type Unit struct {
 	// never ran.
 	InvocationID string `json:"invocation_id"`
 }
+
+// Failed reports whether the unit is down because it failed, or about to be
+// started again for that reason.
+func (u Unit) Failed() bool { return u.ActiveState == "failed" || u.SubState == "auto-restart" }
 
 // Loaded reports whether systemd has a usable definition of the unit.
 func (u Unit) Loaded() bool { return u.LoadState == "loaded" }

@@ -107,6 +107,15 @@ func TestALookReadsManagerAndUnits(t *testing.T) {
 	require.True(t, none.Down())
 }
 
+func TestAUnitThatFailedSaysHow(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	require.NoError(t, w.host.SetFault("vllm.service", testhost.Fault{FailStart: true}))
+	require.NoError(t, w.host.StartUnit("vllm.service", "replace"))
+	seen := w.until(func(s observer.Systemd) bool { return s.Units["vllm.service"].ActiveState == "failed" })
+	require.Equal(t, "exit-code", seen.Units["vllm.service"].Result)
+	require.Empty(t, seen.Units["desktop.target"].Result)
+}
+
 func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	w.look()

@@ -113,6 +113,9 @@ func (c *Client) UnitAt(ctx context.Context, unit string, at dbus.ObjectPath) (o
 	if err := r.Err(); err != nil {
 		return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
 	}
+	if u.Failed() {
+		u.Result = c.resultAt(ctx, u.ID, at)
+	}
 	return u, nil
 }
 
@@ -157,14 +160,18 @@ func (c *Client) Service(ctx context.Context, unit string) (Service, error) {
 // Result says how the unit's last run ended, e.g. exit-code; empty when its type
 // has no such property or it cannot be read.
 func (c *Client) Result(ctx context.Context, unit string) string {
+	at, err := c.Load(ctx, unit)
+	if err != nil {
+		return ""
+	}
+	return c.resultAt(ctx, unit, at)
+}
+
+func (c *Client) resultAt(ctx context.Context, unit string, at dbus.ObjectPath) string {
 	kind := unit[strings.LastIndexByte(unit, '.')+1:]
 	switch kind {
 	case "service", "socket", "timer", "path", "mount", "swap", "scope":
 	default:
-		return ""
-	}
-	at, err := c.Load(ctx, unit)
-	if err != nil {
 		return ""
 	}
 	iface := Name + "." + strings.ToUpper(kind[:1]) + kind[1:]
