@@ -56,9 +56,14 @@ lint:
 fmt:
 	$(GO) tool -modfile=internal/tools/go.mod gofumpt -w .
 
-# Tier 2: the real polkitd with our actions, on a private bus.
+# Debian 13 has the example clients in a package of their own.
+JACKTOOLS = $(shell apt-cache show jack-example-tools >/dev/null 2>&1 && echo jack-example-tools || echo jackd2)
+
+# Tier 2: the real polkitd with our actions and the real PipeWire, on private buses.
 integration:
-	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux gcc:gcc
+	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux gcc:gcc \
+		pipewire:pipewire pipewire-pulse:pipewire-pulse wireplumber:wireplumber pw-cat:pipewire-bin pw-jack:pipewire-jack \
+		paplay:pulseaudio-utils jack_metro:$(JACKTOOLS)
 	TMPDIR=$(TESTTMP) $(GO) test -race -tags integration -count=1 -timeout 10m ./internal/integration/...
 
 # Tier 3: a real systemd, logind, greetd, compositor and polkit in a machine.

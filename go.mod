@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/godbus/dbus/v5 v5.2.4
+	github.com/jfreymuth/pulse v0.1.1
 	github.com/pelletier/go-toml/v2 v2.3.1
 	github.com/prometheus/common v0.67.5
 	github.com/spf13/cobra v1.10.2

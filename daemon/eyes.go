@@ -35,6 +35,12 @@ type Costly interface {
 	Due(observer.Snapshot) time.Time
 }
 
+// Follower is a source whose part of the world depends on what the others saw.
+// Follow is called after each look of another source, and must not wait.
+type Follower interface {
+	Follow(observer.Snapshot)
+}
+
 // Eyes keeps the latest look of every source. Signals only say that a look is
 // worth while; a burst of them costs one.
 type Eyes struct {
@@ -209,12 +215,17 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched, look func(context.Conte
 	slept := !e.snapshot.Logind.WokenAt.Equal(woken)
 	e.mu.Unlock()
 	poke(e.changed)
+	now := e.Snapshot()
 	for _, other := range e.sources {
-		switch {
-		case other == w:
-		case slept: // timers stood still, and devices may have gone and come
+		if other == w {
+			continue
+		}
+		if follower, ok := other.Source.(Follower); ok {
+			follower.Follow(now)
+		}
+		if slept { // timers stood still, and devices may have gone and come
 			poke(other.dirty)
-		default:
+		} else {
 			poke(other.again)
 		}
 	}

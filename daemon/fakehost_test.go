@@ -142,6 +142,13 @@ func (s fakeSource) Watch(ctx context.Context, changed func()) error {
 	return nil
 }
 
+// fakeAudio is looked at now and then, as the real one is.
+type fakeAudio struct{ fakeSource }
+
+func (s fakeAudio) Due(now observer.Snapshot) time.Time {
+	return now.Audio.At.Add(observer.AudioRecheck(s.host.policy))
+}
+
 func (s fakeSource) Look(context.Context) observer.Part {
 	c := s.host.clone().now
 	reading := observer.Reading{At: time.Now()}
@@ -155,6 +162,12 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "holders":
 		c.Holders.Reading = reading
 		return c.Holders
+	case "audio":
+		c.Audio.Reading = reading
+		for _, uid := range c.Logind.GraphicalUsers() {
+			c.Audio.Servers = append(c.Audio.Servers, observer.AudioServer{Reading: reading, UID: uid, Running: true})
+		}
+		return c.Audio
 	default:
 		c.Inference.Reading = reading
 		return c.Inference
@@ -294,7 +307,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	}
 	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
-		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"})
+		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"}, fakeAudio{fakeSource{host, "audio"}})
 	engine, err := New(Config{Policy: p, Eyes: eyes, Hands: host.hands(), BootID: bootID, Log: log})
 	require.NoError(t, err)
 	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}

@@ -15,7 +15,7 @@ func TestAStateThatNobodyLooksAtLosesConfidence(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		require.Equal(t, observer.High, r.View().Observation.Confidence, "a desktop rests on what is signalled")
+		require.Equal(t, observer.High, r.View().Observation.Confidence, "a desktop rests on what is signalled, and on audio, which is asked now and then")
 
 		r.request("compute")
 		require.Equal(t, observer.High, r.View().Observation.Confidence)

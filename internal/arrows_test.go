@@ -14,15 +14,17 @@ const module = "github.com/dubnium/dubnium/"
 // allowed says who may import whom, of our own packages. docs/architecture.md
 // draws the same picture.
 var allowed = map[string][]string{
-	"policy":             {},
-	"observer":           {"policy"},
-	"guards":             {"policy", "observer"},
-	"plans":              {"policy", "observer"},
-	"daemon/status":      {"policy", "observer", "guards"},
-	"daemon":             {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
-	"busapi":             {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":        {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
-	"observer/recording": {"policy", "observer"},
+	"policy":               {},
+	"observer":             {"policy"},
+	"guards":               {"policy", "observer"},
+	"plans":                {"policy", "observer"},
+	"daemon/status":        {"policy", "observer", "guards"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
+	"busapi":               {"policy", "observer", "guards", "daemon/status"},
+	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
+	"observer/recording":   {"policy", "observer"},
+	"observer/audio":       {"policy", "observer", "internal/oneshot"},
+	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
 }
 
 // pure packages decide; they reach no world to decide about.
@@ -62,5 +64,15 @@ func TestDecisionsArePure(t *testing.T) {
 				assert.NotContains(t, deps, w)
 			}
 		})
+	}
+}
+
+// What trusts an audio server belongs into a process that is used once
+// (docs/decisions/0007-audio.md).
+func TestOnlyTheProbeReadsAudioServers(t *testing.T) {
+	const reader = "github.com/jfreymuth/pulse/proto"
+	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-probe"), reader)
+	for _, program := range []string{"cmd/dubniumd", "cmd/modectl"} {
+		assert.NotContains(t, goList(t, "-deps", module+program), reader, program)
 	}
 }

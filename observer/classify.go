@@ -118,7 +118,7 @@ func conflicts(f Facts) []Reason {
 
 // decidingSources are the facts that must have been looked at once before the
 // host can be called anything but booting.
-var decidingSources = []Signal{ManagerStarted, GraphicalSession, DisplayReleased}
+var decidingSources = []Signal{ManagerStarted, GraphicalSession, DisplayReleased, AudioStack}
 
 func booting(f Facts) bool {
 	for _, s := range decidingSources {
@@ -159,8 +159,9 @@ type clause struct {
 	text     string
 }
 
-// contract lists what each mode promises beyond its target.
-func contract(p policy.Policy, mode policy.Mode) []clause {
+// contract lists what each mode promises beyond its target, in the face of the
+// facts: some of it is promised only to people who are there.
+func contract(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	vllmOff := clause{VLLMActive, False, true, "vllm-active", "vLLM runs, which belongs to compute only"}
 	switch mode {
 	case policy.Compute:
@@ -177,23 +178,23 @@ func contract(p policy.Policy, mode policy.Mode) []clause {
 		}
 		return clauses
 	case policy.StudioLocal:
-		return []clause{
+		return append([]clause{
 			{GraphicalSession, True, true, "no-session", "nobody is logged in"},
 			vllmOff,
 			{AudioPriority, True, false, "audio-priority-not-active", "the audio priority helper does not run"},
-		}
+		}, audioClause(p, f)...)
 	default:
-		return []clause{
+		return append([]clause{
 			{DesktopPresence, True, true, "no-session-or-greeter", "nobody is logged in and nobody can log in"},
 			vllmOff,
 			{AudioPriority, False, false, "audio-priority-active", "the audio priority helper runs without its overlay"},
-		}
+		}, audioClause(p, f)...)
 	}
 }
 
 // judgeContract names the state of a host whose targets point at one mode.
 func (o *Observation) judgeContract(p policy.Policy) {
-	for _, c := range contract(p, o.Inferred) {
+	for _, c := range contract(p, o.Inferred, o.Facts) {
 		fact := o.Facts[c.signal]
 		switch {
 		case fact.Truth == c.want:

@@ -2,6 +2,7 @@ package observer
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ var promises = map[policy.Mode]map[Signal]Truth{
 	},
 	policy.StudioLocal: {
 		ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: True,
-		GraphicalSession: True, VLLMActive: False, AudioPriority: True,
+		GraphicalSession: True, VLLMActive: False, AudioPriority: True, AudioStack: True,
 	},
 	policy.Compute: {
 		ManagerStarted: True, ComputeTarget: True, DesktopTarget: False, StudioPolicy: False,
@@ -32,13 +33,19 @@ var promises = map[policy.Mode]map[Signal]Truth{
 	},
 }
 
-func kept(promise map[Signal]Truth, f Facts) bool {
-	for s, want := range promise {
-		if f.Is(s) != want {
-			return false
+// withPeople is what a mode's name claims besides when somebody is logged in.
+var withPeople = map[policy.Mode]map[Signal]Truth{policy.Desktop: {AudioStack: True}}
+
+func kept(m policy.Mode, f Facts) bool {
+	holds := func(promise map[Signal]Truth) bool {
+		for s, want := range promise {
+			if f.Is(s) != want {
+				return false
+			}
 		}
+		return true
 	}
-	return true
+	return holds(promises[m]) && (f.Is(GraphicalSession) != True || holds(withPeople[m]))
 }
 
 var allFacts = []Signal{
@@ -56,15 +63,20 @@ func TestClassifyExhaustive(t *testing.T) {
 		combinations *= 3
 	}
 	named := 0
+	f, all := Facts{}, contexts()
 	for n := range combinations {
-		f := factsOf(n)
-		for _, c := range contexts() {
-			o := decide(p, f, c, looked)
-			if fault := honesty(o, f, c); fault != "" {
-				require.Failf(t, "dishonest", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
-			}
-			if mode, err := policy.ParseMode(string(o.State)); err == nil && o.Is(mode) {
-				named++
+		number(f, n)
+		for _, audio := range audioTruths(f, n) {
+			f[AudioStack] = numbered(audio)
+			holds := holding(f)
+			for _, c := range all {
+				o := decide(p, f, c, looked)
+				if fault := honesty(o, holds, c); fault != "" {
+					require.Failf(t, "dishonest", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
+				}
+				if mode, err := policy.ParseMode(string(o.State)); err == nil && o.Is(mode) {
+					named++
+				}
 			}
 		}
 	}
@@ -72,16 +84,17 @@ func TestClassifyExhaustive(t *testing.T) {
 	t.Logf("%d combinations of facts, %d observations with a mode's own name", combinations, named)
 }
 
-// factsOf numbers the combinations: n in base 3 is one truth for each signal.
-func factsOf(n int) Facts {
-	f := Facts{}
+// number sets the facts to combination n: n in base 3 is one truth for each
+// signal.
+func number(f Facts, n int) {
 	for _, s := range allFacts {
-		f[s] = Fact{Truth: Truth(n % 3), Source: "test", At: looked, Reason: "as numbered"}
+		f[s] = numbered(Truth(n % 3))
 		n /= 3
 	}
 	f[DesktopPresence] = f.presence()
-	return f
 }
+
+func numbered(t Truth) Fact { return Fact{Truth: t, Source: "test", At: looked, Reason: "as numbered"} }
 
 func contexts() []Context {
 	all := []Context{{InFlight: true}}
@@ -91,23 +104,29 @@ func contexts() []Context {
 	return all
 }
 
-// honesty returns what is wrong with an observation, empty for nothing.
-func honesty(o Observation, f Facts, c Context) string {
+// holding lists the modes whose promise the facts keep.
+func holding(f Facts) []policy.Mode {
+	return slices.DeleteFunc(policy.Modes(), func(m policy.Mode) bool { return !kept(m, f) })
+}
+
+// honesty returns what is wrong with an observation of a host that keeps the
+// promise of these modes, empty for nothing.
+func honesty(o Observation, holding []policy.Mode, c Context) string {
 	if o.State == "" || o.Confidence == "" {
 		return "no state"
 	}
 	for _, m := range policy.Modes() {
-		holds := kept(promises[m], f)
+		holds := slices.Contains(holding, m)
 		switch {
 		case o.Is(m) && !holds:
 			return fmt.Sprintf("%s is claimed while its promise does not hold", m)
 		case o.Is(m) && c.InFlight:
 			return fmt.Sprintf("%s is claimed during a transition", m)
-		case !o.Is(m) && holds && allLooked(f) && !c.InFlight && (!c.LastFailed || c.Desired == m):
+		case !o.Is(m) && holds && allLooked(o.Facts) && !c.InFlight && (!c.LastFailed || c.Desired == m):
 			return fmt.Sprintf("%s is not seen though its promise holds", m)
 		}
 	}
-	if settled := o.State != Transitioning && o.State != Boot; settled && len(o.Reasons) == 0 && !kept(promises[o.Inferred], f) {
+	if settled := o.State != Transitioning && o.State != Boot; settled && len(o.Reasons) == 0 && !slices.Contains(holding, o.Inferred) {
 		return "a state that is no mode's name gives no reason"
 	}
 	return ""
@@ -132,7 +151,7 @@ func TestClassifyProperty(t *testing.T) {
 		s := genSnapshot(p).Draw(t, "snapshot")
 		c := rapid.SampledFrom(contexts()).Draw(t, "context")
 		o := Classify(p, s, c, looked)
-		if fault := honesty(o, Derive(p, s), c); fault != "" {
+		if fault := honesty(o, holding(Derive(p, s)), c); fault != "" {
 			t.Fatalf("%s: %+v", fault, o)
 		}
 		for source, r := range map[string]Reading{"systemd": s.Systemd.Reading, "logind": s.Logind.Reading} {
@@ -161,6 +180,7 @@ func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
 		}
 		s.Logind.Sessions = rapid.SliceOfN(rapid.Custom(genSession), 0, 3).Draw(t, "sessions")
 		s.Holders.Holders = rapid.SliceOfN(rapid.Custom(genHolder), 0, 2).Draw(t, "holders")
+		s.Audio = genAudio(t)
 		return s
 	})
 }
@@ -178,6 +198,7 @@ func genReading(t *rapid.T, source string) Reading {
 func genSession(t *rapid.T) Session {
 	return Session{
 		ID:    rapid.StringMatching(`c?[1-9]`).Draw(t, "id"),
+		UID:   rapid.Uint32Range(1000, 1001).Draw(t, "uid"),
 		Class: rapid.SampledFrom([]string{"user", "greeter", "manager", "background", "quantum"}).Draw(t, "class"),
 		Type:  rapid.SampledFrom([]string{"wayland", "x11", "tty", "unspecified", "hologram"}).Draw(t, "type"),
 		State: rapid.SampledFrom([]string{"active", "online", "closing"}).Draw(t, "state"),
@@ -209,6 +230,9 @@ func desktop() Snapshot {
 			{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope", Session: "2"},
 		}},
 		Inference: Inference{Reading: Reading{At: looked}, NotListening: true},
+		Audio: Audio{Reading: Reading{At: looked}, Servers: []AudioServer{
+			{Reading: Reading{At: looked}, UID: 1000, Running: true},
+		}},
 	}
 }
 
@@ -254,6 +278,29 @@ func TestObservedState(t *testing.T) {
 			set(&s, "vllm.service", "active")
 			return s
 		}, state: "degraded-desktop", code: "vllm-active"},
+		"a desktop whose audio server died is degraded": {host: func() Snapshot {
+			s := desktop()
+			s.Audio.Servers[0].Running = false
+			return s
+		}, state: "degraded-desktop", code: "audio-stack-not-running"},
+		"a desktop whose audio server cannot be asked is degraded": {host: func() Snapshot {
+			s := desktop()
+			s.Audio.Servers[0].Reason = "it does not answer"
+			return s
+		}, state: "degraded-desktop", code: "audio-stack-running-unknown"},
+		"a greeter that waits needs no audio server": {host: func() Snapshot {
+			s := desktop()
+			s.Logind.Sessions = []Session{{ID: "c1", Class: "greeter", Type: "tty"}}
+			s.Audio = Audio{}
+			return s
+		}, state: "desktop"},
+		"a studio without its audio server is degraded": {host: func() Snapshot {
+			s := desktop()
+			set(&s, "studio-local-policy.service", "active")
+			set(&s, "audio-priority.service", "active")
+			s.Audio.Servers[0].Running = false
+			return s
+		}, state: "degraded-studio-local", code: "audio-stack-not-running"},
 		"a manager that is starting is boot": {host: func() Snapshot {
 			s := desktop()
 			s.Systemd.State = "starting"

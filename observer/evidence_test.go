@@ -16,7 +16,7 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genSnapshot(policy.Default()).Draw(t, "snapshot")
 		later := s
-		for _, r := range []*Reading{&later.Systemd.Reading, &later.Logind.Reading, &later.Holders.Reading, &later.Inference.Reading} {
+		for _, r := range []*Reading{&later.Systemd.Reading, &later.Logind.Reading, &later.Holders.Reading, &later.Inference.Reading, &later.Audio.Reading} {
 			if r.Looked() {
 				r.At = r.At.Add(time.Hour)
 			}
@@ -24,6 +24,13 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 		load := 3.5
 		later.Procfs = Procfs{Reading: Reading{At: looked}, LoadPerCore: Measure{Value: &load}}
 		later.Inference.Running = &load
+		later.Audio.Servers = slices.Clone(s.Audio.Servers)
+		for i := range later.Audio.Servers {
+			if r := &later.Audio.Servers[i]; r.Looked() {
+				r.At = r.At.Add(time.Hour)
+			}
+		}
+		slices.Reverse(later.Audio.Servers)
 		later.Logind.Sessions, later.Holders.Holders = slices.Clone(s.Logind.Sessions), slices.Clone(s.Holders.Holders)
 		slices.Reverse(later.Logind.Sessions)
 		slices.Reverse(later.Holders.Holders)
@@ -41,6 +48,9 @@ func TestTheFingerprintTellsWhatHappened(t *testing.T) {
 		"a holder":         func(s *Snapshot) { s.Holders.Holders = nil },
 		"health":           func(s *Snapshot) { s.Inference.Healthy = true },
 		"a broken source":  func(s *Snapshot) { s.Logind.Reason = "no answer" },
+		"an audio server":  func(s *Snapshot) { s.Audio.Servers[0].Running = false },
+		"a stream":         func(s *Snapshot) { s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback}} },
+		"REAPER":           func(s *Snapshot) { s.Holders.Reapers = []Process{{Command: "reaper"}} },
 		"one never looked": func(s *Snapshot) { s.Holders.At = time.Time{} },
 	} {
 		s := desktop()

@@ -72,7 +72,7 @@ func (o Observation) finding(c clause) Finding {
 
 func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	w := WhyNot{Mode: mode, Observed: o.Is(mode)}
-	for _, c := range promise(p, mode) {
+	for _, c := range promise(p, mode, o.Facts) {
 		if o.Facts.Is(c.signal) != c.want {
 			w.Against = append(w.Against, o.finding(c))
 		}
@@ -96,13 +96,14 @@ var pointing = map[policy.Mode]map[Signal]Truth{
 	policy.Compute:     {ManagerStarted: True, DesktopTarget: False, ComputeTarget: True, StudioPolicy: False},
 }
 
-// promise is everything that has to hold for a host to be called mode.
-func promise(p policy.Policy, mode policy.Mode) []clause {
+// promise is everything that has to hold for a host with these facts to be called
+// mode.
+func promise(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	var all []clause
 	for _, s := range pointers {
 		all = append(all, clause{signal: s, want: pointing[mode][s], deciding: true})
 	}
-	return append(all, contract(p, mode)...)
+	return append(all, contract(p, mode, f)...)
 }
 
 // deciders are the facts that the observation's rule looked at, with what they
@@ -122,7 +123,7 @@ func (o Observation) deciders(p policy.Policy) []clause {
 	case RuleNotWhereAsked, RuleTargetsUnknown, RuleNoTarget:
 		return asked(pointers)
 	case RuleContract:
-		return promise(p, o.Inferred)
+		return promise(p, o.Inferred, o.Facts)
 	}
 	return nil
 }

@@ -38,11 +38,16 @@ func TestExplainExhaustive(t *testing.T) {
 	for range allFacts {
 		combinations *= 3
 	}
+	f := Facts{}
 	for n := 0; n < combinations; n += 31 { // prime to 3: every truth of every fact
-		for _, c := range contexts() {
-			o := decide(p, factsOf(n), c, looked)
-			if fault := coherent(p, o); fault != "" {
-				require.Failf(t, "incoherent", "%s\n%+v", fault, o)
+		number(f, n)
+		for _, audio := range audioTruths(f, n) {
+			f[AudioStack] = numbered(audio)
+			for _, c := range contexts() {
+				o := decide(p, f, c, looked)
+				if fault := coherent(p, o); fault != "" {
+					require.Failf(t, "incoherent", "%s\n%+v", fault, o)
+				}
 			}
 		}
 	}
@@ -70,7 +75,7 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	p := policy.Default()
 	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, looked))
 	assert.Equal(t, RuleContract, e.Rule)
-	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority}, signals(e.Decided))
+	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority, AudioStack}, signals(e.Decided))
 	compute := e.Of(policy.Compute).Modes
 	require.Len(t, compute, 1)
 	assert.Equal(t, []Signal{
@@ -80,6 +85,14 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	assert.Equal(t, True, held.Want)
 	assert.Equal(t, False, held.Truth)
 	assert.Equal(t, "sway (pid 900, session-2.scope) holds 0000:01:00.0", held.Reason)
+}
+
+func TestExplainNamesAnAudioServerThatDoesNotRun(t *testing.T) {
+	p, s := policy.Default(), desktop()
+	s.Audio.Servers[0].Running = false
+	against := Explain(p, Classify(p, s, Context{}, looked)).Of(policy.Desktop).Modes[0].Against
+	require.Equal(t, []Signal{AudioStack}, signals(against))
+	assert.Equal(t, "no audio server listens for uid 1000", against[0].Reason)
 }
 
 func TestExplainNamesWhatIsNoFact(t *testing.T) {
@@ -99,6 +112,9 @@ func TestExplainNamesWhatIsNoFact(t *testing.T) {
 func TestConfidenceFallsWithAge(t *testing.T) {
 	p := policy.Default()
 	bound := p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	audioBound := AudioRecheck(p) + 2*p.Timeouts.Look.D()
+	greeting := desktop()
+	greeting.Logind.Sessions = []Session{{ID: "c1", Class: "greeter", Type: "wayland"}}
 	cases := map[string]struct {
 		host       Snapshot
 		age        time.Duration
@@ -107,7 +123,9 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 		"compute, just looked at":             {compute(), 0, High},
 		"compute, looked at a bound ago":      {compute(), bound, High},
 		"compute, looked at before that":      {compute(), bound + time.Nanosecond, Low},
-		"desktop rests on what signals":       {desktop(), 24 * time.Hour, High},
+		"a greeter rests on what signals":     {greeting, 24 * time.Hour, High},
+		"desktop, audio heard a bound ago":    {desktop(), audioBound, High},
+		"desktop, audio heard before that":    {desktop(), audioBound + time.Nanosecond, Low},
 		"a clock that went back is no reason": {compute(), -time.Hour, High},
 	}
 	for name, c := range cases {
@@ -116,10 +134,13 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 			assert.Equal(t, c.confidence, o.Confidence)
 			stale := slices.ContainsFunc(Explain(p, o).Decided, func(f Finding) bool { return f.Stale })
 			assert.Equal(t, c.confidence == Low, stale)
-			if c.confidence == High && o.Inferred == policy.Compute {
-				assert.Equal(t, looked.Add(bound), o.Expires)
-			} else {
+			switch {
+			case c.confidence == Low || len(c.host.Logind.Graphical()) == 0 && o.Inferred == policy.Desktop:
 				assert.Zero(t, o.Expires, "nothing is to be awaited")
+			case o.Inferred == policy.Compute:
+				assert.Equal(t, looked.Add(bound), o.Expires)
+			default:
+				assert.Equal(t, looked.Add(audioBound), o.Expires)
 			}
 		})
 	}

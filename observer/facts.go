@@ -59,6 +59,8 @@ const (
 	VLLMActive       Signal = "vllm_active"
 	VLLMHealthy      Signal = "vllm_healthy"
 	DisplayReleased  Signal = "gpu_display_released"
+	AudioStack       Signal = "audio_stack_running"
+	AudioActive      Signal = "audio_active"
 )
 
 // Signals lists every signal in the order in which they are shown.
@@ -66,6 +68,7 @@ func Signals() []Signal {
 	return []Signal{
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
 		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
+		AudioStack, AudioActive,
 	}
 }
 
@@ -76,6 +79,7 @@ const (
 	SourceHolders   = "holders"
 	SourceInference = "inference"
 	SourceProcfs    = "procfs"
+	SourceAudio     = "audio"
 )
 
 // Fact is one signal's value with what stands behind it.
@@ -114,6 +118,8 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		GraphicalSession: session(s.Logind, KindGraphical),
 		Greeter:          session(s.Logind, KindGreeter),
 		DisplayReleased:  displayReleased(p, s),
+		AudioStack:       audioStack(s),
+		AudioActive:      audioActive(s),
 	}
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])
@@ -126,11 +132,14 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 
 // bound is how old a fact of a source may become. Nothing signals who opens a
 // device or how a server is: in compute they are looked at again every
-// timeouts.recheck, and a look may take timeouts.look.
+// timeouts.recheck, and a look may take timeouts.look. An audio probe announces
+// what changes; that it still does is asked every AudioRecheck.
 func bound(p policy.Policy, source string) time.Duration {
 	switch source {
 	case SourceHolders, SourceInference:
 		return p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	case SourceAudio:
+		return AudioRecheck(p) + 2*p.Timeouts.Look.D()
 	}
 	return 0
 }

@@ -15,17 +15,63 @@ type Redaction struct{ words *strings.Replacer }
 // Redact returns s as uid may read it, and what to take out of the texts that
 // were written about it. Root reads everything.
 func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
+	if uid == 0 {
+		return s, Redaction{strings.NewReplacer()}
+	}
 	var swap []string
 	holders := slices.Clone(s.Holders.Holders)
 	for i, h := range holders {
-		if uid == 0 || h.UID == uid {
-			continue
+		if h.UID != uid {
+			holders[i] = Holder{GPU: h.GPU, UID: h.UID, Redacted: true}
+			swap = append(swap, h.text(), holders[i].text())
 		}
-		holders[i] = Holder{GPU: h.GPU, UID: h.UID, Redacted: true}
-		swap = append(swap, h.text(), holders[i].text())
 	}
-	s.Holders.Holders = holders
+	pcms, reapers := slices.Clone(s.Holders.PCMs), slices.Clone(s.Holders.Reapers)
+	for i := range pcms {
+		swap = append(swap, pcms[i].redact(uid)...)
+	}
+	for i := range reapers {
+		swap = append(swap, reapers[i].redact(uid)...)
+	}
+	servers := slices.Clone(s.Audio.Servers)
+	for i := range servers {
+		swap = append(swap, servers[i].redact(uid)...)
+	}
+	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers, s.Audio.Servers = holders, pcms, reapers, servers
 	return s, Redaction{strings.NewReplacer(swap...)}
+}
+
+// redact takes out what uid may not read, and returns what to swap in texts.
+func (p *Process) redact(uid uint32) (swap []string) {
+	if p.UID == uid {
+		return nil
+	}
+	was := *p
+	*p = Process{UID: p.UID, Redacted: true}
+	return []string{was.text(), p.text()}
+}
+
+// redact leaves how much is played and recorded, and by which kind of client; a
+// device may be named after somebody's headphones.
+func (a *AudioServer) redact(uid uint32) (swap []string) {
+	if a.UID == uid {
+		return nil
+	}
+	was := *a
+	a.Redacted = true
+	a.Streams, a.JACK, a.Devices = slices.Clone(a.Streams), slices.Clone(a.JACK), slices.Clone(a.Devices)
+	for i, s := range was.Streams {
+		a.Streams[i] = AudioStream{Direction: s.Direction, Corked: s.Corked}
+		swap = append(swap, s.text(was), a.Streams[i].text(*a))
+	}
+	for i, c := range was.JACK {
+		a.JACK[i] = JACKClient{}
+		swap = append(swap, c.text(was), a.JACK[i].text(*a))
+	}
+	for i, d := range was.Devices {
+		a.Devices[i] = AudioDevice{Direction: d.Direction, State: d.State}
+	}
+	return swap
 }
 
 // Observation returns o with the same taken out of its texts.

@@ -39,6 +39,7 @@ type Snapshot struct {
 	Holders   Holders   `json:"holders"`
 	Inference Inference `json:"inference"`
 	Procfs    Procfs    `json:"procfs"`
+	Audio     Audio     `json:"audio"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy
@@ -186,12 +187,20 @@ func (l Logind) of(kind Kind) []Session {
 	return found
 }
 
-// Holders is who keeps a GPU's device nodes open.
+// Holders is who keeps a GPU's device nodes open, and what else is read out of
+// every process at the same time.
 type Holders struct {
 	Reading
 	GPUs []GPU `json:"gpus"`
 	// Holders has one entry for each process and GPU.
 	Holders []Holder `json:"holders"`
+	// SoundTold: the probe said who uses the sound devices, so that an empty list
+	// means nobody.
+	SoundTold bool `json:"sound_told"`
+	// PCMs are the ALSA devices that are open.
+	PCMs []PCM `json:"pcms"`
+	// Reapers are the processes of REAPER, under the names it has had.
+	Reapers []Process `json:"reapers"`
 }
 
 // GPU is a graphics card that the kernel has nodes for.

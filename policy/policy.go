@@ -36,6 +36,7 @@ type Policy struct {
 	Units    Units    `toml:"units"`
 	VLLM     VLLM     `toml:"vllm"`
 	GPU      GPU      `toml:"gpu"`
+	Audio    Audio    `toml:"audio"`
 	Sessions Sessions `toml:"sessions"`
 	Timeouts Timeouts `toml:"timeouts"`
 }
@@ -105,6 +106,13 @@ type GPU struct {
 	PermittedHolders []string `toml:"permitted_holders"`
 }
 
+// Audio says what desktops promise of sound.
+type Audio struct {
+	// Required makes a running audio server of each graphical user a part of the
+	// contracts of desktop and studio-local.
+	Required bool `toml:"required"`
+}
+
 // Sessions bounds each way of ending a graphical session.
 type Sessions struct {
 	// TerminateTimeout is how long a session has to go after TerminateSession.
@@ -120,7 +128,7 @@ type Timeouts struct {
 	GPURelease Duration `toml:"gpu_release"` // sessions gone, until the display GPU is free
 	Verify     Duration `toml:"verify"`      // all steps done, until the mode is observed
 	Look       Duration `toml:"look"`        // one look of one source
-	Recheck    Duration `toml:"recheck"`     // between looks at what sends no signal, in compute only
+	Recheck    Duration `toml:"recheck"`     // between looks at what sends no signal, in compute; at audio every tenth, for people
 }
 
 // Default is the policy of an empty file: observe honestly, change nothing.
@@ -149,7 +157,8 @@ func Default() Policy {
 			DrainTimeout:   Duration(5 * time.Minute),
 			OnDrainTimeout: DrainFail,
 		},
-		GPU: GPU{Display: []string{}, PermittedHolders: []string{"nvidia-persistenced.service"}},
+		GPU:   GPU{Display: []string{}, PermittedHolders: []string{"nvidia-persistenced.service"}},
+		Audio: Audio{Required: true},
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),

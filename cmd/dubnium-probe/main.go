@@ -8,6 +8,9 @@
 // The daemon waits for a document, so one that says why there is no answer is
 // written even when looking failed; the exit code of a single look is then 1.
 // Misuse is 30 and writes none.
+//
+// The audio probe is another kind: it streams a line at each change for as long
+// as the connection lasts.
 package main
 
 import (
@@ -28,23 +31,27 @@ import (
 
 const usage = `usage: dubnium-probe holders [--proc DIR] [--sys DIR]
        dubnium-probe inference [--policy FILE]
+       dubnium-probe audio [--server SOCKET]
 `
 
 // misuse is the exit code of a wrong command line, as in modectl.
 const misuse = 30
 
-func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 // sight makes one document. Its error is in the document too.
 type sight func(context.Context) (document any, err error)
 
-func run(ctx context.Context, args []string, out, complaints io.Writer) int {
+func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
 	probes := map[string]func(*flag.FlagSet, []string) (sight, error){
 		"holders": holdersLook, "inference": inferenceLook,
 	}
 	if len(args) == 0 {
 		fmt.Fprint(complaints, usage)
 		return misuse
+	}
+	if args[0] == "audio" {
+		return streamAudio(ctx, args[1:], in, out, complaints)
 	}
 	probe, known := probes[args[0]]
 	if !known {

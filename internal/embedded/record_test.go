@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/internal/embedded"
+	"github.com/dubnium/dubnium/internal/pulsetest"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/recording"
@@ -32,6 +33,35 @@ var stories = map[string]func(t *testing.T, ctx context.Context, w *embedded.Wor
 		require.NoError(t, w.Unmask("compute.target"))
 		request(t, ctx, w, "desktop", 0)
 	},
+	"an-audio-server-that-dies": dies,
+}
+
+// dies takes alice's audio server away in the overlay until the daemon has seen it,
+// and gives her another.
+func dies(t *testing.T, ctx context.Context, w *embedded.Workstation) {
+	t.Helper()
+	request(t, ctx, w, "studio-local", 0)
+	w.Audio().Close()
+	becomes(t, ctx, w, "degraded-studio-local")
+	music := pulsetest.State{Playback: []pulsetest.Stream{{Media: "song"}}}
+	server, err := pulsetest.Start(w.AudioSocket(), music)
+	require.NoError(t, err)
+	t.Cleanup(server.Close)
+	becomes(t, ctx, w, "studio-local")
+	request(t, ctx, w, "desktop", 0)
+}
+
+// becomes waits for what the daemon publishes; each turn is one program.
+func becomes(t *testing.T, ctx context.Context, w *embedded.Workstation, state string) {
+	t.Helper()
+	for {
+		out, errs, _, err := w.Modectl(ctx, "current")
+		require.NoError(t, err, errs)
+		if strings.HasPrefix(out, state) {
+			return
+		}
+		require.NoError(t, ctx.Err(), "waited for %s; it is %s", state, out)
+	}
 }
 
 func request(t *testing.T, ctx context.Context, w *embedded.Workstation, mode string, want int) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubnium/dubnium/internal/pulsetest"
 	"github.com/dubnium/dubnium/internal/testhost/sim"
 	"github.com/dubnium/dubnium/internal/vllmstandin"
 )
@@ -95,6 +96,7 @@ type Host struct {
 	login   *login
 	polkit  *polkit
 
+	audio      *pulsetest.Server
 	probes     map[string]*probe
 	probeDir   string
 	vllm       *vllmstandin.Server
@@ -125,7 +127,7 @@ func Start(ctx context.Context, opts Options) (_ *Host, err error) {
 		}
 	}()
 	for _, step := range []func() error{
-		h.makeDir, h.startVLLM, h.buildModel, h.buildTree, h.startBus, h.connect, h.startProbes,
+		h.makeDir, h.startVLLM, h.buildModel, h.buildTree, h.startBus, h.connect, h.startAudio, h.startProbes,
 	} {
 		if err := step(); err != nil {
 			return nil, err
@@ -241,6 +243,9 @@ func (h *Host) Close() error {
 		h.bus.stop()
 	}
 	h.wg.Wait()
+	if h.audio != nil {
+		h.audio.Close()
+	}
 	if h.vllm != nil {
 		h.vllm.Stop()
 	}

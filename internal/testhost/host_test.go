@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -277,10 +278,13 @@ func holders(t *testing.T, h *testhost.Host, node string) []string {
 	var out []string
 	for _, fd := range fds {
 		var st unix.Stat_t
-		require.NoError(t, unix.Stat(fd, &st))
+		err := unix.Stat(fd, &st)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // its process has ended meanwhile
+		}
+		require.NoError(t, err)
 		if fmt.Sprintf("%d:%d\n", unix.Major(st.Rdev), unix.Minor(st.Rdev)) == string(number) {
-			comm, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "comm"))
-			require.NoError(t, err)
+			comm, _ := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(fd)), "comm")) // it may have ended by now
 			out = append(out, strings.TrimSpace(string(comm)))
 		}
 	}

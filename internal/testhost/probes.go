@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+
+	"github.com/dubnium/dubnium/internal/pulsetest"
 )
 
 // ProbeFault is what a probe's socket does instead of starting the probe.
@@ -23,8 +25,12 @@ const (
 	ProbeEOF     ProbeFault = "eof"     // hangs up in the middle of the document
 )
 
-// ProbeNames are the sockets of the one-shot probes.
-func ProbeNames() []string { return []string{"holders", "inference"} }
+// audioProbe is the socket of alice's.
+const audioProbe = "audio-1000"
+
+// ProbeNames are the probes' sockets. The audio probe's is there whether its unit
+// was started or not.
+func ProbeNames() []string { return []string{"holders", "inference", audioProbe} }
 
 // probe stands in for a socket unit with Accept=yes: each connection becomes
 // standard input and output of a fresh process (systemd.exec(5),
@@ -173,9 +179,14 @@ func (h *Host) startProbes() error {
 	for _, name := range ProbeNames() {
 		var args []string
 		if len(h.opts.ProbeCommand) > 0 {
-			args = append(slices.Clone(h.opts.ProbeCommand), name)
-			if name == "holders" {
-				args = append(args, "--proc", filepath.Join(h.Root(), "proc"), "--sys", filepath.Join(h.Root(), "sys"))
+			args = slices.Clone(h.opts.ProbeCommand)
+			switch name {
+			case "holders":
+				args = append(args, name, "--proc", filepath.Join(h.Root(), "proc"), "--sys", filepath.Join(h.Root(), "sys"))
+			case audioProbe:
+				args = append(args, "audio", "--server", h.AudioSocket())
+			default:
+				args = append(args, name)
 			}
 			args = append(args, h.opts.ProbeArgs[name]...)
 		}
@@ -187,6 +198,19 @@ func (h *Host) startProbes() error {
 	}
 	return nil
 }
+
+// startAudio starts alice's audio server. It outlives her sessions, as nobody
+// looks at it then.
+func (h *Host) startAudio() (err error) {
+	h.audio, err = pulsetest.Start(h.AudioSocket(), pulsetest.State{Sinks: []pulsetest.Device{{Name: "speakers", State: 2}}})
+	return err
+}
+
+// AudioSocket is where alice's audio server listens.
+func (h *Host) AudioSocket() string { return filepath.Join(h.dir, "pulse") }
+
+// Audio is alice's audio server.
+func (h *Host) Audio() *pulsetest.Server { return h.audio }
 
 // ProbeDir holds the probes' sockets.
 func (h *Host) ProbeDir() string { return h.probeDir }

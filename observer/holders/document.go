@@ -9,12 +9,17 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Document is what the holders probe writes: who has a GPU's device nodes open.
+// Document is what the holders probe writes: who has a GPU's device nodes open,
+// and who the sound devices.
 type Document struct {
 	// GPUs and Holders are always there, empty rather than null: a document
 	// without them is a broken one, not a host without GPUs.
 	GPUs    []observer.GPU    `json:"gpus"`
 	Holders []observer.Holder `json:"holders"`
+	// PCMs are the ALSA devices that are open, and Reapers the processes of REAPER.
+	// Nil: it could not tell, or is of a version that does not look.
+	PCMs    []observer.PCM     `json:"pcms"`
+	Reapers []observer.Process `json:"reapers"`
 	// Unreadable counts the processes whose open files the probe was not allowed
 	// to see; any of them could be a holder.
 	Unreadable int `json:"unreadable"`
@@ -80,5 +85,29 @@ func (d *Document) check() error {
 			h.Nodes[j] = oneshot.Clean(h.Nodes[j], maxList)
 		}
 	}
+	return d.checkSound()
+}
+
+func (d *Document) checkSound() error {
+	for i := range d.PCMs {
+		d.PCMs[i].Name = oneshot.Clean(d.PCMs[i].Name, maxList)
+		if err := checkProcess(&d.PCMs[i].Process); err != nil {
+			return err
+		}
+	}
+	for i := range d.Reapers {
+		if err := checkProcess(&d.Reapers[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkProcess(p *observer.Process) error {
+	if p.PID < 0 { // 0 is one that ended, or that nobody can tell
+		return fmt.Errorf("it names a process with pid %d", p.PID)
+	}
+	p.Command, p.Session = oneshot.Clean(p.Command, maxList), oneshot.Clean(p.Session, maxList)
+	p.Unit = oneshot.Clean(p.Unit, maxName)
 	return nil
 }

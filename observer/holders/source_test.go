@@ -97,6 +97,18 @@ func TestACommandCannotWriteOnTheTerminal(t *testing.T) {
 	require.LessOrEqual(t, len(got), 64)
 }
 
+func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
+	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"name":"card0/pcm0p/sub0","pid":7,"command":"a\u0007play","uid":1000}],
+		"reapers":[{"pid":9,"command":"reaper"}]}`))
+	require.Equal(t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}}, got.PCMs)
+	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.Reapers)
+	require.True(t, got.SoundTold)
+	got = look(t, probeSays(t, `{"gpus":[],"holders":[]}`))
+	require.True(t, got.Known())
+	require.False(t, got.SoundTold, "an older probe")
+	require.False(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"pid":-1}]}`)).Known())
+}
+
 func TestAMissingProbeIsUnknown(t *testing.T) {
 	p := policy.Default()
 	p.Paths.Probes = t.TempDir()

@@ -219,7 +219,15 @@ func seen() (observer.Observation, observer.Snapshot) {
 		},
 		Inference: observer.Inference{Reading: observer.Reading{At: read.At, Reason: "the probe did not answer"}},
 		Procfs:    observer.Procfs{Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"}},
+		Audio: observer.Audio{Reading: read, Servers: []observer.AudioServer{{
+			Reading: read, UID: 1000, Running: true, Name: "PulseAudio (on PipeWire 1.4.2)",
+			Streams: []observer.AudioStream{{Direction: observer.Playback, Application: "mpv", Media: "so\x1bng", PID: 901}},
+			JACK:    []observer.JACKClient{{Application: "REAPER", PID: 902}},
+			Devices: []observer.AudioDevice{{Direction: observer.Playback, Name: "speakers", State: "RUNNING"}},
+		}}},
 	}
+	s.Holders.SoundTold = true
+	s.Holders.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 903, Command: "aplay", UID: 1000}}}
 	return observer.Classify(policy.Default(), s, observer.Context{Desired: policy.Compute}, now.UTC()), s
 }
 

@@ -53,6 +53,12 @@ func Scan(r Roots) (holders.Document, error) {
 			d.Holders = append(d.Holders, held...)
 		}
 	}
+	if d.PCMs, err = openPCMs(r.Proc); err != nil {
+		return holders.Document{}, err
+	}
+	if d.Reapers, err = reapers(r.Proc, pids); err != nil {
+		return holders.Document{}, err
+	}
 	slices.SortFunc(d.Holders, func(a, b observer.Holder) int {
 		return cmp.Or(cmp.Compare(a.GPU, b.GPU), cmp.Compare(a.PID, b.PID))
 	})

@@ -29,7 +29,9 @@ func scan(t *testing.T, tr tree) holders.Document {
 
 func TestAHostWithoutAGPUIsAnAnswer(t *testing.T) {
 	d := scan(t, newTree(t))
-	require.Equal(t, holders.Document{GPUs: []observer.GPU{}, Holders: []observer.Holder{}}, d)
+	require.Equal(t, holders.Document{
+		GPUs: []observer.GPU{}, Holders: []observer.Holder{}, PCMs: []observer.PCM{}, Reapers: []observer.Process{},
+	}, d)
 }
 
 func TestAHolderIsNamedWithItsSession(t *testing.T) {

@@ -1,0 +1,171 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/e2e/bed"
+)
+
+// evidence waits until Observe, which looks afresh each time, gives a fact this
+// truth, with a reason that has the text in it.
+func (w *workstation) evidence(fact, truth, text string) {
+	w.t.Helper()
+	type variant struct{ Data json.RawMessage }
+	var reply struct{ Data []map[string]variant }
+	var facts, values map[string]variant
+	var is, reason string
+	for {
+		out := w.sh("busctl --json=short call org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 Observe t 0")
+		require.NoError(w.t, json.Unmarshal([]byte(out), &reply), out)
+		require.NoError(w.t, json.Unmarshal(reply.Data[0]["facts"].Data, &facts))
+		require.NoError(w.t, json.Unmarshal(facts[fact].Data, &values))
+		require.NoError(w.t, json.Unmarshal(values["truth"].Data, &is))
+		require.NoError(w.t, json.Unmarshal(values["reason"].Data, &reason))
+		if is == truth && strings.Contains(reason, text) {
+			return
+		}
+		require.NoError(w.t, w.ctx.Err(), "%s is %s: %s; waited for %s: %s", fact, is, reason, truth, text)
+	}
+}
+
+func (w *workstation) playing(text string) {
+	w.t.Helper()
+	w.evidence("audio_active", "true", text)
+}
+
+func (w *workstation) silent() {
+	w.t.Helper()
+	w.evidence("audio_active", "false", "nothing plays or records")
+}
+
+// start starts a program of alice's desktop.
+func (w *workstation) start(script string) *bed.Proc {
+	w.t.Helper()
+	return w.StartCommand(w.ctx, bed.Script("exec "+script).Within(bed.User))
+}
+
+// silence is a file that takes minutes to play: s16le, two channels, 48 kHz.
+func (w *workstation) silence() string {
+	w.t.Helper()
+	const size, file = 100 << 20, "/home/alice/silence.wav"
+	le := binary.LittleEndian
+	wav := le.AppendUint32([]byte("RIFF"), 36+size)
+	wav = le.AppendUint32(append(wav, "WAVEfmt "...), 16)
+	wav = le.AppendUint16(le.AppendUint16(wav, 1), 2)
+	wav = le.AppendUint32(le.AppendUint32(wav, 48000), 4*48000)
+	wav = le.AppendUint16(le.AppendUint16(wav, 4), 16)
+	wav = le.AppendUint32(append(wav, "data"...), size)
+	w.PutBytes(w.ctx, wav, file, 0o644)
+	w.sh("truncate -s +" + strconv.Itoa(size) + " " + file)
+	return file
+}
+
+func (w *workstation) userctl(args string) {
+	w.t.Helper()
+	out, code := w.AsUser(w.ctx, bed.User, "systemctl --user "+args)
+	require.Zero(w.t, code, out)
+}
+
+func TestWhatPlaysAndRecordsIsSeenAsWhatItIs(t *testing.T) {
+	w := onDesktop(t)
+	require.Equal(t, "active", w.active("dubnium-probe-audio@1000.socket"))
+	require.Contains(t, w.sh("ps -o user=,args= -C dubnium-probe"), "alice", "the probe is the user's")
+	assert.Equal(t, true, w.signal("audio_stack_running"))
+	w.silent()
+	file := w.silence()
+	for _, c := range []struct{ script, seen string }{
+		{"pw-cat -p " + file, "playback of pw-cat (uid 1000)"},
+		{"paplay " + file, "playback of paplay (uid 1000)"},
+		{"parec --raw /dev/null", "capture of parec (uid 1000)"},
+		{"pw-jack jack_simple_client", "JACK client jack_simple_client"}, // linked
+		{"pw-jack jack_metro -b 120", "metro (pid "},                     // not linked
+	} {
+		t.Log(c.script)
+		p := w.start(c.script)
+		w.playing(c.seen)
+		require.NoError(t, p.Kill(w.ctx))
+		w.silent()
+	}
+	assert.Equal(t, "desktop", w.current())
+}
+
+func TestAStreamThatPlaysNothingIsSilent(t *testing.T) {
+	w := onDesktop(t)
+	w.silent()
+	p := w.start("pw-cat -p --target 0 " + w.silence()) // linked to nothing: corked
+	w.WaitForAs(w.ctx, bed.User, "the stream", "pactl list sink-inputs | grep -q 'Corked: yes'")
+	w.silent()
+	require.NoError(t, p.Kill(w.ctx))
+}
+
+func TestREAPERCountsWhileItIsSilent(t *testing.T) {
+	w := onDesktop(t)
+	w.silent()
+	for _, name := range []string{"reaper", ".reaper-wrapped"} {
+		w.sh("cp /usr/bin/sleep /usr/local/bin/" + name)
+		p := w.start("/usr/local/bin/" + name + " 1000")
+		w.playing(name + " (pid ")
+		require.NoError(t, p.Kill(w.ctx))
+		w.silent()
+	}
+}
+
+func TestAnAudioServerThatDiesDegradesTheDesktopAndItsReturnMendsIt(t *testing.T) {
+	w := onDesktop(t)
+	w.userctl("stop pipewire-pulse.socket pipewire-pulse.service")
+	w.becomes("degraded-desktop")
+	assert.Equal(t, false, w.signal("audio_stack_running"))
+	w.userctl("start pipewire-pulse.socket")
+	w.becomes("desktop")
+
+	w.sh("pkill -KILL -u alice -x pipewire-pulse") // systemd starts it again
+	w.evidence("audio_stack_running", "true", "answers")
+	w.becomes("desktop")
+
+	w.sh("systemctl kill --signal=KILL dubnium-probe-audio@1000.service")
+	w.evidence("audio_stack_running", "true", "answers")
+	w.becomes("desktop")
+}
+
+// hostileServer takes the place of alice's audio server and says the same to
+// everybody.
+const hostileServer = `perl -e '
+	use IO::Socket::UNIX;
+	my $path = "/run/user/1000/pulse/native"; unlink $path; $SIG{PIPE} = "IGNORE";
+	my $s = IO::Socket::UNIX->new(Local => $path, Listen => 100) or die;
+	while (my $c = $s->accept) { push @kept, $c; syswrite $c, SAYS }'`
+
+func TestAHostileAudioServerIsUnknownAndCostsNothing(t *testing.T) {
+	w := onDesktop(t)
+	w.userctl("stop pipewire-pulse.socket pipewire-pulse.service")
+	w.becomes("degraded-desktop")
+	for _, says := range []string{`chr(255) x 20`, `"garbage!" x 100000`, `""`} {
+		t.Log(says)
+		p := w.start(strings.Replace(hostileServer, "SAYS", says, 1))
+		w.evidence("audio_stack_running", "unknown", "uid 1000") // it may take the probe down before that can say why
+		require.NoError(t, p.Kill(w.ctx))
+	}
+	w.sh("rm -f /run/user/1000/pulse/native")
+	w.userctl("start pipewire-pulse.socket")
+	w.becomes("desktop")
+}
+
+func TestTheAudioProbeComesAndGoesWithThePerson(t *testing.T) {
+	w := onDesktop(t)
+	w.reach("compute")
+	w.WaitUnit(w.ctx, "dubnium-probe-audio@1000.socket", "inactive")
+	w.WaitUnit(w.ctx, "dubnium-probe-audio@1000.service", "inactive")
+	w.requireCompute()
+	w.reach("desktop")
+	w.WaitUnit(w.ctx, "dubnium-probe-audio@1000.socket", "active")
+	w.evidence("audio_stack_running", "true", "answers")
+}

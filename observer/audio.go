@@ -1,0 +1,290 @@
+package observer
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Audio is what the audio servers of the people at the screen say. A client's
+// name, media and pid are its own words; they are evidence for people, and no
+// decision rests on them.
+type Audio struct {
+	Reading
+	// Servers has one entry for each graphical user, in order of their ids.
+	Servers []AudioServer `json:"servers"`
+}
+
+// AudioServer is one user's PipeWire or PulseAudio.
+type AudioServer struct {
+	Reading
+	UID uint32 `json:"uid"`
+	// Running: it answered. Not running, and known: nothing listens for that user.
+	Running bool `json:"up"`
+	// Name is what the server calls itself.
+	Name    string        `json:"name,omitempty"`
+	Streams []AudioStream `json:"streams"`
+	// JACK are the clients that speak JACK. They have no streams, and their nodes
+	// run even while the transport stands still.
+	JACK    []JACKClient  `json:"jack"`
+	Devices []AudioDevice `json:"devices"`
+	// Redacted: it is another user's, and what its clients and devices are called is
+	// not told.
+	Redacted bool `json:"redacted,omitempty"`
+}
+
+// Directions of streams and devices.
+const (
+	Playback = "playback"
+	Capture  = "capture"
+)
+
+// AudioStream is one stream of a client.
+type AudioStream struct {
+	Direction   string `json:"direction"`
+	Corked      bool   `json:"corked"` // paused: it neither plays nor records
+	Application string `json:"application"`
+	Media       string `json:"media"`
+	PID         int    `json:"pid,omitempty"` // the client's own word
+}
+
+// JACKClient is a client with client.api=jack.
+type JACKClient struct {
+	Application string `json:"application"`
+	PID         int    `json:"pid,omitempty"` // pipewire.sec.pid, which PipeWire took from the socket
+}
+
+// AudioDevice is a sink or a source.
+type AudioDevice struct {
+	Direction string `json:"direction"`
+	Name      string `json:"name"`
+	State     string `json:"state"` // RUNNING, IDLE, SUSPENDED or UNKNOWN
+}
+
+// PCM is an ALSA device that is open now, as the kernel says.
+type PCM struct {
+	Name string `json:"name"` // card0/pcm0p/sub0
+	Process
+}
+
+// Process is who a process is.
+type Process struct {
+	PID     int    `json:"pid"`
+	Command string `json:"command"`
+	UID     uint32 `json:"uid"`
+	Unit    string `json:"unit"`
+	Session string `json:"session,omitempty"`
+	// Redacted: it is another user's, and only whose is told.
+	Redacted bool `json:"redacted,omitempty"`
+}
+
+// reaperNames are what REAPER is called, as a process and as a client of an audio
+// server: by itself, by its older versions, and by the wrapper that NixOS puts
+// around it, which just fits into the 15 bytes of a process's name.
+var reaperNames = []string{"reaper", "reaper5", ".reaper-wrapped", "REAPER"}
+
+// IsREAPER reports whether a process or a client of that name is REAPER.
+func IsREAPER(name string) bool { return slices.Contains(reaperNames, name) }
+
+// Into makes each source's facts a Part.
+func (p Audio) Into(s *Snapshot) { s.Audio = p }
+
+// Of returns the server of one user.
+func (p Audio) Of(uid uint32) (AudioServer, bool) {
+	i := slices.IndexFunc(p.Servers, func(s AudioServer) bool { return s.UID == uid })
+	if i < 0 {
+		return AudioServer{}, false
+	}
+	return p.Servers[i], true
+}
+
+// GraphicalUsers lists whose audio matters, in order.
+func (l Logind) GraphicalUsers() []uint32 {
+	var uids []uint32
+	for _, s := range l.Graphical() {
+		uids = append(uids, s.UID)
+	}
+	slices.Sort(uids)
+	return slices.Compact(uids)
+}
+
+// AudioRecheck is how often the audio probes are asked although they announce
+// changes: rarely, since an idle desktop is not to be woken for it.
+func AudioRecheck(p policy.Policy) time.Duration { return 10 * p.Timeouts.Recheck.D() }
+
+// strongest returns the first fact with the earliest of these truths, which one
+// of the facts has.
+func strongest(facts []Fact, order ...Truth) Fact {
+	for _, t := range order {
+		for _, f := range facts {
+			if f.Truth == t {
+				return f
+			}
+		}
+	}
+	return Fact{}
+}
+
+// audioStack says whether every graphical user's audio server answers. Without
+// such a user nothing can be said to run.
+func audioStack(s Snapshot) Fact {
+	present := session(s.Logind, KindGraphical)
+	if present.Truth != True {
+		return present
+	}
+	var facts []Fact
+	for _, uid := range s.Logind.GraphicalUsers() {
+		server, f := serverOf(s.Audio, uid)
+		if server.Known() {
+			f.Truth, f.Reason = False, fmt.Sprintf("no audio server listens for uid %d", uid)
+			if server.Running {
+				f.Truth, f.Reason = True, fmt.Sprintf("the audio server of uid %d answers", uid)
+			}
+		}
+		facts = append(facts, f)
+	}
+	return strongest(facts, False, Unknown, True)
+}
+
+// serverOf returns a user's server, with an unknown fact that has its source,
+// time and reason.
+func serverOf(a Audio, uid uint32) (AudioServer, Fact) {
+	server, asked := a.Of(uid)
+	f := Fact{Source: SourceAudio, At: server.At, Reason: server.Reason}
+	if !asked {
+		f.At, f.Reason = a.At, cmp.Or(a.Reason, fmt.Sprintf("the audio server of uid %d has not been asked yet", uid))
+	}
+	return server, f
+}
+
+// audioActive says whether somebody plays, records or holds the hardware for
+// it: uncorked streams and JACK clients on every graphical user's server, REAPER,
+// and sound devices that no such server answers for. One yes is enough; a no
+// needs all of them, and is as old as the oldest.
+func audioActive(s Snapshot) Fact {
+	facts := []Fact{heldPCM(s), reaper(s)}
+	for _, uid := range s.Logind.GraphicalUsers() {
+		facts = append(facts, serverActive(s.Audio, uid))
+	}
+	if users := session(s.Logind, KindGraphical); users.Truth == Unknown {
+		users.Reason = "whose audio to look at cannot be told: " + users.Reason
+		facts = append(facts, users)
+	}
+	f := strongest(facts, True, Unknown, False)
+	if f.Truth == False {
+		f = slices.MinFunc(facts, func(a, b Fact) int { return a.At.Compare(b.At) })
+		f.Reason = "nothing plays or records"
+	}
+	return f
+}
+
+func serverActive(a Audio, uid uint32) Fact {
+	server, f := serverOf(a, uid)
+	if !server.Known() {
+		return f
+	}
+	f.Truth = False
+	for _, stream := range server.Streams {
+		if !stream.Corked || IsREAPER(stream.Application) {
+			f.Truth, f.Reason = True, stream.text(server)
+			return f
+		}
+	}
+	if len(server.JACK) > 0 {
+		f.Truth, f.Reason = True, server.JACK[0].text(server)
+	}
+	return f
+}
+
+// text names a stream in a sentence. As with Holder.text, every text about one is
+// made of it, so that a redaction finds it.
+func (a AudioStream) text(of AudioServer) string {
+	if of.Redacted {
+		return fmt.Sprintf("%s by a client of uid %d", a.Direction, of.UID)
+	}
+	return fmt.Sprintf("%s of %s (uid %d)", a.Direction, cmp.Or(a.Application, "a client"), of.UID)
+}
+
+func (c JACKClient) text(of AudioServer) string {
+	if of.Redacted {
+		return fmt.Sprintf("a JACK client of uid %d", of.UID)
+	}
+	return fmt.Sprintf("JACK client %s (pid %d, uid %d)", c.Application, c.PID, of.UID)
+}
+
+func (p Process) text() string {
+	if p.Redacted {
+		return fmt.Sprintf("a process of uid %d", p.UID)
+	}
+	return fmt.Sprintf("%s (pid %d, uid %d)", p.Command, p.PID, p.UID)
+}
+
+// reaper: its process counts whatever it plays through, and while it is silent
+// too: nobody wants a take lost between two songs. So does its client, corked or
+// not, which may be in a container under another name.
+func reaper(s Snapshot) Fact {
+	f, known := sound(s.Holders)
+	if !known {
+		return f
+	}
+	f.Truth, f.Reason = False, "no REAPER runs"
+	if len(s.Holders.Reapers) > 0 {
+		f.Truth, f.Reason = True, s.Holders.Reapers[0].text()+" runs"
+	}
+	return f
+}
+
+func heldPCM(s Snapshot) Fact {
+	f, known := sound(s.Holders)
+	if !known {
+		return f
+	}
+	f.Truth = False
+	if foreign := ForeignPCMs(s); len(foreign) > 0 {
+		p := foreign[0]
+		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", p.text(), p.Name)
+	}
+	return f
+}
+
+// sound is what the holders probe says of the sound devices, if it does.
+func sound(h Holders) (f Fact, known bool) {
+	f = Fact{Source: SourceHolders, At: h.At, Reason: h.Reason}
+	if h.Known() && !h.SoundTold {
+		f.Reason = "the holders probe does not say who uses the sound devices"
+	}
+	return f, h.Known() && h.SoundTold
+}
+
+// ForeignPCMs lists the sound devices that are open and whose use no server
+// tells: those of PipeWire and PulseAudio are the server's own, and speak
+// through its streams, when it is a graphical user's server and it answers.
+func ForeignPCMs(s Snapshot) []PCM {
+	var foreign []PCM
+	for _, p := range s.Holders.PCMs {
+		server, asked := s.Audio.Of(p.UID)
+		if answers := asked && server.Known() && server.Running; !answers || !isAudioServer(p.Process) {
+			foreign = append(foreign, p)
+		}
+	}
+	return foreign
+}
+
+// isAudioServer goes by the command, which is a process's own word: who hides
+// that way hides nobody's sound but their own.
+func isAudioServer(p Process) bool {
+	return p.Command == "pipewire" || p.Command == "pulseaudio" || strings.HasPrefix(p.Command, ".pipewire-wra") // NixOS
+}
+
+// audioClause is the part of a desktop's promise that only holds for people who
+// are there.
+func audioClause(p policy.Policy, f Facts) []clause {
+	if !p.Audio.Required || f.Is(GraphicalSession) != True {
+		return nil
+	}
+	return []clause{{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the person at the screen does not run"}}
+}

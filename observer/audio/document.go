@@ -1,0 +1,85 @@
+package audio
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// Document is one line of the audio probe: all that a user's server has.
+type Document struct {
+	// Answers counts the looks that had been asked for when the server was asked.
+	Answers uint64                 `json:"answers"`
+	Running bool                   `json:"running"`
+	Name    string                 `json:"name"`
+	Streams []observer.AudioStream `json:"streams"`
+	JACK    []observer.JACKClient  `json:"jack"`
+	Devices []observer.AudioDevice `json:"devices"`
+	// Error says why the server cannot be read, which is not the same as that none
+	// runs.
+	Error string `json:"error,omitempty"`
+}
+
+// Bounds on what is believed.
+const (
+	MaxLine   = 2 << 20 // bytes
+	MaxText   = 128     // bytes of a name
+	maxItems  = 2048    // in a list
+	maxReason = 200
+)
+
+// Decode reads a line and checks it against the schema. What it returns holds no
+// control characters and no string beyond its bound.
+func Decode(line []byte) (Document, error) {
+	var d Document
+	if err := oneshot.Decode(line, &d); err != nil {
+		return Document{}, err
+	}
+	if d.Error != "" {
+		return Document{Answers: d.Answers, Error: oneshot.Clean(d.Error, maxReason)}, nil
+	}
+	switch {
+	case d.Streams == nil || d.JACK == nil || d.Devices == nil:
+		return Document{}, errors.New("it lacks the streams, the JACK clients or the devices")
+	case len(d.Streams) > maxItems || len(d.JACK) > maxItems || len(d.Devices) > maxItems:
+		return Document{}, errors.New("it lists more than there can be")
+	case !d.Running && len(d.Streams)+len(d.JACK)+len(d.Devices) > 0:
+		return Document{}, errors.New("it lists what a server has that does not run")
+	}
+	return d, d.check()
+}
+
+// check refuses what no probe of ours writes, and cleans what it may.
+func (d *Document) check() error {
+	d.Name = oneshot.Clean(d.Name, MaxText)
+	for i := range d.Streams {
+		s := &d.Streams[i]
+		if err := direction(s.Direction); err != nil || s.PID < 0 {
+			return errors.Join(errors.New("it lists a stream that cannot be"), err)
+		}
+		s.Application, s.Media = oneshot.Clean(s.Application, MaxText), oneshot.Clean(s.Media, MaxText)
+	}
+	for i := range d.JACK {
+		if d.JACK[i].PID < 0 {
+			return fmt.Errorf("it lists a JACK client with pid %d", d.JACK[i].PID)
+		}
+		d.JACK[i].Application = oneshot.Clean(d.JACK[i].Application, MaxText)
+	}
+	for i := range d.Devices {
+		v := &d.Devices[i]
+		if err := direction(v.Direction); err != nil {
+			return err
+		}
+		v.Name, v.State = oneshot.Clean(v.Name, MaxText), oneshot.Clean(v.State, MaxText)
+	}
+	return nil
+}
+
+func direction(word string) error {
+	if word != observer.Playback && word != observer.Capture {
+		return fmt.Errorf("it names a direction %q", oneshot.Clean(word, maxReason))
+	}
+	return nil
+}

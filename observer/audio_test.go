@@ -1,0 +1,211 @@
+package observer
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// quiet is a desktop whose audio is known, and silent.
+func quiet() Snapshot {
+	s := desktop()
+	s.Holders.SoundTold = true
+	return s
+}
+
+func TestAudioActive(t *testing.T) {
+	alices := func(change func(*AudioServer)) func(*Snapshot) {
+		return func(s *Snapshot) { change(&s.Audio.Servers[0]) }
+	}
+	held := func(pcm PCM) func(*Snapshot) { return func(s *Snapshot) { s.Holders.PCMs = []PCM{pcm} } }
+	pipewire := PCM{"card0/pcm0p/sub0", Process{PID: 800, Command: "pipewire", UID: 1000}}
+	cases := map[string]struct {
+		change func(*Snapshot)
+		want   Truth
+		reason string
+	}{
+		"silence": {func(*Snapshot) {}, False, "nothing plays or records"},
+		"music": {alices(func(a *AudioServer) {
+			a.Streams = []AudioStream{{Direction: Capture, Corked: true}, {Direction: Playback, Application: "mpv"}}
+		}), True, "playback of mpv (uid 1000)"},
+		"a paused player": {alices(func(a *AudioServer) {
+			a.Streams = []AudioStream{{Direction: Playback, Corked: true}}
+		}), False, ""},
+		"a JACK client": {alices(func(a *AudioServer) {
+			a.JACK = []JACKClient{{Application: "metro", PID: 7}}
+		}), True, "JACK client metro (pid 7, uid 1000)"},
+		"a server that does not answer": {alices(func(a *AudioServer) { a.Reason = "silence" }), Unknown, "silence"},
+		"no server":                     {alices(func(a *AudioServer) { a.Running = false }), False, ""},
+		"a user nobody asked about":     {func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been asked yet"},
+		"REAPER": {func(s *Snapshot) {
+			s.Holders.Reapers = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
+		}, True, "reaper5 (pid 9, uid 1000) runs"},
+		"REAPER as a client that is paused": {alices(func(a *AudioServer) {
+			a.Streams = []AudioStream{{Direction: Capture, Corked: true, Application: "REAPER"}}
+		}), True, "capture of REAPER (uid 1000)"},
+		"REAPER, with a server that does not answer": {func(s *Snapshot) {
+			s.Audio.Servers[0].Reason = "silence"
+			s.Holders.Reapers = []Process{{PID: 9, Command: "reaper"}}
+		}, True, "reaper (pid 9, uid 0) runs"},
+		"a device open beside PipeWire":         {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "aplay", UID: 1000}}), True, "aplay (pid 9, uid 1000) has card0/pcm0p/sub0 open"},
+		"a device of the server that was asked": {held(pipewire), False, ""},
+		"a device of a server nobody asks":      {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "pipewire", UID: 1001}}), True, "uid 1001"},
+		"a probe that says nothing of sound":    {func(s *Snapshot) { s.Holders.SoundTold = false }, Unknown, "does not say who uses"},
+		"a holders probe that fails":            {func(s *Snapshot) { s.Holders.Reason = "broken" }, Unknown, "broken"},
+		"sessions that cannot be read":          {func(s *Snapshot) { s.Logind = Logind{Reading: Reading{At: looked, Reason: "away"}} }, Unknown, "whose audio to look at cannot be told: away"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := quiet()
+			c.change(&s)
+			f := Derive(policy.Default(), s)[AudioActive]
+			assert.Equal(t, c.want, f.Truth, f.Reason)
+			assert.Contains(t, f.Reason, c.reason)
+		})
+	}
+}
+
+func TestSilenceIsAsOldAsTheOldestLook(t *testing.T) {
+	s := quiet()
+	s.Holders.At = looked.Add(-time.Hour)
+	f := Derive(policy.Default(), s)[AudioActive]
+	assert.Equal(t, False, f.Truth)
+	assert.Equal(t, SourceHolders, f.Source)
+	assert.Equal(t, s.Holders.At, f.At)
+	assert.True(t, f.Stale(looked))
+}
+
+func TestREAPERsNames(t *testing.T) {
+	for name, is := range map[string]bool{
+		"reaper": true, "reaper5": true, ".reaper-wrapped": true, "REAPER": true, "grim-reaper": false, "reapers": false, "": false,
+	} {
+		assert.Equal(t, is, IsREAPER(name), name)
+	}
+}
+
+func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
+	p, s := policy.Default(), quiet()
+	s.Audio.Servers[0].Name = "PipeWire"
+	for what, change := range map[string]func(*Snapshot){
+		"a stream": func(s *Snapshot) {
+			s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback, Application: "secret", Media: "secret", PID: 9}}
+		},
+		"a JACK client": func(s *Snapshot) { s.Audio.Servers[0].JACK = []JACKClient{{Application: "secret", PID: 9}} },
+		"a sound device": func(s *Snapshot) {
+			s.Holders.PCMs = []PCM{{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "secret", UID: 1000, Unit: "secret.scope"}}}
+		},
+		"REAPER": func(s *Snapshot) {
+			s.Holders.Reapers = []Process{{PID: 9, Command: "secret", UID: 1000, Session: "secret"}}
+		},
+		"headphones": func(s *Snapshot) {
+			s.Audio.Servers[0].Devices = []AudioDevice{{Direction: Playback, Name: "secret", State: "RUNNING"}}
+			s.Holders.Reapers = []Process{{UID: 1000, Command: "reaper"}}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := s
+			s.Audio.Servers = slices.Clone(s.Audio.Servers)
+			change(&s)
+			o := Classify(p, s, Context{}, looked)
+			whole := fmt.Sprintf("%+v", s)
+			redacted, words := Redact(s, 1001)
+			got := words.Observation(o)
+			assert.NotContains(t, fmt.Sprintf("%+v %+v", redacted, got), "secret")
+			assert.Equal(t, True, got.Facts.Is(AudioActive))
+			assert.Contains(t, got.Facts[AudioActive].Reason, "of uid 1000")
+			assert.Equal(t, whole, fmt.Sprintf("%+v", s), "what was handed out stays")
+
+			own, words := Redact(s, 1000)
+			assert.Equal(t, o.Facts[AudioActive], words.Observation(o).Facts[AudioActive])
+			assert.Equal(t, s.Audio, own.Audio)
+			assert.Equal(t, s.Holders.PCMs, own.Holders.PCMs)
+			assert.Equal(t, s.Holders.Reapers, own.Holders.Reapers)
+		})
+	}
+}
+
+func TestAudioStackNeedsEveryPersonsServer(t *testing.T) {
+	s := quiet()
+	s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "7", User: "bob", UID: 1001, Class: "user", Type: "x11"})
+	f := Derive(policy.Default(), s)[AudioStack]
+	assert.Equal(t, Unknown, f.Truth)
+	assert.Contains(t, f.Reason, "uid 1001")
+	s.Audio.Servers = append(s.Audio.Servers, AudioServer{Reading: Reading{At: looked}, UID: 1001})
+	assert.Equal(t, False, Derive(policy.Default(), s).Is(AudioStack))
+	s.Audio.Servers[1].Running = true
+	assert.Equal(t, True, Derive(policy.Default(), s).Is(AudioStack))
+	s.Audio.Servers[0].Reason = "silence"
+	assert.Equal(t, Unknown, Derive(policy.Default(), s).Is(AudioStack))
+}
+
+func TestAHostWithoutAPromiseOfSoundIsWhole(t *testing.T) {
+	p, s := policy.Default(), desktop()
+	s.Audio.Servers[0].Running = false
+	p.Audio.Required = false
+	assert.Equal(t, Of(policy.Desktop), Classify(p, s, Context{}, looked).State)
+}
+
+func genAudio(t *rapid.T) Audio {
+	a := Audio{Reading: genReading(t, "audio")}
+	for uid := uint32(1000); uid < 1002; uid++ {
+		if rapid.IntRange(0, 4).Draw(t, "asked") > 0 {
+			a.Servers = append(a.Servers, AudioServer{
+				Reading: genReading(t, "server"), UID: uid, Running: rapid.IntRange(0, 4).Draw(t, "running") > 0,
+				Streams: rapid.SliceOfN(rapid.Custom(genStream), 0, 2).Draw(t, "streams"),
+			})
+		}
+	}
+	return a
+}
+
+func genStream(t *rapid.T) AudioStream {
+	return AudioStream{
+		Direction: rapid.SampledFrom([]string{Playback, Capture}).Draw(t, "direction"),
+		Corked:    rapid.Bool().Draw(t, "corked"), Application: rapid.SampledFrom([]string{"", "mpv", "REAPER"}).Draw(t, "application"),
+	}
+}
+
+// TestSilenceProperty: that nothing plays is only said when everybody who could
+// tell has been heard, and none of them knows otherwise.
+func TestSilenceProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := policy.Default()
+		s := genSnapshot(p).Draw(t, "snapshot")
+		s.Holders.SoundTold = rapid.Bool().Draw(t, "told")
+		f := Derive(p, s)
+		all := s.Holders.Known() && s.Holders.SoundTold && f.Is(GraphicalSession) != Unknown
+		for _, uid := range s.Logind.GraphicalUsers() {
+			server, asked := s.Audio.Of(uid)
+			all = all && asked && server.Known()
+			for _, stream := range server.Streams {
+				if asked && server.Known() && !stream.Corked && f.Is(AudioActive) != True {
+					t.Fatalf("%+v plays, and audio_active is %+v", stream, f[AudioActive])
+				}
+			}
+		}
+		if f.Is(AudioActive) == False && !all {
+			t.Fatalf("silence is claimed while somebody was not heard: %+v", f[AudioActive])
+		}
+	})
+}
+
+// audioTruths are all three where the host may be a desktop with somebody at it,
+// the only place where any promise names the audio stack. Elsewhere the truths
+// take turns, which tries each of them against every one of the other facts
+// without tripling the whole.
+func audioTruths(f Facts, n int) []Truth {
+	if f.Is(DesktopTarget) == True && f.Is(GraphicalSession) == True {
+		return []Truth{Unknown, False, True}
+	}
+	sum := 0
+	for ; n > 0; n /= 3 {
+		sum += n % 3
+	}
+	return []Truth{Truth(sum % 3)}
+}
