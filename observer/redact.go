@@ -25,6 +25,20 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 		swap = append(swap, h.text(), holders[i].text())
 	}
 	s.Holders.Holders = holders
+	s.GPU.Cards = slices.Clone(s.GPU.Cards)
+	for i := range s.GPU.Cards {
+		c := &s.GPU.Cards[i]
+		for _, list := range []*CardProcesses{&c.Compute, &c.Graphics} {
+			list.Processes = slices.Clone(list.Processes)
+			for j, process := range list.Processes {
+				if uid == 0 || process.UID != nil && *process.UID == uid {
+					continue
+				}
+				list.Processes[j] = CardProcess{UID: process.UID, Memory: process.Memory, Redacted: true}
+				swap = append(swap, process.text(), list.Processes[j].text())
+			}
+		}
+	}
 	return s, Redaction{strings.NewReplacer(swap...)}
 }
 

@@ -37,6 +37,7 @@ type Snapshot struct {
 	Systemd   Systemd   `json:"systemd"`
 	Logind    Logind    `json:"logind"`
 	Holders   Holders   `json:"holders"`
+	GPU       NVML      `json:"gpu"`
 	Inference Inference `json:"inference"`
 	Procfs    Procfs    `json:"procfs"`
 }

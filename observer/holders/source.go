@@ -42,11 +42,11 @@ func (s *Source) Watch(ctx context.Context, _ func()) error {
 	return nil
 }
 
-// Due asks for a look now and then in compute, where a process that takes a
-// display GPU breaks the contract without any signal.
+// Due asks for a look now and then while who has a GPU, and which are there, can
+// matter.
 func (s *Source) Due(now observer.Snapshot) time.Time {
-	if now.Systemd.Units[s.policy.Units.ComputeTarget].Active() {
-		return now.Holders.At.Add(s.policy.Timeouts.Recheck.D())
+	if pace := observer.GPUPace(s.policy, now); pace > 0 {
+		return now.Holders.At.Add(pace)
 	}
 	return time.Time{}
 }
