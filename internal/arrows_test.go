@@ -53,6 +53,20 @@ func TestImportArrows(t *testing.T) {
 	}
 }
 
+// TestTheProgramsAreStatic: what speaks C is a program of its own, so that a
+// machine without an NVIDIA GPU needs none, and a driver that hangs or crashes
+// takes nobody with it.
+func TestTheProgramsAreStatic(t *testing.T) {
+	for _, program := range []string{"cmd/dubniumd", "cmd/modectl", "cmd/dubnium-probe"} {
+		t.Run(program, func(t *testing.T) {
+			for _, dependency := range goList(t, "-deps", module+program) {
+				assert.NotContains(t, dependency, "github.com/NVIDIA/go-nvml")
+			}
+		})
+	}
+	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-gpu-probe"), "github.com/NVIDIA/go-nvml/pkg/nvml")
+}
+
 func TestDecisionsArePure(t *testing.T) {
 	for _, p := range pure {
 		t.Run(p, func(t *testing.T) {
