@@ -249,7 +249,7 @@ func displayReleased(p policy.Policy, s Snapshot) Fact {
 	}
 	h := foreign[0]
 	f.Truth = False
-	f.Reason = fmt.Sprintf("%s holds %s", h.text(), h.GPU)
+	f.Reason = fmt.Sprintf("%s holds %s", h.String(), h.GPU)
 	if more := len(foreign) - 1; more > 0 {
 		f.Reason += fmt.Sprintf(" and %d more", more)
 	}

@@ -60,8 +60,8 @@ type CardProcess struct {
 // Into makes each source's facts a Part.
 func (p NVML) Into(s *Snapshot) { s.GPU = p }
 
-// text names a process in a sentence, for redaction as for a Holder.
-func (c CardProcess) text() string {
+// String names a process in a sentence, for redaction as for a Holder.
+func (c CardProcess) String() string {
 	switch {
 	case c.Redacted && c.UID == nil:
 		return "a process"
@@ -161,7 +161,7 @@ func onDisplay(p policy.Policy, s Snapshot, kind string, of func(Card) CardProce
 		}
 		for _, process := range list.Processes {
 			if !permitted(process) {
-				f.Truth, f.Reason = True, fmt.Sprintf("%s has a %s context on %s", process.text(), kind, pci)
+				f.Truth, f.Reason = True, fmt.Sprintf("%s has a %s context on %s", process.String(), kind, pci)
 				return f
 			}
 		}

@@ -22,7 +22,7 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 			continue
 		}
 		holders[i] = Holder{GPU: h.GPU, UID: h.UID, Redacted: true}
-		swap = append(swap, h.text(), holders[i].text())
+		swap = append(swap, h.String(), holders[i].String())
 	}
 	s.Holders.Holders = holders
 	s.GPU.Cards = slices.Clone(s.GPU.Cards)
@@ -35,7 +35,7 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 					continue
 				}
 				list.Processes[j] = CardProcess{UID: process.UID, Memory: process.Memory, Redacted: true}
-				swap = append(swap, process.text(), list.Processes[j].text())
+				swap = append(swap, process.String(), list.Processes[j].String())
 			}
 		}
 	}
@@ -62,9 +62,9 @@ func (r Redaction) reasons(list []Reason) []Reason {
 	return list
 }
 
-// text names a holder in a sentence. Every text about a holder is made of it, so
+// String names a holder in a sentence. Every text about a holder is made of it, so
 // that a redaction finds it.
-func (h Holder) text() string {
+func (h Holder) String() string {
 	if h.Redacted {
 		return fmt.Sprintf("a process of uid %d", h.UID)
 	}
