@@ -14,19 +14,20 @@ const module = "github.com/dubnium/dubnium/"
 // allowed says who may import whom, of our own packages. docs/architecture.md
 // draws the same picture.
 var allowed = map[string][]string{
-	"policy":             {},
-	"observer":           {"policy"},
-	"guards":             {"policy", "observer"},
-	"plans":              {"policy", "observer"},
-	"daemon/status":      {"policy", "observer", "guards"},
-	"daemon":             {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
-	"busapi":             {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":        {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
-	"observer/recording": {"policy", "observer"},
+	"policy":               {},
+	"observer":             {"policy"},
+	"guards":               {"policy", "observer"},
+	"plans":                {"policy", "observer"},
+	"daemon/status":        {"policy", "observer", "guards"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
+	"busapi":               {"policy", "observer", "guards", "daemon/status"},
+	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration"},
+	"observer/recording":   {"policy", "observer"},
+	"observer/calibration": {"policy", "observer"},
 }
 
 // pure packages decide; they reach no world to decide about.
-var pure = []string{"policy", "observer", "observer/recording", "guards", "plans", "daemon/status"}
+var pure = []string{"policy", "observer", "observer/recording", "observer/calibration", "guards", "plans", "daemon/status"}
 
 // worldly packages are what a pure one must not reach, even through others.
 var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}

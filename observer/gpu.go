@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dubnium/dubnium/policy"
@@ -172,13 +173,16 @@ func onDisplay(p policy.Policy, s Snapshot, kind string, of func(Card) CardProce
 // nvidia is the name of the kernel driver that NVML speaks for.
 const nvidia = "nvidia"
 
-// driver is the kernel's driver for a GPU, and whether that is known.
+// driver is the kernel's driver for a GPU, and whether that is known. A card on
+// PCI that has device nodes has one, whether or not its name could be read; what
+// is not on PCI is not NVIDIA's.
 func (h Holders) driver(pci string) (string, bool) {
 	i := slices.IndexFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci })
 	if !h.Known() || i < 0 {
 		return "", false
 	}
-	return h.GPUs[i].Driver, true
+	g := h.GPUs[i]
+	return g.Driver, g.Driver != "" || g.Hidden || !strings.Contains(g.PCI, ":")
 }
 
 // usable says whether every GPU of the list is there, with a driver.
