@@ -23,7 +23,7 @@ const (
 	ProbeEOF     ProbeFault = "eof"     // hangs up in the middle of the document
 )
 
-// ProbeNames are the sockets of the one-shot probes.
+// ProbeNames are the sockets of the one-shot probes that every machine has.
 func ProbeNames() []string { return []string{"holders", "inference"} }
 
 // probe stands in for a socket unit with Accept=yes: each connection becomes
@@ -179,12 +179,22 @@ func (h *Host) startProbes() error {
 			}
 			args = append(args, h.opts.ProbeArgs[name]...)
 		}
-		p, err := newProbe(filepath.Join(dir, name), args)
-		if err != nil {
+		if err := h.startProbe(name, args); err != nil {
 			return err
 		}
-		h.probes[name] = p
 	}
+	if len(h.opts.GPUProbe) > 0 {
+		return h.startProbe("gpu", h.opts.GPUProbe)
+	}
+	return nil
+}
+
+func (h *Host) startProbe(name string, args []string) error {
+	p, err := newProbe(filepath.Join(h.probeDir, name), args)
+	if err != nil {
+		return err
+	}
+	h.probes[name] = p
 	return nil
 }
 
