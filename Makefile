@@ -20,13 +20,17 @@ TESTTMP = $(firstword $(wildcard /dev/shm) /tmp)
 
 all: build
 
-BUILD = $(GO) build -trimpath -ldflags "-s -w -X github.com/dubnium/dubnium/internal/version.Version=$(VERSION)" -o bin/
+LDFLAGS  = -s -w -X github.com/dubnium/dubnium/internal/version.Version=$(VERSION)
+BUILD    = $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/
+# go-nvml names functions that only the driver's library has: they are bound when
+# they are called, whatever a hardened compiler does by default.
+GPUBUILD = $(GO) build -trimpath -ldflags "$(LDFLAGS) -extldflags=-Wl,-z,lazy" -o bin/
 
 build:
 	CGO_ENABLED=0 $(BUILD) ./cmd/dubniumd ./cmd/modectl ./cmd/dubnium-probe
 ifeq ($(GPU),yes)
 	@$(need) gcc:gcc
-	CGO_ENABLED=1 $(BUILD) ./cmd/dubnium-gpu-probe
+	CGO_ENABLED=1 $(GPUBUILD) ./cmd/dubnium-gpu-probe
 endif
 
 # The units name their programs under /usr; another PREFIX is written in.
@@ -61,6 +65,7 @@ check: lint
 	TMPDIR=$(TESTTMP) $(GO) test -race -timeout 10m ./...
 
 lint:
+	@$(need) gcc:gcc
 	@./internal/tools/lint.sh
 
 fmt:

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/dubnium/dubnium/internal/embedded"
 	"github.com/dubnium/dubnium/internal/fakenvml"
 	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/observer/recording"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -158,6 +160,33 @@ func TestTheGPUsAreObserved(t *testing.T) {
 	require.NoError(t, s.SetProbeFault("gpu", testhost.ProbeWorks))
 	s.say(idle)
 	require.Equal(t, "high", s.current().Confidence)
+}
+
+// TestWhatNVMLSaidIsRecordedAndReplayed: a recording says what was called
+// degraded, and under a policy that names no GPU it would not have been.
+func TestWhatNVMLSaidIsRecordedAndReplayed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	s := gpuStation(t, ctx)
+	file, plain := filepath.Join(t.TempDir(), "recording.jsonl"), filepath.Join(t.TempDir(), "policy.toml")
+	require.NoError(t, os.WriteFile(plain, nil, 0o600))
+	record(t, ctx, s.Workstation, file, func() {
+		s.say(displayCard + "8388608000\ncompute 4194304 8388608\n" + aiCard)
+		require.Equal(t, "degraded-desktop", s.current().State)
+		degraded := func() bool {
+			return slices.ContainsFunc(entries(file), func(e recording.Entry) bool { return e.State == "degraded-desktop" })
+		}
+		require.Eventually(t, degraded, time.Minute, 10*time.Millisecond, "it is recorded")
+		s.say(idle)
+		require.Equal(t, "desktop", s.current().State)
+	})
+	out, errs, code, err := embedded.Run(s.Program(ctx, "dubniumd", "replay", file))
+	require.NoError(t, err)
+	require.Zero(t, code, out+errs)
+	out, _, code, err = embedded.Run(s.Program(ctx, "dubniumd", "replay", "--policy", plain, file))
+	require.NoError(t, err)
+	require.Equal(t, 2, code)
+	require.Contains(t, out, "degraded-desktop (high; compute-on-display-gpu) -> desktop (high; )")
 }
 
 // TestAReleaseIsGatedAndCalibrated: memory that stays in use keeps vLLM from
