@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/oneshot"
@@ -72,7 +73,7 @@ func (s *Source) ask(ctx context.Context) (d Document, reason string) {
 		return d, "the holders probe cannot be believed: " + err.Error()
 	case d.Error != "":
 		return d, "the holders probe cannot tell: " + d.Error
-	case d.Unreadable > 0 && len(d.GPUs) > 0:
+	case d.Unreadable > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }):
 		return d, fmt.Sprintf("the holders probe may not see the open files of %d processes", d.Unreadable)
 	}
 	return d, ""
