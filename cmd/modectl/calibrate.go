@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/client"
 	"github.com/dubnium/dubnium/cmd/modectl/render"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/calibration"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -150,8 +152,10 @@ func measurable(e busapi.Evidence) error {
 		return fmt.Errorf("cannot calibrate: %s", s.GPU.Reason)
 	case !s.GPU.Driver:
 		return errors.New("cannot calibrate: this host has no NVIDIA driver")
-	case len(calibration.Samples(p, e.Observation, s)) == 0:
-		return errors.New("cannot calibrate: this host has no display GPU")
+	}
+	displays := observer.DisplayGPUs(p, s.Holders)
+	if !slices.ContainsFunc(s.GPU.Cards, func(c observer.Card) bool { return slices.Contains(displays, c.PCI) }) {
+		return errors.New("cannot calibrate: NVML lists no display GPU of this host")
 	}
 	return nil
 }

@@ -114,8 +114,9 @@ func TestThereHasToBeSomethingToCalibrate(t *testing.T) {
 		"no probe": {func(s *observer.Snapshot) {
 			s.GPU = observer.NVML{Reading: observer.Reading{At: begin, Reason: "the gpu probe is not there"}}
 		}, "cannot calibrate: the gpu probe is not there"},
-		"no driver":  {func(s *observer.Snapshot) { s.GPU = observer.NVML{Reading: at} }, "cannot calibrate: this host has no NVIDIA driver"},
-		"no display": {func(s *observer.Snapshot) { s.Holders.GPUs = nil }, "cannot calibrate: this host has no display GPU"},
+		"no driver":    {func(s *observer.Snapshot) { s.GPU = observer.NVML{Reading: at} }, "cannot calibrate: this host has no NVIDIA driver"},
+		"no display":   {func(s *observer.Snapshot) { s.Holders.GPUs = nil }, "cannot calibrate: NVML lists no display GPU"},
+		"another make": {func(s *observer.Snapshot) { s.GPU.Cards[0].PCI = "0000:02:00.0" }, "cannot calibrate: NVML lists no display GPU"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
