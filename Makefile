@@ -3,6 +3,8 @@
 GO      ?= go
 PREFIX  ?= /usr
 DESTDIR ?=
+# no: without the probe that asks NVML, and without C; for machines without NVIDIA.
+GPU     ?= yes
 VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo devel)
 
 BINDIR     = $(DESTDIR)$(PREFIX)/bin
@@ -18,9 +20,18 @@ TESTTMP = $(firstword $(wildcard /dev/shm) /tmp)
 
 all: build
 
+LDFLAGS  = -s -w -X github.com/dubnium/dubnium/internal/version.Version=$(VERSION)
+BUILD    = $(GO) build -trimpath -ldflags "$(LDFLAGS)" -o bin/
+# go-nvml names functions that only the driver's library has: they are bound when
+# they are called, whatever a hardened compiler does by default.
+GPUBUILD = $(GO) build -trimpath -ldflags "$(LDFLAGS) -extldflags=-Wl,-z,lazy" -o bin/
+
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X github.com/dubnium/dubnium/internal/version.Version=$(VERSION)" \
-		-o bin/ ./cmd/dubniumd ./cmd/modectl ./cmd/dubnium-probe
+	CGO_ENABLED=0 $(BUILD) ./cmd/dubniumd ./cmd/modectl ./cmd/dubnium-probe
+ifeq ($(GPU),yes)
+	@$(need) gcc:gcc
+	CGO_ENABLED=1 $(GPUBUILD) ./cmd/dubnium-gpu-probe
+endif
 
 # The units name their programs under /usr; another PREFIX is written in.
 install: build
@@ -28,7 +39,10 @@ install: build
 		$(DATADIR)/doc/dubnium $(DESTDIR)/etc/dubnium
 	install bin/modectl $(BINDIR)
 	install bin/dubniumd bin/dubnium-probe $(LIBEXECDIR)
-	for unit in systemd/*; do \
+ifeq ($(GPU),yes)
+	install bin/dubnium-gpu-probe $(LIBEXECDIR)
+endif
+	for unit in $(if $(filter yes,$(GPU)),systemd/*,$(filter-out systemd/dubnium-probe-gpu.%,$(wildcard systemd/*))); do \
 		sed -e 's#=/usr/libexec/#=$(PREFIX)/libexec/#' -e 's#=/usr/bin/modectl#=$(PREFIX)/bin/modectl#' $$unit \
 			> $(UNITDIR)/$${unit##*/} && chmod 644 $(UNITDIR)/$${unit##*/} || exit 1; \
 	done
@@ -51,6 +65,7 @@ check: lint
 	TMPDIR=$(TESTTMP) $(GO) test -race -timeout 10m ./...
 
 lint:
+	@$(need) gcc:gcc
 	@./internal/tools/lint.sh
 
 fmt:

@@ -64,7 +64,7 @@ func (w wait) Verify(ctx context.Context, s plans.Step) error {
 func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
 	vllm := func(plans.Step) []string { return []string{observer.SourceSystemd, observer.SourceInference} }
 	return map[plans.Kind]Actor{
-		plans.Gate: wait{eyes, gateSources, func(s plans.Step, snapshot observer.Snapshot) error {
+		plans.Gate: wait{eyes, gateSources(p), func(s plans.Step, snapshot observer.Snapshot) error {
 			return gate(p, s, snapshot)
 		}},
 		plans.Drain: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
@@ -78,14 +78,18 @@ func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
 
 // gateSources are what the gates of this version look at; a gate that is not
 // listed looks at everything.
-func gateSources(s plans.Step) []string {
-	switch s.Guard {
-	case policy.CheckGraphicalSessionAbsent:
-		return []string{observer.SourceLogind}
-	case policy.CheckGPUDisplayReleased:
-		return []string{observer.SourceHolders}
+func gateSources(p policy.Policy) func(plans.Step) []string {
+	return func(s plans.Step) []string {
+		switch {
+		case s.Guard == policy.CheckGraphicalSessionAbsent:
+			return []string{observer.SourceLogind}
+		case s.Guard == policy.CheckGPUDisplayReleased && len(p.GPU.Display) > 0:
+			return []string{observer.SourceHolders, observer.SourceGPU}
+		case s.Guard == policy.CheckGPUDisplayReleased:
+			return []string{observer.SourceHolders}
+		}
+		return nil
 	}
-	return nil
 }
 
 func gate(p policy.Policy, s plans.Step, snapshot observer.Snapshot) error {

@@ -2,6 +2,7 @@ package guards
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -14,6 +15,9 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 	fact := observer.Derive(p, s)[observer.DisplayReleased]
 	switch fact.Truth {
 	case observer.True:
+		if f, stands := onTheCard(p, s); stands {
+			return f
+		}
 		return pass(fact.Reason)
 	case observer.False:
 		f := block(fact.Reason, "end that process, or name its unit under gpu.permitted_holders in the policy")
@@ -25,4 +29,30 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 	}
 	return cannotTell("who holds the display GPU could not be found out: "+fact.Reason,
 		"look at `systemctl status dubnium-probe-holders.socket`")
+}
+
+// onTheCard is what NVML knows against a release that the open files do not show,
+// where policy names the display GPUs. What NVML cannot tell does not block: the
+// open files have been judged already.
+func onTheCard(p policy.Policy, s observer.Snapshot) (finding, bool) {
+	if len(p.GPU.Display) == 0 {
+		return finding{}, false
+	}
+	facts := observer.Derive(p, s)
+	if f := facts[observer.DisplayGraphics]; f.Truth == observer.True {
+		return block(f.Reason, "end that program: none may draw on a display GPU that is given away"), true
+	}
+	// On the way out of compute the desktop needs no memory to spare.
+	if p.GPU.ResidualMiB == 0 || facts.Is(observer.ComputeTarget) == observer.True {
+		return finding{}, false
+	}
+	for _, card := range s.GPU.Cards {
+		used := card.MemoryUsed.Value
+		if !s.GPU.Known() || used == nil || !slices.Contains(p.GPU.Display, card.PCI) || *used <= float64(p.GPU.ResidualMiB)*(1<<20) {
+			continue
+		}
+		return block(fmt.Sprintf("nobody holds %s, and %.0f MiB of its memory are in use, more than %d", card.PCI, *used/(1<<20), p.GPU.ResidualMiB),
+			"wait a moment; if it stays so, measure with `modectl calibrate gpu` and set gpu.residual_mib in the policy"), true
+	}
+	return finding{}, false
 }

@@ -157,6 +157,60 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestWhatNVMLKnowsAgainstARelease: it is asked where policy names the display
+// GPU, and only what it knows blocks.
+func TestWhatNVMLKnowsAgainstARelease(t *testing.T) {
+	const gpu = "0000:01:00.0"
+	used := func(mib float64) observer.Measure {
+		bytes := mib * (1 << 20)
+		return observer.Measure{Value: &bytes}
+	}
+	cases := map[string]struct {
+		change func(*policy.Policy, *observer.Snapshot)
+		code   policy.Code
+		reason string
+	}{
+		"memory under the threshold is residue": {},
+		"memory above it is in use": {func(_ *policy.Policy, s *observer.Snapshot) {
+			s.GPU.Cards[0].MemoryUsed = used(301)
+		}, 11, "301 MiB of its memory are in use, more than 300"},
+		"on the way out of compute it is not judged": {change: func(p *policy.Policy, s *observer.Snapshot) {
+			s.GPU.Cards[0].MemoryUsed = used(301)
+			unit(p.Units.ComputeTarget, func(u *observer.Unit) { u.ActiveState = "active" })(s)
+		}},
+		"without a threshold it is not judged": {change: func(p *policy.Policy, s *observer.Snapshot) {
+			p.GPU.ResidualMiB, s.GPU.Cards[0].MemoryUsed = 0, used(9000)
+		}},
+		"memory that is not known does not block": {change: func(_ *policy.Policy, s *observer.Snapshot) {
+			s.GPU.Cards[0].MemoryUsed = observer.Measure{Reason: "not supported"}
+		}},
+		"nor does NVML that fails": {change: func(_ *policy.Policy, s *observer.Snapshot) {
+			s.GPU.Reason, s.GPU.Cards[0].MemoryUsed = "Unknown Error", used(9000)
+		}},
+		"a program that draws is in the way": {func(_ *policy.Policy, s *observer.Snapshot) {
+			s.GPU.Cards[0].Graphics.Processes = []observer.CardProcess{{PID: 9, Command: "sway"}}
+		}, 11, "sway (pid 9, in no unit) has a graphics context"},
+		"a policy that names no display GPU asks nothing of NVML": {change: func(p *policy.Policy, s *observer.Snapshot) {
+			p.GPU.Display = nil
+			s.GPU.Cards[0].Graphics.Processes = []observer.CardProcess{{PID: 9, Command: "sway"}}
+		}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			p, s := policy.Default(), healthy()
+			p.GPU.Display, p.GPU.ResidualMiB = []string{gpu}, 300
+			s.Holders.GPUs[0].Driver = "nvidia"
+			s.GPU = observer.NVML{Reading: s.Holders.Reading, Driver: true, Cards: []observer.Card{{PCI: gpu, MemoryUsed: used(300)}}}
+			if c.change != nil {
+				c.change(&p, &s)
+			}
+			v := Evaluate(p, s, Request{Target: policy.Compute}, []policy.GuardID{policy.CheckGPUDisplayReleased})[0]
+			assert.Equal(t, c.code, v.Code, v.Reason)
+			assert.Contains(t, v.Reason, c.reason)
+		})
+	}
+}
+
 func TestEveryGuardIsImplemented(t *testing.T) {
 	for _, g := range policy.Guards() {
 		assert.Contains(t, judges, g.ID)

@@ -21,14 +21,15 @@ var allowed = map[string][]string{
 	"daemon/status":        {"policy", "observer", "guards"},
 	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording"},
+	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration"},
 	"observer/recording":   {"policy", "observer"},
+	"observer/calibration": {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/oneshot"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
 }
 
 // pure packages decide; they reach no world to decide about.
-var pure = []string{"policy", "observer", "observer/recording", "guards", "plans", "daemon/status"}
+var pure = []string{"policy", "observer", "observer/recording", "observer/calibration", "guards", "plans", "daemon/status"}
 
 // worldly packages are what a pure one must not reach, even through others.
 var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}
@@ -53,6 +54,20 @@ func TestImportArrows(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheProgramsAreStatic: what speaks C is a program of its own, so that a
+// machine without an NVIDIA GPU needs none, and a driver that hangs or crashes
+// takes nobody with it.
+func TestTheProgramsAreStatic(t *testing.T) {
+	for _, program := range []string{"cmd/dubniumd", "cmd/modectl", "cmd/dubnium-probe"} {
+		t.Run(program, func(t *testing.T) {
+			for _, dependency := range goList(t, "-deps", module+program) {
+				assert.NotContains(t, dependency, "github.com/NVIDIA/go-nvml")
+			}
+		})
+	}
+	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-gpu-probe"), "github.com/NVIDIA/go-nvml/pkg/nvml")
 }
 
 func TestDecisionsArePure(t *testing.T) {

@@ -23,7 +23,8 @@ func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
 	o := Observation{Facts: f, At: at, Confidence: High, Context: c}
 	var targets Truth
 	o.Inferred, targets = infer(f)
-	o.Conflicts = conflicts(f)
+	unsafe := conflicts(p, f)
+	o.Conflicts = append(slices.Clone(unsafe), disagreements(p, f)...)
 
 	switch {
 	case c.InFlight:
@@ -31,12 +32,12 @@ func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
 	case booting(f):
 		o.State, o.Rule, o.Confidence = Boot, RuleBoot, Low
 		o.Reasons = bootReasons(f)
-	case len(o.Conflicts) > 0 && c.LastFailed:
+	case len(unsafe) > 0 && c.LastFailed:
 		o.State, o.Rule = FailedTransition, RuleConflict
-		o.Reasons = o.Conflicts
-	case len(o.Conflicts) > 0:
+		o.Reasons = unsafe
+	case len(unsafe) > 0:
 		o.State, o.Rule = StateUnknown, RuleConflict
-		o.Reasons = o.Conflicts
+		o.Reasons = unsafe
 	case c.LastFailed && o.Inferred != c.Desired:
 		o.State, o.Rule = FailedTransition, RuleNotWhereAsked
 		o.Reasons = []Reason{notWhereAsked(c)}
@@ -94,21 +95,28 @@ func infer(f Facts) (policy.Mode, Truth) {
 	return "", True
 }
 
-// contradictions are what compute's target must not be active with.
-var contradictions = []clause{
-	{DesktopTarget, True, true, "two-mode-targets", "the desktop target and the compute target are both active"},
-	{GraphicalSession, True, true, "compute-with-session", "the compute target is active with a graphical session"},
-	{DisplayReleased, False, true, "compute-with-display-holder", "the compute target is active with a display GPU in use"},
-	{StudioPolicy, True, true, "compute-with-studio", "the compute target is active with the studio overlay"},
+// contradictions are what compute's target must not be active with: a host with
+// one is unsafe to name.
+func contradictions(p policy.Policy) []clause {
+	all := []clause{
+		{DesktopTarget, True, true, "two-mode-targets", "the desktop target and the compute target are both active"},
+		{GraphicalSession, True, true, "compute-with-session", "the compute target is active with a graphical session"},
+		{DisplayReleased, False, true, "compute-with-display-holder", "the compute target is active with a display GPU in use"},
+		{StudioPolicy, True, true, "compute-with-studio", "the compute target is active with the studio overlay"},
+	}
+	if len(p.GPU.Display) > 0 {
+		all = append(all, clause{DisplayGraphics, True, true, "compute-with-display-graphics", "the compute target is active with graphics on a display GPU"})
+	}
+	return all
 }
 
 // conflicts lists the contradictions that make a host unsafe to name.
-func conflicts(f Facts) []Reason {
+func conflicts(p policy.Policy, f Facts) []Reason {
 	if f.Is(ComputeTarget) != True {
 		return nil
 	}
 	var found []Reason
-	for _, c := range contradictions {
+	for _, c := range contradictions(p) {
 		if fact := f[c.signal]; fact.Truth == c.want {
 			found = append(found, Reason{c.code, c.text + ": " + fact.Reason})
 		}
@@ -208,6 +216,7 @@ func (o *Observation) judgeContract(p policy.Policy) {
 			o.Reasons = append(o.Reasons, Reason{c.code, c.text + ": " + fact.Reason})
 		}
 	}
+	o.judgeSecondary(p)
 	switch {
 	case o.State == StateUnknown:
 	case len(o.Reasons) > 0:

@@ -77,6 +77,11 @@ func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 			w.Against = append(w.Against, o.finding(c))
 		}
 	}
+	for _, c := range secondary(p, mode) {
+		if against(c, o.Facts[c.signal]) {
+			w.Against = append(w.Against, o.finding(c))
+		}
+	}
 	if o.Context.InFlight {
 		w.Because = append(w.Because, Reason{string(RuleTransition), "a transition runs"})
 	}
@@ -114,7 +119,7 @@ func (o Observation) deciders(p policy.Policy) []clause {
 		return asked(decidingSources)
 	case RuleConflict:
 		found := asked([]Signal{ComputeTarget})
-		for _, c := range contradictions {
+		for _, c := range contradictions(p) {
 			if o.Facts.Is(c.signal) == c.want {
 				found = append(found, clause{signal: c.signal})
 			}
@@ -123,7 +128,7 @@ func (o Observation) deciders(p policy.Policy) []clause {
 	case RuleNotWhereAsked, RuleTargetsUnknown, RuleNoTarget:
 		return asked(pointers)
 	case RuleContract:
-		return promise(p, o.Inferred, o.Facts)
+		return append(promise(p, o.Inferred, o.Facts), secondary(p, o.Inferred)...)
 	}
 	return nil
 }

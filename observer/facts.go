@@ -61,6 +61,11 @@ const (
 	DisplayReleased  Signal = "gpu_display_released"
 	AudioStack       Signal = "audio_stack_running"
 	AudioActive      Signal = "audio_active"
+	DisplayGraphics  Signal = "gpu_display_graphics_active"
+	DisplayCompute   Signal = "gpu_display_compute_active"
+	DisplayPresent   Signal = "gpu_display_present"
+	AIPresent        Signal = "gpu_ai_present"
+	PlannedPresent   Signal = "gpu_planned_present"
 )
 
 // Signals lists every signal in the order in which they are shown.
@@ -68,7 +73,7 @@ func Signals() []Signal {
 	return []Signal{
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
 		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
-		AudioStack, AudioActive,
+		DisplayGraphics, DisplayCompute, DisplayPresent, AIPresent, PlannedPresent, AudioStack, AudioActive,
 	}
 }
 
@@ -77,6 +82,7 @@ const (
 	SourceSystemd   = "systemd"
 	SourceLogind    = "logind"
 	SourceHolders   = "holders"
+	SourceGPU       = "gpu"
 	SourceInference = "inference"
 	SourceProcfs    = "procfs"
 	SourceAudio     = "audio"
@@ -123,8 +129,9 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 	}
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])
+	gpuFacts(p, s, f)
 	for name, fact := range f {
-		fact.Bound = bound(p, fact.Source)
+		fact.Bound = bound(p, f.Is(ComputeTarget), fact.Source)
 		f[name] = fact
 	}
 	return f
@@ -132,11 +139,17 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 
 // bound is how old a fact of a source may become. Nothing signals who opens a
 // device or how a server is: in compute they are looked at again every
-// timeouts.recheck, and a look may take timeouts.look. An audio probe announces
-// what changes; that it still does is asked every AudioRecheck.
-func bound(p policy.Policy, source string) time.Duration {
+// timeouts.recheck, outside it the GPUs every gpu.recheck where policy names them
+// (GPUPace), and a look may take timeouts.look. An audio probe announces what
+// changes; that it still does is asked every AudioRecheck.
+func bound(p policy.Policy, compute Truth, source string) time.Duration {
 	switch source {
-	case SourceHolders, SourceInference:
+	case SourceHolders, SourceGPU:
+		if compute == False && p.GPU.Configured() {
+			return p.GPU.Recheck.D() + 2*p.Timeouts.Look.D()
+		}
+		return p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
+	case SourceInference:
 		return p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
 	case SourceAudio:
 		return AudioRecheck(p) + 2*p.Timeouts.Look.D()
@@ -238,7 +251,7 @@ func displayReleased(p policy.Policy, s Snapshot) Fact {
 		return f
 	}
 	if missing := missingDisplays(p, s.Holders); len(missing) > 0 {
-		f.Reason = fmt.Sprintf("the display GPU %s of the policy is not there", missing[0])
+		f.Reason = fmt.Sprintf("the display GPU %s of the policy is not there, or has no driver", missing[0])
 		return f
 	}
 	foreign := ForeignHolders(p, s.Holders)
@@ -248,7 +261,7 @@ func displayReleased(p policy.Policy, s Snapshot) Fact {
 	}
 	h := foreign[0]
 	f.Truth = False
-	f.Reason = fmt.Sprintf("%s holds %s", h.text(), h.GPU)
+	f.Reason = fmt.Sprintf("%s holds %s", h.String(), h.GPU)
 	if more := len(foreign) - 1; more > 0 {
 		f.Reason += fmt.Sprintf(" and %d more", more)
 	}
@@ -258,7 +271,7 @@ func displayReleased(p policy.Policy, s Snapshot) Fact {
 func missingDisplays(p policy.Policy, h Holders) []string {
 	var missing []string
 	for _, pci := range p.GPU.Display {
-		if !slices.ContainsFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci }) {
+		if !slices.ContainsFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci && !g.Hidden }) {
 			missing = append(missing, pci)
 		}
 	}
@@ -267,26 +280,25 @@ func missingDisplays(p policy.Policy, h Holders) []string {
 
 // ForeignHolders lists who must let go of a display GPU before compute may have
 // it: everyone but the kernel's side of a session (PID 1 and logind keep a
-// session's nodes until it is finalized), the units that policy permits, and
-// what already runs in ai.slice, for which the GPU is meant.
+// session's nodes until it is finalized), our own probe that looks through NVML,
+// the units that policy permits, and what already runs in ai.slice, for which the
+// GPU is meant.
 func ForeignHolders(p policy.Policy, h Holders) []Holder {
 	var foreign []Holder
+	displays := DisplayGPUs(p, h)
 	for _, holder := range h.Holders {
-		if displayGPU(p, h, holder.GPU) && !permitted(p, holder) {
+		if slices.Contains(displays, holder.GPU) && !permitted(p, holder) {
 			foreign = append(foreign, holder)
 		}
 	}
 	return foreign
 }
 
-func displayGPU(p policy.Policy, h Holders, pci string) bool {
-	if len(p.GPU.Display) > 0 {
-		return slices.Contains(p.GPU.Display, pci)
-	}
-	return slices.Contains(h.GPUs, GPU{PCI: pci, Display: true})
-}
+// gpuProbe is the unit that asks NVML, which opens the nodes for as long as it
+// is asked.
+const gpuProbe = "dubnium-probe-gpu.service"
 
 func permitted(p policy.Policy, h Holder) bool {
-	return h.PID == 1 || h.Unit == "systemd-logind.service" ||
+	return h.PID == 1 || h.Unit == "systemd-logind.service" || h.Unit == gpuProbe ||
 		slices.Contains(p.GPU.PermittedHolders, h.Unit) || slices.Contains(h.Slices, "ai.slice")
 }

@@ -11,7 +11,10 @@ import (
 // volatile are the keys of a snapshot that differ from look to look on a host
 // where nothing happens: times, and measures, which guards judge at the moment
 // they are needed.
-var volatile = map[string]bool{"at": true, "active_since": true, "woken_at": true, "running": true, "waiting": true, "procfs": true}
+var volatile = map[string]bool{
+	"at": true, "active_since": true, "woken_at": true, "running": true, "waiting": true, "procfs": true,
+	"memory_used": true, "memory": true,
+}
 
 // Fingerprint is the same for two snapshots that say the same of the host, at
 // whatever time and in whatever order they say it.

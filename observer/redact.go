@@ -23,7 +23,7 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 	for i, h := range holders {
 		if h.UID != uid {
 			holders[i] = Holder{GPU: h.GPU, UID: h.UID, Redacted: true}
-			swap = append(swap, h.text(), holders[i].text())
+			swap = append(swap, h.String(), holders[i].String())
 		}
 	}
 	pcms, reapers := slices.Clone(s.Holders.PCMs), slices.Clone(s.Holders.Reapers)
@@ -37,7 +37,12 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 	for i := range servers {
 		swap = append(swap, servers[i].redact(uid)...)
 	}
-	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers, s.Audio.Servers = holders, pcms, reapers, servers
+	cards := slices.Clone(s.GPU.Cards)
+	for i := range cards {
+		swap = append(swap, cards[i].redact(uid)...)
+	}
+	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers = holders, pcms, reapers
+	s.Audio.Servers, s.GPU.Cards = servers, cards
 	return s, Redaction{strings.NewReplacer(swap...)}
 }
 
@@ -74,6 +79,21 @@ func (a *AudioServer) redact(uid uint32) (swap []string) {
 	return swap
 }
 
+// redact leaves how much memory somebody has of the card.
+func (c *Card) redact(uid uint32) (swap []string) {
+	for _, list := range []*CardProcesses{&c.Compute, &c.Graphics} {
+		list.Processes = slices.Clone(list.Processes)
+		for i, was := range list.Processes {
+			if was.UID != nil && *was.UID == uid {
+				continue
+			}
+			list.Processes[i] = CardProcess{UID: was.UID, Memory: was.Memory, Redacted: true}
+			swap = append(swap, was.String(), list.Processes[i].String())
+		}
+	}
+	return swap
+}
+
 // Observation returns o with the same taken out of its texts.
 func (r Redaction) Observation(o Observation) Observation {
 	o.Reasons, o.Conflicts = r.reasons(o.Reasons), r.reasons(o.Conflicts)
@@ -94,9 +114,9 @@ func (r Redaction) reasons(list []Reason) []Reason {
 	return list
 }
 
-// text names a holder in a sentence. Every text about a holder is made of it, so
+// String names a holder in a sentence. Every text about a holder is made of it, so
 // that a redaction finds it.
-func (h Holder) text() string {
+func (h Holder) String() string {
 	if h.Redacted {
 		return fmt.Sprintf("a process of uid %d", h.UID)
 	}

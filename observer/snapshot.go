@@ -37,6 +37,7 @@ type Snapshot struct {
 	Systemd   Systemd   `json:"systemd"`
 	Logind    Logind    `json:"logind"`
 	Holders   Holders   `json:"holders"`
+	GPU       NVML      `json:"gpu"`
 	Inference Inference `json:"inference"`
 	Procfs    Procfs    `json:"procfs"`
 	Audio     Audio     `json:"audio"`
@@ -203,11 +204,19 @@ type Holders struct {
 	Reapers []Process `json:"reapers"`
 }
 
-// GPU is a graphics card that the kernel has nodes for.
+// GPU is a graphics card of the host.
 type GPU struct {
 	PCI string `json:"pci"` // 0000:01:00.0
 	// Display: the card has a KMS node, so that it can drive a monitor.
 	Display bool `json:"display"`
+	// Driver is the kernel's for the card: nvidia, amdgpu, vfio-pci. Empty: none is
+	// bound, or the card is not on PCI.
+	Driver string `json:"driver,omitempty"`
+	// Audio is the PCI address of the card's HDMI audio function, empty for none.
+	Audio string `json:"audio,omitempty"`
+	// Hidden: the kernel has no device nodes for the card, because no driver is bound
+	// or one that gives it away (vfio-pci). Who uses it cannot be seen.
+	Hidden bool `json:"hidden,omitempty"`
 }
 
 // Holder is a process with a node of a GPU open.

@@ -105,9 +105,14 @@ func (p Policy) faults() []string {
 		fault(strings.HasSuffix(target, ".target"), key, "%q is not a target", target)
 	}
 	fault(p.Units.DesktopTarget != p.Units.ComputeTarget, "units.compute_target", "it is the desktop target too")
-	for _, pci := range p.GPU.Display {
-		fault(pciAddress.MatchString(pci), "gpu.display", "%q is not a PCI address like 0000:01:00.0", pci)
+	for key, list := range map[string][]string{
+		"gpu.display": p.GPU.Display, "gpu.ai": p.GPU.AI, "gpu.planned": p.GPU.Planned,
+	} {
+		for _, pci := range list {
+			fault(pciAddress.MatchString(pci), key, "%q is not a PCI address like 0000:01:00.0", pci)
+		}
 	}
+	fault(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", "%d is less than nothing", p.GPU.ResidualMiB)
 	fault(loopback(p.VLLM.HealthURL), "vllm.health_url", "%q is not an http URL on a loopback address", p.VLLM.HealthURL)
 	fault(loopback(p.VLLM.MetricsURL), "vllm.metrics_url", "%q is not an http URL on a loopback address", p.VLLM.MetricsURL)
 	for key, d := range p.durations() {
@@ -132,6 +137,7 @@ func (p Policy) durations() map[string]Duration {
 		"timeouts.unit": p.Timeouts.Unit, "timeouts.isolate": p.Timeouts.Isolate,
 		"timeouts.gpu_release": p.Timeouts.GPURelease, "timeouts.verify": p.Timeouts.Verify,
 		"timeouts.look": p.Timeouts.Look, "timeouts.recheck": p.Timeouts.Recheck,
+		"gpu.recheck": p.GPU.Recheck,
 	}
 }
 

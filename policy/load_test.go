@@ -25,6 +25,7 @@ func TestAPolicyReadsBackAsItWasWritten(t *testing.T) {
 	p := Default()
 	p.Transitions, p.DefaultMode = TrustAll, StudioLocal
 	p.GPU.Display = []string{"0000:0a:00.0"}
+	p.GPU.AI, p.GPU.Planned, p.GPU.ResidualMiB = []string{"0000:0a:00.0", "0000:0b:00.0"}, []string{"0000:0c:00.0"}, 320
 	p.VLLM.OnDrainTimeout = DrainStop
 	p.VLLM.DrainTimeout++
 	data, err := toml.Marshal(p)
@@ -50,6 +51,10 @@ func TestABrokenPolicyIsRefusedWithItsPlace(t *testing.T) {
 		"one target for both":         {"[units]\ncompute_target = \"desktop.target\"", "it is the desktop target too"},
 		"a unit with a space":         {"[units]\nvllm = \"v llm.service\"", "is not the name of a unit"},
 		"a card as GPU":               {"[gpu]\ndisplay = [\"card0\"]", "is not a PCI address"},
+		"a card for AI":               {"[gpu]\nai = [\"nvidia0\"]", "gpu.ai: \"nvidia0\" is not a PCI address"},
+		"a planned card":              {"[gpu]\nplanned = [\"\"]", "gpu.planned: \"\" is not a PCI address"},
+		"memory below nothing":        {"[gpu]\nresidual_mib = -1", "gpu.residual_mib: -1 is less than nothing"},
+		"no pace for the GPUs":        {"[gpu]\nrecheck = \"0s\"", "gpu.recheck: 0s is not more than zero"},
 		"a health check elsewhere":    {"[vllm]\nhealth_url = \"http://example.org/health\"", "vllm.health_url"},
 		"no TOML":                     {"transitions = ", "p.toml:1:"},
 		"a drain action that is none": {"[vllm]\non_drain_timeout = \"pray\"", "it is fail or stop"},

@@ -102,8 +102,20 @@ type GPU struct {
 	// Display lists PCI addresses like 0000:01:00.0. Empty means every GPU with
 	// a display node: the careful reading of a host nobody described.
 	Display []string `toml:"display"`
+	// AI lists the GPUs that compute gives to inference; one may drive the display
+	// in the other modes.
+	AI []string `toml:"ai"`
+	// Planned lists the GPUs that the machine is meant to have some day. One that is
+	// not there is told, and no mode is the worse for it.
+	Planned []string `toml:"planned"`
 	// PermittedHolders are units that may keep a GPU's nodes open for ever.
 	PermittedHolders []string `toml:"permitted_holders"`
+	// ResidualMiB is how much memory of a display GPU may be in use although nobody
+	// holds it: `modectl calibrate gpu` measures it. 0: not measured, not judged.
+	ResidualMiB int `toml:"residual_mib"`
+	// Recheck is the pace of looks at the GPUs outside compute. They are made only
+	// where this section names GPUs.
+	Recheck Duration `toml:"recheck"`
 }
 
 // Audio says what desktops promise of sound.
@@ -112,6 +124,10 @@ type Audio struct {
 	// contracts of desktop and studio-local.
 	Required bool `toml:"required"`
 }
+
+// Configured reports whether the policy says which GPU is whose. Where it does
+// not, no mode's contract asks about GPUs beyond who holds them.
+func (g GPU) Configured() bool { return len(g.Display)+len(g.AI)+len(g.Planned) > 0 }
 
 // Sessions bounds each way of ending a graphical session.
 type Sessions struct {
@@ -157,7 +173,10 @@ func Default() Policy {
 			DrainTimeout:   Duration(5 * time.Minute),
 			OnDrainTimeout: DrainFail,
 		},
-		GPU:   GPU{Display: []string{}, PermittedHolders: []string{"nvidia-persistenced.service"}},
+		GPU: GPU{
+			Display: []string{}, AI: []string{}, Planned: []string{},
+			PermittedHolders: []string{"nvidia-persistenced.service"}, Recheck: Duration(5 * time.Minute),
+		},
 		Audio: Audio{Required: true},
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),

@@ -14,6 +14,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
+	"github.com/dubnium/dubnium/internal/oneshot/serving"
 	audioprobe "github.com/dubnium/dubnium/observer/audio/probe"
 )
 
@@ -36,7 +37,7 @@ func streamAudio(ctx context.Context, args []string, in io.Reader, out, complain
 		}
 		return misuse
 	}
-	listener, err := passedListener()
+	listener, err := serving.Listener()
 	if err == nil {
 		err = confine()
 	}
@@ -71,10 +72,10 @@ func confine() error {
 	return nil
 }
 
-// awaitDaemon takes the connection to serve; nil when nobody wants one for idle.
+// awaitDaemon takes the connection to serve; nil when nobody wants one in time.
 func awaitDaemon(listener *net.UnixListener) (io.Reader, io.Writer, error) {
 	feedWatchdog()
-	if err := listener.SetDeadline(time.Now().Add(idle)); err != nil {
+	if err := listener.SetDeadline(time.Now().Add(serving.Idle)); err != nil {
 		return nil, nil, fmt.Errorf("cannot serve: %w", err)
 	}
 	conn, err := listener.Accept()

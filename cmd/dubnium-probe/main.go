@@ -15,13 +15,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/dubnium/dubnium/internal/oneshot/serving"
 	"github.com/dubnium/dubnium/observer/holders"
 	holdersprobe "github.com/dubnium/dubnium/observer/holders/probe"
 	"github.com/dubnium/dubnium/observer/inference"
@@ -39,11 +39,8 @@ const misuse = 30
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-// sight makes one document. Its error is in the document too.
-type sight func(context.Context) (document any, err error)
-
 func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
-	probes := map[string]func(*flag.FlagSet, []string) (sight, error){
+	probes := map[string]func(*flag.FlagSet, []string) (serving.Sight, error){
 		"holders": holdersLook, "inference": inferenceLook,
 	}
 	if len(args) == 0 {
@@ -67,23 +64,14 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	case err != nil:
 		return misuse
 	}
-	listener, err := passedListener()
-	if err == nil && listener != nil {
-		err = serve(ctx, listener, see, idle, complaints)
-	} else if err == nil {
-		err = answer(ctx, see, out)
+	served := serving.Probe{
+		Name: "dubnium-probe", See: see, Idle: serving.Idle, LookBound: serving.LookBound, Complaints: complaints,
 	}
-	if err != nil {
+	if err := served.Run(ctx, out); err != nil {
 		fmt.Fprintf(complaints, "dubnium-probe: %v\n", err)
 		return 1
 	}
 	return 0
-}
-
-// answer looks once and writes what was seen.
-func answer(ctx context.Context, see sight, out io.Writer) error {
-	document, err := see(ctx)
-	return errors.Join(err, json.NewEncoder(out).Encode(document))
 }
 
 var errMisuse = errors.New("wrong command line")
@@ -103,7 +91,7 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func holdersLook(flags *flag.FlagSet, args []string) (sight, error) {
+func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 	var roots holdersprobe.Roots
 	flags.StringVar(&roots.Proc, "proc", "/proc", "the process `DIR`ectory")
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
@@ -116,7 +104,7 @@ func holdersLook(flags *flag.FlagSet, args []string) (sight, error) {
 	}, parse(flags, args)
 }
 
-func inferenceLook(flags *flag.FlagSet, args []string) (sight, error) {
+func inferenceLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 	file := flags.String("policy", "/etc/dubnium/policy.toml", "the policy `FILE`, which says where vLLM listens")
 	return func(ctx context.Context) (any, error) {
 		p, err := policy.Load(*file)

@@ -87,7 +87,7 @@ func TestThroughItsSocketTheProbeTellsWhoHoldsTheDisplay(t *testing.T) {
 	h, p := workstation(t, testhost.Options{})
 	seen := look(t, holders.New(p)).Holders
 	require.True(t, seen.Known(), seen.Reason)
-	require.Equal(t, []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, seen.GPUs)
+	require.Equal(t, []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}}, seen.GPUs)
 	alice, _ := h.SessionOf("user")
 	found := false
 	for _, holder := range observer.ForeignHolders(p, seen) {

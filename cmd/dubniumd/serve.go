@@ -21,6 +21,7 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/observer/audio"
+	"github.com/dubnium/dubnium/observer/gpu"
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/inference"
 	"github.com/dubnium/dubnium/observer/logind"
@@ -110,7 +111,7 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 // newEngine puts the engine together from its eyes and hands.
 func newEngine(p policy.Policy, bus *busconn.Bus, procRoot, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
-		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), inference.New(p), procfs.New(procRoot),
+		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(procRoot),
 		audio.New(p, systemd1.NewUnits(bus)))
 	hands := make(map[plans.Kind]daemon.Actor)
 	for kind, actor := range host.Actors(bus, p) {

@@ -44,6 +44,9 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 		"why not that":          {"explain --why-not sauna", `unknown mode "sauna"`},
 		"two questions":         {"explain desktop --why-not compute", "not both"},
 		"record to nowhere":     {"record", "accepts 1 arg(s)"},
+		"calibrate nothing":     {"calibrate", "calibrate takes what to measure: gpu"},
+		"calibrate something":   {"calibrate sauna", `unknown command "sauna"`},
+		"no pace":               {"calibrate gpu --interval 0s", "of more than zero"},
 		"another one's options": {"status --refresh", "unknown flag: --refresh"},
 	}
 	for name, c := range cases {
@@ -53,7 +56,7 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 	}
 }
 
-var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain", "record /nonexistent/file"}
+var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain", "record /nonexistent/file", "calibrate gpu --file /nonexistent/file"}
 
 func TestNoBusSaysSo(t *testing.T) {
 	for _, args := range everyCommand {

@@ -38,6 +38,7 @@ type engine struct {
 	hangs    bool // accepted requests never end
 	requests []status.Request
 	looks    int
+	sees     func(look int) status.View // what the n-th look sees, from 1; nil: the view
 	server   *server.Server
 }
 
@@ -88,7 +89,11 @@ func (e *engine) History(context.Context, int) ([]status.Record, error) {
 func (e *engine) Observe(context.Context) (status.View, error) {
 	e.mu.Lock()
 	e.looks++
+	look := e.looks
 	e.mu.Unlock()
+	if e.sees != nil {
+		return e.sees(look), nil
+	}
 	return e.View(), nil
 }
 
@@ -132,7 +137,7 @@ func serve(t *testing.T, e *engine, a authorizer) {
 	bus := hosttest.Start(t, testhost.Options{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	e.view = desktop
-	e.server = server.New(hosttest.Connect(t, bus), e, a, zap.NewNop(), server.Options{Version: "1.2.3"})
+	e.server = server.New(hosttest.Connect(t, bus), e, a, zap.NewNop(), server.Options{Version: "1.2.3", Policy: policy.Default()})
 	require.NoError(t, e.server.Start())
 	t.Cleanup(func() { e.server.Stop(context.Background()) })
 }

@@ -48,6 +48,9 @@ type Options struct {
 	// its argument, for holders --proc and --sys, then ProbeArgs[name].
 	ProbeCommand []string
 	ProbeArgs    map[string][]string
+	// GPUProbe is started for each connection to the GPU probe's socket, which is
+	// not there without it: a machine without NVIDIA.
+	GPUProbe []string
 
 	// VLLM is how the stand-in behind vllm.service behaves.
 	VLLM vllmstandin.Options

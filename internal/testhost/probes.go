@@ -28,8 +28,8 @@ const (
 // audioProbe is the socket of alice's.
 const audioProbe = "audio-1000"
 
-// ProbeNames are the probes' sockets. The audio probe's is there whether its unit
-// was started or not.
+// ProbeNames are the sockets of the probes that every machine has. The audio
+// probe's is there whether its unit was started or not.
 func ProbeNames() []string { return []string{"holders", "inference", audioProbe} }
 
 // probe stands in for a socket unit with Accept=yes: each connection becomes
@@ -190,12 +190,22 @@ func (h *Host) startProbes() error {
 			}
 			args = append(args, h.opts.ProbeArgs[name]...)
 		}
-		p, err := newProbe(filepath.Join(dir, name), args)
-		if err != nil {
+		if err := h.startProbe(name, args); err != nil {
 			return err
 		}
-		h.probes[name] = p
 	}
+	if len(h.opts.GPUProbe) > 0 {
+		return h.startProbe("gpu", h.opts.GPUProbe)
+	}
+	return nil
+}
+
+func (h *Host) startProbe(name string, args []string) error {
+	p, err := newProbe(filepath.Join(h.probeDir, name), args)
+	if err != nil {
+		return err
+	}
+	h.probes[name] = p
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package holders
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -60,10 +61,12 @@ func Decode(data []byte) (Document, error) {
 // check refuses what no probe of ours writes, and cleans what it may.
 func (d *Document) check() error {
 	known := map[string]bool{}
-	for _, g := range d.GPUs {
-		if !gpuID.MatchString(g.PCI) {
-			return fmt.Errorf("it names a GPU %q", oneshot.Clean(g.PCI, maxReason))
+	for i := range d.GPUs {
+		g := &d.GPUs[i]
+		if !gpuID.MatchString(g.PCI) || (g.Audio != "" && !gpuID.MatchString(g.Audio)) {
+			return fmt.Errorf("it names a GPU %q", oneshot.Clean(cmp.Or(g.Audio, g.PCI), maxReason))
 		}
+		g.Driver = oneshot.Clean(g.Driver, maxList)
 		known[g.PCI] = true
 	}
 	for i := range d.Holders {

@@ -11,6 +11,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/oneshot"
@@ -42,11 +43,11 @@ func (s *Source) Watch(ctx context.Context, _ func()) error {
 	return nil
 }
 
-// Due asks for a look now and then in compute, where a process that takes a
-// display GPU breaks the contract without any signal.
+// Due asks for a look now and then while who has a GPU, and which are there, can
+// matter.
 func (s *Source) Due(now observer.Snapshot) time.Time {
-	if now.Systemd.Units[s.policy.Units.ComputeTarget].Active() {
-		return now.Holders.At.Add(s.policy.Timeouts.Recheck.D())
+	if pace := observer.GPUPace(s.policy, now); pace > 0 {
+		return now.Holders.At.Add(pace)
 	}
 	return time.Time{}
 }
@@ -73,7 +74,7 @@ func (s *Source) ask(ctx context.Context) (d Document, reason string) {
 		return d, "the holders probe cannot be believed: " + err.Error()
 	case d.Error != "":
 		return d, "the holders probe cannot tell: " + d.Error
-	case d.Unreadable > 0 && len(d.GPUs) > 0:
+	case d.Unreadable > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }):
 		return d, fmt.Sprintf("the holders probe may not see the open files of %d processes", d.Unreadable)
 	}
 	return d, ""

@@ -61,24 +61,38 @@ func TestALookSaysWhatTheProbeSaw(t *testing.T) {
 
 func TestNoGPUIsKnown(t *testing.T) {
 	require.True(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":3,"new_key":1}`)).Known())
+	got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0","hidden":true,"driver":"v\u001bfio"}],"holders":[],"unreadable":3}`))
+	require.True(t, got.Known(), "nobody can have a node open that is not there: %s", got.Reason)
+	require.Equal(t, "v?fio", got.GPUs[0].Driver)
+}
+
+func TestItLooksOutsideComputeOnlyWherePolicyNamesGPUs(t *testing.T) {
+	p := policy.Default()
+	var desktop observer.Snapshot
+	desktop.Systemd.Units = map[string]observer.Unit{p.Units.DesktopTarget: {ActiveState: "active"}}
+	desktop.Holders.At = time.Unix(100, 0)
+	require.Zero(t, holders.New(p).Due(desktop))
+	p.GPU.Display = []string{"0000:01:00.0"}
+	require.Equal(t, time.Unix(100, 0).Add(p.GPU.Recheck.D()), holders.New(p).Due(desktop))
 }
 
 func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
 	cases := map[string]struct{ says, want string }{
-		"nothing":          {"", "closed the connection without a word"},
-		"not JSON":         {"Segmentation fault", "not a document"},
-		"half a document":  {hyprland[:80], "not a document"},
-		"two documents":    {hyprland + hyprland, "goes on after the document"},
-		"an empty object":  {"{}", "lacks the GPUs"},
-		"null":             {"null", "lacks the GPUs"},
-		"no holders":       {`{"gpus":[]}`, "lacks the GPUs or the holders"},
-		"an error":         {`{"error":"cannot list \u001b[31mprocesses"}`, "cannot tell: cannot list ?[31mprocesses"},
-		"hidden processes": {`{"gpus":[{"pci":"0000:01:00.0"}],"holders":[],"unreadable":2}`, "may not see the open files of 2 processes"},
-		"an unlisted GPU":  {`{"gpus":[],"holders":[{"gpu":"0000:01:00.0","pid":1}]}`, "which it did not list"},
-		"a wrong GPU":      {`{"gpus":[{"pci":"a b"}],"holders":[]}`, `names a GPU "a b"`},
-		"a wrong pid":      {strings.Replace(hyprland, "812", "-1", 1), "pid -1"},
-		"a wrong count":    {`{"gpus":[],"holders":[],"unreadable":-1}`, "less than no processes"},
-		"a wrong type":     {`{"gpus":{},"holders":[]}`, "not a document"},
+		"nothing":                {"", "closed the connection without a word"},
+		"not JSON":               {"Segmentation fault", "not a document"},
+		"half a document":        {hyprland[:80], "not a document"},
+		"two documents":          {hyprland + hyprland, "goes on after the document"},
+		"an empty object":        {"{}", "lacks the GPUs"},
+		"null":                   {"null", "lacks the GPUs"},
+		"no holders":             {`{"gpus":[]}`, "lacks the GPUs or the holders"},
+		"an error":               {`{"error":"cannot list \u001b[31mprocesses"}`, "cannot tell: cannot list ?[31mprocesses"},
+		"hidden processes":       {`{"gpus":[{"pci":"0000:01:00.0"}],"holders":[],"unreadable":2}`, "may not see the open files of 2 processes"},
+		"an unlisted GPU":        {`{"gpus":[],"holders":[{"gpu":"0000:01:00.0","pid":1}]}`, "which it did not list"},
+		"a wrong audio function": {`{"gpus":[{"pci":"0000:01:00.0","audio":"a b"}],"holders":[]}`, `names a GPU "a b"`},
+		"a wrong GPU":            {`{"gpus":[{"pci":"a b"}],"holders":[]}`, `names a GPU "a b"`},
+		"a wrong pid":            {strings.Replace(hyprland, "812", "-1", 1), "pid -1"},
+		"a wrong count":          {`{"gpus":[],"holders":[],"unreadable":-1}`, "less than no processes"},
+		"a wrong type":           {`{"gpus":{},"holders":[]}`, "not a document"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -214,9 +214,13 @@ func seen() (observer.Observation, observer.Snapshot) {
 		}},
 		Logind: observer.Logind{Reading: read, Sessions: []observer.Session{{ID: "4", User: "alice", UID: 1000, Class: "user", Type: "tty", State: "active"}}},
 		Holders: observer.Holders{
-			Reading: read, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}},
+			Reading: read, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}},
 			Holders: []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "ga\x1bme", UID: 1000, Unit: "session-4.scope", Nodes: []string{"card0"}}},
 		},
+		GPU: observer.NVML{Reading: read, Driver: true, Cards: []observer.Card{
+			{PCI: "0000:01:00.0", UUID: "GPU-1", Name: "RTX", MemoryUsed: observer.Measure{Value: &load}},
+			{Reason: "card 1 cannot be opened: GPU is lost (NVML error 15)"},
+		}},
 		Inference: observer.Inference{Reading: observer.Reading{At: read.At, Reason: "the probe did not answer"}},
 		Procfs:    observer.Procfs{Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"}},
 		Audio: observer.Audio{Reading: read, Servers: []observer.AudioServer{{

@@ -157,6 +157,21 @@ func TestOnlyAnOpenStreamHoldsTheAudioOfAGPU(t *testing.T) {
 	require.Equal(t, gpu, held[0].GPU)
 }
 
+func TestTheTopologyTellsDriversAudioAndCardsWithoutNodes(t *testing.T) {
+	tr := newTree(t)
+	tr.device("drm", pci, "card0", fullNumber)
+	tr.function("0000:01:00.0", "0x030000", "nvidia")
+	tr.function("0000:01:00.1", "0x040300", "snd_hda_intel")
+	tr.function("0000:02:00.0", "0x030200", "vfio-pci")
+	tr.function("0000:03:00.0", "0x038000", "")
+	tr.function("0000:00:1f.3", "0x040300", "snd_hda_intel")
+	require.Equal(t, []observer.GPU{
+		{PCI: gpu, Display: true, Driver: "nvidia", Audio: "0000:01:00.1"},
+		{PCI: "0000:02:00.0", Driver: "vfio-pci", Hidden: true},
+		{PCI: "0000:03:00.0", Hidden: true},
+	}, scan(t, tr).GPUs)
+}
+
 func TestAProcessThatEndedIsNoHolder(t *testing.T) {
 	tr := newTree(t)
 	tr.device("drm", pci, "card0", fullNumber)

@@ -34,6 +34,7 @@ func readTopology(r Roots) (topology, error) {
 	for _, read := range []func() error{
 		func() error { return t.readDRM(r.Sys) },
 		func() error { return t.readNVIDIA(r.Proc) },
+		func() error { return t.readPCI(r.Sys) },
 		func() error { return t.readAudio(r.Sys) },
 	} {
 		if err := read(); err != nil {

@@ -63,6 +63,16 @@ func (tr tree) device(class, hardware, name, number string) {
 	tr.link("sys/class/"+class+"/"+name, tr.path(home))
 }
 
+// function makes a PCI function as the bus lists it; no driver is none bound.
+func (tr tree) function(address, class, driver string) {
+	tr.t.Helper()
+	dir := "sys/bus/pci/devices/" + address
+	tr.file(dir+"/class", class+"\n")
+	if driver != "" {
+		tr.link(dir+"/driver", "../../../../bus/pci/drivers/"+driver)
+	}
+}
+
 func (tr tree) nvidia(pci string, minor int) {
 	tr.file("proc/driver/nvidia/gpus/"+pci+"/information",
 		fmt.Sprintf("Model: \t\t NVIDIA GeForce RTX 3090\nIRQ:   \t\t 149\nDevice Minor: \t %d\n", minor))

@@ -1,4 +1,4 @@
-package main
+package serving_test
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/internal/oneshot/serving"
 )
 
 func TestAPassedSocketIsServedUntilNobodyAsks(t *testing.T) {
@@ -26,7 +28,8 @@ func TestAPassedSocketIsServedUntilNobodyAsks(t *testing.T) {
 		return map[string]int{"look": looks}, nil
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- serve(t.Context(), listener, see, time.Second, io.Discard) }()
+	probe := serving.Probe{Name: "test", See: see, Idle: time.Second, LookBound: time.Minute, Complaints: io.Discard}
+	go func() { ended <- probe.Serve(t.Context(), listener) }()
 	for _, want := range []string{`{"look":1}`, `{"error":"cannot see"}`, `{"look":3}`} {
 		conn, err := net.DialUnix("unix", nil, address)
 		require.NoError(t, err)

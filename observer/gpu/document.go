@@ -1,0 +1,113 @@
+package gpu
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"regexp"
+
+	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// Document is what the GPU probe writes.
+type Document struct {
+	// Driver is always there: a document without it is a broken one. False: the host
+	// has no NVIDIA driver, and no cards to tell of.
+	Driver *bool           `json:"driver"`
+	Cards  []observer.Card `json:"cards"`
+	// Error says why there is no answer at all.
+	Error string `json:"error,omitempty"`
+}
+
+// Bounds on what is believed; NVML's own are lower.
+const (
+	maxCards     = 64
+	maxProcesses = 4096
+	maxList      = 64
+	maxName      = 600
+	maxText      = 200
+)
+
+var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+
+// Decode reads a document and checks it against the schema.
+func Decode(data []byte) (Document, error) {
+	var d Document
+	if err := oneshot.Decode(data, &d); err != nil {
+		return Document{}, err
+	}
+	if d.Error != "" {
+		return Document{Error: oneshot.Clean(d.Error, maxText)}, nil
+	}
+	switch {
+	case d.Driver == nil || d.Cards == nil:
+		return Document{}, errors.New("its answer lacks the driver or the cards")
+	case !*d.Driver && len(d.Cards) > 0:
+		return Document{}, errors.New("it tells of cards without a driver")
+	case len(d.Cards) > maxCards:
+		return Document{}, fmt.Errorf("it tells of more than %d cards", maxCards)
+	}
+	seen := map[string]bool{}
+	for i := range d.Cards {
+		c := &d.Cards[i]
+		if c.PCI != "" && seen[c.PCI] {
+			return Document{}, fmt.Errorf("it tells of %s twice", oneshot.Clean(c.PCI, maxText))
+		}
+		seen[c.PCI] = true
+		if err := checkCard(c); err != nil {
+			return Document{}, err
+		}
+	}
+	return d, nil
+}
+
+// checkCard refuses what no probe of ours writes, and cleans what it may.
+func checkCard(c *observer.Card) error {
+	c.UUID, c.Name, c.Reason = oneshot.Clean(c.UUID, maxText), oneshot.Clean(c.Name, maxText), oneshot.Clean(c.Reason, maxText)
+	switch {
+	case c.PCI == "" && c.Reason == "":
+		return errors.New("it tells of a card without an address and does not say why")
+	case c.PCI != "" && !pciAddress.MatchString(c.PCI):
+		return fmt.Errorf("it tells of a card at %q", oneshot.Clean(c.PCI, maxText))
+	case c.Reason != "":
+		*c = observer.Card{PCI: c.PCI, UUID: c.UUID, Name: c.Name, Reason: c.Reason}
+	}
+	c.MemoryTotal, c.MemoryUsed = measure(c.MemoryTotal), measure(c.MemoryUsed)
+	for _, list := range []*observer.CardProcesses{&c.Compute, &c.Graphics} {
+		if err := checkProcesses(list); err != nil {
+			return fmt.Errorf("of %s %w", c.PCI, err)
+		}
+	}
+	return nil
+}
+
+func checkProcesses(list *observer.CardProcesses) error {
+	list.Reason = oneshot.Clean(list.Reason, maxText)
+	if len(list.Processes) > maxProcesses {
+		return fmt.Errorf("it tells of more than %d processes", maxProcesses)
+	}
+	for i := range list.Processes {
+		p := &list.Processes[i]
+		if p.PID <= 0 || len(p.Slices) > maxList {
+			return fmt.Errorf("it tells of a process with pid %d and %d slices", p.PID, len(p.Slices))
+		}
+		p.Command, p.Unit = oneshot.Clean(p.Command, maxList), oneshot.Clean(p.Unit, maxName)
+		for j := range p.Slices {
+			p.Slices[j] = oneshot.Clean(p.Slices[j], maxName)
+		}
+		p.Memory, p.Redacted = measure(p.Memory), false
+	}
+	return nil
+}
+
+// measure lets through what can be a number of bytes.
+func measure(m observer.Measure) observer.Measure {
+	if n := m.Value; n != nil && *n >= 0 && !math.IsInf(*n, 0) && !math.IsNaN(*n) {
+		return observer.Measure{Value: n}
+	}
+	if m.Reason == "" {
+		m.Reason = "the driver does not say"
+	}
+	return observer.Measure{Reason: oneshot.Clean(m.Reason, maxText)}
+}
