@@ -29,6 +29,10 @@ func encodeSignals(facts observer.Facts) Dict {
 			d[name+suffixReason] = textVariant(fact.Reason)
 			continue
 		}
+		if fact.Word != "" {
+			d[name] = textVariant(fact.Word)
+			continue
+		}
 		d[name] = dbus.MakeVariant(fact.Truth == observer.True)
 	}
 	return d
@@ -42,6 +46,8 @@ func decodeSignals(d Dict) (observer.Facts, error) {
 	for key := range d {
 		if name, ok := strings.CutSuffix(key, suffixKnown); ok {
 			facts[observer.Signal(name)] = observer.Fact{Reason: get[string](r, name+suffixReason)}
+		} else if word, ok := d[key].Value().(string); ok && !strings.HasSuffix(key, suffixReason) {
+			facts[observer.Signal(key)] = observer.Fact{Truth: truth(word != policy.ProfileOff), Word: word}
 		} else if !strings.HasSuffix(key, suffixReason) {
 			facts[observer.Signal(key)] = observer.Fact{Truth: truth(get[bool](r, key))}
 		}

@@ -50,7 +50,7 @@ type currentFile struct {
 	State      observer.State             `json:"observed_state"`
 	Confidence observer.Confidence        `json:"confidence"`
 	Degraded   bool                       `json:"degraded"`
-	Signals    map[observer.Signal]*bool  `json:"signals"`
+	Signals    map[observer.Signal]any    `json:"signals"`
 	Unknown    map[observer.Signal]string `json:"unknown,omitempty"`
 	Conflicts  []observer.Reason          `json:"conflicts"`
 	Reasons    []observer.Reason          `json:"reasons"`
@@ -60,16 +60,12 @@ type currentFile struct {
 func (f files) setCurrent(o observer.Observation) error {
 	c := currentFile{
 		State: o.State, Confidence: o.Confidence, Degraded: o.Degraded(),
-		Signals: map[observer.Signal]*bool{}, Unknown: map[observer.Signal]string{},
+		Signals: map[observer.Signal]any{}, Unknown: map[observer.Signal]string{},
 		Conflicts: nonNil(o.Conflicts), Reasons: nonNil(o.Reasons), Timestamp: o.At,
 	}
 	for _, s := range observer.Signals() {
-		c.Signals[s] = nil
-		if fact := o.Facts[s]; fact.Truth == observer.Unknown {
-			c.Unknown[s] = fact.Reason
-		} else {
-			isTrue := fact.Truth == observer.True
-			c.Signals[s] = &isTrue
+		if c.Signals[s] = o.Facts[s].Value(); c.Signals[s] == nil {
+			c.Unknown[s] = o.Facts[s].Reason
 		}
 	}
 	return errors.Join(f.write("current.json", c), f.word("current", string(o.State)))

@@ -148,13 +148,15 @@ func (w *workstation) follows() {
 // What the daemon listens to may begin anew under it.
 func TestTheStateIsFollowedAcrossRestartsOfTheHostsServices(t *testing.T) {
 	w := onDesktop(t)
-	compositor := w.CompositorPID(w.ctx)
 	for _, restart := range []string{"daemon-reload", "daemon-reexec", "restart systemd-logind.service"} {
 		t.Run(restart, func(t *testing.T) {
 			w := w.within(t)
 			w.sh("systemctl " + restart)
 			w.follows()
-			assert.Equal(t, true, w.signal("graphical_session_active"))
+			// (wlroots does not survive that logind forgets which devices it gave it.)
+			w.WaitFor(w.ctx, "the state to be the machine's", `
+				there=false; grep -qs '^TYPE=wayland' $(grep -ls '^CLASS=user$' /run/systemd/sessions/*) && there=true
+				modectl current --json --refresh | grep -q "\"graphical_session_active\": $there"`)
 			assert.Equal(t, "desktop", w.current())
 		})
 	}
@@ -162,5 +164,4 @@ func TestTheStateIsFollowedAcrossRestartsOfTheHostsServices(t *testing.T) {
 	w.requireCompute()
 	w.reach("desktop")
 	w.requireDesktop()
-	assert.NotEqual(t, compositor, w.CompositorPID(w.ctx))
 }

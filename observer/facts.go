@@ -2,7 +2,9 @@ package observer
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dubnium/dubnium/policy"
@@ -58,6 +60,8 @@ const (
 	AudioPriority    Signal = "audio_priority_active"
 	VLLMActive       Signal = "vllm_active"
 	VLLMHealthy      Signal = "vllm_healthy"
+	AIProfile        Signal = "ai_profile"
+	K3sActive        Signal = "k3s_active"
 	DisplayReleased  Signal = "gpu_display_released"
 	AudioStack       Signal = "audio_stack_running"
 	AudioActive      Signal = "audio_active"
@@ -72,7 +76,7 @@ const (
 func Signals() []Signal {
 	return []Signal{
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
-		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
+		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, AIProfile, K3sActive, DisplayReleased,
 		DisplayGraphics, DisplayCompute, DisplayPresent, AIPresent, PlannedPresent, AudioStack, AudioActive,
 	}
 }
@@ -94,9 +98,24 @@ type Fact struct {
 	Source string    `json:"source"`
 	At     time.Time `json:"at,omitzero"`      // zero: nobody has looked yet
 	Reason string    `json:"reason,omitempty"` // of an unknown: why; else the evidence in words
+	// Word is the answer of a signal that asks which; the truth says whether there
+	// is any.
+	Word string `json:"word,omitempty"`
 	// Bound is the age from which the fact is too old to be relied on. Zero: its
 	// source is signalled when it changes, and what was seen last is what is.
 	Bound time.Duration `json:"bound,omitempty"`
+}
+
+// Value is the signal's answer as people and scripts read it: a bool, or a word;
+// nil when it is not known.
+func (f Fact) Value() any {
+	switch {
+	case f.Truth == Unknown:
+		return nil
+	case f.Word != "":
+		return f.Word
+	}
+	return f.Truth == True
 }
 
 // Stale reports whether the fact was looked at longer ago than its bound.
@@ -121,6 +140,8 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		StudioPolicy:     unitActive(s.Systemd, p.Units.StudioPolicy),
 		AudioPriority:    unitActive(s.Systemd, p.Units.AudioPriority),
 		VLLMActive:       unitActive(s.Systemd, p.Units.VLLM),
+		AIProfile:        aiProfile(p, s.Systemd),
+		K3sActive:        unitActive(s.Systemd, p.Units.K3s),
 		GraphicalSession: session(s.Logind, KindGraphical),
 		Greeter:          session(s.Logind, KindGreeter),
 		DisplayReleased:  displayReleased(p, s),
@@ -188,6 +209,30 @@ func unitActive(s Systemd, name string) Fact {
 		f.Reason = fmt.Sprintf("%s is %s, it failed (%s)", name, u.ActiveState, u.Result)
 	default:
 		f.Reason = name + " is " + u.ActiveState
+	}
+	return f
+}
+
+// aiProfile says which of policy's profiles vLLM runs in, several of them with a
+// plus between.
+func aiProfile(p policy.Policy, s Systemd) Fact {
+	var running []string
+	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
+		switch f := unitActive(s, p.VLLM.Profiles[name]); f.Truth {
+		case Unknown:
+			return f
+		case True:
+			running = append(running, name)
+		}
+	}
+	f := unitActive(s, p.Units.VLLM)
+	switch {
+	case len(running) > 0:
+		f.Truth, f.Word, f.Reason = True, strings.Join(running, "+"), "its unit is active"
+	case f.Truth == True:
+		f.Word = policy.ProfileDefault
+	case f.Truth == False:
+		f.Word = policy.ProfileOff
 	}
 	return f
 }

@@ -7,6 +7,8 @@ package plans
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/policy"
@@ -80,7 +82,12 @@ func Watched(p policy.Policy) []string {
 	units := []string{
 		"graphical.target",
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager,
-		p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority,
+		p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.K3s,
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
+		if unit := p.VLLM.Profiles[name]; !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
 	}
 	for _, m := range policy.Modes() {
 		units = append(units, policy.PrepareUnit(m))

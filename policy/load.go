@@ -77,8 +77,9 @@ func decodeError(name string, err error) error {
 }
 
 var (
-	pciAddress = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
-	unitName   = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer)$`)
+	pciAddress  = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+	profileName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer)$`)
 )
 
 // faults lists what the schema cannot see: values of the right type that make
@@ -98,6 +99,12 @@ func (p Policy) faults() []string {
 	}
 	for key, unit := range p.Units.byKey() {
 		fault(unitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+	}
+	for name, unit := range p.VLLM.Profiles {
+		key := "vllm.profiles." + name
+		fault(unitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		fault(profileName.MatchString(name), key, "a profile's name is of letters, digits, - and _")
+		fault(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
 	}
 	for key, target := range map[string]string{
 		"units.desktop_target": p.Units.DesktopTarget, "units.compute_target": p.Units.ComputeTarget,
@@ -126,7 +133,7 @@ func (u Units) byKey() map[string]string {
 	return map[string]string{
 		"units.desktop_target": u.DesktopTarget, "units.compute_target": u.ComputeTarget,
 		"units.display_manager": u.DisplayManager, "units.vllm": u.VLLM,
-		"units.studio_policy": u.StudioPolicy, "units.audio_priority": u.AudioPriority,
+		"units.studio_policy": u.StudioPolicy, "units.audio_priority": u.AudioPriority, "units.k3s": u.K3s,
 	}
 }
 

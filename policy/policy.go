@@ -60,12 +60,17 @@ type Units struct {
 	VLLM           string `toml:"vllm"`
 	StudioPolicy   string `toml:"studio_policy"`
 	AudioPriority  string `toml:"audio_priority"`
+	// K3s is looked at and never touched: it runs in every mode, or in none.
+	K3s string `toml:"k3s"`
 }
 
 // VLLM says whether compute serves inference and how to tell that it does.
 type VLLM struct {
 	// Enabled makes vLLM a part of compute's contract.
 	Enabled bool `toml:"enabled"`
+	// Profiles names the unit of each way in which vLLM is run, where there is more
+	// than units.vllm.
+	Profiles map[string]string `toml:"profiles"`
 	// HealthURL answers 200 when the server is ready. Loopback only.
 	HealthURL string `toml:"health_url"`
 	// MetricsURL is the Prometheus page with the requests in flight. Loopback only.
@@ -77,6 +82,13 @@ type VLLM struct {
 	// OnDrainTimeout is what to do with requests that outlast DrainTimeout.
 	OnDrainTimeout DrainAction `toml:"on_drain_timeout"`
 }
+
+// The words for vLLM that does not run, and for one that runs in none of
+// VLLM.Profiles.
+const (
+	ProfileOff     = "off"
+	ProfileDefault = "default"
+)
 
 // DrainAction is what happens when requests outlast the drain.
 type DrainAction string
@@ -118,16 +130,16 @@ type GPU struct {
 	Recheck Duration `toml:"recheck"`
 }
 
+// Configured reports whether the policy says which GPU is whose. Where it does
+// not, no mode's contract asks about GPUs beyond who holds them.
+func (g GPU) Configured() bool { return len(g.Display)+len(g.AI)+len(g.Planned) > 0 }
+
 // Audio says what desktops promise of sound.
 type Audio struct {
 	// Required makes a running audio server of each graphical user a part of the
 	// contracts of desktop and studio-local.
 	Required bool `toml:"required"`
 }
-
-// Configured reports whether the policy says which GPU is whose. Where it does
-// not, no mode's contract asks about GPUs beyond who holds them.
-func (g GPU) Configured() bool { return len(g.Display)+len(g.AI)+len(g.Planned) > 0 }
 
 // Sessions bounds each way of ending a graphical session.
 type Sessions struct {
@@ -164,9 +176,11 @@ func Default() Policy {
 			VLLM:           "vllm.service",
 			StudioPolicy:   "studio-local-policy.service",
 			AudioPriority:  "audio-priority.service",
+			K3s:            "k3s.service",
 		},
 		VLLM: VLLM{
 			Enabled:        true,
+			Profiles:       map[string]string{},
 			HealthURL:      "http://127.0.0.1:8000/health",
 			MetricsURL:     "http://127.0.0.1:8000/metrics",
 			StartTimeout:   Duration(20 * time.Minute),

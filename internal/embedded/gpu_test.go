@@ -85,7 +85,7 @@ type current struct {
 	State      string                  `json:"observed_state"`
 	Confidence string                  `json:"confidence"`
 	Conflicts  []struct{ Code string } `json:"conflicts"`
-	Signals    map[string]*bool        `json:"signals"`
+	Signals    map[string]any          `json:"signals"`
 	Unknown    map[string]string       `json:"unknown"`
 	Evidence   struct {
 		GPU struct {

@@ -21,7 +21,7 @@ type currentJSON struct {
 	ObservedState observer.State             `json:"observed_state"`
 	Confidence    observer.Confidence        `json:"confidence"`
 	Degraded      bool                       `json:"degraded"`
-	Signals       map[observer.Signal]*bool  `json:"signals"` // null: not known
+	Signals       map[observer.Signal]any    `json:"signals"` // null: not known
 	Unknown       map[observer.Signal]string `json:"unknown"` // why it is not
 	Conflicts     []observer.Reason          `json:"conflicts"`
 	Reasons       []observer.Reason          `json:"reasons"`
@@ -118,17 +118,13 @@ func AcceptedJSON(id uint64) string {
 func current(o observer.Observation, since time.Time) currentJSON {
 	c := currentJSON{
 		ObservedState: o.State, Confidence: o.Confidence, Degraded: o.Degraded(),
-		Signals: map[observer.Signal]*bool{}, Unknown: map[observer.Signal]string{},
+		Signals: map[observer.Signal]any{}, Unknown: map[observer.Signal]string{},
 		Conflicts: some(o.Conflicts), Reasons: some(o.Reasons), Since: since.UTC(), Timestamp: o.At.UTC(),
 	}
 	put := func(s observer.Signal, f observer.Fact) {
-		c.Signals[s] = nil
-		if f.Truth == observer.Unknown {
+		if c.Signals[s] = f.Value(); c.Signals[s] == nil {
 			c.Unknown[s] = cmp.Or(f.Reason, "nobody has looked yet")
-			return
 		}
-		known := f.Truth == observer.True
-		c.Signals[s] = &known
 	}
 	for _, s := range observer.Signals() {
 		put(s, o.Facts[s])
