@@ -97,7 +97,7 @@ func TestEverySessionShowsAsWhatItIsAndGoesWhenItGoes(t *testing.T) {
 			w := w.within(t)
 			w.sh(l.open)
 			w.WaitFor(w.ctx, "the session",
-				"grep -ls '^USER='$(id -u "+l.user+") /run/systemd/sessions/* | xargs -r grep -LsE '^CLASS=manager' | grep -q .")
+				"grep -ls '^USER="+l.user+"$' /run/systemd/sessions/* | xargs -r grep -LsE '^CLASS=manager' | grep -q .")
 			s, there := w.session(l.user, l.kind)
 			require.True(t, there, "%+v", w.snapshot().Logind.Sessions)
 			if l.check != nil {
