@@ -64,7 +64,7 @@ func TestComputeEndsTheSessionAndDesktopBringsItBack(t *testing.T) {
 
 	w.reach("desktop")
 	w.requireDesktop()
-	assert.Equal(t, "desktop", w.current())
+	w.becomes("desktop") // once the audio stack of the person who is back runs
 	assert.Equal(t, 2, strings.Count(w.sh(`grep -E '"to":"(compute|desktop)".*"origin":"operator"' /var/lib/mode-controller/events.jsonl`), "\n")+1)
 	history := w.sh("modectl history")
 	assert.Contains(t, history, "training")
@@ -157,7 +157,7 @@ func TestTheStateIsFollowedAcrossRestartsOfTheHostsServices(t *testing.T) {
 			w.WaitFor(w.ctx, "the state to be the machine's", `
 				there=false; grep -qs '^TYPE=wayland' $(grep -ls '^CLASS=user$' /run/systemd/sessions/*) && there=true
 				modectl current --json --refresh | grep -q "\"graphical_session_active\": $there"`)
-			assert.Equal(t, "desktop", w.current())
+			w.becomes("desktop")
 		})
 	}
 	w.reach("compute")
