@@ -158,14 +158,3 @@ func TestAHostileAudioServerIsUnknownAndCostsNothing(t *testing.T) {
 	w.userctl("start pipewire-pulse.socket")
 	w.becomes("desktop")
 }
-
-func TestTheAudioProbeComesAndGoesWithThePerson(t *testing.T) {
-	w := onDesktop(t)
-	w.reach("compute")
-	w.WaitUnit(w.ctx, "dubnium-probe-audio@1000.socket", "inactive")
-	w.WaitUnit(w.ctx, "dubnium-probe-audio@1000.service", "inactive")
-	w.requireCompute()
-	w.reach("desktop")
-	w.WaitUnit(w.ctx, "dubnium-probe-audio@1000.socket", "active")
-	w.evidence("audio_stack_running", "true", "answers")
-}

@@ -97,7 +97,7 @@ func TestEverySessionShowsAsWhatItIsAndGoesWhenItGoes(t *testing.T) {
 			w := w.within(t)
 			w.sh(l.open)
 			w.WaitFor(w.ctx, "the session",
-				"grep -ls '^USER="+l.user+"$' /run/systemd/sessions/* | xargs -r grep -LsE '^CLASS=manager' | grep -q .")
+				"grep -D skip -ls '^USER="+l.user+"$' /run/systemd/sessions/* | xargs -r grep -LsE '^CLASS=manager' | grep -q .")
 			s, there := w.session(l.user, l.kind)
 			require.True(t, there, "%+v", w.snapshot().Logind.Sessions)
 			if l.check != nil {
@@ -116,20 +116,17 @@ func TestEverySessionShowsAsWhatItIsAndGoesWhenItGoes(t *testing.T) {
 	assert.Equal(t, alice.ID, still.ID)
 }
 
-// A compositor may run as a unit of the user manager (UWSM does that), which outlives the session by
-// UserStopDelaySec=. It holds the GPU like any other, and compute waits until it has let go.
-func TestACompositorUnderTheUserManagerHoldsTheGPUUntilItIsGone(t *testing.T) {
-	w := onDesktop(t)
+// underTheUserManager has a unit of alice's user manager hold the GPU as a compositor does that runs there (UWSM
+// starts it so). It outlives the session by UserStopDelaySec=.
+func (w *workstation) underTheUserManager() {
+	w.t.Helper()
 	out, code := w.AsUser(w.ctx, bed.User,
 		"systemd-run --user -q --unit wayland-wm.service sh -c 'exec 3<>/dev/dri/renderD128; exec sleep infinity'")
-	require.Zero(t, code, out)
+	require.Zero(w.t, code, out)
 	w.WaitFor(w.ctx, "it to hold the GPU", "ls -l /proc/$(pgrep -xf 'sleep infinity' -u alice)/fd | grep -q renderD128")
 	holders := w.snapshot().Holders.Holders
 	i := slices.IndexFunc(holders, func(h observer.Holder) bool { return h.Unit == "user@1000.service/wayland-wm.service" })
-	require.GreaterOrEqual(t, i, 0, "%+v", holders)
-	assert.Equal(t, []string{"renderD128"}, holders[i].Nodes)
-	assert.EqualValues(t, 1000, holders[i].UID)
-
-	w.reach("compute")
-	w.requireCompute()
+	require.GreaterOrEqual(w.t, i, 0, "%+v", holders)
+	assert.Equal(w.t, []string{"renderD128"}, holders[i].Nodes)
+	assert.EqualValues(w.t, 1000, holders[i].UID)
 }

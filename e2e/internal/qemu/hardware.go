@@ -31,7 +31,7 @@ func Emulated(ctx context.Context) (Hardware, error) {
 		return Hardware{}, err
 	}
 	first, _, _ := strings.Cut(version, "\n")
-	return Hardware{Version: first, Machine: machine, Accelerator: "tcg", CPU: "max"}, nil
+	return Hardware{Version: first, Machine: machine, Accelerator: "tcg", CPU: "Nehalem"}, nil
 }
 
 // Accelerated is the same with KVM.
