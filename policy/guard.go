@@ -6,10 +6,20 @@ type GuardID string
 
 // The guards.
 const (
+	CheckAudioIdle                  GuardID = "check_audio_idle"
 	CheckGPUDisplayReleased         GuardID = "check_gpu_display_released"
+	CheckCPULoadSafe                GuardID = "check_cpu_load_safe"
+	CheckUserJobsSafe               GuardID = "check_user_jobs_safe"
+	CheckNoInhibitor                GuardID = "check_no_inhibitor"
+	CheckMemoryHeadroom             GuardID = "check_memory_headroom"
+	CheckVLLMDrainable              GuardID = "check_vllm_drainable"
+	CheckGraphicalSessionPresent    GuardID = "check_graphical_session_present"
 	CheckGraphicalSessionAbsent     GuardID = "check_graphical_session_absent"
 	CheckGraphicalSessionTerminable GuardID = "check_graphical_session_terminable"
 	CheckTargetReachable            GuardID = "check_target_reachable"
+	CheckPersistencePathsReady      GuardID = "check_persistence_paths_ready"
+	CheckStudioCapabilityLocal      GuardID = "check_studio_capability_local"
+	CheckComputeCapabilityLocal     GuardID = "check_compute_capability_local"
 )
 
 // Code is a guard's verdict as an exit code: 0 pass, 10 to 19 blocked, 20 to 29
@@ -37,11 +47,22 @@ type GuardSpec struct {
 // Unknown is the code for "could not be judged", which blocks as a block does.
 func (g GuardSpec) Unknown() Code { return g.Block + unjudged }
 
+// guardSpecs is the table of docs/guards.md, and a test holds the two together.
 var guardSpecs = []GuardSpec{
+	{CheckAudioIdle, 10, true},
 	{CheckGPUDisplayReleased, 11, true},
+	{CheckCPULoadSafe, 12, false},
+	{CheckUserJobsSafe, 13, false},
+	{CheckNoInhibitor, 13, false},
+	{CheckMemoryHeadroom, 14, false},
+	{CheckVLLMDrainable, 15, false},
+	{CheckGraphicalSessionPresent, 16, false},
 	{CheckGraphicalSessionAbsent, 17, true},
 	{CheckGraphicalSessionTerminable, 17, true},
 	{CheckTargetReachable, 18, true},
+	{CheckPersistencePathsReady, 18, true},
+	{CheckStudioCapabilityLocal, 19, true},
+	{CheckComputeCapabilityLocal, 19, true},
 }
 
 // Guard returns what is fixed about the guard of that name.

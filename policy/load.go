@@ -125,6 +125,7 @@ func (p Policy) faults() []string {
 	for key, d := range p.durations() {
 		fault(d > 0, key, "%s is not more than zero", d.D())
 	}
+	p.guardFaults(fault)
 	slices.Sort(faults)
 	return faults
 }

@@ -39,6 +39,9 @@ type Policy struct {
 	Audio    Audio    `toml:"audio"`
 	Sessions Sessions `toml:"sessions"`
 	Timeouts Timeouts `toml:"timeouts"`
+
+	Guards    Thresholds `toml:"guards"`
+	Placement Placement  `toml:"placement"`
 }
 
 // Paths are the directories the daemon uses; all absolute.
@@ -204,6 +207,8 @@ func Default() Policy {
 			Look:       Duration(10 * time.Second),
 			Recheck:    Duration(30 * time.Second),
 		},
+		Guards:    defaultThresholds(),
+		Placement: Placement{Studio: Local, AI: Local},
 	}
 }
 
