@@ -52,7 +52,16 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	for _, m := range policy.Modes() {
 		h.now.Systemd.Units[policy.PrepareUnit(m)] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
 	}
-	h.now.Holders.GPUs = []observer.GPU{{PCI: displayGPU, Display: true}}
+	free := observer.Measure{Value: new(float64)}
+	*free.Value = 1 << 40
+	h.now.Holders = observer.Holders{
+		GPUs: []observer.GPU{{PCI: displayGPU, Display: true}}, SoundTold: true, Jobs: observer.Jobs{Told: true},
+		Stores: []observer.Store{{Path: p.Paths.State, Free: free}},
+	}
+	none := observer.Measure{Value: new(float64)}
+	h.now.Procfs = observer.Procfs{
+		LoadPerCore: none, PressureCPU: none, PressureIO: none, PressureMemory: none, MemAvailable: free,
+	}
 	h.now.Inference.NotListening = true
 	h.start("graphical.target")
 	h.start("desktop.target")
@@ -162,6 +171,9 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "holders":
 		c.Holders.Reading = reading
 		return c.Holders
+	case "procfs":
+		c.Procfs.Reading = reading
+		return c.Procfs
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
@@ -302,12 +314,15 @@ func startRig(t *testing.T, host *fakeHost, dir, bootID string) *rig {
 func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
 	t.Helper()
 	host.policy = p
+	host.now.Holders.Stores = slices.Clone(host.now.Holders.Stores)
+	host.now.Holders.Stores[0].Path = p.Paths.State
 	for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
 		require.NoError(t, os.MkdirAll(d, 0o755))
 	}
 	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
-		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"}, fakeAudio{fakeSource{host, "audio"}})
+		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
+		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}})
 	engine, err := New(Config{Policy: p, Eyes: eyes, Hands: host.hands(), BootID: bootID, Log: log})
 	require.NoError(t, err)
 	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}

@@ -22,8 +22,7 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 	case observer.False:
 		f := block(fact.Reason, "end that process, or name its unit under gpu.permitted_holders in the policy")
 		for _, h := range observer.ForeignHolders(p, s.Holders) {
-			f.evidence = append(f.evidence, fmt.Sprintf("%s: pid %d (%s), unit %s, session %q, nodes %v",
-				h.GPU, h.PID, h.Command, h.Unit, h.Session, h.Nodes))
+			f.evidence = append(f.evidence, fmt.Sprintf("%s holds %s", h, h.GPU))
 		}
 		return f
 	}

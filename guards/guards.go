@@ -19,10 +19,20 @@ type finding struct {
 }
 
 var judges = map[policy.GuardID]judge{
-	policy.CheckTargetReachable:            targetReachable,
-	policy.CheckGraphicalSessionTerminable: sessionTerminable,
-	policy.CheckGraphicalSessionAbsent:     sessionAbsent,
+	policy.CheckAudioIdle:                  audioIdle,
 	policy.CheckGPUDisplayReleased:         gpuDisplayReleased,
+	policy.CheckCPULoadSafe:                cpuLoadSafe,
+	policy.CheckUserJobsSafe:               userJobsSafe,
+	policy.CheckNoInhibitor:                noInhibitor,
+	policy.CheckMemoryHeadroom:             memoryHeadroom,
+	policy.CheckVLLMDrainable:              vllmDrainable,
+	policy.CheckGraphicalSessionPresent:    sessionPresent,
+	policy.CheckGraphicalSessionAbsent:     sessionAbsent,
+	policy.CheckGraphicalSessionTerminable: sessionTerminable,
+	policy.CheckTargetReachable:            targetReachable,
+	policy.CheckPersistencePathsReady:      pathsReady,
+	policy.CheckStudioCapabilityLocal:      studioLocal,
+	policy.CheckComputeCapabilityLocal:     computeLocal,
 }
 
 // Evaluate judges each of the named guards, in order. A name that is no guard

@@ -12,6 +12,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
+func measure(value float64) observer.Measure { return observer.Measure{Value: &value} }
+
 // healthy is a desktop with alice at it, in which every guard passes for her.
 func healthy() observer.Snapshot {
 	at := observer.Reading{At: time.Unix(1, 0)}
@@ -21,7 +23,16 @@ func healthy() observer.Snapshot {
 			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", State: "active"},
 			{ID: "5", UID: 1001, User: "bob", Class: "user", Type: "tty", State: "active"},
 		}},
-		Holders: observer.Holders{Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}},
+		Holders: observer.Holders{
+			Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, SoundTold: true, Jobs: observer.Jobs{Told: true},
+			Stores: []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(1 << 40)}},
+		},
+		Audio: observer.Audio{Reading: at, Servers: []observer.AudioServer{{Reading: at, UID: 1000, Running: true}}},
+		Procfs: observer.Procfs{
+			Reading: at, Cores: measure(8), LoadPerCore: measure(0.5), PressureCPU: measure(1), PressureIO: measure(0),
+			PressureMemory: measure(0), MemAvailable: measure(8 << 30), MemTotal: measure(16 << 30),
+		},
+		Inference: observer.Inference{Reading: at, Healthy: true, Running: new(float64), Waiting: new(float64)},
 	}
 	p := policy.Default()
 	for _, name := range []string{p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority} {

@@ -38,6 +38,28 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 	return f
 }
 
+// sessionPresent blocks what is of use only to somebody at the screen.
+func sessionPresent(p policy.Policy, s observer.Snapshot, _ Request) finding {
+	fact := observer.Derive(p, s)[observer.GraphicalSession]
+	switch fact.Truth {
+	case observer.True:
+		f := pass(fact.Reason)
+		f.evidence = describe(s.Logind.Graphical())
+		return f
+	case observer.False:
+		return block("nobody is at the screen", "log in at the screen first")
+	}
+	return cannotTell("whether anybody is at the screen could not be found out: "+unknownReason(fact, s.Logind.Reading),
+		"look at `loginctl` and `systemctl status systemd-logind`")
+}
+
+func unknownReason(f observer.Fact, r observer.Reading) string {
+	if f.Reason != "" {
+		return f.Reason
+	}
+	return unread(r)
+}
+
 // sessionAbsent is the gate after sessions were ended: a session that is still
 // closing is still there.
 func sessionAbsent(_ policy.Policy, s observer.Snapshot, _ Request) finding {

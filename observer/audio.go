@@ -216,7 +216,9 @@ func (c JACKClient) text(of AudioServer) string {
 	return fmt.Sprintf("JACK client %s (pid %d, uid %d)", c.Application, c.PID, of.UID)
 }
 
-func (p Process) text() string {
+// String names a process in a sentence. As with a Holder, every text about one is
+// made of it, so that a redaction finds it.
+func (p Process) String() string {
 	if p.Redacted {
 		return fmt.Sprintf("a process of uid %d", p.UID)
 	}
@@ -233,7 +235,7 @@ func reaper(s Snapshot) Fact {
 	}
 	f.Truth, f.Reason = False, "no REAPER runs"
 	if len(s.Holders.Reapers) > 0 {
-		f.Truth, f.Reason = True, s.Holders.Reapers[0].text()+" runs"
+		f.Truth, f.Reason = True, s.Holders.Reapers[0].String()+" runs"
 	}
 	return f
 }
@@ -246,7 +248,7 @@ func heldPCM(s Snapshot) Fact {
 	f.Truth = False
 	if foreign := ForeignPCMs(s); len(foreign) > 0 {
 		p := foreign[0]
-		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", p.text(), p.Name)
+		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", p.Process, p.Name)
 	}
 	return f
 }
@@ -287,4 +289,31 @@ func audioClause(p policy.Policy, f Facts) []clause {
 		return nil
 	}
 	return []clause{{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the person at the screen does not run"}}
+}
+
+// AudioEvidence lists all that plays, records or holds the hardware for it, in
+// words.
+func AudioEvidence(s Snapshot) []string {
+	var lines []string
+	for _, uid := range s.Logind.GraphicalUsers() {
+		server, _ := serverOf(s.Audio, uid)
+		if !server.Known() {
+			continue
+		}
+		for _, stream := range server.Streams {
+			if !stream.Corked || IsREAPER(stream.Application) {
+				lines = append(lines, stream.text(server))
+			}
+		}
+		for _, client := range server.JACK {
+			lines = append(lines, client.text(server))
+		}
+	}
+	for _, p := range s.Holders.Reapers {
+		lines = append(lines, p.String()+" runs")
+	}
+	for _, p := range ForeignPCMs(s) {
+		lines = append(lines, fmt.Sprintf("%s has %s open", p.Process, p.Name))
+	}
+	return lines
 }

@@ -13,7 +13,7 @@ import (
 // they are needed.
 var volatile = map[string]bool{
 	"at": true, "active_since": true, "woken_at": true, "running": true, "waiting": true, "procfs": true,
-	"memory_used": true, "memory": true,
+	"memory_used": true, "memory": true, "free": true,
 }
 
 // Fingerprint is the same for two snapshots that say the same of the host, at

@@ -26,6 +26,13 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 			swap = append(swap, h.String(), holders[i].String())
 		}
 	}
+	jobs := slices.Clone(s.Holders.Jobs.List)
+	for i := range jobs {
+		if hidden := jobs[i].redact(uid); hidden != nil {
+			jobs[i].Pattern = "" // it names the program
+			swap = append(swap, hidden...)
+		}
+	}
 	pcms, reapers := slices.Clone(s.Holders.PCMs), slices.Clone(s.Holders.Reapers)
 	for i := range pcms {
 		swap = append(swap, pcms[i].redact(uid)...)
@@ -42,6 +49,7 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 		swap = append(swap, cards[i].redact(uid)...)
 	}
 	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers = holders, pcms, reapers
+	s.Holders.Jobs.List = jobs
 	s.Audio.Servers, s.GPU.Cards = servers, cards
 	return s, Redaction{strings.NewReplacer(swap...)}
 }
@@ -53,7 +61,7 @@ func (p *Process) redact(uid uint32) (swap []string) {
 	}
 	was := *p
 	*p = Process{UID: p.UID, Redacted: true}
-	return []string{was.text(), p.text()}
+	return []string{was.String(), p.String()}
 }
 
 // redact leaves how much is played and recorded, and by which kind of client; a
@@ -93,6 +101,9 @@ func (c *Card) redact(uid uint32) (swap []string) {
 	}
 	return swap
 }
+
+// Text returns a text with the same taken out of it.
+func (r Redaction) Text(text string) string { return r.words.Replace(text) }
 
 // Observation returns o with the same taken out of its texts.
 func (r Redaction) Observation(o Observation) Observation {

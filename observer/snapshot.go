@@ -202,6 +202,9 @@ type Holders struct {
 	PCMs []PCM `json:"pcms"`
 	// Reapers are the processes of REAPER, under the names it has had.
 	Reapers []Process `json:"reapers"`
+	Jobs    Jobs      `json:"jobs"`
+	// Stores are the directories that policy needs to have.
+	Stores []Store `json:"stores"`
 }
 
 // GPU is a graphics card of the host.

@@ -10,7 +10,7 @@ import (
 // Build returns the steps from the facts of s to mode to.
 func Build(p policy.Policy, s observer.Snapshot, to policy.Mode) Plan {
 	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), plan: Plan{To: to}}
-	b.guard(policy.CheckTargetReachable)
+	b.guard(policy.CheckTargetReachable, policy.CheckNoInhibitor)
 	if to == policy.Compute {
 		b.toCompute()
 	} else {
@@ -26,7 +26,7 @@ type builder struct {
 	plan     Plan
 }
 
-func (b *builder) guard(id policy.GuardID) { b.plan.Guards = append(b.plan.Guards, id) }
+func (b *builder) guard(ids ...policy.GuardID) { b.plan.Guards = append(b.plan.Guards, ids...) }
 
 func (b *builder) add(s Step) {
 	if s.Timeout == 0 {
@@ -63,6 +63,7 @@ func (b *builder) prepare() {
 func (b *builder) toInteractive(to policy.Mode) {
 	units := b.policy.Units
 	leaving := b.facts.Is(observer.ComputeTarget) != observer.False
+	b.guardInteractive(to, leaving)
 	if leaving {
 		b.prepare()
 	}
@@ -91,22 +92,62 @@ func (b *builder) toInteractive(to policy.Mode) {
 	}
 }
 
+// guardInteractive adds the guards of the way to desktop or studio-local. Those
+// that policy chooses are for a desktop that is up: while it is still to come,
+// nobody can be at its screen.
+func (b *builder) guardInteractive(to policy.Mode, leaving bool) {
+	chosen := func(ids ...policy.GuardID) {
+		for _, id := range ids {
+			if !leaving && b.facts.Is(observer.DesktopTarget) == observer.True && b.policy.Guards.Chosen(id) {
+				b.guard(id)
+			}
+		}
+	}
+	if to == policy.StudioLocal {
+		b.guard(policy.CheckStudioCapabilityLocal)
+		chosen(policy.CheckGraphicalSessionPresent)
+	}
+	if leaving || b.facts.Is(observer.VLLMActive) != observer.False {
+		b.guard(policy.CheckVLLMDrainable)
+	}
+	if leaving {
+		b.guard(policy.CheckMemoryHeadroom)
+	}
+	if to == policy.StudioLocal {
+		chosen(policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom)
+	}
+}
+
+// guardCompute adds the guards of the way to compute. What protects people is
+// judged where something is taken from them.
+func (b *builder) guardCompute(takes bool) {
+	b.guard(policy.CheckComputeCapabilityLocal, policy.CheckPersistencePathsReady)
+	if takes {
+		b.guard(policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe)
+	}
+	b.guard(policy.CheckMemoryHeadroom)
+	if takes {
+		b.guard(policy.CheckGraphicalSessionTerminable)
+	}
+}
+
 // toCompute ends the sessions first, since a compositor survives isolate, and
 // stops the display manager before that, since it would greet the next user
 // within a second.
 func (b *builder) toCompute() {
 	units := b.policy.Units
 	leaving := b.facts.Is(observer.ComputeTarget) != observer.True
+	isolates := leaving || b.facts.Is(observer.DesktopTarget) != observer.False
+	people := b.facts.Is(observer.GraphicalSession) != observer.False || b.facts.Is(observer.Greeter) != observer.False
+	b.guardCompute(isolates || people)
 	if leaving {
 		b.prepare()
 	}
 	b.stop(units.DisplayManager, observer.DisplayManager)
-	if b.facts.Is(observer.GraphicalSession) != observer.False || b.facts.Is(observer.Greeter) != observer.False {
-		b.guard(policy.CheckGraphicalSessionTerminable)
+	if people {
 		grace := b.policy.Sessions.TerminateTimeout.D()
 		b.add(Step{ID: "end-sessions", Kind: EndSessions, Grace: grace, Timeout: grace + b.policy.Sessions.KillTimeout.D()})
 	}
-	isolates := leaving || b.facts.Is(observer.DesktopTarget) != observer.False
 	if isolates || b.facts.Is(observer.DisplayReleased) != observer.True {
 		b.gate(policy.CheckGraphicalSessionAbsent)
 		b.gate(policy.CheckGPUDisplayReleased)

@@ -149,6 +149,47 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestEveryWayHasItsGuards(t *testing.T) {
+	long := []policy.GuardID{
+		policy.CheckTargetReachable, policy.CheckNoInhibitor, policy.CheckComputeCapabilityLocal, policy.CheckPersistencePathsReady,
+		policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom, policy.CheckGraphicalSessionTerminable,
+	}
+	short := long[:2]
+	with := func(ids ...policy.GuardID) []policy.GuardID { return append(slices.Clone(short), ids...) }
+	servingDesktop := host{active: append([]string{"vllm.service"}, onDesktop.active...), session: true, holder: true}
+	cases := map[string]struct {
+		from host
+		to   policy.Mode
+		want []policy.GuardID
+	}{
+		"desktop to studio-local": {onDesktop, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
+			policy.CheckGraphicalSessionPresent, policy.CheckMemoryHeadroom)},
+		"desktop that serves to studio-local": {servingDesktop, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
+			policy.CheckGraphicalSessionPresent, policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
+		"desktop that serves is mended": {servingDesktop, policy.Desktop, with(policy.CheckVLLMDrainable)},
+		"a boot to studio-local":        {host{active: []string{"graphical.target"}}, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal)},
+		"studio-local to desktop":       {onStudio, policy.Desktop, short},
+		"desktop to compute":            {onDesktop, policy.Compute, long},
+		"studio-local to compute":       {onStudio, policy.Compute, long},
+		"compute with somebody who slipped in": {
+			host{active: onCompute.active, session: true, holder: true}, policy.Compute, long,
+		},
+		"compute is mended": {host{active: []string{"compute.target"}}, policy.Compute, with(policy.CheckComputeCapabilityLocal,
+			policy.CheckPersistencePathsReady, policy.CheckMemoryHeadroom)},
+		"compute to desktop": {onCompute, policy.Desktop, with(policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
+		"compute to studio-local": {onCompute, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
+			policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, c.want, Build(policy.Default(), c.from.snapshot(), c.to).Guards)
+		})
+	}
+	p := policy.Default()
+	p.Guards.StudioLocal = []policy.GuardID{policy.CheckUserJobsSafe}
+	assert.Equal(t, with(policy.CheckStudioCapabilityLocal, policy.CheckUserJobsSafe), Build(p, onDesktop.snapshot(), policy.StudioLocal).Guards)
+}
+
 func TestAHostWithoutInferenceIsComputeWithoutIt(t *testing.T) {
 	p := policy.Default()
 	p.VLLM.Enabled = false

@@ -29,10 +29,13 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-const usage = `usage: dubnium-probe holders [--proc DIR] [--sys DIR]
+const usage = `usage: dubnium-probe holders [--proc DIR] [--sys DIR] [--policy FILE]
        dubnium-probe inference [--policy FILE]
        dubnium-probe audio [--server SOCKET]
 `
+
+// defaultPolicy is where the daemon has its policy too.
+const defaultPolicy = "/etc/dubnium/policy.toml"
 
 // misuse is the exit code of a wrong command line, as in modectl.
 const misuse = 30
@@ -95,17 +98,27 @@ func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 	var roots holdersprobe.Roots
 	flags.StringVar(&roots.Proc, "proc", "/proc", "the process `DIR`ectory")
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
+	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which says what a job is and where things are kept")
+	err := parse(flags, args)
+	stores := holdersprobe.NewStores(roots.Proc)
 	return func(context.Context) (any, error) {
 		d, err := holdersprobe.Scan(roots)
 		if err != nil {
-			d = holders.Document{Error: err.Error()}
+			return holders.Document{Error: err.Error()}, err
 		}
-		return d, err
-	}, parse(flags, args)
+		// Who holds a GPU is told whatever the policy says.
+		p, err := policy.Load(*file)
+		if err != nil {
+			d.Jobs.Reason = err.Error()
+			return d, nil
+		}
+		d.Jobs, d.Stores = holdersprobe.Jobs(roots.Proc, p.Guards), stores.Look(p.Stores())
+		return d, nil
+	}, err
 }
 
 func inferenceLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
-	file := flags.String("policy", "/etc/dubnium/policy.toml", "the policy `FILE`, which says where vLLM listens")
+	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which says where vLLM listens")
 	return func(ctx context.Context) (any, error) {
 		p, err := policy.Load(*file)
 		if err != nil {

@@ -71,7 +71,9 @@ func Start(ctx context.Context, programs Programs, opts Options) (_ *Workstation
 	}
 	policyFile := filepath.Join(dir, "policy.toml")
 	opts.Host.ProbeCommand = []string{programs.path("dubnium-probe")}
-	opts.Host.ProbeArgs = map[string][]string{"inference": {"--policy", policyFile}}
+	opts.Host.ProbeArgs = map[string][]string{
+		"inference": {"--policy", policyFile}, "holders": {"--policy", policyFile},
+	}
 	host, err := testhost.Start(ctx, opts.Host)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

@@ -188,6 +188,11 @@ func (t *tree) process(p sim.Process) {
 	if err := os.MkdirAll(filepath.Join(t.root, "proc"), 0o755); err != nil {
 		t.fail(err)
 	}
+	if p.PID == 1 { // its file system is this machine's
+		if err := os.Symlink("/", filepath.Join(t.root, making, "root")); err != nil {
+			t.fail(err)
+		}
+	}
 	if err := os.Rename(filepath.Join(t.root, making), filepath.Join(t.root, dir)); err != nil {
 		t.fail(fmt.Errorf("cannot show the simulated process: %w", err))
 	}

@@ -21,6 +21,10 @@ type Document struct {
 	// Nil: it could not tell, or is of a version that does not look.
 	PCMs    []observer.PCM     `json:"pcms"`
 	Reapers []observer.Process `json:"reapers"`
+	// Jobs are the processes that the policy calls somebody's work, and Stores its
+	// directories.
+	Jobs   observer.Jobs    `json:"jobs"`
+	Stores []observer.Store `json:"stores"`
 	// Unreadable counts the processes whose open files the probe was not allowed
 	// to see; any of them could be a holder.
 	Unreadable int `json:"unreadable"`
@@ -34,7 +38,11 @@ const (
 	maxName   = 600
 	maxList   = 64
 	maxReason = 200
+	maxPath   = 4096
 )
+
+// MaxJobs is how many jobs are listed; the rest is counted.
+const MaxJobs = 64
 
 // gpuID is a PCI address, or the name of a device that has none.
 var gpuID = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,64}$`)
@@ -101,6 +109,32 @@ func (d *Document) checkSound() error {
 	for i := range d.Reapers {
 		if err := checkProcess(&d.Reapers[i]); err != nil {
 			return err
+		}
+	}
+	return d.checkJobs()
+}
+
+func (d *Document) checkJobs() error {
+	if len(d.Jobs.List) > MaxJobs || d.Jobs.More < 0 {
+		return fmt.Errorf("it names %d jobs and %d more", len(d.Jobs.List), d.Jobs.More)
+	}
+	d.Jobs.Reason = oneshot.Clean(d.Jobs.Reason, maxReason)
+	for i := range d.Jobs.List {
+		j := &d.Jobs.List[i]
+		j.Pattern = oneshot.Clean(j.Pattern, maxReason)
+		if err := checkProcess(&j.Process); err != nil {
+			return err
+		}
+	}
+	if len(d.Stores) > maxList {
+		return fmt.Errorf("it names %d directories", len(d.Stores))
+	}
+	for i := range d.Stores {
+		s := &d.Stores[i]
+		s.Path, s.Fault, s.Reason = oneshot.Clean(s.Path, maxPath), oneshot.Clean(s.Fault, maxReason), oneshot.Clean(s.Reason, maxReason)
+		s.Free.Reason = oneshot.Clean(s.Free.Reason, maxReason)
+		if free := s.Free.Value; free != nil && !(*free >= 0 && *free <= 1e21) {
+			return fmt.Errorf("it finds %v bytes free", *free)
 		}
 	}
 	return nil

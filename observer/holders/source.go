@@ -58,6 +58,7 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	part := observer.Holders{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.GPUs, part.Holders = d.GPUs, d.Holders
+		part.Jobs, part.Stores = d.Jobs, d.Stores
 		part.PCMs, part.Reapers, part.SoundTold = d.PCMs, d.Reapers, d.PCMs != nil && d.Reapers != nil
 	}
 	return part

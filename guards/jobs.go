@@ -1,0 +1,84 @@
+package guards
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// userJobsSafe blocks while somebody's work is under way: by the policy's lists of
+// processes, and by who keeps logind from shutting down, which a change of mode
+// resembles.
+func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
+	if !s.Logind.Known() {
+		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
+	}
+	for _, i := range s.Logind.Inhibitors {
+		if (i.Mode == "block" || i.Mode == "block-weak") && slices.Contains(strings.Split(i.What, ":"), "shutdown") {
+			f := block(fmt.Sprintf("%s (pid %d, uid %d) blocks shutting down: %s", i.Who, i.PID, i.UID, i.Why),
+				"wait for it; `systemd-inhibit --list` shows who holds what")
+			f.evidence = []string{f.reason}
+			return f
+		}
+	}
+	jobs := s.Holders.Jobs
+	switch {
+	case !s.Holders.Known():
+		return cannotTell("what runs could not be found out: "+unread(s.Holders.Reading), "look at `systemctl status dubnium-probe-holders.socket`")
+	case !jobs.Told:
+		reason := jobs.Reason
+		if reason == "" {
+			reason = "the holders probe does not say"
+		}
+		return cannotTell("whether somebody's work is under way could not be found out: "+reason,
+			"look at `systemctl status dubnium-probe-holders.socket`")
+	}
+	if f, stands := judgeJobs(jobs, s.Logind, r); stands {
+		return f
+	}
+	if jobs.More > 0 {
+		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.More), "wait for them to end, and ask again")
+	}
+	return pass("no work of anybody's is under way")
+}
+
+func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, stands bool) {
+	var found []string
+	for _, job := range jobs.List {
+		if counts(job, l, r) {
+			found = append(found, job.String()+" runs")
+		}
+	}
+	if len(found) == 0 {
+		return finding{}, false
+	}
+	f = block(found[0], "wait for it to end, or name it under guards.not_jobs in the policy")
+	if more := len(found) - 1; more > 0 {
+		f.reason += fmt.Sprintf(", and %d more", more)
+	}
+	f.evidence = found
+	return f, true
+}
+
+// counts: what the requester does in a remote session of their own they know of,
+// and it goes on: a change of mode ends the sessions at the screen.
+func counts(job observer.Job, l observer.Logind, r Request) bool {
+	i := slices.IndexFunc(l.Sessions, func(s observer.Session) bool { return job.Session != "" && s.ID == job.Session })
+	remote := i >= 0 && l.Sessions[i].Remote
+	switch {
+	case remote && l.Sessions[i].UID == r.UID:
+		return false
+	case job.Remote:
+		return remote
+	}
+	return true
+}
+
+// noInhibitor passes: the contract of this version has no way to hold an inhibitor
+// with the daemon, so that nobody does. Those of logind are userJobsSafe's.
+func noInhibitor(policy.Policy, observer.Snapshot, Request) finding {
+	return pass("nobody holds an inhibitor with dubniumd: in this version nobody can")
+}
