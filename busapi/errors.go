@@ -14,6 +14,8 @@ import (
 var (
 	// ErrUnknownMode: the host's policy offers no mode of that name.
 	ErrUnknownMode = errors.New("unknown mode")
+	// ErrUnknownGuard: this version has no guard of that name.
+	ErrUnknownGuard = errors.New("unknown guard")
 	// ErrBadOption: an option, a filter key or a flag bit that is not known or
 	// makes no sense.
 	ErrBadOption = errors.New("bad option")
@@ -53,6 +55,7 @@ var errorTable = []struct {
 	next     string
 }{
 	{ErrUnknownMode, ownError + "UnknownMode", "the property Modes lists the modes of this host"},
+	{ErrUnknownGuard, ownError + "UnknownGuard", "modectl guard --help lists the guards"},
 	{ErrBadOption, ownError + "BadOption", "leave it out, or see docs/dbus-api.md for what is known"},
 	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
 	{ErrLimitExceeded, ownError + "LimitExceeded", "answer or dismiss the open password prompts and ask again"},

@@ -133,6 +133,22 @@ func DecodeOutcome(d Dict) (Outcome, error) {
 	return Outcome{Running: t}, err
 }
 
+// EncodeVerdicts is the reply of RunGuards.
+func EncodeVerdicts(verdicts []guards.Verdict) []Dict { return dicts(verdicts, encodeVerdict) }
+
+// DecodeVerdicts reads what EncodeVerdicts wrote.
+func DecodeVerdicts(list []Dict) ([]guards.Verdict, error) {
+	var verdicts []guards.Verdict
+	for _, d := range list {
+		v, err := decodeVerdict(d)
+		if err != nil {
+			return nil, err
+		}
+		verdicts = append(verdicts, v)
+	}
+	return verdicts, nil
+}
+
 func encodeVerdict(v guards.Verdict) Dict {
 	return Dict{
 		"guard":    textVariant(v.Guard),

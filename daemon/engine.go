@@ -24,6 +24,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -199,6 +201,20 @@ func (e *Engine) Observe(ctx context.Context) (status.View, error) {
 	}
 	err := e.call(ctx, func() { e.classify(); e.publish() })
 	return e.View(), err
+}
+
+// Judge looks at everything afresh and returns what the guards of a request for
+// r.Mode say, or those of the names; it asks for nothing. The guards that are steps
+// of the plan are not among a request's: they hold only once others are done.
+func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
+	view, err := e.Observe(ctx)
+	if err != nil {
+		return nil, observer.Snapshot{}, err
+	}
+	if len(ids) == 0 {
+		ids = plans.Build(e.policy, view.Snapshot, r.Mode).Guards
+	}
+	return guards.Evaluate(e.policy, view.Snapshot, guardRequest(r), ids), view.Snapshot, nil
 }
 
 // SessionUIDs lists whose graphical sessions there are now, each once.

@@ -65,7 +65,7 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 		return x.end(before, status.Noop, nil)
 	}
 	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
-	verdicts := guards.Evaluate(x.policy, snapshot, x.guardRequest(), plan.Guards)
+	verdicts := guards.Evaluate(x.policy, snapshot, guardRequest(x.request), plan.Guards)
 	x.entry.Record.Guards = verdicts
 	if blocking := guards.Blocking(verdicts); len(blocking) > 0 {
 		return x.end(before, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
@@ -77,8 +77,8 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	return x.verify(ctx)
 }
 
-func (x *execution) guardRequest() guards.Request {
-	return guards.Request{Target: x.entry.Record.To, UID: x.request.UID, EndOthers: x.request.EndOthers}
+func guardRequest(r status.Request) guards.Request {
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers}
 }
 
 // settled classifies a snapshot by its facts alone: whether a transition runs

@@ -21,6 +21,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -134,6 +135,20 @@ func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explan
 		return observer.Explanation{}, problem(err)
 	}
 	return busapi.DecodeExplanation(explanation)
+}
+
+// Guards has the daemon look afresh and returns what the guards of a request for
+// mode say, or those of the names.
+func (c *Client) Guards(ctx context.Context, mode policy.Mode, names ...policy.GuardID) ([]guards.Verdict, error) {
+	words := make([]string, len(names))
+	for i, name := range names {
+		words[i] = string(name)
+	}
+	var verdicts []busapi.Dict
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), words).Store(&verdicts); err != nil {
+		return nil, problem(err)
+	}
+	return busapi.DecodeVerdicts(verdicts)
 }
 
 // History returns at most limit finished transitions, the latest first.

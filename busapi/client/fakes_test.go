@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/server"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	"github.com/dubnium/dubnium/observer"
@@ -30,9 +32,10 @@ var begin = time.UnixMicro(1_800_000_000_000_000)
 
 // engine is a controller whose requests run a script of the test.
 type engine struct {
-	mu     sync.Mutex
-	view   status.View
-	server *server.Server
+	mu       sync.Mutex
+	view     status.View
+	verdicts []guards.Verdict
+	server   *server.Server
 	// onRequest runs before the request is answered.
 	onRequest func(e *engine, r status.Request) error
 }
@@ -65,7 +68,22 @@ func (e *engine) History(_ context.Context, limit int) ([]status.Record, error) 
 }
 
 func (e *engine) Observe(context.Context) (status.View, error) { return e.View(), nil }
-func (e *engine) SessionUIDs() []uint32                        { return nil }
+func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(ids) == 0 {
+		return e.verdicts, observer.Snapshot{}, nil
+	}
+	var named []guards.Verdict
+	for _, v := range e.verdicts {
+		if slices.Contains(ids, v.Guard) {
+			named = append(named, v)
+		}
+	}
+	return named, observer.Snapshot{}, nil
+}
+
+func (e *engine) SessionUIDs() []uint32 { return nil }
 
 // started and finished are the two ends of the transition 5.
 func (e *engine) started() {

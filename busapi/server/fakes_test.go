@@ -14,6 +14,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	obs "github.com/dubnium/dubnium/observer"
@@ -27,6 +28,7 @@ type fakeController struct {
 	records  []status.Record
 	sessions []uint32
 	requests []status.Request
+	judged   []status.Request
 	looks    int
 	limit    int
 	fail     error // of every method that can fail
@@ -88,6 +90,17 @@ func (c *fakeController) Observe(context.Context) (status.View, error) {
 	defer c.mu.Unlock()
 	c.looks++
 	return c.view, c.fail
+}
+
+func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, obs.Snapshot, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looks++
+	c.judged = append(c.judged, r)
+	if len(ids) == 0 {
+		ids = []policy.GuardID{policy.CheckTargetReachable, policy.CheckGPUDisplayReleased}
+	}
+	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID}, ids), c.view.Snapshot, c.fail
 }
 
 func (c *fakeController) SessionUIDs() []uint32 {

@@ -103,20 +103,28 @@ func (s *Server) getTransition(c call, id uint64) (busapi.Dict, error) {
 	return busapi.EncodeRecord(&record), nil
 }
 
-// observe makes a fresh look. A look costs the host (it walks /proc), so only
-// root may ask for them as often as it likes.
+// mayLook says who asks for a fresh look. A look costs the host (it walks /proc),
+// so only root may ask for them as often as it likes.
+func (s *Server) mayLook(ctx context.Context, c call) (uid uint32, err error) {
+	if uid, err = s.authorizer.UID(ctx, c.sender); err != nil {
+		return 0, senderUnknown(err)
+	}
+	if uid != 0 && !s.looks.allow(uid) {
+		return 0, busapi.Refuse(busapi.ErrRateLimited, "uid %d asked for a fresh look less than %s ago", uid, lookInterval)
+	}
+	return uid, nil
+}
+
+// observe makes a fresh look.
 func (s *Server) observe(c call, flags uint64) (busapi.Dict, error) {
 	if err := noFlags(flags); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	uid, err := s.authorizer.UID(ctx, c.sender)
+	uid, err := s.mayLook(ctx, c)
 	if err != nil {
-		return nil, senderUnknown(err)
-	}
-	if uid != 0 && !s.looks.allow(uid) {
-		return nil, busapi.Refuse(busapi.ErrRateLimited, "uid %d asked for a fresh look less than %s ago", uid, lookInterval)
+		return nil, err
 	}
 	view, err := s.controller.Observe(ctx)
 	if err != nil {

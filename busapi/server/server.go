@@ -21,6 +21,8 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -39,6 +41,9 @@ type Controller interface {
 	History(ctx context.Context, limit int) ([]status.Record, error)
 	// Observe looks at the host afresh and returns the view after that look.
 	Observe(ctx context.Context) (status.View, error)
+	// Judge looks at the host afresh and returns what the guards of a request, or
+	// those of the names, say, with what they looked at.
+	Judge(ctx context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error)
 	// SessionUIDs lists the users with a graphical session now.
 	SessionUIDs() []uint32
 }
@@ -153,6 +158,7 @@ func (s *Server) exports() []interfaceTable {
 			"GetTransition": s.getTransition,
 			"Observe":       s.observe,
 			"Explain":       s.explain,
+			"RunGuards":     s.runGuards,
 			"History":       s.history,
 		}},
 		{busapi.PropertiesInterface, map[string]any{

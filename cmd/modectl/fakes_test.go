@@ -14,6 +14,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi/server"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	"github.com/dubnium/dubnium/observer"
@@ -33,6 +34,7 @@ var begin = time.UnixMicro(1_800_000_000_000_000)
 type engine struct {
 	mu       sync.Mutex
 	view     status.View
+	verdicts []guards.Verdict
 	ends     status.Record
 	refuses  error
 	hangs    bool // accepted requests never end
@@ -95,6 +97,21 @@ func (e *engine) Observe(context.Context) (status.View, error) {
 		return e.sees(look), nil
 	}
 	return e.View(), nil
+}
+
+func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(ids) == 0 {
+		return e.verdicts, observer.Snapshot{}, nil
+	}
+	var named []guards.Verdict
+	for _, v := range e.verdicts {
+		if slices.Contains(ids, v.Guard) {
+			named = append(named, v)
+		}
+	}
+	return named, observer.Snapshot{}, nil
 }
 
 func (e *engine) SessionUIDs() []uint32 { return nil }

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// runGuards judges a request that nobody makes. Polkit is not asked: whether the
+// sender could be allowed to end other people's sessions is for a request to find
+// out.
+func (s *Server) runGuards(c call, mode string, names []string) ([]busapi.Dict, error) {
+	wanted, err := s.parseMode(mode)
+	if err != nil {
+		return nil, err
+	}
+	ids, err := parseGuards(names)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.mayLook(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	verdicts, snapshot, err := s.controller.Judge(ctx, status.Request{Mode: wanted, UID: uid, EndOthers: uid == 0}, ids)
+	if err != nil {
+		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
+	}
+	_, redaction := observer.Redact(snapshot, uid)
+	return busapi.EncodeVerdicts(redact(redaction, verdicts)), nil
+}
+
+// parseGuards refuses a name that is no guard: who asks for a verdict must not take
+// silence for a pass.
+func parseGuards(names []string) ([]policy.GuardID, error) {
+	var ids []policy.GuardID
+	for _, name := range names {
+		id := policy.GuardID(name)
+		if _, known := policy.Guard(id); !known {
+			return nil, busapi.Refuse(busapi.ErrUnknownGuard, "unknown guard %q", name)
+		}
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// redact takes what is other people's out of the words. The verdicts stay: they
+// were made from all that was seen.
+func redact(r observer.Redaction, verdicts []guards.Verdict) []guards.Verdict {
+	verdicts = slices.Clone(verdicts)
+	for i := range verdicts {
+		v := &verdicts[i]
+		v.Reason, v.Remedy = r.Text(v.Reason), r.Text(v.Remedy)
+		v.Evidence = slices.Clone(v.Evidence)
+		for j := range v.Evidence {
+			v.Evidence[j] = r.Text(v.Evidence[j])
+		}
+	}
+	return verdicts
+}
