@@ -40,6 +40,7 @@ func TestErrorNamesAndSentinelsAreUnique(t *testing.T) {
 func TestErrorNamesAreTheContracts(t *testing.T) {
 	want := map[error]string{
 		ErrUnknownMode:             "org.dubnium.Mode1.Error.UnknownMode",
+		ErrUnknownGuard:            "org.dubnium.Mode1.Error.UnknownGuard",
 		ErrBadOption:               "org.dubnium.Mode1.Error.BadOption",
 		ErrRateLimited:             "org.dubnium.Mode1.Error.RateLimited",
 		ErrLimitExceeded:           "org.dubnium.Mode1.Error.LimitExceeded",

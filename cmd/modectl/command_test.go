@@ -43,6 +43,11 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 		"explain nothing known": {"explain sauna", `unknown mode "sauna"`},
 		"why not that":          {"explain --why-not sauna", `unknown mode "sauna"`},
 		"two questions":         {"explain desktop --why-not compute", "not both"},
+		"guards of nothing":     {"guards", "guards takes one mode"},
+		"guards of something":   {"guards sauna", `unknown mode "sauna"`},
+		"no guard":              {"guard", "guard takes the name of one guard"},
+		"a guard nobody knows":  {"guard check_weather", `unknown guard "check_weather"`},
+		"a guard for no mode":   {"guard check_audio_idle --for sauna", `unknown mode "sauna"`},
 		"record to nowhere":     {"record", "accepts 1 arg(s)"},
 		"calibrate nothing":     {"calibrate", "calibrate takes what to measure: gpu"},
 		"calibrate something":   {"calibrate sauna", `unknown command "sauna"`},
@@ -56,7 +61,7 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 	}
 }
 
-var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain", "record /nonexistent/file", "calibrate gpu --file /nonexistent/file"}
+var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain", "guards compute", "guard check_audio_idle", "record /nonexistent/file", "calibrate gpu --file /nonexistent/file"}
 
 func TestNoBusSaysSo(t *testing.T) {
 	for _, args := range everyCommand {

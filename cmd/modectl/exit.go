@@ -62,6 +62,7 @@ var errorCodes = []struct {
 	{busapi.ErrRateLimited, exitBusy},
 	{busapi.ErrLimitExceeded, exitBusy},
 	{busapi.ErrUnknownMode, exitMisuse},
+	{busapi.ErrUnknownGuard, exitMisuse},
 	{busapi.ErrBadOption, exitMisuse},
 	{busapi.ErrInvalidArgs, exitMisuse},
 	{status.ErrNoSuchTransition, exitMisuse},

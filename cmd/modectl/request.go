@@ -31,7 +31,7 @@ func (c *commands) request() *cobra.Command {
 			"20-29 of one that could not be judged; 30 misuse; 40 not authorized; 41 daemon not\n" +
 			"reachable; 42 busy; 43 canceled; 50 degraded; 51 failed; 52 timed out; 53 rolled back;\n" +
 			"54 rollback failed; 55 interrupted.",
-		Args:      oneMode,
+		Args:      modeFor("request"),
 		ValidArgs: modeWords(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.runRequest(cmd.Context(), policy.Mode(args[0]), options)
@@ -43,14 +43,16 @@ func (c *commands) request() *cobra.Command {
 	return cmd
 }
 
-// oneMode checks the word before anything is asked: misuse is misuse whether or
+// modeFor checks the word before anything is asked: misuse is misuse whether or
 // not the daemon runs.
-func oneMode(_ *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("request takes one mode: %s", strings.Join(modeWords(), ", "))
+func modeFor(command string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one mode: %s", command, strings.Join(modeWords(), ", "))
+		}
+		_, err := policy.ParseMode(args[0])
+		return err
 	}
-	_, err := policy.ParseMode(args[0])
-	return err
 }
 
 func modeWords() []string {

@@ -139,7 +139,7 @@ func blocked() map[string]outcome {
 	mask := func(unit string) func(*testing.T, *embedded.Workstation) {
 		return func(t *testing.T, w *embedded.Workstation) { require.NoError(t, w.Mask(unit)) }
 	}
-	return map[string]outcome{
+	all := map[string]outcome{
 		"a masked target":        {fault: mask("compute.target"), ask: policy.Compute, code: 18, result: "blocked", says: "systemctl unmask compute.target", leaves: policy.Desktop},
 		"a masked vLLM":          {fault: mask("vllm.service"), ask: policy.Compute, code: 18, result: "blocked", says: "systemctl unmask vllm.service", leaves: policy.Desktop},
 		"a masked way back":      {from: policy.Compute, fault: mask("desktop.target"), ask: policy.Desktop, code: 18, result: "blocked", says: "systemctl unmask desktop.target", leaves: policy.Compute},
@@ -147,7 +147,19 @@ func blocked() map[string]outcome {
 		"somebody else's job":    {fault: queuedJob, ask: policy.Compute, code: 18, result: "blocked", says: "systemctl cancel"},
 		"a session of some kind": {fault: strangeSession, ask: policy.Compute, code: 27, result: "blocked", says: "user-quantum"},
 	}
+	for _, fault := range probeFaults {
+		all["a holders probe with the fault "+string(fault)] = outcome{
+			policy: func(p *policy.Policy) { shorten(slow/3, &p.Timeouts.Look) },
+			fault: func(t *testing.T, w *embedded.Workstation) {
+				require.NoError(t, w.SetProbeFault("holders", fault))
+			},
+			ask: policy.Compute, code: 28, result: "blocked", says: "the holders probe", leaves: policy.Desktop,
+		}
+	}
+	return all
 }
+
+var probeFaults = []testhost.ProbeFault{testhost.ProbeHangs, testhost.ProbeGarbage, testhost.ProbeEOF, testhost.ProbeRefuses}
 
 func queuedJob(t *testing.T, w *embedded.Workstation) {
 	require.NoError(t, w.SetFault("compute.target", testhost.Fault{HangStart: true}))
@@ -188,18 +200,6 @@ func rolledBack() map[string]outcome {
 			},
 			says: "compute.target",
 		},
-	}
-	for _, fault := range []testhost.ProbeFault{testhost.ProbeHangs, testhost.ProbeGarbage, testhost.ProbeEOF, testhost.ProbeRefuses} {
-		all["a holders probe with the fault "+string(fault)] = outcome{
-			policy: func(p *policy.Policy) {
-				shorten(slow/3, &p.Timeouts.Look)
-				shorten(slow, &p.Timeouts.GPURelease)
-			},
-			fault: func(t *testing.T, w *embedded.Workstation) {
-				require.NoError(t, w.SetProbeFault("holders", fault))
-			},
-			says: "the holders probe",
-		}
 	}
 	for name, o := range all {
 		o.ask, o.leaves = policy.Compute, policy.Desktop

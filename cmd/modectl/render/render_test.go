@@ -249,3 +249,14 @@ func TestExplanations(t *testing.T) {
 	e.Modes = []observer.WhyNot{{Mode: policy.Compute, Observed: true}}
 	require.Equal(t, "compute is observed\n", WhyNot(e))
 }
+
+func TestVerdictsAreATableAndSayWhatWouldClearThem(t *testing.T) {
+	hostile := guards.Verdict{
+		Guard: policy.CheckAudioIdle, Code: 10, Hard: true, Reason: "playback of m\x1b[2Jpv", Remedy: "stop it", Evidence: []string{"a\nb"},
+	}
+	reachable := guards.Verdict{Guard: policy.CheckGraphicalSessionTerminable, OK: true, Hard: true, Reason: "all may be ended"}
+	all := []guards.Verdict{masked, unjudged, reachable, hostile}
+	golden(t, "guards", Guards(all)+"--\n"+Guards([]guards.Verdict{reachable})+"--\n"+Guards(nil))
+	golden(t, "guards.json", GuardsJSON(all)+GuardsJSON(nil))
+	golden(t, "guard.json", GuardLines(all))
+}

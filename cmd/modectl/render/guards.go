@@ -1,0 +1,68 @@
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/dubnium/dubnium/guards"
+)
+
+// Guards is a table of verdicts, and under it what would clear those that stand in
+// the way.
+func Guards(verdicts []guards.Verdict) string {
+	if len(verdicts) == 0 {
+		return "no guard is asked\n"
+	}
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "GUARD\tVERDICT\tCODE\tHARD\tREASON")
+	for _, v := range verdicts {
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\n", clean(string(v.Guard)), verdictWord(v), v.Code, yesNo(v.Hard), clean(v.Reason))
+	}
+	_ = table.Flush() // a Builder takes everything
+	for _, v := range blocking(verdicts) {
+		fmt.Fprintf(&b, "\n%s\n", clean(string(v.Guard)))
+		for _, line := range v.Evidence {
+			fmt.Fprintf(&b, "  %s\n", clean(line))
+		}
+		if v.Remedy != "" {
+			fmt.Fprintf(&b, "  to clear it: %s\n", clean(v.Remedy))
+		}
+	}
+	return trimLines(b.String())
+}
+
+func verdictWord(v guards.Verdict) string {
+	switch {
+	case v.OK:
+		return "pass"
+	case v.Code >= 20:
+		return "unknown"
+	}
+	return "block"
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// GuardsJSON is `modectl guards --json`.
+func GuardsJSON(verdicts []guards.Verdict) string { return marshal(some(verdicts)) }
+
+// GuardLines has a line of JSON for each verdict.
+func GuardLines(verdicts []guards.Verdict) string {
+	var b strings.Builder
+	for _, v := range verdicts {
+		line, err := json.Marshal(v)
+		if err != nil {
+			panic(fmt.Sprintf("cannot write a verdict as JSON: %v", err)) // plain data
+		}
+		b.Write(append(line, '\n'))
+	}
+	return b.String()
+}
