@@ -103,6 +103,9 @@ func (w *workstation) modectl(args string) (out string, code int) {
 // reach requests a mode, which has to be reached.
 func (w *workstation) reach(mode string) {
 	w.t.Helper()
+	if mode == "compute" {
+		w.audioKnown()
+	}
 	out, code := w.modectl("request " + mode)
 	require.Zero(w.t, code, out)
 }
@@ -161,9 +164,17 @@ func (w *workstation) active(unit string) string {
 func (w *workstation) requireDesktop() {
 	w.t.Helper()
 	w.WaitCompositor(w.ctx)
+	w.audioKnown()
 	require.Equal(w.t, "active", w.active("desktop.target"))
 	require.Equal(w.t, "inactive", w.active("compute.target"))
 	require.NotEqual(w.t, "active", w.active("vllm.service"))
+}
+
+// audioKnown waits until it can be told whether somebody who has just logged in
+// plays anything: compute is refused before that.
+func (w *workstation) audioKnown() {
+	w.t.Helper()
+	w.WaitFor(w.ctx, "the audio to be known", `modectl guard check_audio_idle >/dev/null; [ $? -ne 20 ]`)
 }
 
 // requireCompute checks with the machine's own tools that it serves and nobody

@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/inference"
 )
@@ -70,6 +72,18 @@ func TestAWrongPolicyIsSaidInTheDocument(t *testing.T) {
 	d, err := inference.Decode([]byte(out))
 	require.NoError(t, err)
 	require.Contains(t, d.Error, "unknown key nonsense")
+}
+
+func TestWhoHoldsAGPUIsToldWhateverThePolicySays(t *testing.T) {
+	root, file := hosttest.Start(t, testhost.Options{}).Root(), filepath.Join(t.TempDir(), "policy.toml")
+	require.NoError(t, os.WriteFile(file, []byte("nonsense = 1\n"), 0o644))
+	code, out, complaints := probe(t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"), "--policy", file)
+	require.Zero(t, code, complaints)
+	d, err := holders.Decode([]byte(out))
+	require.NoError(t, err)
+	require.NotEmpty(t, d.GPUs)
+	require.False(t, d.Jobs.Told)
+	require.Contains(t, d.Jobs.Reason, "unknown key nonsense")
 }
 
 func TestMisuseWritesNoDocument(t *testing.T) {

@@ -59,6 +59,23 @@ func TestALookSaysWhatTheProbeSaw(t *testing.T) {
 	}}, got.Holders)
 }
 
+func TestALookSaysWhichWorkIsUnderWay(t *testing.T) {
+	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":0,"jobs":{"told":true,"list":[{"pid":7,"command":"ma\u001bke","uid":1,
+		"unit":"","pattern":"make"}]},"stores":[{"path":"/srv","fault":"","free":{"value":5}}]}`))
+	require.True(t, got.Known(), got.Reason)
+	require.Equal(t, []observer.Job{{Process: observer.Process{PID: 7, Command: "ma?ke", UID: 1}, Pattern: "make"}}, got.Jobs.List)
+	require.Equal(t, "/srv", got.Stores[0].Path)
+	require.False(t, look(t, probeSays(t, hyprland)).Jobs.Told, "an older probe does not say")
+	for says, want := range map[string]string{
+		`{"gpus":[],"holders":[],"jobs":{"told":true,"more":-1}}`:                                     "0 jobs and -1 more",
+		`{"gpus":[],"holders":[],"jobs":{"told":true,"list":[{"pid":-1}]}}`:                           "a process with pid -1",
+		`{"gpus":[],"holders":[],"stores":[{"path":"/srv","free":{"value":-1}}]}`:                     "-1 bytes free",
+		`{"gpus":[],"holders":[],"stores":[` + strings.Repeat(`{"path":"/"},`, 70) + `{"path":"/"}]}`: "71 directories",
+	} {
+		require.Contains(t, look(t, probeSays(t, says)).Reason, want)
+	}
+}
+
 func TestNoGPUIsKnown(t *testing.T) {
 	require.True(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":3,"new_key":1}`)).Known())
 	got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0","hidden":true,"driver":"v\u001bfio"}],"holders":[],"unreadable":3}`))

@@ -2,9 +2,17 @@ package probe
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/observer"
 )
+
+// StoresThatAsk looks by another function, with little patience.
+func StoresThatAsk(look func(path string) observer.Store) *Stores {
+	return &Stores{look: look, patient: 10 * time.Millisecond, asked: map[string]chan observer.Store{}}
+}
 
 // NodeGPUs shows which GPUs each node counts for.
 func NodeGPUs(t *testing.T, r Roots) map[string][]string {

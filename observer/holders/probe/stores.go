@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -15,17 +16,21 @@ import (
 // away answers nobody until it is back: such a look is left behind, and what it is
 // about is not known until it ends.
 type Stores struct {
-	// root is the file system as PID 1 sees it: our own sandbox has /home empty and
-	// everything read-only.
-	root    string
+	look    func(path string) observer.Store
 	patient time.Duration
-	asked   map[string]chan observer.Store
+	// asked are the looks that have not answered yet.
+	asked map[string]chan observer.Store
 }
 
-// NewStores returns a look that goes through the process directory proc. It is for
-// one goroutine.
+// NewStores returns a look at the file system as PID 1 sees it, through the process
+// directory proc: our own sandbox has /home empty and everything read-only. It is
+// for one goroutine.
 func NewStores(proc string) *Stores {
-	return &Stores{filepath.Join(proc, "1", "root"), time.Second, map[string]chan observer.Store{}}
+	root := filepath.Join(proc, "1", "root")
+	return &Stores{
+		look:    func(path string) observer.Store { return store(root, path) },
+		patient: time.Second, asked: map[string]chan observer.Store{},
+	}
 }
 
 // Look looks at the directories.
@@ -36,30 +41,31 @@ func (s *Stores) Look(paths []string) []observer.Store {
 		}
 		answer := make(chan observer.Store, 1)
 		s.asked[path] = answer
-		go func() { answer <- store(s.root, path) }()
+		go func() { answer <- s.look(path) }()
 	}
-	late := time.After(s.patient)
+	late, stop := context.WithTimeout(context.Background(), s.patient)
+	defer stop()
 	found := make([]observer.Store, len(paths))
 	for i, path := range paths {
-		select {
-		case found[i] = <-s.asked[path]:
-			delete(s.asked, path)
-			continue
-		default:
-		}
-		select {
-		case found[i] = <-s.asked[path]:
-			delete(s.asked, path)
-		case <-late:
-			late = closed
-			found[i] = observer.Store{Path: path, Reason: "its file system does not answer"}
-		}
+		found[i] = s.await(late, path)
 	}
 	return found
 }
 
-// closed is for a time that has passed: the next wait is none.
-var closed = func() <-chan time.Time { c := make(chan time.Time); close(c); return c }()
+func (s *Stores) await(late context.Context, path string) (found observer.Store) {
+	answer := s.asked[path]
+	select {
+	case found = <-answer:
+	case <-late.Done():
+		select {
+		case found = <-answer: // it is there as well
+		default:
+			return observer.Store{Path: path, Reason: "its file system does not answer"}
+		}
+	}
+	delete(s.asked, path)
+	return found
+}
 
 // store looks at one. Being root, the daemon may write where the file system can be
 // written to at all.

@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/e2e/bed"
+	"github.com/dubnium/dubnium/guards"
+)
+
+// blocked requests compute, which the guard has to refuse with its code and a text,
+// while the machine's own tools see nothing happen.
+func (w *workstation) blocked(guard string, code int, says string) {
+	w.t.Helper()
+	look := func() string {
+		return w.sh(`systemctl list-units --no-legend --plain --state=active desktop.target compute.target greetd.service vllm.service
+			loginctl list-sessions --no-legend | wc -l`)
+	}
+	before, compositor := look(), w.CompositorPID(w.ctx)
+	assert.Equal(w.t, code, int(w.verdict(guard, code).Code))
+	out, got := w.modectl("guards compute")
+	assert.Equal(w.t, code, got, out)
+	out, got = w.modectl("request compute")
+	assert.Equal(w.t, code, got, out)
+	assert.Contains(w.t, out, says)
+	assert.Contains(w.t, out, "to clear it: ")
+	assert.Equal(w.t, "blocked", w.last().Result)
+	assert.Equal(w.t, before, look())
+	assert.Equal(w.t, compositor, w.CompositorPID(w.ctx))
+	assert.Equal(w.t, "desktop", w.current())
+}
+
+// verdict waits until a guard has this code, since what it sees may have just
+// begun, and returns what it says.
+func (w *workstation) verdict(guard string, code int) (v guards.Verdict) {
+	w.t.Helper()
+	for {
+		out, got := w.Sh(w.ctx, "modectl guard "+guard)
+		if got == code {
+			require.NoError(w.t, json.Unmarshal([]byte(out), &v), out)
+			require.Equal(w.t, 1, strings.Count(strings.TrimSpace(out)+"\n", "\n"), "it is one line")
+			return v
+		}
+		require.NoError(w.t, w.ctx.Err(), "%s ended with %d: %s", guard, got, out)
+	}
+}
+
+func TestEveryGuardPassesOnADesktopAtRest(t *testing.T) {
+	w := onDesktop(t)
+	w.audioKnown()
+	for _, mode := range []string{"desktop", "studio-local", "compute"} {
+		out, code := w.modectl("guards " + mode)
+		assert.Zero(t, code, out)
+	}
+	v := w.verdict("check_persistence_paths_ready", 0)
+	assert.Equal(t, "the directories of the policy are there", v.Reason)
+}
+
+func TestMusicBlocksCompute(t *testing.T) {
+	w := onDesktop(t)
+	p := w.start("pw-cat -p " + w.silence())
+	w.playing("playback of pw-cat")
+	w.blocked("check_audio_idle", 10, "playback of pw-cat (uid 1000)")
+	require.NoError(t, p.Kill(w.ctx))
+	w.silent()
+	w.reach("compute")
+	w.requireCompute()
+}
+
+func TestACompilerBlocksCompute(t *testing.T) {
+	w := onDesktop(t)
+	w.sh("cp /usr/bin/sleep /usr/local/bin/cc1plus")
+	p := w.start("/usr/local/bin/cc1plus 1000")
+	w.blocked("check_user_jobs_safe", 13, "cc1plus (pid ")
+	out, code := w.AsUser(w.ctx, bed.Bob, "modectl guard check_user_jobs_safe")
+	assert.Equal(t, 13, code, out)
+	assert.Contains(t, out, "a process of uid 1000 runs")
+	assert.NotContains(t, out, "cc1plus (pid ")
+	require.NoError(t, p.Kill(w.ctx))
+	w.verdict("check_user_jobs_safe", 0)
+}
+
+func TestAnUpgradeThatMustNotBeShutDownBlocksCompute(t *testing.T) {
+	w := onDesktop(t)
+	p := w.Start(w.ctx, "exec systemd-inhibit --what=shutdown --who=dpkg --why=upgrade --mode=block sleep 1000")
+	w.blocked("check_user_jobs_safe", 13, "blocks shutting down: upgrade")
+	require.NoError(t, p.Kill(w.ctx))
+	w.verdict("check_user_jobs_safe", 0)
+}
+
+func TestThresholdsAreThePolicys(t *testing.T) {
+	w := onDesktop(t)
+	w.sh(`printf '\n[guards.min_memory_mib]\ncompute = 1000000\n' >> /etc/dubnium/policy.toml && systemctl restart dubniumd`)
+	w.becomes("desktop")
+	w.audioKnown()
+	w.blocked("check_memory_headroom", 14, "guards.min_memory_mib.compute")
+	w.sh(`printf '\n[placement]\nai = "remote"\n' >> /etc/dubnium/policy.toml && systemctl restart dubniumd`)
+	w.becomes("desktop")
+	w.blocked("check_compute_capability_local", 19, "placement.ai")
+}
+
+// TestAModelStoreIsSeenWhereItIs: in a home directory, which the sandbox hides, and
+// read-only.
+func TestAModelStoreIsSeenWhereItIs(t *testing.T) {
+	w := onDesktop(t)
+	w.sh(`sed -i 's,^\[guards\]$,[guards]\nmodel_store = "/home/alice/models",' /etc/dubnium/policy.toml && systemctl restart dubniumd`)
+	w.becomes("desktop")
+	w.audioKnown()
+	w.blocked("check_persistence_paths_ready", 18, "/home/alice/models cannot be used: it does not exist")
+	w.sh("mkdir -p /home/alice/models")
+	w.verdict("check_persistence_paths_ready", 0)
+	w.sh("mount -t tmpfs -o ro none /home/alice/models")
+	assert.Contains(t, w.verdict("check_persistence_paths_ready", 18).Reason, "mounted read-only")
+	w.sh("umount /home/alice/models && mount -t tmpfs -o size=1m none /home/alice/models")
+	assert.Contains(t, w.verdict("check_persistence_paths_ready", 18).Reason, "MiB of room")
+	w.sh("umount /home/alice/models")
+	w.verdict("check_persistence_paths_ready", 0)
+}
