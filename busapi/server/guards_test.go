@@ -31,7 +31,9 @@ func TestRunGuardsJudgesWhatTheSenderWouldAskFor(t *testing.T) {
 	twice := []string{"check_graphical_session_absent", "check_graphical_session_absent"}
 	require.NoError(t, h.call("RunGuards", "desktop", twice).Store(&list))
 	require.Len(t, list, 1)
-	h.controller.with(func(c *fakeController) { require.Equal(t, status.Request{Mode: policy.Desktop, UID: 1000}, c.judged[1]) })
+	h.controller.with(func(c *fakeController) {
+		require.Equal(t, status.Request{Mode: policy.Desktop, UID: 1000}, c.judged[1])
+	})
 	require.Empty(t, h.authorizer.questions(), "nobody is asked for a password")
 
 	refused(t, h.call("RunGuards", "sauna", []string{}), busapi.ErrUnknownMode, `unknown mode "sauna"`)
