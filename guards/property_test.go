@@ -18,7 +18,8 @@ import (
 // blanks take away what a guard needs to know, one thing at a time.
 var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 	policy.CheckAudioIdle: {
-		noLogind, noHolders, func(s *observer.Snapshot) { s.Holders.SoundTold = false }, func(s *observer.Snapshot) { s.Audio.Servers = nil },
+		noLogind, noHolders, func(s *observer.Snapshot) { s.Holders.SoundTold = false },
+		func(s *observer.Snapshot) { s.Logind.Sessions[0].Class, s.Audio.Servers = "user", nil }, // somebody is at the screen
 	},
 	policy.CheckGPUDisplayReleased: {noHolders},
 	policy.CheckCPULoadSafe: {
