@@ -21,6 +21,8 @@ type Explanation struct {
 	Decided []Finding `json:"decided"`
 	// Modes has an entry for each mode.
 	Modes []WhyNot `json:"modes"`
+	// Contract is that of the one mode that the explanation is about.
+	Contract *Contract `json:"contract,omitempty"`
 }
 
 // Finding is a fact with what it would have to be.
@@ -59,8 +61,9 @@ func Explain(p policy.Policy, o Observation) Explanation {
 	return e
 }
 
-// Of narrows the explanation to what stands against one mode.
-func (e Explanation) Of(mode policy.Mode) Explanation {
+// Of narrows the explanation to one mode: what stands against it, and its contract.
+func (e Explanation) Of(p policy.Policy, mode policy.Mode) Explanation {
+	e.Contract = ContractOf(p, mode)
 	e.Modes = slices.DeleteFunc(slices.Clone(e.Modes), func(w WhyNot) bool { return w.Mode != mode })
 	return e
 }

@@ -76,7 +76,7 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, looked))
 	assert.Equal(t, RuleContract, e.Rule)
 	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority, AudioStack}, signals(e.Decided))
-	compute := e.Of(policy.Compute).Modes
+	compute := e.Of(p, policy.Compute).Modes
 	require.Len(t, compute, 1)
 	assert.Equal(t, []Signal{
 		DesktopTarget, ComputeTarget, GraphicalSession, DisplayReleased, DisplayManager, VLLMActive, VLLMHealthy,
@@ -90,7 +90,7 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 func TestExplainNamesAnAudioServerThatDoesNotRun(t *testing.T) {
 	p, s := policy.Default(), desktop()
 	s.Audio.Servers[0].Running = false
-	against := Explain(p, Classify(p, s, Context{}, looked)).Of(policy.Desktop).Modes[0].Against
+	against := Explain(p, Classify(p, s, Context{}, looked)).Of(p, policy.Desktop).Modes[0].Against
 	require.Equal(t, []Signal{AudioStack}, signals(against))
 	assert.Equal(t, "no audio server listens for uid 1000", against[0].Reason)
 }
@@ -100,7 +100,7 @@ func TestExplainNamesWhatIsNoFact(t *testing.T) {
 	for want, c := range map[string]Context{
 		"transition-runs": {InFlight: true}, "not-where-asked": {LastFailed: true, Desired: policy.Compute},
 	} {
-		w := Explain(p, Classify(p, desktop(), c, looked)).Of(policy.Desktop).Modes[0]
+		w := Explain(p, Classify(p, desktop(), c, looked)).Of(p, policy.Desktop).Modes[0]
 		assert.Empty(t, w.Against)
 		require.Len(t, w.Because, 1)
 		assert.Equal(t, want, w.Because[0].Code)

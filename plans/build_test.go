@@ -214,9 +214,30 @@ func TestEveryPlanIsSafe(t *testing.T) {
 		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "on the way") {
 			s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "deactivating"}
 		}
-		plan := Build(policy.Default(), s, rapid.SampledFrom(policy.Modes()).Draw(t, "to"))
+		p := policy.Default()
+		p.Guards.StudioLocal = []policy.GuardID{policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom, policy.CheckGraphicalSessionPresent}
+		plan := Build(p, s, rapid.SampledFrom(policy.Modes()).Draw(t, "to"))
 		checkSafe(t, plan)
+		checkGuards(t, p, plan)
 	})
+}
+
+// checkGuards: whatever the way, its guards are of those that the mode's contract
+// names, in that order.
+func checkGuards(t *rapid.T, p policy.Policy, plan Plan) {
+	named, gates := p.GuardsTo(plan.To)
+	var judged []policy.GuardID
+	for _, s := range plan.Steps {
+		if s.Kind == Gate {
+			judged = append(judged, s.Guard)
+		}
+	}
+	for _, c := range []struct{ has, of []policy.GuardID }{{plan.Guards, named}, {judged, gates}} {
+		kept := slices.DeleteFunc(slices.Clone(c.of), func(id policy.GuardID) bool { return !slices.Contains(c.has, id) })
+		if !slices.Equal(kept, c.has) {
+			t.Fatalf("a plan to %s has the guards %v, of %v", plan.To, c.has, c.of)
+		}
+	}
 }
 
 func checkSafe(t *rapid.T, plan Plan) {

@@ -77,3 +77,30 @@ func Guard(id GuardID) (GuardSpec, bool) {
 
 // Guards lists every guard there is.
 func Guards() []GuardSpec { return append([]GuardSpec(nil), guardSpecs...) }
+
+// GuardsTo lists the guards of a request for mode, from whatever mode, in their
+// order, and those that a plan judges again once others have let go. A plan has
+// those of its own way.
+func (p Policy) GuardsTo(mode Mode) (guards, gates []GuardID) {
+	guards = []GuardID{CheckTargetReachable, CheckNoInhibitor}
+	chosen := func(id GuardID) {
+		if p.Guards.Chosen(id) {
+			guards = append(guards, id)
+		}
+	}
+	switch mode {
+	case Compute:
+		return append(
+			guards, CheckComputeCapabilityLocal, CheckPersistencePathsReady, CheckAudioIdle, CheckCPULoadSafe,
+			CheckUserJobsSafe, CheckMemoryHeadroom, CheckGraphicalSessionTerminable,
+		), []GuardID{CheckGraphicalSessionAbsent, CheckGPUDisplayReleased}
+	case StudioLocal:
+		guards = append(guards, CheckStudioCapabilityLocal)
+		chosen(CheckGraphicalSessionPresent)
+		guards = append(guards, CheckVLLMDrainable)
+		chosen(CheckUserJobsSafe)
+	default:
+		guards = append(guards, CheckVLLMDrainable)
+	}
+	return append(guards, CheckMemoryHeadroom), []GuardID{CheckGPUDisplayReleased}
+}

@@ -158,7 +158,7 @@ func (s *Server) explain(c call, mode string) (busapi.Dict, error) {
 	_, redaction := observer.Redact(view.Snapshot, uid)
 	explanation := observer.Explain(s.options.Policy, redaction.Observation(view.Observation))
 	if mode != "" {
-		explanation = explanation.Of(policy.Mode(mode))
+		explanation = explanation.Of(s.options.Policy, policy.Mode(mode))
 	}
 	return busapi.EncodeExplanation(explanation), nil
 }

@@ -15,8 +15,10 @@ import (
 func (c *commands) explain() *cobra.Command {
 	var whyNot string
 	cmd := &cobra.Command{
-		Use:       "explain [MODE]",
-		Short:     "Say which facts make the state what it is, and which stand against the modes",
+		Use:   "explain [MODE]",
+		Short: "Say which facts make the state what it is, and which stand against the modes",
+		Long: "explain says which facts make the state what it is, and which stand against the modes. Of one MODE\n" +
+			"it prints the contract too, as the policy has it: units, promises, guards, GPUs, placement.",
 		ValidArgs: modeWords(),
 		Args:      cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

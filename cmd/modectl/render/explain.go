@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // Explanation says why the host is called what it is called, and what stands
@@ -21,7 +22,38 @@ func Explanation(e observer.Explanation) string {
 	for _, m := range e.Modes {
 		b.WriteString(whyNot(m))
 	}
+	if e.Contract != nil && len(e.Modes) == 1 {
+		b.WriteString(contract(e.Modes[0].Mode, *e.Contract))
+	}
 	return b.String()
+}
+
+// contract is what a mode is by the policy, whatever the host is.
+func contract(mode policy.Mode, c observer.Contract) string {
+	var s sheet
+	s.add("target", clean(c.Target))
+	s.add("runs", each(c.Expected)...)
+	s.add("runs not", each(c.Forbidden)...)
+	promises := make([]string, len(c.Promises))
+	for i, p := range c.Promises {
+		promises[i] = fmt.Sprintf("%s is %s", clean(string(p.Signal)), p.Want)
+	}
+	s.add("promises", promises...)
+	s.add("guards", each(c.Guards)...)
+	s.add("gates", each(c.Gates)...)
+	s.add("display GPU", each(c.DisplayGPUs)...)
+	s.add("AI GPU", each(c.AIGPUs)...)
+	s.add("planned GPU", each(c.PlannedGPUs)...)
+	s.add("placement", clean(string(c.Place)))
+	return fmt.Sprintf("the contract of %s:\n%s", clean(string(mode)), s.b.String())
+}
+
+func each[T ~string](list []T) []string {
+	lines := make([]string, len(list))
+	for i, word := range list {
+		lines[i] = clean(string(word))
+	}
+	return lines
 }
 
 // WhyNot is only what stands against the modes of the explanation.

@@ -87,6 +87,14 @@ func ExplanationJSON(e observer.Explanation) string {
 	for i, m := range e.Modes {
 		e.Modes[i].Against, e.Modes[i].Because = some(m.Against), some(m.Because)
 	}
+	if e.Contract != nil {
+		c := *e.Contract
+		for _, list := range []*[]string{&c.Expected, &c.Forbidden, &c.DisplayGPUs, &c.AIGPUs, &c.PlannedGPUs} {
+			*list = some(*list)
+		}
+		c.Promises, c.Guards, c.Gates = some(c.Promises), some(c.Guards), some(c.Gates)
+		e.Contract = &c
+	}
 	return marshal(e)
 }
 

@@ -244,8 +244,9 @@ func TestExplanations(t *testing.T) {
 	o, _ := seen()
 	e := observer.Explain(policy.Default(), o)
 	golden(t, "explain", Explanation(e))
-	golden(t, "explain-why-not", WhyNot(e.Of(policy.Compute)))
-	golden(t, "explain.json", ExplanationJSON(e.Of(policy.Compute)))
+	golden(t, "explain-mode", Explanation(e.Of(policy.Default(), policy.StudioLocal)))
+	golden(t, "explain-why-not", WhyNot(e.Of(policy.Default(), policy.Compute)))
+	golden(t, "explain.json", ExplanationJSON(e.Of(policy.Default(), policy.Compute)))
 	e.Modes = []observer.WhyNot{{Mode: policy.Compute, Observed: true}}
 	require.Equal(t, "compute is observed\n", WhyNot(e))
 }
