@@ -308,7 +308,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"}, fakeAudio{fakeSource{host, "audio"}})
-	engine, err := New(Config{Policy: p, Eyes: eyes, Hands: host.hands(), BootID: bootID, Log: log})
+	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: func(policy.Policy) map[plans.Kind]Actor { return host.hands() }, BootID: bootID, Log: log})
 	require.NoError(t, err)
 	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}
 	engine.Listen(r.seen)

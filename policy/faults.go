@@ -16,6 +16,9 @@ var (
 	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer)$`)
 )
 
+// IsPCI reports whether text is a PCI address as policies write it.
+func IsPCI(text string) bool { return pciAddress.MatchString(text) }
+
 // faults lists what the schema cannot see: values of the right type that make
 // no sense on any host.
 func (p Policy) faults() []fault {
@@ -67,7 +70,7 @@ func (p Policy) gpuFaults(check checker) {
 		"gpu.display": p.GPU.Display, "gpu.ai": p.GPU.AI, "gpu.planned": p.GPU.Planned,
 	} {
 		for i, pci := range list {
-			check(pciAddress.MatchString(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
+			check(IsPCI(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
 			check(!slices.Contains(list[:i], pci), element(key, i), "%s stands there twice", pci)
 		}
 	}

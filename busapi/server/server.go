@@ -57,8 +57,6 @@ type Authorizer interface {
 // Options are what the server says of the daemon.
 type Options struct {
 	Version string
-	// Policy is what explanations are made with.
-	Policy policy.Policy
 	// Modes are those this host's policy offers; nil means every mode.
 	Modes []policy.Mode
 }
@@ -154,6 +152,7 @@ func (s *Server) exports() []interfaceTable {
 			"Observe":       s.observe,
 			"Explain":       s.explain,
 			"History":       s.history,
+			"GetPolicy":     s.getPolicy,
 		}},
 		{busapi.PropertiesInterface, map[string]any{
 			"Get":    s.get,

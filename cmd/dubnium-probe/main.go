@@ -105,7 +105,7 @@ func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 }
 
 func inferenceLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
-	file := flags.String("policy", "/etc/dubnium/policy.toml", "the policy `FILE`, which says where vLLM listens")
+	file := flags.String("policy", "/run/mode-controller/policy.toml", "the policy `FILE`, which says where vLLM listens: the one that dubniumd wrote down as in force")
 	return func(ctx context.Context) (any, error) {
 		p, err := policy.Load(*file)
 		if err != nil {

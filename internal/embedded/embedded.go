@@ -69,9 +69,9 @@ func Start(ctx context.Context, programs Programs, opts Options) (_ *Workstation
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a directory: %w", err)
 	}
-	policyFile := filepath.Join(dir, "policy.toml")
+	inForce := filepath.Join(dir, "run", "policy.toml") // what the daemon wrote, under Paths.Runtime
 	opts.Host.ProbeCommand = []string{programs.path("dubnium-probe")}
-	opts.Host.ProbeArgs = map[string][]string{"inference": {"--policy", policyFile}}
+	opts.Host.ProbeArgs = map[string][]string{"inference": {"--policy", inForce}}
 	host, err := testhost.Start(ctx, opts.Host)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

@@ -34,7 +34,7 @@ func watch(t *testing.T, opts testhost.Options) *watched {
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
 	w := &watched{
-		t: t, host: h, bus: bus, source: systemd.New(bus, plans.Watched(policy.Default())),
+		t: t, host: h, bus: bus, source: systemd.New(bus, plans.Watched, policy.Default()),
 		pokes: make(chan struct{}, 1), ended: make(chan error, 1),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
