@@ -204,6 +204,22 @@ func TestAUnitThatAppearsAfterAReloadIsFollowed(t *testing.T) {
 	w.until(func(s observer.Systemd) bool { return s.Units["mode-prepare-compute.service"].Active() })
 }
 
+func TestAnotherPolicysUnitsAreLookedAtAndFollowed(t *testing.T) {
+	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "llm.service"}}})
+	require.NotContains(t, w.look().Units, "llm.service")
+	p := policy.Default()
+	p.Units.VLLM = "llm.service"
+	w.source.Adopt(p)
+	units := w.look().Units
+	require.True(t, units["llm.service"].Loaded())
+	require.NotContains(t, units, "vllm.service")
+	<-w.pokes // the watch has moved
+	require.NoError(t, w.host.SetActive("llm.service", "active"))
+	for !w.glance().Units["llm.service"].Active() {
+		<-w.pokes
+	}
+}
+
 func TestTheEndOfTheBootPokes(t *testing.T) {
 	w := watch(t, testhost.Options{Booting: true})
 	require.Equal(t, "starting", w.look().State)

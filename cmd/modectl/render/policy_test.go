@@ -43,8 +43,10 @@ func TestAProposalIsAPolicyThatCanBeUsed(t *testing.T) {
 			"display-manager.service": loaded("greetd.service"), "vllm.service": loaded("vllm.service"),
 		}},
 		Holders: observer.Holders{Reading: known, GPUs: []observer.GPU{
-			{PCI: "0000:01:00.0", Display: true, Driver: "nvidia"}, {PCI: "0000:02:00.0", Driver: "vfio-pci", Hidden: true},
-			{PCI: "platform", Display: true, Driver: "simpledrm"}, {PCI: "0000:03:00.0", Driver: "nvidia"},
+			{PCI: "0000:01:00.0", Display: true, Driver: "nvidia"},
+			{PCI: "0000:02:00.0", Driver: "vfio-pci", Hidden: true},
+			{PCI: "platform", Display: true, Driver: "simpledrm"},
+			{PCI: "0000:03:00.0", Driver: "nvidia"},
 		}},
 		GPU: observer.NVML{Reading: known, Cards: []observer.Card{{PCI: "0000:01:00.0", Name: "NVIDIA \x1b[31mRTX"}}},
 	}
