@@ -40,6 +40,8 @@ type fakeHost struct {
 	applied []string
 	// fault is asked before and after each thing a hand does.
 	fault func(ctx context.Context, when, what string) error
+	// note hears that the systemd source was given a policy or looks.
+	note func(what string)
 }
 
 func newFakeHost(p policy.Policy) *fakeHost {
@@ -149,7 +151,19 @@ func (s fakeAudio) Due(now observer.Snapshot) time.Time {
 	return now.Audio.At.Add(observer.AudioRecheck(s.host.policy))
 }
 
+func (s fakeSource) Adopt(policy.Policy) { s.noted("adopts") }
+
+func (s fakeSource) noted(what string) {
+	s.host.mu.Lock()
+	note := s.host.note
+	s.host.mu.Unlock()
+	if note != nil && s.name == "systemd" {
+		note(what)
+	}
+}
+
 func (s fakeSource) Look(context.Context) observer.Part {
+	s.noted("looks")
 	c := s.host.clone().now
 	reading := observer.Reading{At: time.Now()}
 	switch s.name {

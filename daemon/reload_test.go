@@ -121,47 +121,29 @@ func TestWhatCannotBeReloadedLeavesTheOldPolicy(t *testing.T) {
 	})
 }
 
-// governed is a source that remembers when it was given a policy and when it
-// looked.
-type governed struct {
-	fakeSource
-	note func(string)
-}
-
-func (g governed) Adopt(policy.Policy) { g.note("adopted") }
-
-func (g governed) Look(ctx context.Context) observer.Part {
-	g.note("looked")
-	return g.fakeSource.Look(ctx)
-}
-
 // A unit that nobody has looked at would count as one that is not there: nothing
 // may be judged by the new policy before everything was looked at by it.
 func TestTheHostIsLookedAtByTheNewPolicyBeforeItIsJudgedByIt(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		var mu sync.Mutex
 		var notes []string
-		note := func(what string) {
-			mu.Lock()
-			defer mu.Unlock()
-			notes = append(notes, what)
-		}
-		r.eyes.sources[0].Source = governed{fakeSource{r.host, "systemd"}, note}
-		r.Listen(listener(func(v status.View) {
-			if v.Policy.Transitions == policy.TrustObserve {
-				note("judged")
+		r.host.change(func() {
+			r.host.note = func(what string) {
+				mu.Lock()
+				defer mu.Unlock()
+				notes = append(notes, what+" under "+string(r.View().Policy.Transitions))
 			}
-		}))
+		})
+		synctest.Wait()
+		mu.Lock()
+		notes = nil
+		mu.Unlock()
 		_, err := r.Reload(t.Context(), changed(r, func(p *policy.Policy) { distrust(p); p.Timeouts.Look = policy.Duration(time.Minute) }))
 		require.NoError(t, err)
 		mu.Lock()
 		defer mu.Unlock()
-		require.GreaterOrEqual(t, len(notes), 3)
-		assert.Equal(t, []string{"adopted", "looked", "judged"}, notes[:3])
+		assert.Equal(t, []string{"adopts under all", "looks under all"}, notes)
 		assert.Equal(t, time.Minute, r.eyes.bound())
+		assert.Equal(t, policy.TrustObserve, r.View().Policy.Transitions)
 	})
 }
-
-type listener func(status.View)
-
-func (l listener) Notify(v status.View, _ []status.Event) { l(v) }

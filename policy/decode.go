@@ -3,6 +3,7 @@ package policy
 import (
 	"encoding"
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -50,13 +51,9 @@ func (d *decoder) into(v reflect.Value, path string, n *node) {
 			v.SetBool(yes)
 		}
 	case reflect.Float64:
-		if whole, is := n.value.(int64); is {
-			v.SetFloat(float64(whole))
-		} else if f, ok := take[float64](d, path, n, "a number"); ok {
-			v.SetFloat(f)
-		}
+		d.float(v, path, n)
 	case reflect.Int, reflect.Int64:
-		d.number(v, path, n)
+		d.whole(v, path, n)
 	default:
 		panic(fmt.Sprintf("%s has no form in a policy file", v.Type()))
 	}
@@ -71,7 +68,23 @@ func take[T any](d *decoder, path string, n *node, want string) (T, bool) {
 	return v, ok
 }
 
-func (d *decoder) number(v reflect.Value, path string, n *node) {
+// float takes a whole number too. TOML's nan and inf are numbers that nothing can
+// be compared with.
+func (d *decoder) float(v reflect.Value, path string, n *node) {
+	if whole, is := n.value.(int64); is {
+		v.SetFloat(float64(whole))
+		return
+	}
+	f, ok := take[float64](d, path, n, "a number")
+	switch {
+	case ok && (math.IsNaN(f) || math.IsInf(f, 0)):
+		d.fault(path, "%v cannot be compared with", f)
+	case ok:
+		v.SetFloat(f)
+	}
+}
+
+func (d *decoder) whole(v reflect.Value, path string, n *node) {
 	whole, ok := take[int64](d, path, n, "a whole number")
 	switch {
 	case ok && v.OverflowInt(whole):

@@ -13,6 +13,7 @@ import (
 var (
 	pciAddress  = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 	profileName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	anyUnitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer|scope|mount|automount|swap|path|device)$`)
 	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer)$`)
 )
 
@@ -63,6 +64,27 @@ func (p Policy) unitFaults(check checker) {
 		check(strings.HasSuffix(target, ".target"), key, "%q is not a target", target)
 	}
 	check(p.Units.DesktopTarget != p.Units.ComputeTarget, "units.compute_target", "it is the desktop target too")
+	stopped := p.stoppedByModes()
+	for i, unit := range p.MustSurvive {
+		key := element("must_survive", i)
+		check(anyUnitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		check(stopped[unit] == "", key, "%s is stopped %s", unit, stopped[unit])
+	}
+}
+
+// stoppedByModes says of each unit that changing modes stops by name when that is.
+// What isolating a target stops beside them only the host can tell.
+func (p Policy) stoppedByModes() map[string]string {
+	stopped := map[string]string{
+		"graphical.target": "on the way to compute", p.Units.DisplayManager: "on the way to compute",
+		p.Units.DesktopTarget: "on the way to compute", p.Units.ComputeTarget: "on the way out of compute",
+		p.Units.VLLM: "on the way out of compute", p.Units.StudioPolicy: "on the way out of studio-local",
+		p.Units.AudioPriority: "on the way out of studio-local",
+	}
+	for _, unit := range p.VLLM.Profiles {
+		stopped[unit] = "on the way out of compute"
+	}
+	return stopped
 }
 
 func (p Policy) gpuFaults(check checker) {
@@ -73,6 +95,10 @@ func (p Policy) gpuFaults(check checker) {
 			check(IsPCI(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
 			check(!slices.Contains(list[:i], pci), element(key, i), "%s stands there twice", pci)
 		}
+	}
+	for i, pci := range p.GPU.Planned {
+		needed := slices.Contains(p.GPU.Display, pci) || slices.Contains(p.GPU.AI, pci)
+		check(!needed, element("gpu.planned", i), "%s is in gpu.display or gpu.ai: a mode needs it, or it may be missing", pci)
 	}
 	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", "%d is less than nothing", p.GPU.ResidualMiB)
 }

@@ -1,10 +1,12 @@
 package policy
 
 import (
+	"encoding"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,53 +22,61 @@ func otherwise(t *testing.T) Policy {
 	p := Default()
 	eachLeaf(reflect.ValueOf(&p).Elem(), "", func(key string, v reflect.Value) {
 		before := inJSON(v.Interface())
-		change(key, v)
-		require.NotEqual(t, before, inJSON(v.Interface()), "%s has to be changed by change()", key)
+		for _, value := range others(v) {
+			v.Set(value)
+			if inJSON(v.Interface()) != before && len(p.faults()) == 0 {
+				return
+			}
+		}
+		require.Fail(t, "others() has to offer another value that can be used", key)
 	})
-	require.Empty(t, p.faults(), "change() has to make a policy that can be used")
 	return p
 }
 
-// change gives a key another value that makes sense.
-func change(key string, v reflect.Value) {
+// others are values that a key might take instead of v; not all make sense.
+func others(v reflect.Value) []reflect.Value {
+	var all []reflect.Value
 	switch value := v.Interface().(type) {
-	case Trust:
-		v.Set(reflect.ValueOf(TrustAll))
-	case Mode:
-		v.Set(reflect.ValueOf(StudioLocal))
-	case DrainAction:
-		v.Set(reflect.ValueOf(DrainStop))
 	case Duration:
-		v.Set(reflect.ValueOf(value + Duration(time.Second)))
+		return []reflect.Value{reflect.ValueOf(value + Duration(time.Second))}
 	case bool:
-		v.SetBool(!value)
+		return []reflect.Value{reflect.ValueOf(!value)}
 	case int:
-		v.SetInt(int64(value) + 7)
+		return []reflect.Value{reflect.ValueOf(value + 7)}
 	case float64:
-		v.SetFloat(value / 2)
+		return []reflect.Value{reflect.ValueOf(value/2 + 0.25)}
 	case map[string]string:
-		v.Set(reflect.ValueOf(map[string]string{"fast": "vllm-fast.service", "2": "vllm-two.service"}))
-	case []string:
-		v.Set(reflect.ValueOf([]string{otherText(key, ""), "other-" + otherText(key, "")}))
-		if strings.HasPrefix(key, "gpu.") && key != "gpu.permitted_holders" {
-			v.Set(reflect.ValueOf([]string{fmt.Sprintf("0000:%02x:00.0", len(key)), "0000:ff:00.1"}))
-		}
-	case string:
-		v.SetString(otherText(key, value))
+		return []reflect.Value{reflect.ValueOf(map[string]string{"fast": "vllm-fast.service", "2": "vllm-two.service"})}
 	}
+	if v.Kind() == reflect.Slice {
+		for _, element := range otherWords(reflect.Zero(v.Type().Elem())) {
+			all = append(all, reflect.Append(reflect.Zero(v.Type()), element))
+		}
+		return all
+	}
+	return otherWords(v)
 }
 
-func otherText(key, value string) string {
-	switch {
-	case strings.HasPrefix(value, "http://"):
-		return strings.Replace(value, "8000", "8001", 1)
-	case strings.HasPrefix(value, "/"):
-		return value + "/elsewhere"
-	case value == "":
-		return "thing.service"
+func otherWords(v reflect.Value) []reflect.Value {
+	before := v.String()
+	var all []reflect.Value
+	for _, text := range []string{
+		"all", "studio-local", "stop", "never", "remote", "check_user_jobs_safe",
+		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", pciBus.Add(1)), "thing.service",
+	} {
+		word := reflect.New(v.Type())
+		if strict, is := word.Interface().(encoding.TextUnmarshaler); !is {
+			word.Elem().SetString(text)
+		} else if strict.UnmarshalText([]byte(text)) != nil {
+			continue
+		}
+		all = append(all, word.Elem())
 	}
-	return "other-" + value
+	return all
 }
+
+// pciBus makes each GPU another one: the same in two sets may contradict itself.
+var pciBus atomic.Int32
 
 // A policy of every option at a value that is not the default says the same in
 // every form that it has.
