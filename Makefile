@@ -48,7 +48,7 @@ endif
 	done
 	install -m 644 dbus-policy/org.dubnium.Mode1.conf $(DATADIR)/dbus-1/system.d
 	install -m 644 dbus-policy/org.dubnium.mode1.policy $(DATADIR)/polkit-1/actions
-	install -m 644 README.md LICENSE docs/policy.example.toml dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium
+	install -m 644 README.md LICENSE docs/policy.example.toml docs/policy.schema.json dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium
 
 # The main job on a simulated workstation: no root, nothing touched.
 demo:
