@@ -98,6 +98,7 @@ soak:
 	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	TMPDIR=$(TESTTMP) $(GO) test -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
+	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy
 
 clean:
 	rm -rf bin e2e/artifacts

@@ -3,7 +3,6 @@ package policy
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -59,36 +58,6 @@ func TestAFileThatCannotBeReadIsAnError(t *testing.T) {
 	_, err := Load(t.TempDir())
 	require.Error(t, err)
 	assert.Contains(t, err.Error(), "cannot read the policy")
-}
-
-// FuzzParse: whatever a file holds, it is refused with places that it has, or is a
-// policy that reads back from both languages as itself.
-func FuzzParse(f *testing.F) {
-	broken, err := filepath.Glob("testdata/broken/*")
-	require.NoError(f, err)
-	for _, file := range append(broken, "../docs/policy.example.toml") {
-		data, err := os.ReadFile(file)
-		require.NoError(f, err)
-		f.Add(data)
-	}
-	f.Add([]byte(Default().JSON()))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := Parse("fuzz", data)
-		if err != nil {
-			lines := strings.Count(string(data), "\n") + 1
-			for _, found := range Findings(err) {
-				require.True(t, found.Line > 0 && found.Line <= lines && found.Column > 0, found)
-			}
-			return
-		}
-		text, err := p.TOML()
-		require.NoError(t, err)
-		for _, again := range []string{text, p.JSON(), shown(Document{Policy: p})} {
-			got, err := Parse("again", []byte(again))
-			require.NoError(t, err)
-			require.Equal(t, p, got)
-		}
-	})
 }
 
 func TestEveryGuardHasItsCodes(t *testing.T) {
