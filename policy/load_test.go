@@ -75,9 +75,12 @@ func TestEveryGuardHasItsCodes(t *testing.T) {
 func TestTheExamplePolicyIsWhatTheDocsSayItIs(t *testing.T) {
 	data, err := os.ReadFile("../docs/policy.example.toml")
 	require.NoError(t, err)
-	p, err := Parse("policy.example.toml", data)
+	d, err := ParseDocument("policy.example.toml", data)
 	require.NoError(t, err)
 	want := Default()
 	want.Transitions = TrustAll
-	assert.Equal(t, want, p, "the example shows every default, and full trust")
+	assert.Equal(t, want, d.Policy, "the example shows every default, and full trust")
+	for _, s := range d.Settings() {
+		assert.NotEqual(t, OriginDefault, s.Origin, "the example has every key, %s too", s.Key)
+	}
 }
