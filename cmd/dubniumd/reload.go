@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
+	"github.com/dubnium/dubnium/daemon"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -53,7 +56,11 @@ func (r *reloader) reload(ctx context.Context) {
 	}
 	r.log.Info("the new policy waits for the running transition to end", zap.String("policy", r.file))
 	r.tell(r.log, sd.SdNotifyReady+"\nSTATUS=a new policy waits for the running transition to end")
-	go func() { r.tell(r.log, r.outcome(<-later)) }() // the engine answers, at the latest when it stops
+	go func() { // the engine answers, at the latest when it stops
+		if err := <-later; !errors.Is(err, daemon.ErrSuperseded) { // of that one the status tells already
+			r.tell(r.log, r.outcome(err))
+		}
+	}()
 }
 
 // outcome logs how a reload went, and is the status that says so.
@@ -66,10 +73,15 @@ func (r *reloader) outcome(err error) string {
 	case err == nil:
 		return "STATUS=the policy of " + r.file + " is in force"
 	case len(findings) > 0:
-		return fmt.Sprintf("STATUS=the new policy is refused, the old one stays: %s%s", findings[0], more(len(findings)-1))
+		return oneLine("STATUS=the new policy is refused, the old one stays: %s%s", findings[0], more(len(findings)-1))
 	}
 	r.log.Error("the policy stays what it was", zap.Error(err))
-	return fmt.Sprintf("STATUS=the policy stays what it was: %v", err)
+	return oneLine("STATUS=the policy stays what it was: %v", err)
+}
+
+// oneLine keeps what a file or an error says from being another assignment.
+func oneLine(format string, args ...any) string {
+	return strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
 }
 
 func more(n int) string {

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/dubnium/dubnium/daemon"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -63,7 +64,7 @@ func TestWhatTheEngineRefusesIsTold(t *testing.T) {
 	assert.Equal(t, "READY=1\nSTATUS=the new policy is refused, the old one stays: p.toml: paths.state: cannot change", <-told)
 	assert.Equal(t, 1, logs.FilterMessage("the new policy is refused").Len())
 
-	told, _ = reloading(t, "", &reloads{err: errors.New("the disk is full")})
+	told, _ = reloading(t, "", &reloads{err: errors.New("the disk\nis full")})
 	assert.Equal(t, "READY=1\nSTATUS=the policy stays what it was: the disk is full", <-told)
 }
 
@@ -73,6 +74,13 @@ func TestAPolicyThatHasToWaitKeepsNobodyWaiting(t *testing.T) {
 	assert.Equal(t, "READY=1\nSTATUS=a new policy waits for the running transition to end", <-told)
 	e.later <- nil
 	assert.Equal(t, "STATUS=the policy of p.toml is in force", <-told)
+
+	e = &reloads{later: make(chan error)}
+	told, logs := reloading(t, "", e)
+	assert.Contains(t, <-told, "waits")
+	e.later <- daemon.ErrSuperseded
+	assert.Empty(t, told, "the later one tells of itself")
+	assert.Equal(t, 1, logs.Len())
 }
 
 func TestEveryHangupIsAReload(t *testing.T) {
