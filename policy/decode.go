@@ -154,7 +154,7 @@ func (d *decoder) findings(file string, data []byte, more []fault) []Finding {
 	var all []Finding
 	add := func(f fault) {
 		found := Finding{File: file, Key: f.key, Text: f.text}
-		if n := d.places[f.key]; n != nil {
+		if n := d.nearest(f.key); n != nil {
 			at := n.at
 			if f.text == unknownKey {
 				at = n.key
@@ -178,4 +178,13 @@ func (d *decoder) findings(file string, data []byte, more []fault) []Finding {
 func within(key, outer string) bool {
 	rest, is := strings.CutPrefix(key, outer)
 	return is && (rest == "" || rest[0] == '.' || rest[0] == '[')
+}
+
+// nearest is where a key stands, or the table that it could stand in: what the file
+// says may contradict a default.
+func (d *decoder) nearest(key string) *node {
+	for key != "" && d.places[key] == nil {
+		key = key[:max(0, strings.LastIndexAny(key, ".["))]
+	}
+	return d.places[key]
 }
