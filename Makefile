@@ -48,7 +48,7 @@ endif
 	done
 	install -m 644 dbus-policy/org.dubnium.Mode1.conf $(DATADIR)/dbus-1/system.d
 	install -m 644 dbus-policy/org.dubnium.mode1.policy $(DATADIR)/polkit-1/actions
-	install -m 644 README.md LICENSE docs/policy.example.toml dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium
+	install -m 644 README.md LICENSE docs/policy.example.toml docs/policy.schema.json dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium
 
 # The main job on a simulated workstation: no root, nothing touched.
 demo:
@@ -98,6 +98,7 @@ soak:
 	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	TMPDIR=$(TESTTMP) $(GO) test -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
+	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy
 
 clean:
 	rm -rf bin e2e/artifacts

@@ -16,7 +16,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -38,10 +37,10 @@ type Listener interface {
 
 // Config is what an engine is made of.
 type Config struct {
-	Policy policy.Policy
+	Policy policy.Document
 	Eyes   *Eyes
-	// Hands are the actors for the kinds of step that change the host.
-	Hands  map[plans.Kind]Actor
+	// Hands makes the actors for the kinds of step that change the host.
+	Hands  func(policy.Policy) map[plans.Kind]Actor
 	BootID string
 	Log    *zap.Logger
 }
@@ -50,6 +49,7 @@ type Config struct {
 type Engine struct {
 	machinery
 	files    files
+	hands    func(policy.Policy) map[plans.Kind]Actor
 	listener Listener
 	calls    chan func()
 	stopped  chan struct{}
@@ -65,6 +65,7 @@ type Engine struct {
 	done    chan outcome
 	booted  bool // the boot rule has had its one try
 	expiry  *time.Timer
+	pending *reload // nil for none
 }
 
 // outcome is how an execution ended; err is errStopping or nil.
@@ -86,14 +87,16 @@ func New(c Config) (*Engine, error) {
 	}
 	e := &Engine{
 		machinery: machinery{
-			policy: c.Policy, eyes: c.Eyes, actors: waits(c.Policy, c.Eyes),
+			eyes:    c.Eyes,
 			journal: newJournal(c.Policy.Paths.State), history: history, bootID: c.BootID, log: c.Log,
 		},
-		files: files{c.Policy.Paths.Runtime},
+		files: files{c.Policy.Paths.Runtime}, hands: c.Hands,
 		calls: make(chan func()), stopped: make(chan struct{}), expiry: time.NewTimer(0),
 	}
 	e.expiry.Stop()
-	maps.Copy(e.actors, c.Hands)
+	if err := e.govern(c.Policy); err != nil {
+		return nil, err
+	}
 	return e, e.restore()
 }
 
@@ -138,6 +141,7 @@ func (e *Engine) Listen(l Listener) { e.listener = l }
 // Run turns until ctx ends. A transition that runs then is left to its journal.
 func (e *Engine) Run(ctx context.Context) {
 	defer close(e.stopped)
+	defer e.abandonReload()
 	defer e.expiry.Stop()
 	e.life = ctx
 	if e.unended != nil {
@@ -164,6 +168,8 @@ func (e *Engine) Run(ctx context.Context) {
 			call()
 		case end := <-e.done:
 			e.finish(end)
+			e.publish() // what waited may look at the host first
+			e.adoptPending()
 		case <-e.eyes.Changed():
 			e.classify()
 			e.normalise(ctx)
@@ -211,10 +217,11 @@ func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.Guard
 	if err != nil {
 		return nil, observer.Snapshot{}, err
 	}
+	p := view.Policy.Policy // the engine's own belongs to its goroutine
 	if len(ids) == 0 {
-		ids = plans.Build(e.policy, view.Snapshot, r.Mode).Guards
+		ids = plans.Build(p, view.Snapshot, r.Mode).Guards
 	}
-	return guards.Evaluate(e.policy, view.Snapshot, guardRequest(r), ids), view.Snapshot, nil
+	return guards.Evaluate(p, view.Snapshot, guardRequest(r), ids), view.Snapshot, nil
 }
 
 // SessionUIDs lists whose graphical sessions there are now, each once.

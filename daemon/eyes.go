@@ -4,11 +4,13 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // Source looks at one part of the world.
@@ -41,11 +43,17 @@ type Follower interface {
 	Follow(observer.Snapshot)
 }
 
+// Governed is a source that looks as policy says. Adopt gives it the policy that
+// holds from now on: whatever looks begin later are by that one.
+type Governed interface {
+	Adopt(policy.Policy)
+}
+
 // Eyes keeps the latest look of every source. Signals only say that a look is
 // worth while; a burst of them costs one.
 type Eyes struct {
 	sources     []*watched
-	lookTimeout time.Duration
+	lookTimeout atomic.Int64 // a time.Duration
 	log         *zap.Logger
 	changed     chan struct{}
 
@@ -65,10 +73,11 @@ type watched struct {
 // NewEyes returns eyes over sources; each look is bounded by lookTimeout.
 func NewEyes(lookTimeout time.Duration, log *zap.Logger, sources ...Source) *Eyes {
 	e := &Eyes{
-		lookTimeout: lookTimeout, log: log,
+		log:     log,
 		changed: make(chan struct{}, 1),
 		hints:   make(map[chan struct{}]struct{}),
 	}
+	e.lookTimeout.Store(int64(lookTimeout))
 	for _, s := range sources {
 		e.sources = append(e.sources, &watched{
 			Source: s, dirty: make(chan struct{}, 1), again: make(chan struct{}, 1),
@@ -77,6 +86,20 @@ func NewEyes(lookTimeout time.Duration, log *zap.Logger, sources ...Source) *Eye
 	}
 	return e
 }
+
+// Adopt makes p what is looked by from now on. What is known was seen by the
+// policy before: ask for a Fresh look before it is judged by this one.
+func (e *Eyes) Adopt(p policy.Policy) {
+	e.lookTimeout.Store(int64(p.Timeouts.Look))
+	for _, w := range e.sources {
+		if governed, ok := w.Source.(Governed); ok {
+			governed.Adopt(p)
+		}
+		poke(w.again)
+	}
+}
+
+func (e *Eyes) bound() time.Duration { return time.Duration(e.lookTimeout.Load()) }
 
 // Run looks and watches until ctx ends.
 func (e *Eyes) Run(ctx context.Context) {
@@ -199,14 +222,14 @@ func (e *Eyes) look(ctx context.Context, w *watched) {
 		e.setDue(due, w)
 		if _, paced := w.Source.(Costly); !known && !paced {
 			// What could not be read now may be read soon, and nobody signals that.
-			due.Reset(e.lookTimeout)
+			due.Reset(e.bound())
 		}
 	}
 }
 
 // lookOnce reports whether the look succeeded.
 func (e *Eyes) lookOnce(ctx context.Context, w *watched, look func(context.Context) observer.Part) (known bool) {
-	ctx, cancel := context.WithTimeout(ctx, e.lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, e.bound())
 	defer cancel()
 	part := look(ctx)
 	e.mu.Lock()

@@ -40,6 +40,8 @@ type fakeHost struct {
 	applied []string
 	// fault is asked before and after each thing a hand does.
 	fault func(ctx context.Context, when, what string) error
+	// note hears that the systemd source was given a policy or looks.
+	note func(what string)
 }
 
 func newFakeHost(p policy.Policy) *fakeHost {
@@ -158,7 +160,19 @@ func (s fakeAudio) Due(now observer.Snapshot) time.Time {
 	return now.Audio.At.Add(observer.AudioRecheck(s.host.policy))
 }
 
+func (s fakeSource) Adopt(policy.Policy) { s.noted("adopts") }
+
+func (s fakeSource) noted(what string) {
+	s.host.mu.Lock()
+	note := s.host.note
+	s.host.mu.Unlock()
+	if note != nil && s.name == "systemd" {
+		note(what)
+	}
+}
+
 func (s fakeSource) Look(context.Context) observer.Part {
+	s.noted("looks")
 	c := s.host.clone().now
 	reading := observer.Reading{At: time.Now()}
 	switch s.name {
@@ -323,7 +337,8 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}})
-	engine, err := New(Config{Policy: p, Eyes: eyes, Hands: host.hands(), BootID: bootID, Log: log})
+	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
+	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
 	require.NoError(t, err)
 	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}
 	engine.Listen(r.seen)

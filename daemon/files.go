@@ -15,6 +15,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/atomicfile"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // files are the plain files under the runtime directory. Scripts read them;
@@ -72,6 +73,16 @@ func (f files) setCurrent(o observer.Observation) error {
 }
 
 func nonNil(list []observer.Reason) []observer.Reason { return append([]observer.Reason{}, list...) }
+
+// setPolicy writes the policy that is in force, for the probe that reads where
+// vLLM listens: the file that it came from may say something else by now.
+func (f files) setPolicy(p policy.Policy) error {
+	text, err := p.TOML()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(f.dir, "policy.toml"), []byte(text), 0o644)
+}
 
 func (f files) setLast(r status.Record) error {
 	return errors.Join(f.write("last-transition.json", r), f.write("last-guards.json", r.Guards))

@@ -5,7 +5,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/pelletier/go-toml/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -21,83 +20,44 @@ func TestTheDefaultsMakeSense(t *testing.T) {
 	assert.Empty(t, Default().faults())
 }
 
-func TestAPolicyReadsBackAsItWasWritten(t *testing.T) {
-	p := Default()
-	p.Transitions, p.DefaultMode = TrustAll, StudioLocal
-	p.GPU.Display = []string{"0000:0a:00.0"}
-	p.GPU.AI, p.GPU.Planned, p.GPU.ResidualMiB = []string{"0000:0a:00.0", "0000:0b:00.0"}, []string{"0000:0c:00.0"}, 320
-	p.VLLM.OnDrainTimeout = DrainStop
-	p.VLLM.DrainTimeout++
-	data, err := toml.Marshal(p)
+// TestABrokenPolicyIsRefusedWithItsPlaces: testdata/broken has one file for each
+// way to be wrong, and beside it what is said about it: all of it, at once.
+func TestABrokenPolicyIsRefusedWithItsPlaces(t *testing.T) {
+	files, err := filepath.Glob("testdata/broken/*[nl]") // .json and .toml
 	require.NoError(t, err)
-	got, err := Parse("policy.toml", data)
-	require.NoError(t, err)
-	assert.Equal(t, p, got)
-}
-
-// TestABrokenPolicyIsRefusedWithItsPlace: each fault is one line that says where.
-func TestABrokenPolicyIsRefusedWithItsPlace(t *testing.T) {
-	cases := map[string]struct{ file, want string }{
-		"an unknown key":              {"transitions = \"all\"\ncolour = 1", "p.toml:2:1: unknown key colour"},
-		"an unknown section key":      {"[units]\nvllm_unit = \"x\"", "p.toml:2:1: unknown key units.vllm_unit"},
-		"a word that is no trust":     {"transitions = \"maybe\"", "the stages are observe, overlay, all"},
-		"a mode that is none":         {"default_mode = \"gaming\"", "the modes are desktop, studio-local, compute"},
-		"booting to compute":          {"default_mode = \"compute\"", "p.toml: default_mode: a host does not boot to compute"},
-		"a wrong type":                {"[vllm]\nenabled = \"yes\"", "p.toml:2:11"},
-		"a number as duration":        {"[timeouts]\nunit = \"90\"", "write it like \"90s\""},
-		"a duration of nothing":       {"[timeouts]\nunit = \"0s\"", "timeouts.unit: 0s is not more than zero"},
-		"a path that is relative":     {"[paths]\nstate = \"state\"", "paths.state: \"state\" is not a clean absolute path"},
-		"a target that is none":       {"[units]\ncompute_target = \"compute.service\"", "\"compute.service\" is not a target"},
-		"one target for both":         {"[units]\ncompute_target = \"desktop.target\"", "it is the desktop target too"},
-		"a unit with a space":         {"[units]\nvllm = \"v llm.service\"", "is not the name of a unit"},
-		"a card as GPU":               {"[gpu]\ndisplay = [\"card0\"]", "is not a PCI address"},
-		"a card for AI":               {"[gpu]\nai = [\"nvidia0\"]", "gpu.ai: \"nvidia0\" is not a PCI address"},
-		"a planned card":              {"[gpu]\nplanned = [\"\"]", "gpu.planned: \"\" is not a PCI address"},
-		"memory below nothing":        {"[gpu]\nresidual_mib = -1", "gpu.residual_mib: -1 is less than nothing"},
-		"no pace for the GPUs":        {"[gpu]\nrecheck = \"0s\"", "gpu.recheck: 0s is not more than zero"},
-		"a health check elsewhere":    {"[vllm]\nhealth_url = \"http://example.org/health\"", "vllm.health_url"},
-		"no TOML":                     {"transitions = ", "p.toml:1:"},
-		"a drain action that is none": {"[vllm]\non_drain_timeout = \"pray\"", "it is fail or stop"},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			_, err := Parse("p.toml", []byte(c.file))
+	var broken int
+	for _, file := range files {
+		if filepath.Ext(file) == ".golden" {
+			continue
+		}
+		broken++
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			data, err := os.ReadFile(file)
+			require.NoError(t, err)
+			_, err = Parse(filepath.Base(file), data)
 			require.Error(t, err)
-			assert.Contains(t, err.Error(), c.want)
+			require.NotEmpty(t, Findings(err))
+			golden(t, file+".golden", err.Error()+"\n")
 		})
 	}
+	require.GreaterOrEqual(t, broken, 30)
 }
 
-func TestAllFaultsAreReportedAtOnce(t *testing.T) {
-	_, err := Parse("p.toml", []byte("a = 1\nb = 2\n[gpu]\nc = 3"))
-	require.Error(t, err)
-	for _, want := range []string{"p.toml:1:1: unknown key a", "p.toml:2:1: unknown key b", "p.toml:4:1: unknown key gpu.c"} {
-		assert.Contains(t, err.Error(), want)
+// golden compares got with a file; UPDATE_GOLDEN=1 writes it.
+func golden(t *testing.T, file, got string) {
+	t.Helper()
+	if os.Getenv("UPDATE_GOLDEN") == "1" {
+		require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
 	}
-	_, err = Parse("p.toml", []byte("[paths]\nstate = \"x\"\nruntime = \"y\""))
-	require.Error(t, err)
-	assert.Contains(t, err.Error(), "paths.state")
-	assert.Contains(t, err.Error(), "paths.runtime")
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), got, "UPDATE_GOLDEN=1 go test ./policy writes it")
 }
 
 func TestAFileThatCannotBeReadIsAnError(t *testing.T) {
 	_, err := Load(t.TempDir())
 	require.Error(t, err)
 	assert.Contains(t, err.Error(), "cannot read the policy")
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte("transitions = \"all\"\n[vllm]\nenabled = false"))
-	f.Add([]byte("[gpu]\ndisplay = [\"0000:01:00.0\"]"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := Parse("fuzz.toml", data)
-		if err != nil {
-			return
-		}
-		if faults := p.faults(); len(faults) > 0 {
-			t.Fatalf("accepted a policy with faults: %v", faults)
-		}
-	})
 }
 
 func TestEveryGuardHasItsCodes(t *testing.T) {
@@ -115,9 +75,12 @@ func TestEveryGuardHasItsCodes(t *testing.T) {
 func TestTheExamplePolicyIsWhatTheDocsSayItIs(t *testing.T) {
 	data, err := os.ReadFile("../docs/policy.example.toml")
 	require.NoError(t, err)
-	p, err := Parse("policy.example.toml", data)
+	d, err := ParseDocument("policy.example.toml", data)
 	require.NoError(t, err)
 	want := Default()
 	want.Transitions = TrustAll
-	assert.Equal(t, want, p, "the example shows every default, and full trust")
+	assert.Equal(t, want, d.Policy, "the example shows every default, and full trust")
+	for _, s := range d.Settings() {
+		assert.NotEqual(t, OriginDefault, s.Origin, "the example has every key, %s too", s.Key)
+	}
 }

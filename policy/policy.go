@@ -31,6 +31,8 @@ type Policy struct {
 	Transitions Trust `toml:"transitions"`
 	// DefaultMode is what the host normalises to at boot.
 	DefaultMode Mode `toml:"default_mode"`
+	// MustSurvive are units that no mode may stop.
+	MustSurvive []string `toml:"must_survive"`
 
 	Paths    Paths    `toml:"paths"`
 	Units    Units    `toml:"units"`
@@ -167,6 +169,7 @@ func Default() Policy {
 	return Policy{
 		Transitions: TrustObserve,
 		DefaultMode: Desktop,
+		MustSurvive: []string{},
 		Paths: Paths{
 			Runtime: "/run/mode-controller",
 			State:   "/var/lib/mode-controller",

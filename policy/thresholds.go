@@ -199,7 +199,7 @@ func defaultThresholds() Thresholds {
 
 var printable = regexp.MustCompile(`^[[:print:]]{1,200}$`)
 
-func (p Policy) guardFaults(fault func(ok bool, key, format string, args ...any)) {
+func (p Policy) guardFaults(fault checker) {
 	g := p.Guards
 	fault(g.MaxLoadPerCore >= 0 && g.MaxLoadPerCore <= 1000, "guards.max_load_per_core", "%v is not from 0 to 1000", g.MaxLoadPerCore)
 	for key, percent := range map[string]float64{

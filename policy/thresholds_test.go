@@ -54,7 +54,7 @@ func TestAStarStandsForAnything(t *testing.T) {
 func TestThresholdsOutOfRangeAreRefused(t *testing.T) {
 	for file, want := range map[string]string{
 		"[guards]\nmax_load_per_core = -1.0":           "guards.max_load_per_core: -1 is not from 0 to 1000",
-		"[guards]\nmax_load_per_core = nan":            "guards.max_load_per_core: NaN is not",
+		"[guards]\nmax_load_per_core = nan":            "guards.max_load_per_core: NaN cannot be compared with",
 		"[guards]\nmax_cpu_pressure = 101":             "guards.max_cpu_pressure: 101 is not from 0 to 100",
 		"[guards.min_memory_mib]\ncompute = -1":        "guards.min_memory_mib.compute: -1 is not from 0",
 		"[guards]\njobs = [\"\"]":                      "guards.jobs: \"\" is not a pattern",

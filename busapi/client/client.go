@@ -151,6 +151,15 @@ func (c *Client) Guards(ctx context.Context, mode policy.Mode, names ...policy.G
 	return busapi.DecodeVerdicts(verdicts)
 }
 
+// Policy says what the daemon goes by, and where each value comes from.
+func (c *Client) Policy(ctx context.Context) (busapi.Policy, error) {
+	var p busapi.Dict
+	if err := c.call(ctx, readTimeout, busapi.Interface+".GetPolicy").Store(&p); err != nil {
+		return busapi.Policy{}, problem(err)
+	}
+	return busapi.DecodePolicy(p)
+}
+
 // History returns at most limit finished transitions, the latest first.
 func (c *Client) History(ctx context.Context, limit uint32) ([]status.Record, error) {
 	var records []busapi.Dict

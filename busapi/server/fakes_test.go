@@ -180,6 +180,7 @@ func newHost(t *testing.T) *host {
 	h := &host{
 		bus: hosttest.Start(t, testhost.Options{}),
 		controller: &fakeController{view: status.View{
+			Policy:        policy.Document{Policy: policy.Default()},
 			Desired:       status.Desired{Mode: policy.Desktop, Origin: status.OriginBoot, By: "dubniumd", Since: start},
 			Observation:   obs.Observation{State: obs.Of(policy.Desktop), Inferred: policy.Desktop, Confidence: obs.High, At: start},
 			ObservedSince: start,
@@ -187,7 +188,7 @@ func newHost(t *testing.T) *host {
 		authorizer: &fakeAuthorizer{},
 		logs:       logs,
 	}
-	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, zap.New(core), Options{Version: "1.2.3", Policy: policy.Default()})
+	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, zap.New(core), Options{Version: "1.2.3"})
 	require.NoError(t, h.server.Start())
 	t.Cleanup(func() { h.server.Stop(t.Context()) })
 	h.conn = hosttest.Connect(t, h.bus)

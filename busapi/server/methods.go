@@ -130,7 +130,7 @@ func (s *Server) observe(c call, flags uint64) (busapi.Dict, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
 	}
-	text, err := s.options.Policy.TOML()
+	text, err := view.Policy.TOML()
 	if err != nil {
 		return nil, err
 	}
@@ -156,11 +156,17 @@ func (s *Server) explain(c call, mode string) (busapi.Dict, error) {
 	}
 	view := s.controller.View()
 	_, redaction := observer.Redact(view.Snapshot, uid)
-	explanation := observer.Explain(s.options.Policy, redaction.Observation(view.Observation))
+	explanation := observer.Explain(view.Policy.Policy, redaction.Observation(view.Observation))
 	if mode != "" {
-		explanation = explanation.Of(s.options.Policy, policy.Mode(mode))
+		explanation = explanation.Of(view.Policy.Policy, policy.Mode(mode))
 	}
 	return busapi.EncodeExplanation(explanation), nil
+}
+
+// getPolicy says what the daemon goes by. It waits for nobody.
+func (s *Server) getPolicy(call) (busapi.Dict, error) {
+	d := s.controller.View().Policy
+	return busapi.EncodePolicy(busapi.Policy{File: d.File, Settings: d.Settings()}), nil
 }
 
 func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {

@@ -31,6 +31,19 @@ func TestRootNeedsNoPolkit(t *testing.T) {
 	}}, h.controller.asked())
 }
 
+// The policy travels whole: whoever reads it back has every key and its origin.
+func TestThePolicyIsTold(t *testing.T) {
+	h := newHost(t)
+	d, err := policy.ParseDocument("/etc/dubnium/policy.toml", []byte("[paths]\nstate = \"/state\""))
+	require.NoError(t, err)
+	h.controller.with(func(c *fakeController) { c.view.Policy = d })
+	var reply busapi.Dict
+	require.NoError(t, h.call("GetPolicy").Store(&reply))
+	got, err := busapi.DecodePolicy(reply)
+	require.NoError(t, err)
+	require.Equal(t, busapi.Policy{File: d.File, Settings: d.Settings()}, got)
+}
+
 func TestMalformedRequestsAreRefusedBeforeAnyoneIsAsked(t *testing.T) {
 	cases := map[string]struct {
 		mode     string

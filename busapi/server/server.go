@@ -62,8 +62,6 @@ type Authorizer interface {
 // Options are what the server says of the daemon.
 type Options struct {
 	Version string
-	// Policy is what explanations are made with.
-	Policy policy.Policy
 	// Modes are those this host's policy offers; nil means every mode.
 	Modes []policy.Mode
 }
@@ -160,6 +158,7 @@ func (s *Server) exports() []interfaceTable {
 			"Explain":       s.explain,
 			"RunGuards":     s.runGuards,
 			"History":       s.history,
+			"GetPolicy":     s.getPolicy,
 		}},
 		{busapi.PropertiesInterface, map[string]any{
 			"Get":    s.get,

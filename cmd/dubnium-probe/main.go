@@ -34,8 +34,8 @@ const usage = `usage: dubnium-probe holders [--proc DIR] [--sys DIR] [--policy F
        dubnium-probe audio [--server SOCKET]
 `
 
-// defaultPolicy is where the daemon has its policy too.
-const defaultPolicy = "/etc/dubnium/policy.toml"
+// defaultPolicy is what dubniumd wrote down as in force.
+const defaultPolicy = "/run/mode-controller/policy.toml"
 
 // misuse is the exit code of a wrong command line, as in modectl.
 const misuse = 30

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -39,7 +41,10 @@ var errBusGone = errors.New("the connection to the system bus is gone")
 // and act, one to serve clients and one to ask polkit, so that neither a client
 // nor a person who thinks about a password gets in the way of the rest.
 func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) error {
-	p, err := policy.Load(policyFile)
+	hangups := make(chan os.Signal, 1) // one is as good as many; unheard it would end us
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	p, err := policy.LoadDocument(policyFile)
 	if err != nil {
 		return err
 	}
@@ -67,7 +72,7 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 	if err != nil {
 		return err
 	}
-	api := server.New(clientBus, engine, polkit.New(polkitBus), log, server.Options{Version: version.Version, Policy: p})
+	api := server.New(clientBus, engine, polkit.New(polkitBus), log, server.Options{Version: version.Version})
 	engine.Listen(api)
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -86,6 +91,7 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 	}
 	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })
 	notify(log, sd.SdNotifyReady)
+	parts.Go(func() { (&reloader{policyFile, engine, log, notify}).run(ctx, hangups) })
 	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
 
 	select {
@@ -109,13 +115,17 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 }
 
 // newEngine puts the engine together from its eyes and hands.
-func newEngine(p policy.Policy, bus *busconn.Bus, procRoot, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
+func newEngine(d policy.Document, bus *busconn.Bus, procRoot, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
+	p := d.Policy
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
-		systemd.New(bus, plans.Watched(p)), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(procRoot),
+		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(procRoot),
 		audio.New(p, systemd1.NewUnits(bus)))
-	hands := make(map[plans.Kind]daemon.Actor)
-	for kind, actor := range host.Actors(bus, p) {
-		hands[kind] = actor
+	hands := func(p policy.Policy) map[plans.Kind]daemon.Actor {
+		hands := make(map[plans.Kind]daemon.Actor)
+		for kind, actor := range host.Actors(bus, p) {
+			hands[kind] = actor
+		}
+		return hands
 	}
 	for _, dir := range []string{p.Paths.Runtime, p.Paths.State} {
 		// systemd makes them; a demo or a test may not have.
@@ -123,7 +133,7 @@ func newEngine(p policy.Policy, bus *busconn.Bus, procRoot, bootID string, log *
 			return nil, nil, fmt.Errorf("cannot make a directory of the policy: %w", err)
 		}
 	}
-	engine, err := daemon.New(daemon.Config{Policy: p, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
+	engine, err := daemon.New(daemon.Config{Policy: d, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
 	return engine, eyes, err
 }
 

@@ -52,6 +52,10 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 		"calibrate nothing":     {"calibrate", "calibrate takes what to measure: gpu"},
 		"calibrate something":   {"calibrate sauna", `unknown command "sauna"`},
 		"no pace":               {"calibrate gpu --interval 0s", "of more than zero"},
+		"policy of nothing":     {"policy", "policy takes what to do: check, show, diff or init"},
+		"policy of something":   {"policy sauna", `unknown command "sauna"`},
+		"check nothing":         {"policy check", "accepts 1 arg(s)"},
+		"check what is not":     {"policy check /nonexistent/file", "cannot read the policy"},
 		"another one's options": {"status --refresh", "unknown flag: --refresh"},
 	}
 	for name, c := range cases {
@@ -61,7 +65,11 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 	}
 }
 
-var everyCommand = []string{"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain", "guards compute", "guard check_audio_idle", "record /nonexistent/file", "calibrate gpu --file /nonexistent/file"}
+var everyCommand = []string{
+	"status", "current", "current --refresh", "desired", "history", "request compute", "request compute --no-wait", "explain",
+	"guards compute", "guard check_audio_idle", "record /nonexistent/file", "calibrate gpu --file /nonexistent/file", "policy show",
+	"policy diff ../../docs/policy.example.toml", "policy init", "policy init --nix",
+}
 
 func TestNoBusSaysSo(t *testing.T) {
 	for _, args := range everyCommand {

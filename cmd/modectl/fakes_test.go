@@ -94,7 +94,9 @@ func (e *engine) Observe(context.Context) (status.View, error) {
 	look := e.looks
 	e.mu.Unlock()
 	if e.sees != nil {
-		return e.sees(look), nil
+		seen := e.sees(look)
+		seen.Policy = desktop.Policy
+		return seen, nil
 	}
 	return e.View(), nil
 }
@@ -140,6 +142,7 @@ func (a authorizer) UID(context.Context, string) (uint32, error)           { ret
 func (a authorizer) Authorize(context.Context, string, string, bool) error { return a.answer }
 
 var desktop = status.View{
+	Policy:  policy.Document{Policy: policy.Default()},
 	Desired: status.Desired{Mode: policy.Desktop, Origin: status.OriginBoot, By: "dubniumd", Since: begin},
 	Observation: observer.Observation{
 		State: "desktop", Inferred: policy.Desktop, Confidence: observer.High, At: begin,
@@ -154,7 +157,7 @@ func serve(t *testing.T, e *engine, a authorizer) {
 	bus := hosttest.Start(t, testhost.Options{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	e.view = desktop
-	e.server = server.New(hosttest.Connect(t, bus), e, a, zap.NewNop(), server.Options{Version: "1.2.3", Policy: policy.Default()})
+	e.server = server.New(hosttest.Connect(t, bus), e, a, zap.NewNop(), server.Options{Version: "1.2.3"})
 	require.NoError(t, e.server.Start())
 	t.Cleanup(func() { e.server.Stop(context.Background()) })
 }

@@ -133,6 +133,8 @@ type Record struct {
 // View is everything a client may read, at one moment. The engine publishes a
 // new one for each change and never changes one that it has published.
 type View struct {
+	// Policy is what all of this was judged by.
+	Policy      policy.Document
 	Desired     Desired
 	Observation observer.Observation
 	// Snapshot is what Observation was made of.

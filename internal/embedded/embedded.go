@@ -58,6 +58,7 @@ type Workstation struct {
 	programs Programs
 	log      io.Writer
 	daemon   *exec.Cmd
+	told     chan string   // what the daemon tells systemd
 	exited   chan struct{} // closed when the daemon has ended
 	exit     error         // how, once exited is closed
 }
@@ -69,11 +70,9 @@ func Start(ctx context.Context, programs Programs, opts Options) (_ *Workstation
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a directory: %w", err)
 	}
-	policyFile := filepath.Join(dir, "policy.toml")
+	inForce := filepath.Join(dir, "run", "policy.toml") // what the daemon wrote, under Paths.Runtime
 	opts.Host.ProbeCommand = []string{programs.path("dubnium-probe")}
-	opts.Host.ProbeArgs = map[string][]string{
-		"inference": {"--policy", policyFile}, "holders": {"--policy", policyFile},
-	}
+	opts.Host.ProbeArgs = map[string][]string{"inference": {"--policy", inForce}, "holders": {"--policy", inForce}}
 	host, err := testhost.Start(ctx, opts.Host)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -135,11 +134,10 @@ func (w *Workstation) StartDaemon(ctx context.Context) error {
 	if err := os.RemoveAll(socket); err != nil {
 		return err
 	}
-	ready, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	listener, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		return fmt.Errorf("cannot listen for the daemon: %w", err)
 	}
-	defer ready.Close()
 	w.daemon = w.DaemonCommand(context.WithoutCancel(ctx))
 	w.daemon.Env = append(w.daemon.Env, "NOTIFY_SOCKET="+socket)
 	var said bytes.Buffer
@@ -148,34 +146,64 @@ func (w *Workstation) StartDaemon(ctx context.Context) error {
 		w.daemon.Stderr = w.log
 	}
 	if err := w.daemon.Start(); err != nil {
-		return fmt.Errorf("cannot start the daemon: %w", err)
+		return errors.Join(fmt.Errorf("cannot start the daemon: %w", err), listener.Close())
 	}
-	w.exited = make(chan struct{})
+	w.exited, w.told = make(chan struct{}), make(chan string, 64)
+	go hear(listener, w.told)
 	go func() {
 		w.exit = w.daemon.Wait()
+		_ = listener.Close()
 		close(w.exited)
 	}()
-	return w.awaitReady(ctx, ready, &said)
+	if _, err := w.AwaitTold(ctx, "READY=1"); err != nil {
+		return fmt.Errorf("the daemon is not ready: %w\n%s", err, &said)
+	}
+	return nil
 }
 
-func (w *Workstation) awaitReady(ctx context.Context, socket *net.UnixConn, said *bytes.Buffer) error {
-	told := make(chan string, 1)
-	go func() {
-		message := make([]byte, 4096)
-		n, _ := socket.Read(message) // ends when the socket is closed
-		told <- string(message[:n])
-	}()
-	select {
-	case message := <-told:
-		if !strings.Contains(message, "READY=1") {
-			return fmt.Errorf("the daemon is not ready: it said %q", message)
+// hear passes on what the daemon tells systemd, until the socket is closed. What
+// nobody takes is dropped.
+func hear(socket *net.UnixConn, told chan<- string) {
+	message := make([]byte, 4096)
+	for {
+		n, err := socket.Read(message)
+		if err != nil {
+			return
 		}
-		return nil
-	case <-w.exited:
-		return fmt.Errorf("the daemon ended at once: %v\n%s", w.exit, said)
-	case <-ctx.Done():
-		return ctx.Err()
+		select {
+		case told <- string(message[:n]):
+		default:
+		}
 	}
+}
+
+// AwaitTold waits until the daemon tells systemd something with this text in it,
+// and returns all that it told until then.
+func (w *Workstation) AwaitTold(ctx context.Context, text string) (string, error) {
+	var all string
+	for !strings.Contains(all, text) {
+		select {
+		case message := <-w.told:
+			all += message + "\n"
+		case <-w.exited:
+			return all, fmt.Errorf("the daemon ended: %v", w.exit)
+		case <-ctx.Done():
+			return all, fmt.Errorf("the daemon told %q: %w", all, ctx.Err())
+		}
+	}
+	return all, nil
+}
+
+// Reload has the daemon read this policy, as `systemctl reload` would, and
+// returns what it told systemd until it was ready again.
+func (w *Workstation) Reload(ctx context.Context, text string) (string, error) {
+	if err := os.WriteFile(w.policyFile(), []byte(text), 0o644); err != nil {
+		return "", err
+	}
+	if err := w.daemon.Process.Signal(syscall.SIGHUP); err != nil {
+		return "", fmt.Errorf("cannot signal the daemon: %w", err)
+	}
+	return w.AwaitTold(ctx, "READY=1")
 }
 
 // KillDaemon ends the daemon with SIGKILL and waits until it is gone.

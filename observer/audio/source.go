@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubnium/dubnium/observer"
@@ -35,7 +36,7 @@ func Socket(uid uint32) string { return fmt.Sprintf("audio-%d", uid) }
 
 // Source looks through the probes.
 type Source struct {
-	policy policy.Policy
+	policy atomic.Pointer[policy.Policy]
 	units  Units
 	wake   chan struct{} // the users may have changed
 
@@ -48,8 +49,13 @@ type Source struct {
 
 // New returns the source for p's host.
 func New(p policy.Policy, units Units) *Source {
-	return &Source{policy: p, units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}, linked: make(chan struct{})}
+	s := &Source{units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}, linked: make(chan struct{})}
+	s.Adopt(p)
+	return s
 }
+
+// Adopt makes p what is looked by from now on. Where the probes are does not change.
+func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceAudio }
@@ -66,7 +72,7 @@ func (s *Source) Due(now observer.Snapshot) time.Time {
 			oldest = server.At
 		}
 	}
-	return oldest.Add(observer.AudioRecheck(s.policy))
+	return oldest.Add(observer.AudioRecheck(*s.policy.Load()))
 }
 
 // Follow takes from the sessions whose audio to look at. While logind cannot be
@@ -125,7 +131,7 @@ func (s *Source) reconcile(ctx context.Context) []*link {
 	var fresh []*link
 	for _, uid := range s.users {
 		if s.links[uid] == nil {
-			s.links[uid] = newLink(ctx, uid, filepath.Join(s.policy.Paths.Probes, Socket(uid)), s.units)
+			s.links[uid] = newLink(ctx, uid, filepath.Join(s.policy.Load().Paths.Probes, Socket(uid)), s.units)
 			fresh = append(fresh, s.links[uid])
 		}
 	}

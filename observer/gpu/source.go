@@ -11,6 +11,7 @@ package gpu
 import (
 	"context"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/oneshot"
@@ -23,14 +24,19 @@ const Socket = "gpu"
 
 // Source looks through the probe.
 type Source struct {
-	policy policy.Policy
+	policy atomic.Pointer[policy.Policy]
 	probe  *oneshot.Client
 }
 
 // New returns the source for the probe of p's host.
 func New(p policy.Policy) *Source {
-	return &Source{policy: p, probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+	s := &Source{probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+	s.Adopt(p)
+	return s
 }
+
+// Adopt makes p what is looked by from now on. Where the probe is does not change.
+func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceGPU }
@@ -45,7 +51,7 @@ func (s *Source) Watch(ctx context.Context, _ func()) error {
 // Due asks for a look now and then where policy says whose the GPUs are: only
 // there does a mode rest on what NVML knows.
 func (s *Source) Due(now observer.Snapshot) time.Time {
-	if pace := observer.GPUPace(s.policy, now); pace > 0 && s.policy.GPU.Configured() {
+	if pace := observer.GPUPace(*s.policy.Load(), now); pace > 0 && s.policy.Load().GPU.Configured() {
 		return now.GPU.At.Add(pace)
 	}
 	return time.Time{}

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/oneshot"
@@ -24,14 +25,19 @@ const Socket = "holders"
 
 // Source looks through the probe.
 type Source struct {
-	policy policy.Policy
+	policy atomic.Pointer[policy.Policy]
 	probe  *oneshot.Client
 }
 
 // New returns the source for the probe of p's host.
 func New(p policy.Policy) *Source {
-	return &Source{policy: p, probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+	s := &Source{probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+	s.Adopt(p)
+	return s
 }
+
+// Adopt makes p what is looked by from now on. Where the probe is does not change.
+func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return "holders" }
@@ -46,7 +52,7 @@ func (s *Source) Watch(ctx context.Context, _ func()) error {
 // Due asks for a look now and then while who has a GPU, and which are there, can
 // matter.
 func (s *Source) Due(now observer.Snapshot) time.Time {
-	if pace := observer.GPUPace(s.policy, now); pace > 0 {
+	if pace := observer.GPUPace(*s.policy.Load(), now); pace > 0 {
 		return now.Holders.At.Add(pace)
 	}
 	return time.Time{}

@@ -9,6 +9,7 @@ package inference
 import (
 	"context"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/oneshot"
@@ -21,14 +22,19 @@ const Socket = "inference"
 
 // Source looks through the probe.
 type Source struct {
-	policy policy.Policy
+	policy atomic.Pointer[policy.Policy]
 	probe  *oneshot.Client
 }
 
 // New returns the source for the probe of p's host.
 func New(p policy.Policy) *Source {
-	return &Source{policy: p, probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+	s := &Source{probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
+	s.Adopt(p)
+	return s
 }
+
+// Adopt makes p what is looked by from now on. Where the probe is does not change.
+func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return "inference" }
@@ -45,7 +51,8 @@ const loading = 2 * time.Second
 // Due asks for a look as soon as vLLM was started, soon while it loads its model,
 // and now and then afterwards, since it can fall ill without its unit changing.
 func (s *Source) Due(now observer.Snapshot) time.Time {
-	unit := now.Systemd.Units[s.policy.Units.VLLM]
+	p := s.policy.Load()
+	unit := now.Systemd.Units[p.Units.VLLM]
 	asked := now.Inference.At
 	switch {
 	case !unit.Active():
@@ -53,9 +60,9 @@ func (s *Source) Due(now observer.Snapshot) time.Time {
 	case asked.Before(unit.ActiveSince):
 		return unit.ActiveSince
 	case !now.Inference.Healthy:
-		return asked.Add(min(loading, s.policy.Timeouts.Recheck.D()))
+		return asked.Add(min(loading, p.Timeouts.Recheck.D()))
 	}
-	return asked.Add(s.policy.Timeouts.Recheck.D())
+	return asked.Add(p.Timeouts.Recheck.D())
 }
 
 // Look asks the probe.

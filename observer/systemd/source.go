@@ -19,22 +19,46 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // Source looks at systemd. One goroutine at a time looks or glances.
 type Source struct {
 	client *systemd1.Client
-	units  []string
+	names  func(policy.Policy) []string
 	last   observer.Systemd
 
 	mu        sync.Mutex
+	units     []string
+	moved     chan struct{}              // closed and replaced when the units are others
 	signalled map[string]dbus.ObjectPath // since the last look or glance
 	any       bool                       // it may be any unit
 }
 
-// New returns a source for these units, whose names may be aliases.
-func New(bus *busconn.Bus, units []string) *Source {
-	return &Source{client: systemd1.New(bus), units: units, any: true}
+// New returns a source for the units that names finds in a policy; they may be
+// aliases.
+func New(bus *busconn.Bus, names func(policy.Policy) []string, p policy.Policy) *Source {
+	return &Source{client: systemd1.New(bus), names: names, units: names(p), moved: make(chan struct{}), any: true}
+}
+
+// Adopt makes the units of p those that are looked at from now on.
+func (s *Source) Adopt(p policy.Policy) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	units := s.names(p)
+	if slices.Equal(units, s.units) {
+		return
+	}
+	s.units, s.any = units, true
+	close(s.moved)
+	s.moved = make(chan struct{})
+}
+
+// watched are the units, and what closes when they are no longer these.
+func (s *Source) watched() (units []string, moved <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.units, s.moved
 }
 
 // Name names the source in facts and logs.
@@ -45,14 +69,29 @@ func (s *Source) Name() string { return "systemd" }
 func (s *Source) Watch(ctx context.Context, changed func()) error {
 	// Nobody notes what is signalled while nobody watches.
 	defer s.note(nil)
-	err := s.client.Watch(ctx, s.units, func(units map[string]dbus.ObjectPath) {
-		s.note(units)
-		changed()
-	})
-	if ctx.Err() != nil {
-		return nil
+	for {
+		units, moved := s.watched()
+		watching, stop := context.WithCancel(ctx)
+		go func() { // ends with watching
+			select {
+			case <-moved:
+				stop()
+			case <-watching.Done():
+			}
+		}()
+		err := s.client.Watch(watching, units, func(units map[string]dbus.ObjectPath) {
+			s.note(units)
+			changed()
+		})
+		ended := watching.Err() == nil
+		stop()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if ended {
+			return err
+		}
 	}
-	return err
 }
 
 func (s *Source) note(units map[string]dbus.ObjectPath) {
@@ -78,7 +117,8 @@ func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
 // Look reads the manager's state and every unit.
 func (s *Source) Look(ctx context.Context) observer.Part {
 	s.take()
-	return s.read(ctx, s.units, nil, func(i int) (observer.Unit, error) { return s.client.Unit(ctx, s.units[i]) })
+	units, _ := s.watched()
+	return s.read(ctx, units, nil, func(i int) (observer.Unit, error) { return s.client.Unit(ctx, units[i]) })
 }
 
 // Glance reads the manager's state and the units that have signalled, and
@@ -99,7 +139,7 @@ func (s *Source) Glance(ctx context.Context) observer.Part {
 func (s *Source) read(
 	ctx context.Context, names []string, others map[string]observer.Unit, unit func(int) (observer.Unit, error),
 ) observer.Part {
-	part := observer.Systemd{Units: make(map[string]observer.Unit, len(s.units))}
+	part := observer.Systemd{Units: make(map[string]observer.Unit, len(names)+len(others))}
 	units := make([]observer.Unit, len(names))
 	err := busconn.Parallel(len(names)+1, func(i int) (err error) {
 		if i == len(names) {

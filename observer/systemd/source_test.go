@@ -34,7 +34,7 @@ func watch(t *testing.T, opts testhost.Options) *watched {
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
 	w := &watched{
-		t: t, host: h, bus: bus, source: systemd.New(bus, plans.Watched(policy.Default())),
+		t: t, host: h, bus: bus, source: systemd.New(bus, plans.Watched, policy.Default()),
 		pokes: make(chan struct{}, 1), ended: make(chan error, 1),
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -202,6 +202,22 @@ func TestAUnitThatAppearsAfterAReloadIsFollowed(t *testing.T) {
 	w.until(func(s observer.Systemd) bool { return s.Units["mode-prepare-compute.service"].Loaded() })
 	require.NoError(t, w.host.SetActive("mode-prepare-compute.service", "active"))
 	w.until(func(s observer.Systemd) bool { return s.Units["mode-prepare-compute.service"].Active() })
+}
+
+func TestAnotherPolicysUnitsAreLookedAtAndFollowed(t *testing.T) {
+	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "llm.service"}}})
+	require.NotContains(t, w.look().Units, "llm.service")
+	p := policy.Default()
+	p.Units.VLLM = "llm.service"
+	w.source.Adopt(p)
+	units := w.look().Units
+	require.True(t, units["llm.service"].Loaded())
+	require.NotContains(t, units, "vllm.service")
+	<-w.pokes // the watch has moved
+	require.NoError(t, w.host.SetActive("llm.service", "active"))
+	for !w.glance().Units["llm.service"].Active() {
+		<-w.pokes
+	}
 }
 
 func TestTheEndOfTheBootPokes(t *testing.T) {

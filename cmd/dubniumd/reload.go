@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// governed is what a policy is reloaded into.
+type governed interface {
+	Reload(ctx context.Context, next policy.Document) (later <-chan error, err error)
+}
+
+// reloader reads the policy again when it is asked to (SIGHUP, systemctl reload).
+// A policy that cannot be used is refused as a whole: each finding is a line of
+// the log, the status says so, and the policy in force stays.
+type reloader struct {
+	file   string
+	engine governed
+	log    *zap.Logger
+	tell   func(log *zap.Logger, state string)
+}
+
+func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangups:
+			r.reload(ctx)
+		}
+	}
+}
+
+// reload tells systemd when it begins and when it has ended (sd_notify(3), which
+// wants the time of the beginning too). A policy that has to wait for a
+// transition does not keep systemctl waiting: that may be many minutes.
+func (r *reloader) reload(ctx context.Context) {
+	r.tell(r.log, sd.SdNotifyReloading+"\n"+sd.SdNotifyMonotonicUsec())
+	next, err := policy.LoadDocument(r.file)
+	var later <-chan error
+	if err == nil {
+		later, err = r.engine.Reload(ctx, next)
+	}
+	if later == nil {
+		r.tell(r.log, sd.SdNotifyReady+"\n"+r.outcome(err))
+		return
+	}
+	r.log.Info("the new policy waits for the running transition to end", zap.String("policy", r.file))
+	r.tell(r.log, sd.SdNotifyReady+"\nSTATUS=a new policy waits for the running transition to end")
+	go func() { // the engine answers, at the latest when it stops
+		if err := <-later; !errors.Is(err, daemon.ErrSuperseded) { // of that one the status tells already
+			r.tell(r.log, r.outcome(err))
+		}
+	}()
+}
+
+// outcome logs how a reload went, and is the status that says so.
+func (r *reloader) outcome(err error) string {
+	findings := policy.Findings(err)
+	for _, f := range findings {
+		r.log.Error("the new policy is refused", zap.Stringer("finding", f))
+	}
+	switch {
+	case err == nil:
+		return "STATUS=the policy of " + r.file + " is in force"
+	case len(findings) > 0:
+		return oneLine("STATUS=the new policy is refused, the old one stays: %s%s", findings[0], more(len(findings)-1))
+	}
+	r.log.Error("the policy stays what it was", zap.Error(err))
+	return oneLine("STATUS=the policy stays what it was: %v", err)
+}
+
+// oneLine keeps what a file or an error says from being another assignment.
+func oneLine(format string, args ...any) string {
+	return strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
+}
+
+func more(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (and %d more)", n)
+}

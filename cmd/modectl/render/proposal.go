@@ -1,0 +1,211 @@
+package render
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Proposal is a policy to begin with: sections of keys, with what a person should
+// know beside them.
+type Proposal []section
+
+// section has an empty name for the keys that stand in none.
+type section struct {
+	name  string
+	notes []string
+	keys  []assignment
+}
+
+// assignment is a key with a value: a text, a switch or a list of texts.
+type assignment struct {
+	key   string
+	value any
+	note  string
+}
+
+// Propose makes a policy from what the host has. p is the daemon's, which says
+// what the units are called; trust is the person's to give, and begins at none.
+func Propose(p policy.Policy, s observer.Snapshot) Proposal {
+	return Proposal{
+		{
+			notes: []string{"From what this host has. Read it, then install it as the policy."},
+			keys: []assignment{
+				{"transitions", string(policy.TrustObserve), `then "overlay", then "all"`},
+				{"default_mode", string(p.DefaultMode), ""},
+			},
+		},
+		units(p, s), vllm(p, s), gpus(s),
+	}
+}
+
+func units(p policy.Policy, s observer.Snapshot) section {
+	found := section{name: "units"}
+	for _, u := range []struct{ key, unit string }{
+		{"desktop_target", p.Units.DesktopTarget},
+		{"compute_target", p.Units.ComputeTarget},
+		{"display_manager", p.Units.DisplayManager},
+		{"vllm", p.Units.VLLM},
+		{"studio_policy", p.Units.StudioPolicy},
+		{"audio_priority", p.Units.AudioPriority},
+		{"k3s", p.Units.K3s},
+	} {
+		is := s.Systemd.Units[u.unit]
+		switch {
+		case !s.Systemd.Known():
+		case !is.Loaded():
+			found.notes = append(found.notes, u.unit+" ("+u.key+") is not there")
+		case is.ID != u.unit:
+			found.keys = append(found.keys, assignment{u.key, u.unit, "an alias of " + is.ID})
+		default:
+			found.keys = append(found.keys, assignment{u.key, u.unit, ""})
+		}
+	}
+	if !s.Systemd.Known() {
+		found.notes = []string{"Which units are there cannot be told: " + s.Systemd.Reason}
+	}
+	return found
+}
+
+func vllm(p policy.Policy, s observer.Snapshot) section {
+	found := section{name: "vllm"}
+	if s.Systemd.Known() {
+		found.keys = []assignment{{"enabled", s.Systemd.Units[p.Units.VLLM].Loaded(), "whether compute serves inference"}}
+	}
+	return found
+}
+
+func gpus(s observer.Snapshot) section {
+	found := section{name: "gpu"}
+	if !s.Holders.Known() {
+		found.notes = []string{"Which GPUs are there cannot be told: " + s.Holders.Reason}
+		return found
+	}
+	display, ai := []string{}, []string{}
+	for _, g := range s.Holders.GPUs {
+		found.notes = append(found.notes, describe(g, s.GPU.Cards))
+		if !policy.IsPCI(g.PCI) || g.Hidden {
+			continue
+		}
+		if g.Display {
+			display = append(display, g.PCI)
+		}
+		if g.Driver == "nvidia" {
+			ai = append(ai, g.PCI)
+		}
+	}
+	found.keys = []assignment{
+		{"display", display, "what compute takes from the desktop"},
+		{"ai", ai, "what compute gives to inference"},
+	}
+	return found
+}
+
+func describe(g observer.GPU, cards []observer.Card) string {
+	text := g.PCI
+	if i := slices.IndexFunc(cards, func(c observer.Card) bool { return c.PCI == g.PCI }); i >= 0 && cards[i].Name != "" {
+		text += ", " + cards[i].Name
+	}
+	switch {
+	case g.Hidden:
+		text += ": no driver of this host has it"
+	case g.Driver != "":
+		text += ": driver " + g.Driver
+	}
+	if g.Display {
+		text += ", can drive a display"
+	}
+	return text
+}
+
+// TOML is the proposal as a policy file.
+func (p Proposal) TOML() string {
+	var b strings.Builder
+	for i, s := range p {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		for _, note := range s.notes {
+			fmt.Fprintf(&b, "# %s\n", clean(note))
+		}
+		if s.name != "" {
+			fmt.Fprintf(&b, "[%s]\n", s.name)
+		}
+		for _, a := range s.keys {
+			fmt.Fprintf(&b, "%s = %s%s\n", a.key, literal(a.value, `"`, ", "), comment(a.note))
+		}
+	}
+	return b.String()
+}
+
+// Nix is the proposal as an attribute set.
+func (p Proposal) Nix() string {
+	var b strings.Builder
+	b.WriteString("{\n")
+	for _, s := range p {
+		indent := "  "
+		for _, note := range s.notes {
+			fmt.Fprintf(&b, "  # %s\n", clean(note))
+		}
+		if s.name != "" {
+			fmt.Fprintf(&b, "  %s = {\n", s.name)
+			indent = "    "
+		}
+		for _, a := range s.keys {
+			fmt.Fprintf(&b, "%s%s = %s;%s\n", indent, a.key, literal(a.value, `"$`, " "), comment(a.note))
+		}
+		if s.name != "" {
+			b.WriteString("  };\n")
+		}
+	}
+	return b.String() + "}\n"
+}
+
+// JSON is the proposal as a policy file in JSON, which has no comments.
+func (p Proposal) JSON() string {
+	all := map[string]any{}
+	for _, s := range p {
+		into := all
+		if s.name != "" {
+			into = map[string]any{}
+			all[s.name] = into
+		}
+		for _, a := range s.keys {
+			into[a.key] = a.value
+		}
+	}
+	return marshal(all)
+}
+
+func comment(note string) string {
+	if note == "" {
+		return ""
+	}
+	return " # " + clean(note)
+}
+
+// literal writes a value; special are the characters that its language escapes
+// in text beside the backslash, separator what stands between elements.
+func literal(value any, special, separator string) string {
+	switch v := value.(type) {
+	case string:
+		text := strings.ReplaceAll(clean(v), `\`, `\\`)
+		for _, c := range special {
+			text = strings.ReplaceAll(text, string(c), `\`+string(c))
+		}
+		return `"` + text + `"`
+	case []string:
+		elements := make([]string, len(v))
+		for i, e := range v {
+			elements[i] = literal(e, special, separator)
+		}
+		if separator == " " && len(elements) > 0 { // as Nix is written
+			return "[ " + strings.Join(elements, separator) + " ]"
+		}
+		return "[" + strings.Join(elements, separator) + "]"
+	}
+	return fmt.Sprint(value)
+}

@@ -1,0 +1,101 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// govern makes d the policy of everything that begins from now on. A transition
+// that runs has its own copy of what it began with.
+func (e *Engine) govern(d policy.Document) error {
+	if err := e.files.setPolicy(d.Policy); err != nil {
+		return err
+	}
+	e.policy, e.state.Policy = d.Policy, d
+	e.actors = waits(d.Policy, e.eyes)
+	if e.hands != nil {
+		maps.Copy(e.actors, e.hands(d.Policy))
+	}
+	return nil
+}
+
+// ErrSuperseded ends a reload that waited when a later one came.
+var ErrSuperseded = errors.New("a later policy took its place")
+
+// reload is a policy that waits for the running transition to end.
+type reload struct {
+	next policy.Document
+	done chan error // capacity 1
+}
+
+// Reload puts next in the place of the policy between two transitions. When none
+// runs it returns once all that is published is judged by next, from looks that
+// were made by it. Else it returns at once, and later gets how it went when the
+// transition has ended. Errors: next cannot be used without a restart
+// (policy.Findings), the daemon is stopping, or a file cannot be written; the
+// policy stays what it was.
+func (e *Engine) Reload(ctx context.Context, next policy.Document) (later <-chan error, err error) {
+	callErr := e.call(ctx, func() {
+		if err = e.state.Policy.CannotReload(next); err != nil {
+			return
+		}
+		if e.state.Running == nil {
+			err = e.adopt(next)
+			return
+		}
+		if e.pending != nil {
+			e.pending.done <- ErrSuperseded
+		}
+		e.pending = &reload{next, make(chan error, 1)}
+		later = e.pending.done
+	})
+	return later, errors.Join(callErr, err)
+}
+
+// adoptPending adopts the policy that waited for a transition to end.
+func (e *Engine) adoptPending() {
+	if waiting := e.pending; waiting != nil {
+		e.pending = nil
+		waiting.done <- e.adopt(waiting.next)
+	}
+}
+
+// abandonReload answers whoever waits for a reload that will not be.
+func (e *Engine) abandonReload() {
+	if e.pending != nil {
+		e.pending.done <- status.ErrShuttingDown
+	}
+}
+
+// adopt looks at the host by the new policy before it judges by it: a unit that
+// nobody has looked at yet would count as one that is not there. The loop stands
+// still meanwhile, for as long as a look may take, so that no request and no
+// judgement falls between the two policies.
+func (e *Engine) adopt(next policy.Document) error {
+	old := e.state.Policy
+	e.eyes.Adopt(next.Policy)
+	err := e.govern(next)
+	if err == nil {
+		_, err = e.eyes.Fresh(e.life)
+	}
+	if err != nil {
+		e.eyes.Adopt(old.Policy)
+		err = errors.Join(err, e.govern(old))
+		if e.life.Err() != nil {
+			return status.ErrShuttingDown
+		}
+		return fmt.Errorf("cannot adopt the policy: %w", err)
+	}
+	e.log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String("trust", string(next.Transitions)),
+		zap.Int("changes", len(policy.Diff(old.Settings(), next.Settings()))))
+	e.classify()
+	e.publish()
+	return nil
+}

@@ -1,0 +1,136 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var (
+	pciAddress  = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
+	profileName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+	anyUnitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer|scope|mount|automount|swap|path|device)$`)
+	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer)$`)
+)
+
+// IsPCI reports whether text is a PCI address as policies write it.
+func IsPCI(text string) bool { return pciAddress.MatchString(text) }
+
+// faults lists what the schema cannot see: values of the right type that make
+// no sense on any host.
+func (p Policy) faults() []fault {
+	var faults []fault
+	check := func(ok bool, key, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fault{key, fmt.Sprintf(format, args...)})
+		}
+	}
+	check(p.DefaultMode != Compute, "default_mode", "a host does not boot to compute: ask for it once it is up")
+	for key, dir := range map[string]string{
+		"paths.runtime": p.Paths.Runtime, "paths.state": p.Paths.State, "paths.probes": p.Paths.Probes,
+	} {
+		check(filepath.IsAbs(dir) && filepath.Clean(dir) == dir && dir != "/", key, "%q is not a clean absolute path", dir)
+	}
+	p.unitFaults(check)
+	p.gpuFaults(check)
+	check(loopback(p.VLLM.HealthURL), "vllm.health_url", "%q is not an http URL on a loopback address", p.VLLM.HealthURL)
+	check(loopback(p.VLLM.MetricsURL), "vllm.metrics_url", "%q is not an http URL on a loopback address", p.VLLM.MetricsURL)
+	for key, d := range p.durations() {
+		check(d > 0, key, "%s is not more than zero", d.D())
+	}
+	p.guardFaults(check)
+	return faults
+}
+
+// checker notes a fault of a key unless it is ok.
+type checker func(ok bool, key, format string, args ...any)
+
+func (p Policy) unitFaults(check checker) {
+	for key, unit := range p.Units.byKey() {
+		check(unitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+	}
+	for name, unit := range p.VLLM.Profiles {
+		key := join("vllm.profiles", name)
+		check(unitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		check(profileName.MatchString(name), key, "a profile's name is of letters, digits, - and _")
+		check(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
+	}
+	for key, target := range map[string]string{
+		"units.desktop_target": p.Units.DesktopTarget, "units.compute_target": p.Units.ComputeTarget,
+	} {
+		check(strings.HasSuffix(target, ".target"), key, "%q is not a target", target)
+	}
+	check(p.Units.DesktopTarget != p.Units.ComputeTarget, "units.compute_target", "it is the desktop target too")
+	stopped := p.stoppedByModes()
+	for i, unit := range p.MustSurvive {
+		key := element("must_survive", i)
+		check(anyUnitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		check(stopped[unit] == "", key, "%s is stopped %s", unit, stopped[unit])
+	}
+}
+
+// stoppedByModes says of each unit that changing modes stops by name when that is.
+// What isolating a target stops beside them only the host can tell.
+func (p Policy) stoppedByModes() map[string]string {
+	stopped := map[string]string{
+		"graphical.target": "on the way to compute", p.Units.DisplayManager: "on the way to compute",
+		p.Units.DesktopTarget: "on the way to compute", p.Units.ComputeTarget: "on the way out of compute",
+		p.Units.VLLM: "on the way out of compute", p.Units.StudioPolicy: "on the way out of studio-local",
+		p.Units.AudioPriority: "on the way out of studio-local",
+	}
+	for _, unit := range p.VLLM.Profiles {
+		stopped[unit] = "on the way out of compute"
+	}
+	return stopped
+}
+
+func (p Policy) gpuFaults(check checker) {
+	for key, list := range map[string][]string{
+		"gpu.display": p.GPU.Display, "gpu.ai": p.GPU.AI, "gpu.planned": p.GPU.Planned,
+	} {
+		for i, pci := range list {
+			check(IsPCI(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
+			check(!slices.Contains(list[:i], pci), element(key, i), "%s stands there twice", pci)
+		}
+	}
+	for i, pci := range p.GPU.Planned {
+		needed := slices.Contains(p.GPU.Display, pci) || slices.Contains(p.GPU.AI, pci)
+		check(!needed, element("gpu.planned", i), "%s is in gpu.display or gpu.ai: a mode needs it, or it may be missing", pci)
+	}
+	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", "%d is less than nothing", p.GPU.ResidualMiB)
+}
+
+func (u Units) byKey() map[string]string {
+	return map[string]string{
+		"units.desktop_target": u.DesktopTarget, "units.compute_target": u.ComputeTarget,
+		"units.display_manager": u.DisplayManager, "units.vllm": u.VLLM,
+		"units.studio_policy": u.StudioPolicy, "units.audio_priority": u.AudioPriority, "units.k3s": u.K3s,
+	}
+}
+
+func (p Policy) durations() map[string]Duration {
+	return map[string]Duration{
+		"vllm.start_timeout": p.VLLM.StartTimeout, "vllm.drain_timeout": p.VLLM.DrainTimeout,
+		"sessions.terminate_timeout": p.Sessions.TerminateTimeout, "sessions.kill_timeout": p.Sessions.KillTimeout,
+		"timeouts.unit": p.Timeouts.Unit, "timeouts.isolate": p.Timeouts.Isolate,
+		"timeouts.gpu_release": p.Timeouts.GPURelease, "timeouts.verify": p.Timeouts.Verify,
+		"timeouts.look": p.Timeouts.Look, "timeouts.recheck": p.Timeouts.Recheck,
+		"gpu.recheck": p.GPU.Recheck,
+	}
+}
+
+// loopback reports whether raw is an http URL that cannot leave the machine:
+// the inference probe's sandbox has no other network, and a name could resolve
+// to anything.
+func loopback(raw string) bool {
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" {
+		return false
+	}
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.IsLoopback()
+}

@@ -1,0 +1,69 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Finding is one thing that is wrong with a policy file, and where.
+type Finding struct {
+	File string `json:"file"`
+	// Line and Column count from 1, the column in bytes; 0 where the fault is in
+	// nothing that the file says.
+	Line   int `json:"line,omitempty"`
+	Column int `json:"column,omitempty"`
+	// Key is the path of the key; empty for a file that cannot be read as one.
+	Key  string `json:"key,omitempty"`
+	Text string `json:"text"`
+}
+
+// String is the line that people and editors read: file:line:column: key: text.
+func (f Finding) String() string {
+	line := f.File
+	if f.Line > 0 {
+		line = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
+	}
+	switch {
+	case f.Key == "":
+		return line + ": " + f.Text
+	case f.Text == unknownKey:
+		return line + ": " + f.Text + " " + f.Key
+	}
+	return line + ": " + f.Key + ": " + f.Text
+}
+
+// BadPolicy is the error of a policy that cannot be used: all that is wrong with
+// it, in the order of the file.
+type BadPolicy []Finding
+
+func (b BadPolicy) Error() string {
+	lines := make([]string, len(b))
+	for i, f := range b {
+		lines[i] = f.String()
+	}
+	return "cannot use the policy:\n" + strings.Join(lines, "\n")
+}
+
+// Findings returns what is wrong with the policy that err refuses; nil when err
+// is something else, such as a file that cannot be read.
+func Findings(err error) []Finding {
+	var bad BadPolicy
+	if errors.As(err, &bad) {
+		return bad
+	}
+	return nil
+}
+
+// bad returns the findings as an error, nil for none.
+func bad(findings []Finding) error {
+	if len(findings) == 0 {
+		return nil
+	}
+	slices.SortStableFunc(findings, func(a, b Finding) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Text, b.Text))
+	})
+	return BadPolicy(findings)
+}

@@ -1,0 +1,152 @@
+package policy
+
+import (
+	"bytes"
+	"cmp"
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// Setting is one key of a policy with its value.
+type Setting struct {
+	Key string `json:"key"`
+	// Value is JSON.
+	Value string `json:"value"`
+	// Origin is where the value comes from: file:line, or OriginDefault.
+	Origin string `json:"origin"`
+	// Restart: the key does not change while the daemon runs.
+	Restart bool `json:"restart"`
+}
+
+// OriginDefault is the origin of a value that the file does not give.
+const OriginDefault = "default"
+
+// Settings lists every key of the policy, in the order of the schema.
+func (d Document) Settings() []Setting {
+	var all []Setting
+	eachLeaf(reflect.ValueOf(d.Policy), "", func(key string, v reflect.Value) {
+		s := Setting{Key: key, Value: inJSON(v.Interface()), Origin: OriginDefault, Restart: fixed(key)}
+		if line := d.lines[key]; line > 0 {
+			s.Origin = fmt.Sprintf("%s:%d", d.File, line)
+		}
+		all = append(all, s)
+	})
+	return all
+}
+
+// eachLeaf visits every value that a file gives as a whole: all but the tables
+// that the schema names.
+func eachLeaf(v reflect.Value, path string, visit func(key string, v reflect.Value)) {
+	for i := range v.NumField() {
+		key, field := join(path, keyOf(v.Type().Field(i))), v.Field(i)
+		if isTable(field.Type()) {
+			eachLeaf(field, key, visit)
+		} else {
+			visit(key, field)
+		}
+	}
+}
+
+var wordType = reflect.TypeFor[encoding.TextUnmarshaler]()
+
+// isTable reports whether a type is a table whose keys the schema names.
+func isTable(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(wordType)
+}
+
+// inJSON writes a value of a policy. Its types are few, and all have a JSON form.
+func inJSON(v any) string {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic(fmt.Sprintf("%T has no form in JSON: %v", v, err))
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// JSON writes the policy as Parse reads it, every key included.
+func (p Policy) JSON() string {
+	var b bytes.Buffer
+	// What inTables returns is JSON.
+	_ = json.Indent(&b, []byte(inJSON(inTables(reflect.ValueOf(p)))), "", "  ")
+	return b.String() + "\n"
+}
+
+// inTables is a table with the names that a file uses.
+func inTables(v reflect.Value) map[string]any {
+	t := map[string]any{}
+	for i := range v.NumField() {
+		field := v.Field(i)
+		if isTable(field.Type()) {
+			t[keyOf(v.Type().Field(i))] = inTables(field)
+		} else {
+			t[keyOf(v.Type().Field(i))] = field.Interface()
+		}
+	}
+	return t
+}
+
+// Line is the setting as a line of a policy file.
+func (s Setting) Line() string { return s.Key + " = " + tomlValue(s.Value) }
+
+// tomlValue turns JSON into TOML, which differs in its tables only, and in one
+// character that it does not allow in text.
+func tomlValue(value string) string {
+	var entries map[string]json.RawMessage
+	if json.Unmarshal([]byte(value), &entries) != nil {
+		return strings.ReplaceAll(value, "\x7f", `\u007f`)
+	}
+	if len(entries) == 0 {
+		return "{}"
+	}
+	var pairs []string
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		pairs = append(pairs, join("", name)+" = "+tomlValue(string(entries[name])))
+	}
+	return "{ " + strings.Join(pairs, ", ") + " }"
+}
+
+// Change is a key whose value differs between two policies.
+type Change struct {
+	Key string  `json:"key"`
+	Old Setting `json:"old"`
+	New Setting `json:"new"`
+}
+
+// Diff lists what is otherwise in next. A key that only one of them knows, being
+// of another version, is not told.
+func Diff(old, next []Setting) []Change {
+	var changes []Change
+	for _, n := range next {
+		i := slices.IndexFunc(old, func(o Setting) bool { return o.Key == n.Key })
+		if i >= 0 && old[i].Value != n.Value {
+			changes = append(changes, Change{n.Key, old[i], n})
+		}
+	}
+	return changes
+}
+
+// fixed reports whether a key is the same for as long as the daemon runs: the
+// journal and the locks are open where paths says, and scripts look there.
+func fixed(key string) bool { return strings.HasPrefix(key, "paths.") }
+
+// CannotReload returns as a BadPolicy why next cannot take the place of d while
+// the daemon runs, nil when it can.
+func (d Document) CannotReload(next Document) error {
+	var findings []Finding
+	for _, c := range Diff(d.Settings(), next.Settings()) {
+		if c.New.Restart {
+			findings = append(findings, Finding{
+				File: cmp.Or(next.File, "the policy of no file"), Line: next.lines[c.Key], Column: min(1, next.lines[c.Key]), Key: c.Key,
+				Text: fmt.Sprintf("cannot change from %s to %s while dubniumd runs: restart it (systemctl restart dubniumd)", c.Old.Value, c.New.Value),
+			})
+		}
+	}
+	return bad(findings)
+}

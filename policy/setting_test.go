@@ -1,0 +1,137 @@
+package policy
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// otherwise is a policy with no value at its default. It finds the keys by
+// reflection, so that a new one cannot be forgotten: a key that it cannot change
+// fails the test that asks for it.
+func otherwise(t *testing.T) Policy {
+	t.Helper()
+	p := Default()
+	eachLeaf(reflect.ValueOf(&p).Elem(), "", func(key string, v reflect.Value) {
+		before := inJSON(v.Interface())
+		for _, value := range others(v) {
+			v.Set(value)
+			if inJSON(v.Interface()) != before && len(p.faults()) == 0 {
+				return
+			}
+		}
+		require.Fail(t, "others() has to offer another value that can be used", key)
+	})
+	return p
+}
+
+// others are values that a key might take instead of v; not all make sense.
+func others(v reflect.Value) []reflect.Value {
+	var all []reflect.Value
+	switch value := v.Interface().(type) {
+	case Duration:
+		return []reflect.Value{reflect.ValueOf(value + Duration(time.Second))}
+	case bool:
+		return []reflect.Value{reflect.ValueOf(!value)}
+	case int:
+		return []reflect.Value{reflect.ValueOf(value + 7)}
+	case float64:
+		return []reflect.Value{reflect.ValueOf(value/2 + 0.25)}
+	case map[string]string:
+		return []reflect.Value{reflect.ValueOf(map[string]string{"fast": "vllm-fast.service", "2": "vllm-two.service"})}
+	}
+	if v.Kind() == reflect.Slice {
+		for _, element := range otherWords(reflect.Zero(v.Type().Elem())) {
+			all = append(all, reflect.Append(reflect.Zero(v.Type()), element))
+		}
+		return all
+	}
+	return otherWords(v)
+}
+
+func otherWords(v reflect.Value) []reflect.Value {
+	before := v.String()
+	var all []reflect.Value
+	for _, text := range []string{
+		"all", "studio-local", "stop", "never", "remote", "check_user_jobs_safe",
+		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", pciBus.Add(1)), "thing.service",
+	} {
+		word := reflect.New(v.Type())
+		if strict, is := word.Interface().(encoding.TextUnmarshaler); !is {
+			word.Elem().SetString(text)
+		} else if strict.UnmarshalText([]byte(text)) != nil {
+			continue
+		}
+		all = append(all, word.Elem())
+	}
+	return all
+}
+
+// pciBus makes each GPU another one: the same in two sets may contradict itself.
+var pciBus atomic.Int32
+
+// A policy of every option at a value that is not the default says the same in
+// every form that it has.
+func TestEveryOptionReadsBackAsItWasWritten(t *testing.T) {
+	p := otherwise(t)
+	text, err := p.TOML()
+	require.NoError(t, err)
+	for form, written := range map[string]string{"TOML": text, "JSON": p.JSON(), "policy show": shown(Document{Policy: p})} {
+		got, err := Parse(form, []byte(written))
+		require.NoError(t, err, written)
+		assert.Equal(t, p, got, form)
+	}
+}
+
+// shown is what `modectl policy show` prints.
+func shown(d Document) string {
+	var lines strings.Builder
+	for _, s := range d.Settings() {
+		lines.WriteString(s.Line() + " # " + s.Origin + "\n")
+	}
+	return lines.String()
+}
+
+func TestEverySettingSaysWhereItComesFrom(t *testing.T) {
+	d, err := ParseDocument("p.toml", []byte("transitions = \"all\"\n\nvllm.enabled = false\n[vllm.profiles]\nfast = \"vllm-fast.service\"\n[gpu]\nai = [\n]"))
+	require.NoError(t, err)
+	origins := map[string]string{}
+	for _, s := range d.Settings() {
+		if s.Origin != OriginDefault {
+			origins[s.Key] = s.Origin
+		}
+	}
+	assert.Equal(t, map[string]string{
+		"transitions": "p.toml:1", "vllm.enabled": "p.toml:3", "vllm.profiles": "p.toml:4", "gpu.ai": "p.toml:7",
+	}, origins)
+
+	d, err = ParseDocument("p.json", []byte("{\n\"gpu\":\n{\"ai\": []}}"))
+	require.NoError(t, err)
+	i := slices.IndexFunc(d.Settings(), func(s Setting) bool { return s.Key == "gpu.ai" })
+	assert.Equal(t, "p.json:3", d.Settings()[i].Origin)
+}
+
+func TestADiffNamesWhatChanges(t *testing.T) {
+	d, err := ParseDocument("p.toml", []byte("transitions = \"all\"\ndefault_mode = \"desktop\"\n[paths]\nstate = \"/state\""))
+	require.NoError(t, err)
+	old := Document{Policy: Default()}
+	changes := Diff(old.Settings(), d.Settings())
+	require.Len(t, changes, 2, "a default that is spelt out is no change")
+	assert.Equal(t, "transitions", changes[0].Key)
+	assert.Equal(t, "paths.state", changes[1].Key)
+	assert.True(t, changes[1].New.Restart)
+
+	err = old.CannotReload(d)
+	require.ErrorContains(t, err, "p.toml:4:1: paths.state: cannot change from \"/var/lib/mode-controller\" to \"/state\" while dubniumd runs: restart it")
+	require.ErrorContains(t, d.CannotReload(old), "the policy of no file: paths.state: cannot change")
+	d.Paths = old.Paths
+	require.NoError(t, old.CannotReload(d))
+}
