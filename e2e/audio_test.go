@@ -119,23 +119,6 @@ func TestREAPERCountsWhileItIsSilent(t *testing.T) {
 	}
 }
 
-func TestAnAudioServerThatDiesDegradesTheDesktopAndItsReturnMendsIt(t *testing.T) {
-	w := onDesktop(t)
-	w.userctl("stop pipewire-pulse.socket pipewire-pulse.service")
-	w.becomes("degraded-desktop")
-	assert.Equal(t, false, w.signal("audio_stack_running"))
-	w.userctl("start pipewire-pulse.socket")
-	w.becomes("desktop")
-
-	w.sh("pkill -KILL -u alice -x pipewire-pulse") // systemd starts it again
-	w.evidence("audio_stack_running", "true", "answers")
-	w.becomes("desktop")
-
-	w.sh("systemctl kill --signal=KILL dubnium-probe-audio@1000.service")
-	w.evidence("audio_stack_running", "true", "answers")
-	w.becomes("desktop")
-}
-
 // hostileServer takes the place of alice's audio server and says the same to
 // everybody.
 const hostileServer = `perl -e '
@@ -148,7 +131,11 @@ func TestAHostileAudioServerIsUnknownAndCostsNothing(t *testing.T) {
 	w := onDesktop(t)
 	w.userctl("stop pipewire-pulse.socket pipewire-pulse.service")
 	w.becomes("degraded-desktop")
-	for _, says := range []string{`chr(255) x 20`, `"garbage!" x 100000`, `""`} {
+	answers := []string{`"garbage!" x 100000`}
+	if soaking {
+		answers = append(answers, `chr(255) x 20`, `""`)
+	}
+	for _, says := range answers {
 		t.Log(says)
 		p := w.start(strings.Replace(hostileServer, "SAYS", says, 1))
 		w.evidence("audio_stack_running", "unknown", "uid 1000") // it may take the probe down before that can say why

@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && soak
 
 // Package e2e holds Dubnium to its promises on a real workstation in a virtual machine. The tests of this file are about
 // the test bed itself: every other test leans on what they show.

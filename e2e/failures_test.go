@@ -23,12 +23,9 @@ func (w *workstation) override(exec string) {
 // once, and that cannot even be started.
 func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 	w := onDesktop(t)
-	faults := map[string]string{
-		"never healthy":    "/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --never-healthy",
-		"is not installed": "/usr/local/bin/no-such-vllm",
-	}
+	faults := map[string]string{"never healthy": "/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --never-healthy"}
 	if soaking {
-		faults["ends at once"] = "/bin/false"
+		faults["ends at once"], faults["is not installed"] = "/bin/false", "/usr/local/bin/no-such-vllm"
 	}
 	for name, exec := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -60,9 +57,9 @@ func TestKilledInTheMiddle(t *testing.T) {
 	// It takes long enough for its step to be the one that is cut off.
 	w.override("/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --healthy-after 5s")
 	type point struct{ from, to, step string }
-	points := []point{{"desktop", "compute", "end-sessions"}, {"desktop", "compute", "await-vllm-healthy"}}
+	points := []point{{"desktop", "compute", "await-vllm-healthy"}}
 	if soaking {
-		points = append(points, point{"desktop", "compute", "stop-display-manager"},
+		points = append(points, point{"desktop", "compute", "stop-display-manager"}, point{"desktop", "compute", "end-sessions"},
 			point{"desktop", "compute", "isolate-compute"}, point{"compute", "desktop", "isolate-desktop"})
 	}
 	for _, at := range points {

@@ -1,0 +1,25 @@
+//go:build e2e && soak
+
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/e2e/bed"
+)
+
+func TestACompilerBlocksCompute(t *testing.T) {
+	w := onDesktop(t)
+	w.sh("cp /usr/bin/sleep /usr/local/bin/cc1plus")
+	p := w.start("/usr/local/bin/cc1plus 1000")
+	w.blocked("check_user_jobs_safe", 13, "cc1plus (pid ")
+	out, code := w.AsUser(w.ctx, bed.Bob, "modectl guard check_user_jobs_safe")
+	assert.Equal(t, 13, code, out)
+	assert.Contains(t, out, "a process of uid 1000 runs")
+	assert.NotContains(t, out, "cc1plus (pid ")
+	require.NoError(t, p.Kill(w.ctx))
+	w.verdict("check_user_jobs_safe", 0)
+}
