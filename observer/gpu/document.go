@@ -31,6 +31,9 @@ const (
 
 var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
+// Fault says why the probe could not look.
+func (d Document) Fault() string { return d.Error }
+
 // Decode reads a document and checks it against the schema.
 func Decode(data []byte) (Document, error) {
 	var d Document

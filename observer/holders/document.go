@@ -47,6 +47,9 @@ const MaxJobs = 64
 // gpuID is a PCI address, or the name of a device that has none.
 var gpuID = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,64}$`)
 
+// Fault says why the probe could not look.
+func (d Document) Fault() string { return d.Error }
+
 // Decode reads a document and checks it against the schema. What it returns
 // holds no control characters and no string beyond its bound.
 func Decode(data []byte) (Document, error) {

@@ -10,9 +10,7 @@ package holders
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/oneshot"
@@ -23,36 +21,16 @@ import (
 // Socket is the name of the probe's socket under policy.Paths.Probes.
 const Socket = "holders"
 
-// Source looks through the probe.
-type Source struct {
-	policy atomic.Pointer[policy.Policy]
-	probe  *oneshot.Client
-}
+// Source looks through the probe. It watches nothing: the kernel tells nobody who opens a device.
+type Source struct{ *oneshot.Source }
 
 // New returns the source for the probe of p's host.
-func New(p policy.Policy) *Source {
-	s := &Source{probe: oneshot.New(filepath.Join(p.Paths.Probes, Socket))}
-	s.Adopt(p)
-	return s
-}
-
-// Adopt makes p what is looked by from now on. Where the probe is does not change.
-func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
-
-// Name names the source in facts and logs.
-func (s *Source) Name() string { return "holders" }
-
-// Watch has nothing to watch: the kernel tells nobody who opens a device. It
-// ends with ctx.
-func (s *Source) Watch(ctx context.Context, _ func()) error {
-	<-ctx.Done()
-	return nil
-}
+func New(p policy.Policy) *Source { return &Source{oneshot.NewSource(p, Socket)} }
 
 // Due asks for a look now and then while who has a GPU, and which are there, can
 // matter.
 func (s *Source) Due(now observer.Snapshot) time.Time {
-	if pace := observer.GPUPace(*s.policy.Load(), now); pace > 0 {
+	if pace := observer.GPUPace(s.Policy(), now); pace > 0 {
 		return now.Holders.At.Add(pace)
 	}
 	return time.Time{}
@@ -71,18 +49,9 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 }
 
 func (s *Source) ask(ctx context.Context) (d Document, reason string) {
-	data, err := s.probe.Fetch(ctx)
-	if err != nil {
-		return d, "the holders probe " + err.Error()
+	d, reason = oneshot.Ask(ctx, s.Source, Decode)
+	if reason == "" && d.Unreadable > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }) {
+		reason = fmt.Sprintf("the holders probe may not see the open files of %d processes", d.Unreadable)
 	}
-	d, err = Decode(data)
-	switch {
-	case err != nil:
-		return d, "the holders probe cannot be believed: " + err.Error()
-	case d.Error != "":
-		return d, "the holders probe cannot tell: " + d.Error
-	case d.Unreadable > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }):
-		return d, fmt.Sprintf("the holders probe may not see the open files of %d processes", d.Unreadable)
-	}
-	return d, ""
+	return d, reason
 }

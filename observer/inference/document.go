@@ -25,6 +25,9 @@ type Document struct {
 
 const maxText = 200
 
+// Fault says why the probe could not look.
+func (d Document) Fault() string { return d.Error }
+
 // Decode reads a document and checks it against the schema.
 func Decode(data []byte) (Document, error) {
 	var d Document
