@@ -76,9 +76,3 @@ func counts(job observer.Job, l observer.Logind, r Request) bool {
 	}
 	return true
 }
-
-// noInhibitor passes: the contract of this version has no way to hold an inhibitor
-// with the daemon, so that nobody does. Those of logind are userJobsSafe's.
-func noInhibitor(policy.Policy, observer.Snapshot, Request) finding {
-	return pass("nobody holds an inhibitor with dubniumd: in this version nobody can")
-}

@@ -157,10 +157,6 @@ func TestUserJobsSafe(t *testing.T) {
 	})
 }
 
-func TestNobodyCanHoldAnInhibitorYet(t *testing.T) {
-	play(t, policy.CheckNoInhibitor, map[string]scene{"at all": {reason: "nobody can"}})
-}
-
 func TestVLLMDrainable(t *testing.T) {
 	serves := func(running, waiting float64) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {

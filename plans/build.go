@@ -10,7 +10,7 @@ import (
 // Build returns the steps from the facts of s to mode to.
 func Build(p policy.Policy, s observer.Snapshot, to policy.Mode) Plan {
 	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), plan: Plan{To: to}}
-	b.guard(policy.CheckTargetReachable, policy.CheckNoInhibitor)
+	b.guard(policy.CheckTargetReachable)
 	if to == policy.Compute {
 		b.toCompute()
 	} else {
