@@ -13,6 +13,8 @@ UNITDIR    = $(DESTDIR)$(PREFIX)/lib/systemd/system
 DATADIR    = $(DESTDIR)$(PREFIX)/share
 
 need    = ./internal/tools/need.sh
+# A compiler without the C library's headers, which it only recommends, compiles nothing.
+cc      = gcc:gcc,libc6-dev
 # The tests write and sync many small files: memory is kinder to the disk.
 TESTTMP = $(firstword $(wildcard /dev/shm) /tmp)
 
@@ -29,7 +31,7 @@ GPUBUILD = $(GO) build -trimpath -ldflags "$(LDFLAGS) -extldflags=-Wl,-z,lazy" -
 build:
 	CGO_ENABLED=0 $(BUILD) ./cmd/dubniumd ./cmd/modectl ./cmd/dubnium-probe
 ifeq ($(GPU),yes)
-	@$(need) gcc:gcc
+	@$(need) $(cc)
 	CGO_ENABLED=1 $(GPUBUILD) ./cmd/dubnium-gpu-probe
 endif
 
@@ -61,11 +63,11 @@ demo-vm:
 
 # Tier 1: fast.
 check: lint
-	@$(need) dbus-daemon:dbus-daemon gcc:gcc
+	@$(need) dbus-daemon:dbus-daemon $(cc)
 	TMPDIR=$(TESTTMP) $(GO) test -race -timeout 10m ./...
 
 lint:
-	@$(need) gcc:gcc
+	@$(need) $(cc)
 	@./internal/tools/lint.sh
 
 fmt:
@@ -76,7 +78,7 @@ JACKTOOLS = $(shell apt-cache show jack-example-tools >/dev/null 2>&1 && echo ja
 
 # Tier 2: the real polkitd with our actions and the real PipeWire, on private buses.
 integration:
-	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux gcc:gcc \
+	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux $(cc) \
 		pipewire:pipewire pipewire-pulse:pipewire-pulse wireplumber:wireplumber pw-cat:pipewire-bin pw-jack:pipewire-jack \
 		paplay:pulseaudio-utils jack_metro:$(JACKTOOLS)
 	TMPDIR=$(TESTTMP) $(GO) test -race -tags integration -count=1 -timeout 10m ./internal/integration/...

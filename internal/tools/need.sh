@@ -1,13 +1,13 @@
 #!/bin/sh
-# need.sh COMMAND:PACKAGE ... - make sure that commands are there. What is missing
-# is installed from Debian's packages when this is root on Debian; anybody else
-# gets one line that says what to install, and a failure.
+# need.sh COMMAND:PACKAGE[,PACKAGE...] ... - make sure that commands are there.
+# What is missing is installed from Debian's packages when this is root on Debian;
+# anybody else gets one line that says what to install, and a failure.
 set -eu
 missing="" packages=""
 for pair; do
 	command -v "${pair%%:*}" >/dev/null 2>&1 || [ -x "${pair%%:*}" ] || {
 		missing="$missing ${pair%%:*}"
-		packages="$packages ${pair#*:}"
+		packages="$packages $(echo "${pair#*:}" | tr , ' ')"
 	}
 done
 [ -n "$missing" ] || exit 0
