@@ -19,7 +19,7 @@ var tools = map[string]string{
 	"mkfs.ext4":          "e2fsprogs",
 	"xz":                 "xz-utils",
 	"tar":                "tar",
-	"gcc":                "gcc", // for the programs under test that need cgo
+	"gcc":                "gcc libc6-dev", // for the programs under test that need cgo
 }
 
 // Require sees to it that the tools are there: root on Debian installs what is missing, everybody else gets one error
@@ -31,7 +31,7 @@ func Require(ctx context.Context, say func(string, ...any)) error {
 	}
 	var packages []string
 	for _, tool := range missing {
-		packages = append(packages, tools[tool])
+		packages = append(packages, strings.Fields(tools[tool])...)
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
 		return fmt.Errorf("the test bed needs %s: install the packages %s (on Debian: apt-get install %s)",
