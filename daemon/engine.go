@@ -66,6 +66,10 @@ type Engine struct {
 	booted  bool // the boot rule has had its one try
 	expiry  *time.Timer
 	pending *reload // nil for none
+	// halt ends the running transition before its point of no return.
+	halt      func(halt)
+	announced *announcement  // nil for none
+	previous  status.Desired // what was asked before the transition that runs
 }
 
 // outcome is how an execution ended; err is errStopping or nil.
@@ -175,6 +179,8 @@ func (e *Engine) Run(ctx context.Context) {
 			e.normalise(ctx)
 		case <-e.expiry.C:
 			e.classify()
+		case <-e.announced.due():
+			e.resettle()
 		}
 		e.publish()
 	}
@@ -221,7 +227,7 @@ func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.Guard
 	if len(ids) == 0 {
 		ids = plans.Build(p, view.Snapshot, r.Mode).Guards
 	}
-	return guards.Evaluate(p, view.Snapshot, guardRequest(r), ids), view.Snapshot, nil
+	return guards.Evaluate(p, view.Snapshot, guardRequest(r, view.Inhibitors), ids), view.Snapshot, nil
 }
 
 // SessionUIDs lists whose graphical sessions there are now, each once.
@@ -269,9 +275,11 @@ func (e *Engine) accept(r status.Request) (uint64, error) {
 		return 0, fmt.Errorf("%w: %d from %s to %s, since %s", status.ErrBusy,
 			running.ID, running.From, running.To, running.Started.Format(time.TimeOnly))
 	}
+	previous := e.state.Desired
 	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
 		return 0, err
 	}
+	e.previous = previous
 	x := newExecution(e.machinery, e.nextID, r)
 	e.nextID++
 	e.start(e.life, x, x.run)
@@ -286,4 +294,11 @@ func (e *Engine) wish(d status.Desired) error {
 	}
 	e.state.Desired = d
 	return nil
+}
+
+// unwish takes a wish back that was canceled.
+func (e *Engine) unwish() {
+	if err := e.wish(e.previous); err != nil {
+		e.log.Error("a canceled wish stays", zap.Error(err))
+	}
 }

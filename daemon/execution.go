@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,8 +40,14 @@ type execution struct {
 	machinery
 	request status.Request
 	entry   journalEntry
-	// report tells the engine how far the transition is.
-	report func(status.Phase, int, *status.StepEvent)
+	plan    plans.Plan
+	// halting ends when the transition is halted before its point of no return, or
+	// with the daemon.
+	halting context.Context
+	// engine runs a function in the engine's goroutine, and waits for it; view is
+	// what the engine has published.
+	engine func(func(*Engine))
+	view   func() status.View
 }
 
 func newExecution(m machinery, id uint64, r status.Request) *execution {
@@ -52,9 +60,9 @@ func newExecution(m machinery, id uint64, r status.Request) *execution {
 // run decides, acts and judges. The only error is errStopping; everything else
 // is a record, whose result claims no more than was observed.
 func (x *execution) run(ctx context.Context) (status.Record, error) {
-	snapshot, err := x.eyes.Fresh(ctx)
+	snapshot, err := x.eyes.Fresh(x.halting)
 	if err != nil {
-		return status.Record{}, errStopping
+		return x.goBack(ctx, stopped(x.halting))
 	}
 	before := x.settled(snapshot)
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
@@ -64,21 +72,38 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	if before.Is(x.entry.Record.To) {
 		return x.end(before, status.Noop, nil)
 	}
-	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
-	verdicts := guards.Evaluate(x.policy, snapshot, guardRequest(x.request), plan.Guards)
-	x.entry.Record.Guards = verdicts
-	if blocking := guards.Blocking(verdicts); len(blocking) > 0 {
-		return x.end(before, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
+	plan, refusal := x.decide(snapshot)
+	if refusal != nil {
+		return x.end(before, refusal.result, refusal)
 	}
-	x.adopt(plan)
-	if err := x.forward(ctx); err != nil {
+	x.adopt(plan, 0)
+	if err := x.approach(plan.NoReturn); err != nil {
+		return x.goBack(ctx, err)
+	}
+	if err := x.forward(ctx, len(x.entry.Steps)); err != nil {
 		return x.goBack(ctx, err)
 	}
 	return x.verify(ctx)
 }
 
-func guardRequest(r status.Request) guards.Request {
-	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers}
+// decide makes a plan from what was seen, and judges its guards.
+func (x *execution) decide(s observer.Snapshot) (plans.Plan, *halt) {
+	plan := plans.Build(x.policy, s, x.request.Mode)
+	verdicts := guards.Evaluate(x.policy, s, guardRequest(x.request, x.view().Inhibitors), plan.Guards)
+	x.entry.Record.Guards = verdicts
+	blocking := guards.Blocking(verdicts)
+	if len(blocking) == 0 {
+		return plan, nil
+	}
+	refusal := halt{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
+	if blocking[0].Guard == policy.CheckNoInhibitor {
+		refusal.result = status.Inhibited
+	}
+	return plan, &refusal
+}
+
+func guardRequest(r status.Request, held []status.Inhibitor) guards.Request {
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held)}
 }
 
 // settled classifies a snapshot by its facts alone: whether a transition runs
@@ -87,14 +112,26 @@ func (m machinery) settled(s observer.Snapshot) observer.Observation {
 	return observer.Classify(m.policy, s, observer.Context{}, time.Now())
 }
 
-// adopt makes the plan's steps those of the journal.
-func (x *execution) adopt(plan plans.Plan) {
-	x.entry.Steps = plan.Steps
-	x.entry.Before = make([]json.RawMessage, len(plan.Steps))
-	x.entry.Record.Steps = make([]status.Step, len(plan.Steps))
-	for i, s := range plan.Steps {
-		x.entry.Record.Steps[i] = status.Step{ID: s.ID, Status: status.StepPending}
+// adopt makes the plan's steps those of the journal; of a plan that was made anew
+// those behind its point of no return, after the first done ones.
+func (x *execution) adopt(plan plans.Plan, done int) {
+	x.plan = plan
+	steps := plan.Steps
+	if done > 0 {
+		steps = slices.Concat(x.entry.Steps[:done], plan.Steps[plan.NoReturn:])
 	}
+	before, records := make([]json.RawMessage, len(steps)), make([]status.Step, len(steps))
+	for i, s := range steps {
+		records[i] = status.Step{ID: s.ID, Status: status.StepPending}
+	}
+	copy(before, x.entry.Before[:done])
+	copy(records, x.entry.Record.Steps[:done])
+	x.entry.Steps, x.entry.Before, x.entry.Record.Steps = steps, before, records
+}
+
+// report tells the engine how far the transition is.
+func (x *execution) report(phase status.Phase, index int, step *status.StepEvent) {
+	x.engine(func(e *Engine) { e.progress(phase, index, len(x.entry.Steps), step) })
 }
 
 // verify waits until the target is observed. A target that is only reached in
@@ -143,9 +180,13 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 		return status.Record{}, errStopping
 	}
 	o := x.settled(snapshot)
+	var halted halt
+	onPurpose := errors.As(cause, &halted)
 	switch {
-	case o.Is(x.entry.Record.To):
+	case !onPurpose && o.Is(x.entry.Record.To):
 		return x.end(o, status.Success, cause)
+	case onPurpose && !x.touched():
+		return x.end(o, halted.result, cause)
 	case !x.touched() && errors.Is(cause, context.DeadlineExceeded):
 		return x.end(o, status.TimedOut, cause)
 	case !x.touched():
@@ -154,6 +195,9 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	o, result, err := x.undo(ctx, snapshot)
 	if errors.Is(err, errStopping) {
 		return status.Record{}, err
+	}
+	if onPurpose && result == status.RolledBack {
+		result = halted.result
 	}
 	return x.end(o, result, errors.Join(cause, err))
 }
@@ -172,6 +216,7 @@ func (x *execution) touched() bool {
 // be written is logged: a full disk is no reason to forget how a transition ended.
 func (x *execution) end(o observer.Observation, result status.Result, cause error) (status.Record, error) {
 	r := &x.entry.Record
+	r.From = cmp.Or(r.From, o.State)
 	r.Final, r.Result, r.Finished = o.State, result, time.Now()
 	if cause != nil {
 		r.Cause = cause.Error()

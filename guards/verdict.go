@@ -27,4 +27,15 @@ type Request struct {
 	UID uint32
 	// EndOthers: the requester is authorized to end other people's sessions.
 	EndOthers bool
+	// Inhibitors are those that block transitions.
+	Inhibitors []Inhibitor
+}
+
+// Inhibitor is somebody who blocks transitions.
+type Inhibitor struct {
+	// Mode is the mode that must not be entered, empty for every one.
+	Mode policy.Mode
+	// Who and Why are the holder's own words.
+	Who, Why string
+	UID      uint32
 }
