@@ -181,12 +181,9 @@ func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, err
 
 // Submit asks for a mode and returns as soon as the request is accepted. It
 // waits as long as a person needs for a password; ctx bounds it.
-func (c *Client) Submit(ctx context.Context, mode policy.Mode, why string) (id uint64, err error) {
-	options := busapi.Dict{}
-	if why != "" {
-		options[busapi.OptionReason] = dbus.MakeVariant(why)
-	}
-	call := c.daemon().CallWithContext(ctx, busapi.Interface+".RequestMode", dbus.FlagNoAutoStart, string(mode), uint64(0), options)
+func (c *Client) Submit(ctx context.Context, mode policy.Mode, ask Ask) (id uint64, err error) {
+	flags, options := ask.encode()
+	call := c.daemon().CallWithContext(ctx, busapi.Interface+".RequestMode", dbus.FlagNoAutoStart, string(mode), flags, options)
 	return id, problem(call.Store(&id))
 }
 
