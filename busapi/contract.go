@@ -68,6 +68,7 @@ const ActionEndOtherSessions = "org.dubnium.mode1.end-other-sessions"
 
 // The other polkit actions.
 const (
+	ActionForce        = "org.dubnium.mode1.force"
 	ActionCancel       = "org.dubnium.mode1.cancel"
 	ActionInhibitBlock = "org.dubnium.mode1.inhibit-block"
 	ActionInhibitDelay = "org.dubnium.mode1.inhibit-delay"

@@ -125,3 +125,21 @@ func (r *reader) finish(what string) error {
 	}
 	return fmt.Errorf("cannot decode %s: %w", what, r.err)
 }
+
+// words are a list of words as it travels.
+func words[T ~string](list []T) []string {
+	out := make([]string, len(list))
+	for i, w := range list {
+		out[i] = text(string(w))
+	}
+	return out
+}
+
+// readWords reads what words wrote; an empty list is nil.
+func readWords[T ~string](r *reader, key string) []T {
+	var list []T
+	for _, w := range get[[]string](r, key) {
+		list = append(list, T(w))
+	}
+	return list
+}

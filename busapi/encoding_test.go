@@ -96,7 +96,7 @@ var genRecord = rapid.Custom(func(t *rapid.T) status.Record {
 		Final: genState.Draw(t, "final"), Result: drawWord[status.Result](t, "result"), Cause: genText.Draw(t, "cause"),
 		Origin: drawWord[status.Origin](t, "origin"), By: genText.Draw(t, "by"), Why: genText.Draw(t, "why"),
 		Started: genTime.Draw(t, "started"), Finished: genTime.Draw(t, "finished"),
-		Guards: some(t, genVerdict, "guards"), Steps: some(t, genStep, "steps"),
+		Guards: some(t, genVerdict, "guards"), Forced: some(t, rapid.SampledFrom([]policy.GuardID{policy.CheckCPULoadSafe, policy.CheckUserJobsSafe}), "forced"), Steps: some(t, genStep, "steps"),
 	}
 })
 

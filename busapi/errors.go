@@ -16,6 +16,8 @@ var (
 	ErrUnknownMode = errors.New("unknown mode")
 	// ErrUnknownGuard: this version has no guard of that name.
 	ErrUnknownGuard = errors.New("unknown guard")
+	// ErrHardGuard: the guard cannot be forced.
+	ErrHardGuard = errors.New("a hard guard")
 	// ErrBadOption: an option, a filter key or a flag bit that is not known or
 	// makes no sense.
 	ErrBadOption = errors.New("bad option")
@@ -54,6 +56,7 @@ var errorTable = []struct {
 }{
 	{ErrUnknownMode, ownError + "UnknownMode", "the property Modes lists the modes of this host"},
 	{ErrUnknownGuard, ownError + "UnknownGuard", "modectl guard --help lists the guards"},
+	{ErrHardGuard, ownError + "HardGuard", "clear what it says; modectl guards MODE shows the remedy"},
 	{ErrBadOption, ownError + "BadOption", "leave it out, or see docs/dbus-api.md for what is known"},
 	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
 	{status.ErrBusy, ownError + "Busy", "wait until it has finished (modectl status) and ask again"},

@@ -41,6 +41,7 @@ func TestErrorNamesAreTheContracts(t *testing.T) {
 	want := map[error]string{
 		ErrUnknownMode:             "org.dubnium.Mode1.Error.UnknownMode",
 		ErrUnknownGuard:            "org.dubnium.Mode1.Error.UnknownGuard",
+		ErrHardGuard:               "org.dubnium.Mode1.Error.HardGuard",
 		ErrBadOption:               "org.dubnium.Mode1.Error.BadOption",
 		ErrRateLimited:             "org.dubnium.Mode1.Error.RateLimited",
 		status.ErrTooMany:          "org.dubnium.Mode1.Error.LimitExceeded",

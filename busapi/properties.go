@@ -28,7 +28,7 @@ func EncodeProperties(p Properties) Dict {
 	v, o := p.View, p.View.Observation
 	return Dict{
 		"Version":        textVariant(p.Version),
-		"Modes":          dbus.MakeVariant(modeWords(p.Modes)),
+		"Modes":          dbus.MakeVariant(words(p.Modes)),
 		"DesiredMode":    textVariant(v.Desired.Mode),
 		"DesiredOrigin":  textVariant(v.Desired.Origin),
 		"DesiredBy":      textVariant(v.Desired.By),
@@ -52,10 +52,7 @@ func EncodeProperties(p Properties) Dict {
 // view computes it from the same two words.
 func DecodeProperties(d Dict) (Properties, error) {
 	r := &reader{dict: d}
-	p := Properties{Version: get[string](r, "Version")}
-	for _, m := range get[[]string](r, "Modes") {
-		p.Modes = append(p.Modes, policy.Mode(m))
-	}
+	p := Properties{Version: get[string](r, "Version"), Modes: readWords[policy.Mode](r, "Modes")}
 	p.View = status.View{
 		Desired: status.Desired{
 			Mode:   word[policy.Mode](r, "DesiredMode"),
@@ -112,12 +109,4 @@ func Changed(before, now Dict) Dict {
 		}
 	}
 	return changed
-}
-
-func modeWords(modes []policy.Mode) []string {
-	out := make([]string, len(modes))
-	for i, m := range modes {
-		out[i] = text(string(m))
-	}
-	return out
 }

@@ -75,6 +75,7 @@ func EncodeRecord(r *status.Record) Dict {
 		"by":      textVariant(r.By),
 		"why":     textVariant(r.Why),
 		"guards":  dbus.MakeVariant(dicts(r.Guards, encodeVerdict)),
+		"forced":  dbus.MakeVariant(words(r.Forced)),
 		"steps":   dbus.MakeVariant(dicts(r.Steps, encodeStep)),
 	}
 	putTime(d, "started", r.Started)
@@ -101,6 +102,7 @@ func DecodeRecord(d Dict) (*status.Record, error) {
 		Started:  moment(r, "started"),
 		Finished: moment(r, "finished"),
 		Guards:   list(r, "guards", decodeVerdict),
+		Forced:   readWords[policy.GuardID](r, "forced"),
 		Steps:    list(r, "steps", decodeStep),
 	}
 	return &record, r.finish("the record of a transition")

@@ -277,3 +277,60 @@ func TestInhibitorsAreBounded(t *testing.T) {
 		require.True(t, errors.Is(err, status.ErrTooMany), "not even root")
 	})
 }
+
+// busy makes the host's load too high for compute.
+func (r *rig) busy() {
+	r.host.change(func() {
+		load := 99.0
+		r.host.now.Procfs.LoadPerCore = observer.Measure{Value: &load}
+	})
+}
+
+func TestOnlyWhatIsNamedIsForced(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.busy()
+		request := status.Request{Mode: policy.Compute, UID: 1000}
+		r.ask(request)
+		require.Equal(t, status.Blocked, r.settle().Last.Result)
+		request.Skip = []policy.GuardID{policy.CheckMemoryHeadroom}
+		r.ask(request)
+		require.Equal(t, status.Blocked, r.settle().Last.Result, "that is not the one that refuses")
+		request.Skip = append(request.Skip, policy.CheckCPULoadSafe)
+		r.ask(request)
+		last := r.settle().Last
+		require.Equal(t, status.Success, last.Result, last.Cause)
+		assert.Equal(t, []policy.GuardID{policy.CheckCPULoadSafe}, last.Forced)
+		assert.Empty(t, r.View().BlockedBy)
+	})
+}
+
+// What the bus refuses, the engine does not do either.
+func TestAHardGuardIsNotForced(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.ask(status.Request{Mode: policy.Compute, UID: 1001, Skip: []policy.GuardID{policy.CheckGraphicalSessionTerminable}})
+		last := r.settle().Last
+		require.Equal(t, status.Blocked, last.Result)
+		assert.Empty(t, last.Forced)
+	})
+}
+
+func TestARequestThatAsksForMoreDoesNotJoin(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.ask(compute)
+		same := compute
+		same.By, same.Why = "uid 1000", "too"
+		assert.Equal(t, id, r.ask(same))
+		grace := time.Second
+		for _, more := range []func(*status.Request){
+			func(q *status.Request) { q.Skip = []policy.GuardID{policy.CheckCPULoadSafe} },
+			func(q *status.Request) { q.Grace = &grace },
+			func(q *status.Request) { q.NoWait = true },
+			func(q *status.Request) { q.Mode = policy.StudioLocal },
+		} {
+			request := compute
+			more(&request)
+			_, err := r.Request(t.Context(), request)
+			require.ErrorIs(t, err, status.ErrBusy)
+		}
+	})
+}

@@ -69,7 +69,8 @@ type Engine struct {
 	// halt ends the running transition before its point of no return.
 	halt      func(halt)
 	announced *announcement  // nil for none
-	previous  status.Desired // what was asked before the transition that runs
+	request   status.Request // that the running transition serves
+	previous  status.Desired // what was asked before it
 }
 
 // outcome is how an execution ended; err is errStopping or nil.
@@ -269,7 +270,7 @@ func (e *Engine) accept(r status.Request) (uint64, error) {
 		return 0, status.ErrShuttingDown
 	}
 	if running := e.state.Running; running != nil {
-		if running.To == r.Mode && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
+		if r.Joins(e.request) && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
 			return running.ID, nil
 		}
 		return 0, fmt.Errorf("%w: %d from %s to %s, since %s", status.ErrBusy,

@@ -90,8 +90,14 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 func (x *execution) decide(s observer.Snapshot) (plans.Plan, *halt) {
 	plan := plans.Build(x.policy, s, x.request.Mode)
 	verdicts := guards.Evaluate(x.policy, s, guardRequest(x.request, x.view().Inhibitors), plan.Guards)
-	x.entry.Record.Guards = verdicts
-	blocking := guards.Blocking(verdicts)
+	x.entry.Record.Guards, x.entry.Record.Forced = verdicts, nil
+	blocking := slices.DeleteFunc(guards.Blocking(verdicts), func(v guards.Verdict) bool {
+		forced := !v.Hard && slices.Contains(x.request.Skip, v.Guard)
+		if forced {
+			x.entry.Record.Forced = append(x.entry.Record.Forced, v.Guard)
+		}
+		return forced
+	})
 	if len(blocking) == 0 {
 		return plan, nil
 	}

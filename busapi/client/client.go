@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -140,15 +141,19 @@ func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explan
 // Guards has the daemon look afresh and returns what the guards of a request for
 // mode say, or those of the names.
 func (c *Client) Guards(ctx context.Context, mode policy.Mode, names ...policy.GuardID) ([]guards.Verdict, error) {
+	var verdicts []busapi.Dict
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), guardWords(names)).Store(&verdicts); err != nil {
+		return nil, problem(err)
+	}
+	return busapi.DecodeVerdicts(verdicts)
+}
+
+func guardWords(names []policy.GuardID) []string {
 	words := make([]string, len(names))
 	for i, name := range names {
 		words[i] = string(name)
 	}
-	var verdicts []busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), words).Store(&verdicts); err != nil {
-		return nil, problem(err)
-	}
-	return busapi.DecodeVerdicts(verdicts)
+	return words
 }
 
 // Policy says what the daemon goes by, and where each value comes from.
@@ -183,7 +188,12 @@ func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, err
 // waits as long as a person needs for a password; ctx bounds it.
 func (c *Client) Submit(ctx context.Context, mode policy.Mode, ask Ask) (id uint64, err error) {
 	flags, options := ask.encode()
-	call := c.daemon().CallWithContext(ctx, busapi.Interface+".RequestMode", dbus.FlagNoAutoStart, string(mode), flags, options)
+	args := []any{string(mode), flags, options}
+	method := ".RequestMode"
+	if len(ask.Skip) > 0 {
+		method, args = ".ForceMode", slices.Insert(args, 1, any(guardWords(ask.Skip)))
+	}
+	call := c.daemon().CallWithContext(ctx, busapi.Interface+method, dbus.FlagNoAutoStart, args...)
 	return id, problem(call.Store(&id))
 }
 

@@ -31,6 +31,8 @@ type Ask struct {
 	Why string
 	// Grace is how long people are warned, in whole seconds; nil for what policy says.
 	Grace *time.Duration
+	// Skip are soft guards whose refusal is not to count.
+	Skip []policy.GuardID
 	// NoWait leaves delay inhibitors aside. It is for root.
 	NoWait bool
 }

@@ -19,10 +19,11 @@ import (
 // them all up, and the daemon could talk to nobody.
 const maxPrompts = 4
 
-// authorize turns a sender into a request for mode, or refuses. uid 0 is allowed
+// authorize turns a sender into a request for mode, or refuses; action is what
+// polkit is asked about. uid 0 is allowed
 // by its bus credentials alone: a broken polkit must not lock the operator out
 // of the way back.
-func (s *Server) authorize(c call, mode policy.Mode) (status.Request, error) {
+func (s *Server) authorize(c call, mode policy.Mode, action string) (status.Request, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
 	defer cancel()
 	uid, err := s.authorizer.UID(ctx, c.sender)
@@ -34,7 +35,7 @@ func (s *Server) authorize(c call, mode policy.Mode) (status.Request, error) {
 		return request, nil
 	}
 	return request, s.prompt(uid, func() error {
-		if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionRequest(mode), c.interactive); err != nil {
+		if err := s.authorizer.Authorize(ctx, c.sender, action, c.interactive); err != nil {
 			return err
 		}
 		if mode == policy.Compute && s.endsOthers(uid) {

@@ -165,3 +165,17 @@ func TestGraceAndDelaysInARequest(t *testing.T) {
 	require.Equal(t, 90*time.Second, *asked[1].Grace)
 	require.True(t, asked[1].NoWait)
 }
+
+func TestForceIsARightOfItsOwnAndForSoftGuards(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute))
+	force := func(names ...string) *dbus.Call { return h.call("ForceMode", "compute", names, uint64(0), noOptions) }
+	refused(t, force("check_weather"), busapi.ErrUnknownGuard, "check_weather")
+	refused(t, force("check_cpu_load_safe", "check_audio_idle"), busapi.ErrHardGuard, "check_audio_idle is a hard guard")
+	refused(t, force(), busapi.ErrBadOption, "no guard is named")
+	require.Empty(t, h.authorizer.questions())
+	refused(t, force("check_cpu_load_safe"), busapi.ErrAccessDenied, "org.dubnium.mode1.force was not granted")
+	h.authorizer.as(1000, busapi.ActionForce)
+	require.NoError(t, force("check_cpu_load_safe").Err)
+	require.Equal(t, []policy.GuardID{policy.CheckCPULoadSafe}, h.controller.asked()[0].Skip)
+}

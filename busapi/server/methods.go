@@ -14,9 +14,30 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// requestMode checks the words of a request before it asks anyone about the
-// sender: a typo must not cost a person a password.
 func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.Dict) (uint64, error) {
+	return s.submit(c, mode, nil, flags, options)
+}
+
+// forceMode is for soft guards, by name: who forces has read what they say.
+func (s *Server) forceMode(c call, mode string, skip []string, flags uint64, options busapi.Dict) (uint64, error) {
+	ids, err := parseGuards(skip)
+	if err != nil {
+		return 0, err
+	}
+	if len(ids) == 0 {
+		return 0, busapi.Refuse(busapi.ErrBadOption, "no guard is named: that is RequestMode")
+	}
+	for _, id := range ids {
+		if spec, _ := policy.Guard(id); spec.Hard {
+			return 0, busapi.Refuse(busapi.ErrHardGuard, "%s is a hard guard: nobody can force it", id)
+		}
+	}
+	return s.submit(c, mode, ids, flags, options)
+}
+
+// submit checks the words of a request before it asks anyone about the sender: a
+// typo must not cost a person a password.
+func (s *Server) submit(c call, mode string, skip []policy.GuardID, flags uint64, options busapi.Dict) (uint64, error) {
 	wanted, err := s.parseMode(mode)
 	if err != nil {
 		return 0, err
@@ -28,11 +49,15 @@ func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.D
 	if err != nil {
 		return 0, err
 	}
-	request, err := s.authorize(c, wanted)
+	action := busapi.ActionRequest(wanted)
+	if len(skip) > 0 {
+		action = busapi.ActionForce
+	}
+	request, err := s.authorize(c, wanted, action)
 	if err != nil {
 		return 0, err
 	}
-	request.Why, request.Grace, request.NoWait = asked.Why, asked.Grace, flags&busapi.FlagNoWait != 0
+	request.Skip, request.Why, request.Grace, request.NoWait = skip, asked.Why, asked.Grace, flags&busapi.FlagNoWait != 0
 	if request.NoWait && request.UID != 0 {
 		return 0, busapi.Refuse(busapi.ErrAccessDenied, "only root may leave delay inhibitors aside")
 	}

@@ -122,7 +122,7 @@ func TestABusThatDoesNotReadCostsStepsOnly(t *testing.T) {
 	for member := range bus.sent {
 		sent = append(sent, member)
 	}
-	require.Equal(t, []string{"StateChanged", "TransitionStarted", "TransitionStep", "TransitionFinished"}, sent)
+	require.Equal(t, []string{"StateChanged", "TransitionStarted", "TransitionStep", "PrepareForTransition", "TransitionFinished"}, sent)
 }
 
 func TestStopDoesNotWaitForABusThatDoesNotRead(t *testing.T) {

@@ -165,6 +165,7 @@ func (s *Server) exports() []interfaceTable {
 	return []interfaceTable{
 		{busapi.Interface, map[string]any{
 			"RequestMode":        s.requestMode,
+			"ForceMode":          s.forceMode,
 			"CancelTransition":   s.cancelTransition,
 			"PostponeTransition": s.postponeTransition,
 			"Inhibit":            s.inhibit,

@@ -63,6 +63,7 @@ var errorCodes = []struct {
 	{busapi.ErrUnknownMode, exitMisuse},
 	{busapi.ErrUnknownGuard, exitMisuse},
 	{busapi.ErrBadOption, exitMisuse},
+	{busapi.ErrHardGuard, exitMisuse},
 	{busapi.ErrInvalidArgs, exitMisuse},
 	{status.ErrNoSuchTransition, exitMisuse},
 	{status.ErrNoSuchInhibitor, exitMisuse},

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,8 +27,7 @@ type requestOptions struct {
 }
 
 func (c *commands) request() *cobra.Command {
-	var options requestOptions
-	cmd := &cobra.Command{
+	return c.requester(&cobra.Command{
 		Use:   "request MODE",
 		Short: "Ask for a mode and wait until it is reached",
 		Long: "Ask for a mode and wait until it is reached, or until it is clear that it will not be.\n\n" +
@@ -34,18 +35,64 @@ func (c *commands) request() *cobra.Command {
 			"20-29 of one that could not be judged; 30 misuse; 40 not authorized; 41 daemon not\n" +
 			"reachable; 42 busy; 43 canceled; 50 degraded; 51 failed; 52 timed out; 53 rolled back;\n" +
 			"54 rollback failed; 55 interrupted.",
-		Args:      modeFor("request"),
-		ValidArgs: modeWords(),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			ask := client.Ask{Why: options.reason, NoWait: options.ignoreDelays}
-			if cmd.Flags().Changed("grace") {
-				if options.grace < 0 || options.grace%time.Second != 0 {
-					return exit{exitMisuse, fmt.Errorf("a grace is a whole number of seconds, not %s", options.grace)}
-				}
-				ask.Grace = &options.grace
+		Args: modeFor("request"),
+	}, func() ([]policy.GuardID, error) { return nil, nil })
+}
+
+// force is request against the advice of guards.
+func (c *commands) force() *cobra.Command {
+	var skip []string
+	cmd := c.requester(&cobra.Command{
+		Use:   "force MODE --skip GUARD",
+		Short: "Ask for a mode although soft guards refuse it",
+		Long: "force is request, but for the guards that are named: when they refuse, it does not count. Only soft ones\n" +
+			"can be skipped: " + strings.Join(softGuards(), ", ") + ".\n" +
+			"It is a right of its own, and the record tells what was skipped. The exit codes are those of request.",
+		Args: modeFor("force"),
+	}, func() ([]policy.GuardID, error) {
+		if len(skip) == 0 {
+			return nil, exit{exitMisuse, errors.New("force takes the guards that are not to count: --skip GUARD")}
+		}
+		ids := make([]policy.GuardID, len(skip))
+		for i, name := range skip {
+			ids[i] = policy.GuardID(name)
+			if !slices.Contains(softGuards(), name) {
+				return nil, exit{exitMisuse, fmt.Errorf("%q is not a soft guard: these are %s", name, strings.Join(softGuards(), ", "))}
 			}
-			return c.runRequest(cmd.Context(), policy.Mode(args[0]), ask, options)
-		},
+		}
+		return ids, nil
+	})
+	cmd.Flags().StringSliceVar(&skip, "skip", nil, "the `GUARD` whose refusal is not to count; may be given again")
+	return cmd
+}
+
+func softGuards() []string {
+	var names []string
+	for _, g := range policy.Guards() {
+		if !g.Hard {
+			names = append(names, string(g.ID))
+		}
+	}
+	return names
+}
+
+// requester completes a command that asks for a mode.
+func (c *commands) requester(cmd *cobra.Command, skips func() ([]policy.GuardID, error)) *cobra.Command {
+	var options requestOptions
+	cmd.ValidArgs = modeWords()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		skip, err := skips()
+		if err != nil {
+			return err
+		}
+		ask := client.Ask{Why: options.reason, NoWait: options.ignoreDelays, Skip: skip}
+		if cmd.Flags().Changed("grace") {
+			if options.grace < 0 || options.grace%time.Second != 0 {
+				return exit{exitMisuse, fmt.Errorf("a grace is a whole number of seconds, not %s", options.grace)}
+			}
+			ask.Grace = &options.grace
+		}
+		return c.runRequest(cmd.Context(), policy.Mode(args[0]), ask, options)
 	}
 	cmd.Flags().StringVar(&options.reason, "reason", "", "`TEXT` for the record")
 	cmd.Flags().DurationVar(&options.grace, "grace", 0, "warn people for `TIME`, and not for as long as policy says")

@@ -169,3 +169,18 @@ func TestAnAgentThatIsNotThereIsNoFailure(t *testing.T) {
 	startAgent(t.Context(), "/nonexistent/pkttyagent")()
 	startAgent(t.Context(), "/bin/false")()
 }
+
+func TestForceNamesWhatItSkips(t *testing.T) {
+	ends := ending(status.Success, "compute", guards.Verdict{Guard: policy.CheckCPULoadSafe, Code: 12, Reason: "load 99"})
+	ends.Forced = []policy.GuardID{policy.CheckCPULoadSafe}
+	e := &engine{ends: ends}
+	serve(t, e, authorizer{})
+	r := modectl(t.Context(), "force", "compute", "--skip", "check_cpu_load_safe")
+	require.Zero(t, r.code, r.stderr)
+	require.Equal(t, "compute reached (transition 7, forced past check_cpu_load_safe)\n", r.stdout)
+	require.Equal(t, []policy.GuardID{policy.CheckCPULoadSafe}, e.asked()[0].Skip)
+	for _, wrong := range [][]string{{"force", "compute"}, {"force", "compute", "--skip", "check_audio_idle"}, {"force", "sauna", "--skip", "check_cpu_load_safe"}} {
+		require.Equal(t, exitMisuse, modectl(t.Context(), wrong...).code)
+	}
+	require.Len(t, e.asked(), 1)
+}

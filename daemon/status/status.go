@@ -5,6 +5,7 @@ package status
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/guards"
@@ -135,7 +136,9 @@ type Record struct {
 	Started  time.Time        `json:"started"`
 	Finished time.Time        `json:"finished"`
 	Guards   []guards.Verdict `json:"guards"`
-	Steps    []Step           `json:"steps"`
+	// Forced are the guards whose refusal did not count, by the requester's word.
+	Forced []policy.GuardID `json:"forced,omitempty"`
+	Steps  []Step           `json:"steps"`
 }
 
 // View is everything a client may read, at one moment. The engine publishes a
@@ -180,6 +183,19 @@ type Request struct {
 	Grace *time.Duration
 	// NoWait: delay inhibitors are not waited for.
 	NoWait bool
+	// Skip are soft guards whose refusal does not count.
+	Skip []policy.GuardID
+}
+
+// Joins reports whether a request asks for no more than what runs for another.
+func (r Request) Joins(running Request) bool {
+	grace := func(r Request) time.Duration {
+		if r.Grace == nil {
+			return -1
+		}
+		return *r.Grace
+	}
+	return r.Mode == running.Mode && grace(r) == grace(running) && r.NoWait == running.NoWait && slices.Equal(r.Skip, running.Skip)
 }
 
 // Event is one thing that happened, in order. Exactly one field is set.

@@ -2,10 +2,12 @@ package render
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // Finished is how a requested transition ended: a line that says it, and under
@@ -14,6 +16,9 @@ func Finished(r status.Record) string {
 	var b strings.Builder
 	b.WriteString(finishedLine(r) + "\n")
 	for _, v := range blocking(r.Guards) {
+		if slices.Contains(r.Forced, v.Guard) {
+			continue
+		}
 		for i, line := range verdictLines(v) {
 			fmt.Fprintf(&b, "%s%s\n", strings.Repeat("  ", i+1), line)
 		}
@@ -43,10 +48,21 @@ func finishedLine(r status.Record) string {
 		line += ": " + cause
 	}
 	details := fmt.Sprintf("transition %d", r.ID)
+	if len(r.Forced) > 0 {
+		details += ", forced past " + guardList(r.Forced)
+	}
 	if d := took(r.Started, r.Finished); d != "" {
 		details += ", " + d
 	}
 	return line + " (" + details + ")"
+}
+
+func guardList(ids []policy.GuardID) string {
+	names := make([]string, len(ids))
+	for i, id := range ids {
+		names[i] = clean(string(id))
+	}
+	return strings.Join(names, ", ")
 }
 
 // causeOf is why a transition ended as it did; empty for a refusal whose guards say
