@@ -43,6 +43,8 @@ func (p Policy) faults() []fault {
 		check(d > 0, key, "%s is not more than zero", d.D())
 	}
 	p.guardFaults(check)
+	p.sliceFaults(check)
+	p.studioFaults(check)
 	return faults
 }
 
@@ -84,6 +86,9 @@ func (p Policy) stoppedByModes() map[string]string {
 	}
 	for _, unit := range p.VLLM.Profiles {
 		stopped[unit] = "on the way out of compute"
+	}
+	for _, unit := range p.Studio.Units() {
+		stopped[unit] = "for studio-local"
 	}
 	return stopped
 }
