@@ -61,10 +61,10 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	if err := x.journal.save(&x.entry); err != nil {
 		return x.end(before, status.Failed, err)
 	}
-	if before.Is(x.entry.Record.To) {
+	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
+	if x.reached(before, plan) {
 		return x.end(before, status.Noop, nil)
 	}
-	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
 	verdicts := guards.Evaluate(x.policy, snapshot, guardRequest(x.request), plan.Guards)
 	x.entry.Record.Guards = verdicts
 	if blocking := guards.Blocking(verdicts); len(blocking) > 0 {
@@ -75,6 +75,12 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 		return x.goBack(ctx, err)
 	}
 	return x.verify(ctx)
+}
+
+// reached: the target is observed, and a plan to it would change nothing. A mode is
+// more than what it is recognised by: slices, and timers that are stopped.
+func (x *execution) reached(o observer.Observation, plan plans.Plan) bool {
+	return o.Is(x.entry.Record.To) && len(plan.Steps) == 0
 }
 
 func guardRequest(r status.Request) guards.Request {
@@ -144,7 +150,7 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	}
 	o := x.settled(snapshot)
 	switch {
-	case o.Is(x.entry.Record.To):
+	case x.reached(o, plans.Build(x.policy, snapshot, x.entry.Record.To)):
 		return x.end(o, status.Success, cause)
 	case !x.touched() && errors.Is(cause, context.DeadlineExceeded):
 		return x.end(o, status.TimedOut, cause)
