@@ -78,8 +78,14 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 }
 
 // reached: the target is observed, and a plan to it would change nothing. A mode is
-// more than what it is recognised by: slices, and timers that are stopped.
+// more than what it is recognised by: slices, and timers that are stopped. What the
+// kernel has for a slice only the step looks at, so that its failure stands.
 func (x *execution) reached(o observer.Observation, plan plans.Plan) bool {
+	for i, s := range x.entry.Steps {
+		if s.Kind == plans.SetSlices && x.entry.Record.Steps[i].Status == status.StepFailed {
+			return false
+		}
+	}
 	return o.Is(x.entry.Record.To) && len(plan.Steps) == 0
 }
 

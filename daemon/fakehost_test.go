@@ -319,6 +319,25 @@ func (h *fakeHost) maybe(ctx context.Context, when, what string) error {
 	return h.fault(ctx, when, what)
 }
 
+// requireAs checks what a mode is beside what it is recognised by: its slices have
+// what it gives and else what they had at first, and its timers are as they were.
+func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
+	t.Helper()
+	now := h.clone().now
+	given := h.policy.Slices.Of(mode)
+	for _, name := range h.policy.Slices.Names() {
+		want := policy.Properties{
+			policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
+		}
+		maps.Copy(want, given[name].Properties())
+		require.Equal(t, want, now.Systemd.Units[name].Properties, "%s: %s in %s", when, name, mode)
+		require.Len(t, now.Kept.Slices[name], len(given[name].Properties()), "%s: what is to be undone of %s in %s", when, name, mode)
+	}
+	quiet := mode == policy.StudioLocal
+	require.Equal(t, !quiet, now.Systemd.Units[quietTimer].Active(), "%s: %s in %s", when, quietTimer, mode)
+	require.Equal(t, quiet, slices.Contains(now.Kept.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer, mode)
+}
+
 func (h *fakeHost) hands() map[plans.Kind]Actor {
 	restore := func(h *fakeHost, s plans.Step, found observer.Snapshot) {
 		if found.Systemd.Units[s.Unit].Active() {

@@ -125,7 +125,9 @@ func (h *hands) forge(path dbus.ObjectPath, iface, member string, body ...any) {
 
 func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
 	h := newHands(t, testhost.Options{})
-	for _, kind := range []plans.Kind{plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions} {
+	for _, kind := range []plans.Kind{
+		plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions, plans.SetSlices, plans.Quiesce, plans.Resume,
+	} {
 		require.NotNil(t, h.actors[kind], kind)
 	}
 }

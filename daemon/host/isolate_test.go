@@ -40,7 +40,7 @@ func TestTwoModeTargetsAreNotVerified(t *testing.T) {
 func TestTheWayBackIsTheOtherMode(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	require.NoError(t, h.host.SetActive("compute.target", "active"))
-	for step, want := range map[plans.Step]string{toCompute: "desktop.target", toDesktop: "compute.target"} {
+	for want, step := range map[string]plans.Step{"desktop.target": toCompute, "compute.target": toDesktop} {
 		var was struct{ Target string }
 		require.NoError(t, json.Unmarshal(h.prepare(step), &was))
 		require.Equal(t, want, was.Target)

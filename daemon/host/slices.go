@@ -149,7 +149,7 @@ func (a setSlices) Verify(ctx context.Context, s plans.Step) error {
 // The kernel is told by systemd after it has answered, for some of it: a value
 // that is wrong is looked at again for a while.
 const (
-	kernelPatience = 2 * time.Second
+	kernelPatience = time.Second
 	kernelPace     = 20 * time.Millisecond
 )
 
