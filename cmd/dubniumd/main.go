@@ -1,7 +1,8 @@
 // Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
 // system bus. `dubniumd audio-priority` is the helper behind
-// audio-priority.service; `dubniumd impact` tells what isolating a target would do, and
-// `dubniumd replay` classifies a recording again.
+// audio-priority.service, and `dubniumd quantum` that behind the units which it
+// starts; `dubniumd impact` tells what isolating a target would do, and `dubniumd
+// replay` classifies a recording again.
 package main
 
 import (
@@ -56,15 +57,7 @@ func command() *cobra.Command {
 	root.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "where the kernel's `DIRECTORY` of control groups is, for tests")
 	_ = root.Flags().MarkHidden("proc") // they are there
 	_ = root.Flags().MarkHidden("cgroups")
-	root.AddCommand(&cobra.Command{
-		Use:   "audio-priority",
-		Short: "Hold what keeps audio latency low, until told to end",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return holdAudioPriority(cmd.Context(), "/dev/cpu_dma_latency")
-		},
-	})
-	root.AddCommand(impactCommand(), replayCommand())
+	root.AddCommand(audioPriorityCommand(), quantumCommand(), impactCommand(), replayCommand())
 	return root
 }
 
