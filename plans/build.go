@@ -88,7 +88,7 @@ func (b *builder) toInteractive(to policy.Mode) {
 		}
 	}
 	if to == policy.StudioLocal {
-		b.quiesce(leaving)
+		b.quiesce(leaving || b.facts.Is(observer.DesktopTarget) != observer.True)
 		b.setSlices(to)
 		b.start(units.AudioPriority, observer.AudioPriority)
 		b.start(units.StudioPolicy, observer.StudioPolicy)

@@ -139,6 +139,10 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}}, policy.Compute,
 			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy", "resume-maintenance"),
 		},
+		"a desktop whose target brings timers is quieted after that": {
+			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.StudioLocal,
+			[]string{"start-desktop", "quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
+		},
 		"compute to desktop drains, and does not start what isolate brings": {
 			onCompute, policy.Desktop,
 			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "set-slices-desktop", "isolate-desktop"},

@@ -102,13 +102,13 @@ func (b *builder) setSlices(m policy.Mode) {
 	b.slices.after(changes)
 }
 
-// quiesce stops the maintenance units that are not known to be down. leaving says
-// that a target is isolated before, which starts what it wants.
-func (b *builder) quiesce(leaving bool) {
+// quiesce stops the maintenance units that are not known to be down. entered says
+// that a target is started before, which starts what it wants.
+func (b *builder) quiesce(entered bool) {
 	var loud []string
 	for _, name := range b.policy.Studio.Units() {
 		unit, seen := b.snapshot.Systemd.Units[name]
-		if !seen || !unit.Down() || leaving && unit.Loaded() {
+		if !seen || !unit.Down() || entered && unit.Loaded() {
 			loud = append(loud, name)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -57,8 +58,9 @@ func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
 				p.Units.DesktopTarget: {p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager},
 				p.Units.ComputeTarget: {p.Units.VLLM},
 			},
-			headless: p.Units.ComputeTarget,
-			logind:   logind,
+			maintenance: slices.DeleteFunc(p.Studio.Units(), isService),
+			headless:    p.Units.ComputeTarget,
+			logind:      logind,
 		},
 		plans.EndSessions: endSessions{logind},
 		plans.SetSlices:   setSlices{units.manager, o.Memory, cgroups(o.Cgroups), o.Log},

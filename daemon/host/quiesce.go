@@ -73,7 +73,7 @@ func (a maintenance) startAll(ctx context.Context, list []string) error {
 		case err != nil:
 			errs = append(errs, err)
 		case !now.Loaded() || now.Active() || now.ActiveState == "activating":
-		case !strings.HasSuffix(unit, ".service"):
+		case !isService(unit):
 			errs = append(errs, a.start(ctx, unit, replace))
 		default:
 			if _, err := a.manager.Start(ctx, unit, replace); err != nil {
@@ -83,6 +83,8 @@ func (a maintenance) startAll(ctx context.Context, list []string) error {
 	}
 	return errors.Join(errs...)
 }
+
+func isService(unit string) bool { return strings.HasSuffix(unit, ".service") }
 
 // quiesce is plans.Quiesce.
 type quiesce struct{ maintenance }
@@ -169,7 +171,7 @@ func (a resume) Verify(ctx context.Context, s plans.Step) error {
 		if err != nil {
 			return err
 		}
-		if now.Loaded() && now.Down() && !strings.HasSuffix(unit, ".service") {
+		if now.Loaded() && now.Down() && !isService(unit) {
 			return fmt.Errorf("%s is %s", unit, now.ActiveState)
 		}
 	}
