@@ -64,7 +64,8 @@ func (q *quanta) start(ctx context.Context, uid uint32) error {
 }
 
 func (q *quanta) stop(ctx context.Context, uid uint32) error {
-	if err := systemd1.NewUnits(q.bus).Stop(ctx, Unit(uid)); err != nil {
+	// Being bound to our unit, it may have gone already.
+	if err := systemd1.NewUnits(q.bus).Stop(ctx, Unit(uid)); err != nil && !systemd1.NoUnit(err) {
 		return fmt.Errorf("cannot let go of the quantum of uid %d: %w", uid, err)
 	}
 	delete(q.held, uid)
