@@ -111,23 +111,27 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			[]string{"set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
 		},
 		"desktop to studio-local quiets what is up": {
-			host{active: append([]string{"fstrim.timer"}, onDesktop.active...), session: true, holder: true}, policy.StudioLocal,
+			host{active: append([]string{"fstrim.timer"}, onDesktop.active...), session: true, holder: true},
+			policy.StudioLocal,
 			[]string{"quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
 		},
 		"what runs again in studio-local is stopped again": {
 			host{active: append([]string{"nix-gc.service"}, onStudio.active...), session: true, holder: true, has: policy.StudioLocal},
-			policy.StudioLocal, []string{"quiesce-maintenance"},
+			policy.StudioLocal,
+			[]string{"quiesce-maintenance"},
 		},
 		"studio-local to desktop takes it off, without isolating": {
 			onStudio, policy.Desktop,
 			[]string{"stop-audio-priority", "stop-studio-local-policy", "set-slices-desktop"},
 		},
 		"studio-local to desktop brings back what was quiesced": {
-			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}}, policy.Desktop,
+			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}},
+			policy.Desktop,
 			[]string{"stop-audio-priority", "stop-studio-local-policy", "resume-maintenance", "set-slices-desktop"},
 		},
 		"a desktop whose timers never came back gets them": {
-			host{active: onDesktop.active, session: true, holder: true, quiesced: []string{"fstrim.timer"}}, policy.Desktop,
+			host{active: onDesktop.active, session: true, holder: true, quiesced: []string{"fstrim.timer"}},
+			policy.Desktop,
 			[]string{"resume-maintenance"},
 		},
 		"desktop to compute": {onDesktop, policy.Compute, toCompute},
@@ -136,11 +140,13 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy"),
 		},
 		"studio-local to compute brings timers back only after the sessions are gone": {
-			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}}, policy.Compute,
+			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}},
+			policy.Compute,
 			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy", "resume-maintenance"),
 		},
 		"a desktop whose target brings timers is quieted after that": {
-			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.StudioLocal,
+			host{active: []string{"graphical.target", "display-manager.service"}, session: true},
+			policy.StudioLocal,
 			[]string{"start-desktop", "quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
 		},
 		"compute to desktop drains, and does not start what isolate brings": {
