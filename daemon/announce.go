@@ -246,8 +246,8 @@ func (x *execution) reconsider(noReturn int) error {
 	if err != nil {
 		return stopped(x.halting)
 	}
-	plan, refusal := x.decide(snapshot)
-	if refusal != nil {
+	plan := plans.Build(x.policy, snapshot, x.request.Mode)
+	if refusal := x.judge(snapshot, plan); refusal != nil {
 		return *refusal
 	}
 	x.adopt(plan, noReturn)

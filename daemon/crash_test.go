@@ -120,10 +120,12 @@ func restartAt(t *testing.T, at instant, origin observer.State, to policy.Mode) 
 		assert.NoFileExists(t, filepath.Join(at.dir, "state", "transition.json"), at.when)
 		if _, err := policy.ParseMode(string(v.Observation.State)); err == nil {
 			assert.Equal(t, v.Last.Final, v.Observation.State, "%s: what is claimed is what was found", at.when)
+			r.host.requireAs(t, policy.Mode(v.Observation.State), at.when)
 		}
 		r.host.sick = false
 		record := r.request(policy.Desktop)
 		assert.True(t, record.Result.Reached(), "%s: %s %s", at.when, record.Result, record.Cause)
+		r.host.requireAs(t, policy.Desktop, at.when)
 	})
 }
 

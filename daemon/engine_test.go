@@ -3,8 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -54,6 +56,7 @@ func TestEveryModeIsReachedFromEveryOther(t *testing.T) {
 			assert.True(t, v.Converged())
 			assert.Equal(t, string(mode), word(t, r, "desired"))
 			assert.Equal(t, string(mode), word(t, r, "current"))
+			r.host.requireAs(t, mode, "request")
 		}
 		records, err := r.History(t.Context(), 100)
 		require.NoError(t, err)
@@ -172,6 +175,9 @@ func failAt(t *testing.T, route []policy.Mode, n int, fault func(context.Context
 			return
 		}
 		judgeFailure(t, record, origin)
+		if mode := policy.Mode(record.Final); slices.Contains(policy.Modes(), mode) {
+			r.host.requireAs(t, mode, fmt.Sprintf("failure %d", n))
+		}
 		r.host.fault = nil
 		assert.True(t, r.request(route[last]).Result.Reached(), "the next request works, after failure %d", n)
 	})

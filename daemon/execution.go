@@ -69,11 +69,11 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	if err := x.journal.save(&x.entry); err != nil {
 		return x.end(before, status.Failed, err)
 	}
-	if before.Is(x.entry.Record.To) {
+	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
+	if x.reached(before, plan) {
 		return x.end(before, status.Noop, nil)
 	}
-	plan, refusal := x.decide(snapshot)
-	if refusal != nil {
+	if refusal := x.judge(snapshot, plan); refusal != nil {
 		return x.end(before, refusal.result, refusal)
 	}
 	x.adopt(plan, 0)
@@ -86,9 +86,9 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	return x.verify(ctx)
 }
 
-// decide makes a plan from what was seen, and judges its guards.
-func (x *execution) decide(s observer.Snapshot) (plans.Plan, *halt) {
-	plan := plans.Build(x.policy, s, x.request.Mode)
+// judge has the plan's guards judged; it returns why the plan is not to be carried
+// out, nil for nothing.
+func (x *execution) judge(s observer.Snapshot, plan plans.Plan) *halt {
 	verdicts := guards.Evaluate(x.policy, s, guardRequest(x.request, x.view().Inhibitors), plan.Guards)
 	x.entry.Record.Guards, x.entry.Record.Forced = verdicts, nil
 	blocking := slices.DeleteFunc(guards.Blocking(verdicts), func(v guards.Verdict) bool {
@@ -99,13 +99,25 @@ func (x *execution) decide(s observer.Snapshot) (plans.Plan, *halt) {
 		return forced
 	})
 	if len(blocking) == 0 {
-		return plan, nil
+		return nil
 	}
 	refusal := halt{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
 	if blocking[0].Guard == policy.CheckNoInhibitor {
 		refusal.result = status.Inhibited
 	}
-	return plan, &refusal
+	return &refusal
+}
+
+// reached: the target is observed, and a plan to it would change nothing. A mode is
+// more than what it is recognised by: slices, and timers that are stopped. What the
+// kernel has for a slice only the step looks at, so that its failure stands.
+func (x *execution) reached(o observer.Observation, plan plans.Plan) bool {
+	for i, s := range x.entry.Steps {
+		if s.Kind == plans.SetSlices && x.entry.Record.Steps[i].Status == status.StepFailed {
+			return false
+		}
+	}
+	return o.Is(x.entry.Record.To) && len(plan.Steps) == 0
 }
 
 func guardRequest(r status.Request, held []status.Inhibitor) guards.Request {
@@ -189,7 +201,7 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	var halted halt
 	onPurpose := errors.As(cause, &halted)
 	switch {
-	case !onPurpose && o.Is(x.entry.Record.To):
+	case !onPurpose && x.reached(o, plans.Build(x.policy, snapshot, x.entry.Record.To)):
 		return x.end(o, status.Success, cause)
 	case onPurpose && !x.touched():
 		return x.end(o, halted.result, cause)

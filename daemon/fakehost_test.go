@@ -23,6 +23,7 @@ import (
 
 const (
 	displayGPU = "0000:01:00.0"
+	quietTimer = "fstrim.timer"
 	sway       = 900
 )
 
@@ -51,6 +52,11 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	for _, name := range plans.Watched(p) {
 		h.now.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: "inactive", AllowIsolate: true}
 	}
+	for _, name := range p.Slices.Names() {
+		h.now.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: "active", Properties: policy.Properties{
+			policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
+		}}
+	}
 	for _, m := range policy.Modes() {
 		h.now.Systemd.Units[policy.PrepareUnit(m)] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
 	}
@@ -67,6 +73,7 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	h.now.Inference.NotListening = true
 	h.start("graphical.target")
 	h.start("desktop.target")
+	h.start(quietTimer)
 	return h
 }
 
@@ -75,6 +82,7 @@ func (h *fakeHost) clone() *fakeHost {
 	defer h.mu.Unlock()
 	c := &fakeHost{policy: h.policy, now: h.now}
 	c.now.Systemd.Units = maps.Clone(h.now.Systemd.Units)
+	c.now.Kept.Slices = maps.Clone(h.now.Kept.Slices)
 	c.now.Logind.Sessions = slices.Clone(h.now.Logind.Sessions)
 	c.now.Holders.Holders = slices.Clone(h.now.Holders.Holders)
 	return c
@@ -128,6 +136,65 @@ func (h *fakeHost) stop(unit string) {
 }
 
 func (h *fakeHost) endSessions() { h.now.Logind.Sessions, h.now.Holders.Holders = nil, nil }
+
+// setSlices is plans.SetSlices, with what it writes down.
+func (h *fakeHost) setSlices(s plans.Step) {
+	for _, c := range s.Slices {
+		unit := h.now.Systemd.Units[c.Slice]
+		was := unit.Properties[c.Property]
+		unit.Properties = maps.Clone(unit.Properties)
+		unit.Properties[c.Property] = c.New
+		h.now.Systemd.Units[c.Slice] = unit
+		kept := maps.Clone(h.now.Kept.Slices[c.Slice])
+		if _, there := kept[c.Property]; !there && !c.Returns {
+			if kept == nil {
+				kept = policy.Properties{}
+			}
+			kept[c.Property] = was
+		} else if c.Returns {
+			delete(kept, c.Property)
+		}
+		if h.now.Kept.Slices == nil {
+			h.now.Kept.Slices = map[string]policy.Properties{}
+		}
+		h.now.Kept.Slices[c.Slice] = kept
+	}
+}
+
+// unsetSlices takes it back.
+func (h *fakeHost) unsetSlices(s plans.Step, found observer.Snapshot) {
+	for _, c := range s.Slices {
+		unit := h.now.Systemd.Units[c.Slice]
+		unit.Properties = found.Systemd.Units[c.Slice].Properties
+		h.now.Systemd.Units[c.Slice] = unit
+	}
+	h.now.Kept.Slices = found.Kept.Slices
+}
+
+// quiesce and resume are the steps of these names.
+func (h *fakeHost) quiesce(s plans.Step) {
+	for _, unit := range s.Units {
+		if h.now.Systemd.Units[unit].Active() {
+			h.stop(unit)
+			h.now.Kept.Quiesced = append(slices.Clone(h.now.Kept.Quiesced), unit)
+		}
+	}
+}
+
+func (h *fakeHost) resume(s plans.Step) {
+	for _, unit := range s.Units {
+		h.start(unit)
+	}
+	h.now.Kept.Quiesced = nil
+}
+
+// asFound takes either back.
+func (h *fakeHost) asFound(s plans.Step, found observer.Snapshot) {
+	for _, unit := range s.Units {
+		h.set(unit, found.Systemd.Units[unit].ActiveState)
+	}
+	h.now.Kept.Quiesced = found.Kept.Quiesced
+}
 
 // isolate stops all that the target does not want.
 func (h *fakeHost) isolate(target string) {
@@ -188,6 +255,9 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "procfs":
 		c.Procfs.Reading = reading
 		return c.Procfs
+	case "kept":
+		c.Kept.Reading = reading
+		return c.Kept
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
@@ -249,6 +319,25 @@ func (h *fakeHost) maybe(ctx context.Context, when, what string) error {
 	return h.fault(ctx, when, what)
 }
 
+// requireAs checks what a mode is beside what it is recognised by: its slices have
+// what it gives and else what they had at first, and its timers are as they were.
+func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
+	t.Helper()
+	now := h.clone().now
+	given := h.policy.Slices.Of(mode)
+	for _, name := range h.policy.Slices.Names() {
+		want := policy.Properties{
+			policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
+		}
+		maps.Copy(want, given[name].Properties())
+		require.Equal(t, want, now.Systemd.Units[name].Properties, "%s: %s in %s", when, name, mode)
+		require.Len(t, now.Kept.Slices[name], len(given[name].Properties()), "%s: what is to be undone of %s in %s", when, name, mode)
+	}
+	quiet := mode == policy.StudioLocal
+	require.Equal(t, !quiet, now.Systemd.Units[quietTimer].Active(), "%s: %s in %s", when, quietTimer, mode)
+	require.Equal(t, quiet, slices.Contains(now.Kept.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer, mode)
+}
+
 func (h *fakeHost) hands() map[plans.Kind]Actor {
 	restore := func(h *fakeHost, s plans.Step, found observer.Snapshot) {
 		if found.Systemd.Units[s.Unit].Active() {
@@ -260,6 +349,9 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 	return map[plans.Kind]Actor{
 		plans.StartUnit: fakeHand{h, func(h *fakeHost, s plans.Step) { h.start(s.Unit) }, restore},
 		plans.StopUnit:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.SetSlices: fakeHand{h, (*fakeHost).setSlices, (*fakeHost).unsetSlices},
+		plans.Quiesce:   fakeHand{h, (*fakeHost).quiesce, (*fakeHost).asFound},
+		plans.Resume:    fakeHand{h, (*fakeHost).resume, (*fakeHost).asFound},
 		plans.EndSessions: fakeHand{
 			h, func(h *fakeHost, _ plans.Step) { h.endSessions() },
 			func(*fakeHost, plans.Step, observer.Snapshot) {},
@@ -336,7 +428,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
-		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}})
+		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
 	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
 	require.NoError(t, err)

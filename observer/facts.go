@@ -70,6 +70,7 @@ const (
 	DisplayPresent   Signal = "gpu_display_present"
 	AIPresent        Signal = "gpu_ai_present"
 	PlannedPresent   Signal = "gpu_planned_present"
+	MaintenanceQuiet Signal = "maintenance_quiet"
 )
 
 // Signals lists every signal in the order in which they are shown.
@@ -78,6 +79,7 @@ func Signals() []Signal {
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
 		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, AIProfile, K3sActive, DisplayReleased,
 		DisplayGraphics, DisplayCompute, DisplayPresent, AIPresent, PlannedPresent, AudioStack, AudioActive,
+		MaintenanceQuiet,
 	}
 }
 
@@ -90,6 +92,7 @@ const (
 	SourceInference = "inference"
 	SourceProcfs    = "procfs"
 	SourceAudio     = "audio"
+	SourceKept      = "kept"
 )
 
 // Fact is one signal's value with what stands behind it.
@@ -147,6 +150,7 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		DisplayReleased:  displayReleased(p, s),
 		AudioStack:       audioStack(s),
 		AudioActive:      audioActive(s),
+		MaintenanceQuiet: maintenanceQuiet(p, s.Systemd),
 	}
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])
@@ -209,6 +213,27 @@ func unitActive(s Systemd, name string) Fact {
 		f.Reason = fmt.Sprintf("%s is %s, it failed (%s)", name, u.ActiveState, u.Result)
 	default:
 		f.Reason = name + " is " + u.ActiveState
+	}
+	return f
+}
+
+// maintenanceQuiet says whether all is down that studio-local stops. Work that has
+// only begun runs, and so does what is still stopping.
+func maintenanceQuiet(p policy.Policy, s Systemd) Fact {
+	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
+	if !s.Known() {
+		return f
+	}
+	f.Truth, f.Reason = True, "no maintenance unit of the policy runs"
+	for _, name := range p.Studio.Units() {
+		u, seen := s.Units[name]
+		switch {
+		case !seen && f.Truth == True:
+			f.Truth, f.Reason = Unknown, name+" has not been read"
+		case seen && !u.Down():
+			f.Truth, f.Reason = False, name+" is "+u.ActiveState
+			return f
+		}
 	}
 	return f
 }

@@ -2,8 +2,8 @@ package observer
 
 import "github.com/dubnium/dubnium/policy"
 
-// secondary lists what a mode promises beyond its contract where policy names
-// GPUs. What speaks against such a clause degrades the mode; one that is unknown
+// secondary lists what a mode promises beyond its contract: that studio-local is
+// quiet, and what it does where policy names GPUs. What speaks against such a clause degrades the mode; one that is unknown
 // costs confidence and no more, since the deciding facts stand without it: NVML
 // is a second witness beside the open files, and drivers of other makes have none.
 func secondary(p policy.Policy, mode policy.Mode) []clause {
@@ -17,6 +17,9 @@ func secondary(p policy.Policy, mode policy.Mode) []clause {
 	}
 	if mode == policy.Compute && len(p.GPU.AI) > 0 {
 		all = append(all, aiMissing)
+	}
+	if mode == policy.StudioLocal && len(p.Studio.Quiesce) > 0 {
+		all = append(all, clause{MaintenanceQuiet, True, false, "maintenance-runs", "a unit runs that studio-local keeps quiet"})
 	}
 	return all
 }

@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dubnium/dubnium/policy"
 )
 
 // Reading says how far one look of one source can be relied on.
@@ -41,6 +43,7 @@ type Snapshot struct {
 	Inference Inference `json:"inference"`
 	Procfs    Procfs    `json:"procfs"`
 	Audio     Audio     `json:"audio"`
+	Kept      Kept      `json:"kept"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy
@@ -72,6 +75,8 @@ type Unit struct {
 	// InvocationID tells one run of the unit from the next; hex, empty when it
 	// never ran.
 	InvocationID string `json:"invocation_id"`
+	// Properties are those that modes change, of a slice.
+	Properties policy.Properties `json:"properties,omitempty"`
 }
 
 // Failed reports whether the unit is down because it failed, or about to be
@@ -287,6 +292,17 @@ type Measure struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// Kept is what the daemon has written down of before its own changes, to undo
+// them.
+type Kept struct {
+	Reading
+	// Slices has, by slice, each property that a mode gave, as it was before the first
+	// one did.
+	Slices map[string]policy.Properties `json:"slices"`
+	// Quiesced are the units that were up and that studio-local stopped.
+	Quiesced []string `json:"quiesced"`
+}
+
 // A Part is what one look of one source contributes to a snapshot.
 type Part interface {
 	Into(s *Snapshot)
@@ -308,3 +324,6 @@ func (p Inference) Into(s *Snapshot) { s.Inference = p }
 
 // Into makes each source's facts a Part.
 func (p Procfs) Into(s *Snapshot) { s.Procfs = p }
+
+// Into makes each source's facts a Part.
+func (p Kept) Into(s *Snapshot) { s.Kept = p }

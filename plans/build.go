@@ -9,7 +9,7 @@ import (
 
 // Build returns the steps from the facts of s to mode to.
 func Build(p policy.Policy, s observer.Snapshot, to policy.Mode) Plan {
-	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), plan: Plan{To: to}}
+	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), slices: slicesOf(s), plan: Plan{To: to}}
 	b.guard(policy.CheckTargetReachable, policy.CheckNoInhibitor)
 	if to == policy.Compute {
 		b.toCompute()
@@ -23,6 +23,7 @@ type builder struct {
 	policy   policy.Policy
 	snapshot observer.Snapshot
 	facts    observer.Facts
+	slices   sliceFacts
 	plan     Plan
 }
 
@@ -79,6 +80,9 @@ func (b *builder) toInteractive(to policy.Mode) {
 	switch {
 	case leaving:
 		b.gate(policy.CheckGPUDisplayReleased)
+		// Of desktop also on the way to studio-local: a failure of the overlay leaves
+		// a person who has logged in by then on a desktop.
+		b.setSlices(policy.Desktop)
 		b.isolate(units.DesktopTarget)
 	default:
 		b.start(units.DesktopTarget, observer.DesktopTarget)
@@ -89,12 +93,16 @@ func (b *builder) toInteractive(to policy.Mode) {
 		}
 	}
 	if to == policy.StudioLocal {
+		b.quiesce(leaving || b.facts.Is(observer.DesktopTarget) != observer.True)
+		b.setSlices(to)
 		b.start(units.AudioPriority, observer.AudioPriority)
 		b.start(units.StudioPolicy, observer.StudioPolicy)
-	} else {
-		b.stop(units.AudioPriority, observer.AudioPriority)
-		b.stop(units.StudioPolicy, observer.StudioPolicy)
+		return
 	}
+	b.stop(units.AudioPriority, observer.AudioPriority)
+	b.stop(units.StudioPolicy, observer.StudioPolicy)
+	b.resume()
+	b.setSlices(to)
 }
 
 // guardInteractive adds the guards of the way to desktop or studio-local. Those
@@ -163,6 +171,8 @@ func (b *builder) toCompute() {
 	}
 	b.stop(units.AudioPriority, observer.AudioPriority)
 	b.stop(units.StudioPolicy, observer.StudioPolicy)
+	b.resume() // what compute.target does not want, isolating stops as it would have on a desktop
+	b.setSlices(policy.Compute)
 	if isolates {
 		b.isolate(units.ComputeTarget)
 	}

@@ -21,12 +21,14 @@ type host struct {
 	starting bool
 	ill      bool // vLLM is not healthy
 	prepares []policy.Mode
+	has      policy.Mode // whose slice properties are set
+	quiesced []string
 }
 
 var (
 	onDesktop = host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, session: true, holder: true}
-	onStudio  = host{active: append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...), session: true, holder: true}
-	onCompute = host{active: []string{"compute.target", "vllm.service"}}
+	onStudio  = host{active: append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...), session: true, holder: true, has: policy.StudioLocal}
+	onCompute = host{active: []string{"compute.target", "vllm.service"}, has: policy.Compute}
 )
 
 func (h host) snapshot() observer.Snapshot {
@@ -51,6 +53,19 @@ func (h host) snapshot() observer.Snapshot {
 	for _, name := range h.active {
 		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active"}
 	}
+	// Nothing has been set but what the mode has, on slices with nothing of their own.
+	s.Kept = observer.Kept{Reading: at, Slices: map[string]policy.Properties{}, Quiesced: h.quiesced}
+	for _, name := range policy.Default().Slices.Names() {
+		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active", Properties: unset()}
+	}
+	if h.has != "" {
+		set := slicesOf(s)
+		set.after(set.changes(policy.Default().Slices.Of(h.has)))
+		for name, properties := range set.now {
+			s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active", Properties: properties}
+		}
+		s.Kept.Slices = set.kept
+	}
 	if h.session {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland"})
 	}
@@ -61,6 +76,13 @@ func (h host) snapshot() observer.Snapshot {
 		s.Holders.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Unit: "session-2.scope"}}
 	}
 	return s
+}
+
+// unset are the properties of a slice that nobody has given any.
+func unset() policy.Properties {
+	return policy.Properties{
+		policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
+	}
 }
 
 func ids(p Plan) []string {
@@ -74,7 +96,7 @@ func ids(p Plan) []string {
 func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 	toCompute := []string{
 		"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
-		"isolate-compute", "start-vllm", "await-vllm-healthy",
+		"set-slices-compute", "isolate-compute", "start-vllm", "await-vllm-healthy",
 	}
 	cases := map[string]struct {
 		from host
@@ -86,24 +108,57 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 		"compute to compute is nothing":           {onCompute, policy.Compute, []string{}},
 		"desktop to studio-local adds the overlay": {
 			onDesktop, policy.StudioLocal,
-			[]string{"start-audio-priority", "start-studio-local-policy"},
+			[]string{"set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
+		},
+		"desktop to studio-local quiets what is up": {
+			host{active: append([]string{"fstrim.timer"}, onDesktop.active...), session: true, holder: true},
+			policy.StudioLocal,
+			[]string{"quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
+		},
+		"what runs again in studio-local is stopped again": {
+			host{active: append([]string{"nix-gc.service"}, onStudio.active...), session: true, holder: true, has: policy.StudioLocal},
+			policy.StudioLocal,
+			[]string{"quiesce-maintenance"},
 		},
 		"studio-local to desktop takes it off, without isolating": {
 			onStudio, policy.Desktop,
-			[]string{"stop-audio-priority", "stop-studio-local-policy"},
+			[]string{"stop-audio-priority", "stop-studio-local-policy", "set-slices-desktop"},
+		},
+		"studio-local to desktop brings back what was quiesced": {
+			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}},
+			policy.Desktop,
+			[]string{"stop-audio-priority", "stop-studio-local-policy", "resume-maintenance", "set-slices-desktop"},
+		},
+		"a desktop whose timers never came back gets them": {
+			host{active: onDesktop.active, session: true, holder: true, quiesced: []string{"fstrim.timer"}},
+			policy.Desktop,
+			[]string{"resume-maintenance"},
 		},
 		"desktop to compute": {onDesktop, policy.Compute, toCompute},
 		"studio-local to compute gives the overlay up only after the sessions are gone": {
 			onStudio, policy.Compute,
 			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy"),
 		},
+		"studio-local to compute brings timers back only after the sessions are gone": {
+			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}},
+			policy.Compute,
+			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy", "resume-maintenance"),
+		},
+		"a desktop whose target brings timers is quieted after that": {
+			host{active: []string{"graphical.target", "display-manager.service"}, session: true},
+			policy.StudioLocal,
+			[]string{"start-desktop", "quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
+		},
 		"compute to desktop drains, and does not start what isolate brings": {
 			onCompute, policy.Desktop,
-			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop"},
+			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "set-slices-desktop", "isolate-desktop"},
 		},
 		"compute to studio-local": {
 			onCompute, policy.StudioLocal,
-			[]string{"drain-vllm", "stop-vllm", "check-gpu-display-released", "isolate-desktop", "start-audio-priority", "start-studio-local-policy"},
+			[]string{
+				"drain-vllm", "stop-vllm", "check-gpu-display-released", "set-slices-desktop", "isolate-desktop",
+				"quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy",
+			},
 		},
 		"a booted machine without a mode gets the target started": {
 			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.Desktop, []string{"start-desktop"},
@@ -115,13 +170,13 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, greeter: true}, policy.Compute, toCompute,
 		},
 		"compute whose vLLM failed gets it started": {
-			host{active: []string{"compute.target"}}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"},
+			host{active: []string{"compute.target"}, has: policy.Compute}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"},
 		},
 		"compute whose vLLM loads is waited for": {
-			host{active: onCompute.active, ill: true}, policy.Compute, []string{"await-vllm-healthy"},
+			host{active: onCompute.active, ill: true, has: policy.Compute}, policy.Compute, []string{"await-vllm-healthy"},
 		},
 		"compute with a session that slipped in": {
-			host{active: onCompute.active, session: true, holder: true},
+			host{active: onCompute.active, session: true, holder: true, has: policy.Compute},
 			policy.Compute,
 			[]string{"end-sessions", "check-graphical-session-absent", "check-gpu-display-released"},
 		},
@@ -130,7 +185,7 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			policy.Compute,
 			[]string{
 				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
-				"start-compute", "start-vllm", "await-vllm-healthy",
+				"set-slices-compute", "start-compute", "start-vllm", "await-vllm-healthy",
 			},
 		},
 		"the host's own preparation comes first": {
@@ -139,7 +194,7 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			append([]string{"start-mode-prepare-compute"}, toCompute...),
 		},
 		"preparing for a mode that is there already is nothing": {
-			host{active: onCompute.active, prepares: []policy.Mode{policy.Compute}}, policy.Compute, []string{},
+			host{active: onCompute.active, prepares: []policy.Mode{policy.Compute}, has: policy.Compute}, policy.Compute, []string{},
 		},
 	}
 	for name, c := range cases {
@@ -209,6 +264,8 @@ func TestEveryPlanIsSafe(t *testing.T) {
 			active:  rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "active"),
 			session: rapid.Bool().Draw(t, "session"), greeter: rapid.Bool().Draw(t, "greeter"),
 			holder: rapid.Bool().Draw(t, "holder"), starting: rapid.Bool().Draw(t, "starting"),
+			has:      rapid.SampledFrom(append(policy.Modes(), "")).Draw(t, "has"),
+			quiesced: rapid.SliceOfDistinct(rapid.SampledFrom([]string{"fstrim.timer", "nix-gc.service"}), rapid.ID).Draw(t, "quiesced"),
 		}
 		s := h.snapshot()
 		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "on the way") {
@@ -263,6 +320,9 @@ func checkSafe(t *rapid.T, plan Plan) {
 	}
 	if end >= 0 && isolate >= 0 && end > isolate {
 		t.Fatal("a compositor survives isolate: sessions have to end before it")
+	}
+	if resume := at(Resume); resume >= 0 && (end > resume || at(Gate) > resume) {
+		t.Fatal("the studio's protection is given up before the point of no return")
 	}
 	if isolate >= 0 && at(Gate) < 0 || at(Gate) > isolate && isolate >= 0 {
 		t.Fatal("isolate without a gate before it")

@@ -37,6 +37,14 @@ const (
 	Drain Kind = "drain"
 	// AwaitHealthy waits until vLLM answers its health check. It changes nothing.
 	AwaitHealthy Kind = "await-healthy"
+	// SetSlices sets properties of slices until the next boot, and writes down what
+	// was there before the first change; undone by setting and writing down what was.
+	SetSlices Kind = "set-slices"
+	// Quiesce stops those of Units that are up and writes down which; undone by
+	// starting them.
+	Quiesce Kind = "quiesce"
+	// Resume starts what Quiesce stopped, which Units lists; undone by stopping it.
+	Resume Kind = "resume"
 )
 
 // ErrSessionInTheWay ends an undo: the way back leads to a machine without anybody
@@ -55,6 +63,10 @@ type Step struct {
 	// Users, of EndSessions, are those whose sessions it may end: whoever logs in
 	// after the guards have judged was not judged by them.
 	Users []uint32 `json:"users,omitempty"`
+	// Slices are the changes of SetSlices.
+	Slices []SliceChange `json:"slices,omitempty"`
+	// Units are those of Quiesce and Resume, in the order in which they are stopped.
+	Units []string `json:"units,omitempty"`
 }
 
 // Waits reports whether the step only waits: after a crash in it there is
@@ -106,10 +118,11 @@ func Watched(p policy.Policy) []string {
 	for _, m := range policy.Modes() {
 		units = append(units, policy.PrepareUnit(m))
 	}
-	return units
+	units = append(units, p.Slices.Names()...)
+	return append(units, p.Studio.Units()...)
 }
 
 // Kinds lists every kind of step this version knows.
 func Kinds() []Kind {
-	return []Kind{StartUnit, StopUnit, EndSessions, Isolate, Gate, Drain, AwaitHealthy}
+	return []Kind{StartUnit, StopUnit, EndSessions, Isolate, Gate, Drain, AwaitHealthy, SetSlices, Quiesce, Resume}
 }

@@ -49,6 +49,8 @@ func (p Policy) faults() []fault {
 		check(d >= 0 && d.D() <= maxAnnounced, key, "%s is not between 0s and %s", d.D(), maxAnnounced)
 	}
 	p.guardFaults(check)
+	p.sliceFaults(check)
+	p.studioFaults(check)
 	return faults
 }
 
@@ -94,6 +96,9 @@ func (p Policy) stoppedByModes() map[string]string {
 	}
 	for _, unit := range p.VLLM.Profiles {
 		stopped[unit] = "on the way out of compute"
+	}
+	for _, unit := range p.Studio.Units() {
+		stopped[unit] = "for studio-local"
 	}
 	return stopped
 }

@@ -45,6 +45,9 @@ type Policy struct {
 
 	Guards    Thresholds `toml:"guards"`
 	Placement Placement  `toml:"placement"`
+
+	Slices Slices `toml:"slices"`
+	Studio Studio `toml:"studio"`
 }
 
 // Paths are the directories the daemon uses; all absolute.
@@ -231,6 +234,8 @@ func Default() Policy {
 		},
 		Guards:    defaultThresholds(),
 		Placement: Placement{Studio: Local, AI: Local},
+		Slices:    defaultSlices(),
+		Studio:    defaultStudio(),
 	}
 }
 

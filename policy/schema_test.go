@@ -19,12 +19,15 @@ const schemaFile = "../docs/policy.schema.json"
 
 // schemaWords are the values of each type that reads words by a rule of its own.
 var schemaWords = map[string]map[string]any{
-	"Trust":       {"enum": []Trust{TrustObserve, TrustOverlay, TrustAll}},
-	"Mode":        {"enum": Modes()},
-	"DrainRule":   {"enum": []DrainRule{DrainWait, DrainNever}},
-	"Place":       {"enum": []Place{Local, Remote}},
-	"DrainAction": {"enum": []DrainAction{DrainFail, DrainStop}},
-	"Duration":    {"pattern": `^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
+	"Trust":        {"enum": []Trust{TrustObserve, TrustOverlay, TrustAll}},
+	"Mode":         {"enum": Modes()},
+	"DrainRule":    {"enum": []DrainRule{DrainWait, DrainNever}},
+	"Place":        {"enum": []Place{Local, Remote}},
+	"DrainAction":  {"enum": []DrainAction{DrainFail, DrainStop}},
+	"PowerProfile": {"enum": []PowerProfile{ProfilePerformance, ProfileAlone}},
+	"Memory":       {"pattern": memoryForm.String()},
+	"CPUList":      {"pattern": `^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$`},
+	"Duration":     {"pattern": `^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
 }
 
 // docs/policy.schema.json is written from the Go types and their comments, so that
@@ -54,12 +57,12 @@ func schemaOf(t *testing.T, comments map[string]string, v reflect.Value) map[str
 		}
 		return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
 	}
-	schema := schemaOfType(t, v.Type())
+	schema := schemaOfType(t, comments, v.Type())
 	schema["default"] = v.Interface()
 	return schema
 }
 
-func schemaOfType(t *testing.T, of reflect.Type) map[string]any {
+func schemaOfType(t *testing.T, comments map[string]string, of reflect.Type) map[string]any {
 	t.Helper()
 	schema := map[string]any{}
 	if reflect.PointerTo(of).Implements(wordType) {
@@ -72,9 +75,14 @@ func schemaOfType(t *testing.T, of reflect.Type) map[string]any {
 	}
 	switch of.Kind() {
 	case reflect.Slice:
-		schema["type"], schema["items"] = "array", schemaOfType(t, of.Elem())
+		schema["type"], schema["items"] = "array", schemaOfType(t, comments, of.Elem())
 	case reflect.Map:
-		schema["type"], schema["additionalProperties"] = "object", schemaOfType(t, of.Elem())
+		schema["type"] = "object"
+		if isTable(of.Elem()) {
+			schema["additionalProperties"] = schemaOf(t, comments, reflect.Zero(of.Elem()))
+		} else {
+			schema["additionalProperties"] = schemaOfType(t, comments, of.Elem())
+		}
 	default:
 		name := map[reflect.Kind]string{
 			reflect.String: "string", reflect.Bool: "boolean", reflect.Float64: "number", reflect.Int: "integer", reflect.Int64: "integer",
@@ -118,6 +126,7 @@ func TestTheSchemasWordsAreThoseThatAreRead(t *testing.T) {
 	read := func(word string, into any) error { return into.(encoding.TextUnmarshaler).UnmarshalText([]byte(word)) }
 	types := map[string]func() any{
 		"Trust": func() any { return new(Trust) }, "Mode": func() any { return new(Mode) }, "DrainAction": func() any { return new(DrainAction) },
+		"PowerProfile": func() any { return new(PowerProfile) },
 	}
 	for name, fresh := range types {
 		words := reflect.ValueOf(schemaWords[name]["enum"])

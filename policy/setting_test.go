@@ -42,11 +42,16 @@ func others(v reflect.Value) []reflect.Value {
 	case bool:
 		return []reflect.Value{reflect.ValueOf(!value)}
 	case int:
-		return []reflect.Value{reflect.ValueOf(value + 7)}
+		return []reflect.Value{reflect.ValueOf(value + 7), reflect.ValueOf(value + 128)}
 	case float64:
 		return []reflect.Value{reflect.ValueOf(value/2 + 0.25)}
 	case map[string]string:
 		return []reflect.Value{reflect.ValueOf(map[string]string{"fast": "vllm-fast.service", "2": "vllm-two.service"})}
+	case map[string]Slice:
+		return []reflect.Value{reflect.ValueOf(map[string]Slice{
+			"user.slice": {CPUWeight: 10000, IOWeight: 1, MemoryHigh: "12G", MemoryLow: "0M", AllowedCPUs: "0-3,6"},
+			"a-b.slice":  {MemoryHigh: "infinity"}, "none.slice": {},
+		})}
 	}
 	if v.Kind() == reflect.Slice {
 		for _, element := range otherWords(reflect.Zero(v.Type().Elem())) {
@@ -61,8 +66,8 @@ func otherWords(v reflect.Value) []reflect.Value {
 	before := v.String()
 	var all []reflect.Value
 	for _, text := range []string{
-		"all", "studio-local", "stop", "never", "remote", "check_user_jobs_safe",
-		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", pciBus.Add(1)), "thing.service",
+		"all", "studio-local", "stop", "never", "remote", "check_user_jobs_safe", "none",
+		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", pciBus.Add(1)), "thing.service", "quiet.timer",
 	} {
 		word := reflect.New(v.Type())
 		if strict, is := word.Interface().(encoding.TextUnmarshaler); !is {

@@ -1,7 +1,8 @@
 // Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
 // system bus. `dubniumd audio-priority` is the helper behind
-// audio-priority.service; `dubniumd impact` tells what isolating a target would do, and
-// `dubniumd replay` classifies a recording again.
+// audio-priority.service, and `dubniumd quantum` that behind the units which it
+// starts; `dubniumd impact` tells what isolating a target would do, and `dubniumd
+// replay` classifies a recording again.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/observer/procfs"
 )
@@ -33,7 +35,8 @@ func main() {
 }
 
 func command() *cobra.Command {
-	var policyFile, procRoot string
+	var policyFile string
+	var roots roots
 	root := &cobra.Command{
 		Use:           "dubniumd",
 		Short:         "Keep a workstation in the mode it was asked to be in",
@@ -46,21 +49,15 @@ func command() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("cannot make a log: %w", err)
 			}
-			return serve(cmd.Context(), policyFile, procRoot, log)
+			return serve(cmd.Context(), policyFile, roots, log)
 		},
 	}
 	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
-	root.Flags().StringVar(&procRoot, "proc", procfs.Root, "where the kernel's `DIRECTORY` is, for tests")
-	_ = root.Flags().MarkHidden("proc") // it is there
-	root.AddCommand(&cobra.Command{
-		Use:   "audio-priority",
-		Short: "Hold what keeps audio latency low, until told to end",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return holdAudioPriority(cmd.Context(), "/dev/cpu_dma_latency")
-		},
-	})
-	root.AddCommand(impactCommand(), replayCommand())
+	root.Flags().StringVar(&roots.proc, "proc", procfs.Root, "where the kernel's `DIRECTORY` of processes is, for tests")
+	root.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "where the kernel's `DIRECTORY` of control groups is, for tests")
+	_ = root.Flags().MarkHidden("proc") // they are there
+	_ = root.Flags().MarkHidden("cgroups")
+	root.AddCommand(audioPriorityCommand(), quantumCommand(), impactCommand(), replayCommand())
 	return root
 }
 

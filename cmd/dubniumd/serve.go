@@ -37,10 +37,13 @@ import (
 // the daemon again.
 var errBusGone = errors.New("the connection to the system bus is gone")
 
+// roots are where the kernel's directories are.
+type roots struct{ proc, cgroups string }
+
 // serve runs the daemon until ctx ends. It uses three connections: one to look
 // and act, one to serve clients and one to ask polkit, so that neither a client
 // nor a person who thinks about a password gets in the way of the rest.
-func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) error {
+func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger) error {
 	hangups := make(chan os.Signal, 1) // one is as good as many; unheard it would end us
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -68,7 +71,7 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 	}
 	defer polkitBus.Close()
 
-	engine, eyes, err := newEngine(p, hostBus, procRoot, bootID, log)
+	engine, eyes, err := newEngine(p, hostBus, roots, bootID, log)
 	if err != nil {
 		return err
 	}
@@ -115,14 +118,15 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 }
 
 // newEngine puts the engine together from its eyes and hands.
-func newEngine(d policy.Document, bus *busconn.Bus, procRoot, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
+func newEngine(d policy.Document, bus *busconn.Bus, roots roots, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
 	p := d.Policy
+	memory := host.OpenMemory(p.Paths.Runtime, bootID)
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
-		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(procRoot),
-		audio.New(p, systemd1.NewUnits(bus)))
+		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(roots.proc),
+		audio.New(p, systemd1.NewUnits(bus)), memory)
 	hands := func(p policy.Policy) map[plans.Kind]daemon.Actor {
 		hands := make(map[plans.Kind]daemon.Actor)
-		for kind, actor := range host.Actors(bus, p) {
+		for kind, actor := range host.Actors(bus, p, host.Options{Memory: memory, Cgroups: roots.cgroups, Log: log}) {
 			hands[kind] = actor
 		}
 		return hands

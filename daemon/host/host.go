@@ -1,5 +1,6 @@
 // Package host carries out the steps that change the host: it starts and stops
-// units, isolates targets and ends sessions, through systemd and logind.
+// units, isolates targets, ends sessions and sets properties of slices, through
+// systemd and logind.
 //
 // Failure semantics: nothing counts as done because it was asked for. Apply waits
 // for the job or the removal that it asked for, bounded by its context; Verify
@@ -13,6 +14,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/login1"
@@ -29,9 +33,21 @@ type Actor interface {
 	Undo(ctx context.Context, s plans.Step, before json.RawMessage) error
 }
 
+// Cgroups is where the kernel shows control groups.
+const Cgroups = "/sys/fs/cgroup"
+
+// Options are what the actors need beside the bus and the policy.
+type Options struct {
+	Memory *Memory
+	// Cgroups is the directory in which properties of slices are read back.
+	Cgroups string
+	Log     *zap.Logger
+}
+
 // Actors returns the actors of the steps that change the host.
-func Actors(bus *busconn.Bus, p policy.Policy) map[plans.Kind]Actor {
+func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
 	units, logind := units{systemd1.New(bus)}, login1.New(bus)
+	maintenance := maintenance{units, o.Memory}
 	return map[plans.Kind]Actor{
 		plans.StartUnit: startUnit{units},
 		plans.StopUnit:  stopUnit{units},
@@ -42,10 +58,14 @@ func Actors(bus *busconn.Bus, p policy.Policy) map[plans.Kind]Actor {
 				p.Units.DesktopTarget: {p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager},
 				p.Units.ComputeTarget: {p.Units.VLLM},
 			},
-			headless: p.Units.ComputeTarget,
-			logind:   logind,
+			maintenance: slices.DeleteFunc(p.Studio.Units(), isService),
+			headless:    p.Units.ComputeTarget,
+			logind:      logind,
 		},
 		plans.EndSessions: endSessions{logind},
+		plans.SetSlices:   setSlices{units.manager, o.Memory, cgroups(o.Cgroups), o.Log},
+		plans.Quiesce:     quiesce{maintenance},
+		plans.Resume:      resume{maintenance},
 	}
 }
 

@@ -3,11 +3,13 @@ package host_test
 import (
 	"context"
 	"encoding/json"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zaptest"
 
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/busconn"
@@ -22,6 +24,7 @@ type hands struct {
 	t      *testing.T
 	host   *testhost.Host
 	bus    *busconn.Bus
+	memory *host.Memory
 	actors map[plans.Kind]host.Actor
 }
 
@@ -31,7 +34,12 @@ func newHands(t *testing.T, opts testhost.Options) *hands {
 	bus, err := busconn.Dial(h.Address())
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
-	return &hands{t, h, bus, host.Actors(bus, policy.Default())}
+	memory := host.OpenMemory(t.TempDir(), "this boot")
+	return &hands{t, h, bus, memory, host.Actors(bus, policy.Default(), options(t, h, memory))}
+}
+
+func options(t *testing.T, h *testhost.Host, m *host.Memory) host.Options {
+	return host.Options{Memory: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zaptest.NewLogger(t)}
 }
 
 func bounded(t *testing.T) context.Context {
@@ -117,7 +125,9 @@ func (h *hands) forge(path dbus.ObjectPath, iface, member string, body ...any) {
 
 func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
 	h := newHands(t, testhost.Options{})
-	for _, kind := range []plans.Kind{plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions} {
+	for _, kind := range []plans.Kind{
+		plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions, plans.SetSlices, plans.Quiesce, plans.Resume,
+	} {
 		require.NotNil(t, h.actors[kind], kind)
 	}
 }

@@ -22,6 +22,9 @@ type isolate struct {
 	modeTargets []string
 	// company lists, by target, the units that belong to its mode and to no other.
 	company map[string][]string
+	// maintenance are the units that studio-local stops. Every mode target wants
+	// those timers again, be it started or isolated.
+	maintenance []string
 	// headless is the target that nobody may sit at, and logind knows who does.
 	headless string
 	logind   *login1.Client
@@ -147,7 +150,20 @@ func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage)
 	default:
 		back = a.start(ctx, was.Target, replace)
 	}
-	return errors.Join(leave, back, a.startAgain(ctx, was.Active))
+	return errors.Join(leave, back, a.startAgain(ctx, was.Active), a.quietAgain(ctx, was.Active))
+}
+
+// quietAgain stops what of maintenance was down before.
+func (a isolate) quietAgain(ctx context.Context, before []string) error {
+	var errs []error
+	for _, unit := range a.maintenance {
+		now, err := a.manager.Unit(ctx, unit)
+		if err == nil && !now.Down() && !slices.Contains(before, now.ID) {
+			err = a.stop(ctx, unit)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // nobodyThere fails with plans.ErrSessionInTheWay while a person's session exists,

@@ -54,6 +54,12 @@ func (r *Reader) Bool(name string) bool { return read[bool](r, name) }
 // Uint32 reads a u.
 func (r *Reader) Uint32(name string) uint32 { return read[uint32](r, name) }
 
+// Uint64 reads a t.
+func (r *Reader) Uint64(name string) uint64 { return read[uint64](r, name) }
+
+// Bytes reads an ay.
+func (r *Reader) Bytes(name string) []byte { return read[[]byte](r, name) }
+
 // Time reads a t of microseconds since the epoch; 0 is the zero time.
 func (r *Reader) Time(name string) time.Time {
 	at := read[uint64](r, name)

@@ -123,7 +123,8 @@ func (w *Workstation) environ() []string {
 
 // DaemonCommand is dubniumd, ready to run on the machine.
 func (w *Workstation) DaemonCommand(ctx context.Context) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile(), "--proc", filepath.Join(w.Root(), "proc"))
+	cmd := exec.CommandContext(ctx, w.programs.path("dubniumd"), "--policy", w.policyFile(), "--proc", filepath.Join(w.Root(), "proc"),
+		"--cgroups", filepath.Join(w.Root(), "sys/fs/cgroup"))
 	cmd.Env = w.environ()
 	return cmd
 }

@@ -88,7 +88,11 @@ func dieAndRecover(t *testing.T, w *embedded.Workstation, m moment) {
 	require.Contains(t, []int{0, 41}, a.code, "the transition may have ended just before")
 	require.NoError(t, w.StartDaemon(bounded(t)))
 	requireRecovered(t, w, c)
+	if mode, err := policy.ParseMode(requireHonest(t, w)); err == nil {
+		requireWeights(t, w, mode)
+	}
 	reach(t, w, m.to)
+	requireWeights(t, w, m.to)
 	requireNothingLeft(t, w)
 }
 

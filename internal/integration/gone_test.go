@@ -88,7 +88,7 @@ func TestADaemonThatLosesTheBusExits(t *testing.T) {
 
 func TestServicesThatRestartAreHeardAgain(t *testing.T) {
 	t.Parallel()
-	w := start(t, testhost.Options{}, nil)
+	w := start(t, testhost.Options{}, func(p *policy.Policy) { p.Studio.Quiesce = []string{} }) // the overlay comes by hand
 	c := watch(t, w)
 	changed := func(to string) {
 		t.Helper()

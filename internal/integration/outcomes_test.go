@@ -44,8 +44,9 @@ func shorten(to time.Duration, bounds ...*policy.Duration) {
 }
 
 const (
-	// hopeless is for a bound on what cannot come, and on nothing else.
-	hopeless = 300 * time.Millisecond
+	// hopeless is for a bound on what cannot come, and on nothing else. It has room
+	// for a look, which finds out what is the matter.
+	hopeless = 800 * time.Millisecond
 	// slow is for a bound on what comes as well.
 	slow = 3 * time.Second
 )

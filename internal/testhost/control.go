@@ -3,6 +3,8 @@ package testhost
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/testhost/sim"
@@ -199,6 +201,21 @@ func (h *Host) WriteFile(path, content string) error {
 	defer h.mu.Unlock()
 	h.tree.write(path, content)
 	return h.tree.err
+}
+
+// ReadFile reads a file of the tree.
+func (h *Host) ReadFile(path string) (string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	data, err := os.ReadFile(filepath.Join(h.Root(), path))
+	return string(data), err
+}
+
+// RemoveFile takes a file of the tree away.
+func (h *Host) RemoveFile(path string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return os.Remove(filepath.Join(h.Root(), path))
 }
 
 // Wait returns when the condition holds; it looks again after every event.

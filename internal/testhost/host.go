@@ -197,6 +197,9 @@ func (h *Host) buildTree() error {
 	for _, p := range h.model.Processes() {
 		t.process(p)
 	}
+	for _, u := range h.model.ListUnits() {
+		t.cgroup(u)
+	}
 	h.tree = t
 	return t.err
 }
@@ -323,6 +326,7 @@ func (h *Host) event(e sim.Event) {
 		h.tree.exit(e.PID)
 	case sim.UnitChanged:
 		h.vllmFollows(e.Unit)
+		h.tree.cgroup(e.Unit)
 	}
 	h.systemd.event(e)
 	h.login.event(e)

@@ -142,7 +142,7 @@ func unitMethods(name string) methods {
 		"ResetFailed": {call: func(c *call) ([]any, error) { return nil, c.model.ResetFailed(name) }},
 		"Kill":        {in: "si", call: func(c *call) ([]any, error) { return nil, c.model.Kill(name, c.i32(1)) }},
 		"SetProperties": {in: "ba(sv)", call: func(c *call) ([]any, error) {
-			return nil, c.model.SetProperties(name, settings(c.msg.Body[1]))
+			return nil, c.model.SetProperties(name, settings(c.msg.Body[1])...)
 		}},
 	}
 	for member, job := range jobMethods {
@@ -290,14 +290,14 @@ func resetFailed(c *call) ([]any, error) {
 }
 
 func setUnitProperties(c *call) ([]any, error) {
-	return nil, c.model.SetProperties(c.str(0), settings(c.msg.Body[2]))
+	return nil, c.model.SetProperties(c.str(0), settings(c.msg.Body[2])...)
 }
 
 // settings reads an a(sv) as godbus decodes it.
-func settings(body any) map[string]any {
-	out := map[string]any{}
+func settings(body any) []sim.Setting {
+	var out []sim.Setting
 	for _, pair := range body.([][]any) {
-		out[pair[0].(string)] = pair[1].(dbus.Variant).Value()
+		out = append(out, sim.Setting{Name: pair[0].(string), Value: pair[1].(dbus.Variant).Value()})
 	}
 	return out
 }

@@ -149,8 +149,8 @@ func TestGlancesAddUpToALook(t *testing.T) {
 	units := plans.Watched(policy.Default())
 	seen := w.glance()
 	changes := 0
-	for i := range 100 {
-		unit, state := units[i%len(units)], []string{"active", "inactive", "failed"}[i%3]
+	for i := range 3 * len(units) {
+		unit, state := units[i%len(units)], []string{"active", "inactive", "failed"}[(i+i/len(units))%3]
 		if seen.Units[unit].ActiveState == state || w.host.SetActive(unit, state) != nil { // some have no file
 			continue
 		}

@@ -223,6 +223,10 @@ func seen() (observer.Observation, observer.Snapshot) {
 		}},
 		Inference: observer.Inference{Reading: observer.Reading{At: read.At, Reason: "the probe did not answer"}},
 		Procfs:    observer.Procfs{Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"}},
+		Kept: observer.Kept{
+			Reading: read, Slices: map[string]policy.Properties{"user.slice": {policy.CPUWeight: "", policy.MemoryHigh: policy.Infinity}},
+			Quiesced: []string{"fstrim.timer"},
+		},
 		Audio: observer.Audio{Reading: read, Servers: []observer.AudioServer{{
 			Reading: read, UID: 1000, Running: true, Name: "PulseAudio (on PipeWire 1.4.2)",
 			Streams: []observer.AudioStream{{Direction: observer.Playback, Application: "mpv", Media: "so\x1bng", PID: 901}},

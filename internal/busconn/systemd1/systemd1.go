@@ -116,6 +116,13 @@ func (c *Client) UnitAt(ctx context.Context, unit string, at dbus.ObjectPath) (o
 	if u.Failed() {
 		u.Result = c.resultAt(ctx, u.ID, at)
 	}
+	if isSlice(u.ID) && u.Loaded() {
+		s, err := c.sliceAt(ctx, unit, at)
+		if err != nil {
+			return observer.Unit{}, err
+		}
+		u.Properties = s.Properties
+	}
 	return u, nil
 }
 

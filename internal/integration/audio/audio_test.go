@@ -26,11 +26,12 @@ import (
 
 // desk is a user's audio stack with the probe on it.
 type desk struct {
-	t     *testing.T
-	ctx   context.Context
-	env   []string
-	dir   string
-	pulse *program
+	t               *testing.T
+	ctx             context.Context
+	env             []string
+	dir             string
+	pulse, pipewire *program
+
 	lines *bufio.Scanner
 	conn  net.Conn
 	last  audio.Document
@@ -99,7 +100,8 @@ func newDesk(t *testing.T) *desk {
 	}
 	daemon := d.start("dbus-daemon", "--session", "--nofork", "--nopidfile", "--address="+bus)
 	d.appears(filepath.Join(run, "bus"), daemon)
-	d.appears(filepath.Join(run, "pipewire-0"), d.start("pipewire"))
+	d.pipewire = d.start("pipewire")
+	d.appears(filepath.Join(run, "pipewire-0"), d.pipewire)
 	d.start("wireplumber")
 	d.startPulse()
 	d.look()

@@ -312,17 +312,24 @@ func TestAStuckSessionStaysClosing(t *testing.T) {
 
 func TestSlicePropertiesAddUpAndReset(t *testing.T) {
 	m := workstation(t)
-	require.NoError(t, m.SetProperties("ai.slice", map[string]any{"CPUWeight": uint64(50), "AllowedCPUs": []byte{0x0f}}))
-	require.NoError(t, m.SetProperties("ai.slice", map[string]any{"AllowedCPUs": []byte{0xf0, 1}}))
+	set := func(name string, value any) Setting { return Setting{name, value} }
+	cpus := func() any {
+		u, err := m.Unit("ai.slice")
+		require.NoError(t, err)
+		return u.Settings["AllowedCPUs"]
+	}
+	require.NoError(t, m.SetProperties("ai.slice", set("CPUWeight", uint64(50)), set("AllowedCPUs", []byte{0x0f})))
 	u, err := m.Unit("ai.slice")
 	require.NoError(t, err)
 	require.Equal(t, uint64(50), u.Settings["CPUWeight"])
-	require.Equal(t, []byte{0xff, 1}, u.Settings["AllowedCPUs"])
-	require.NoError(t, m.SetProperties("ai.slice", map[string]any{"AllowedCPUs": []byte{}}))
-	u, _ = m.Unit("ai.slice")
-	require.Empty(t, u.Settings["AllowedCPUs"])
-	refusedAs(t, m.SetProperties("ai.slice", map[string]any{"Slice": "x"}), ErrPropertyReadOnly)
-	refusedAs(t, m.SetProperties("ai.slice", map[string]any{"CPUWeight": "50"}), ErrInvalidArgs)
+	require.NoError(t, m.SetProperties("ai.slice", set("AllowedCPUs", []byte{0xf0, 1})))
+	require.Equal(t, []byte{0xff, 1}, cpus())
+	require.NoError(t, m.SetProperties("ai.slice", set("AllowedCPUs", []byte{}), set("AllowedCPUs", []byte{2})))
+	require.Equal(t, []byte{2}, cpus())
+	refusedAs(t, m.SetProperties("ai.slice", set("AllowedCPUs", []byte{}), set("Slice", "x")), ErrPropertyReadOnly)
+	require.Equal(t, []byte{2}, cpus(), "all or nothing")
+	refusedAs(t, m.SetProperties("ai.slice", set("CPUWeight", "50")), ErrInvalidArgs)
+	refusedAs(t, m.SetProperties("ai.slice", set("CPUWeight", uint64(10001))), ErrInvalidArgs)
 }
 
 func TestUnitsThatNothingRefersToAreNotInMemory(t *testing.T) {

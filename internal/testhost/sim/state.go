@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 )
 
 // enter puts a unit into a state, with everything that follows from being
@@ -253,15 +254,22 @@ func defaultSettings(name string) map[string]any {
 	}
 }
 
-// SetProperties is SetUnitProperties. All or nothing; CPU and node sets are
-// added to, and an empty one resets them (bus_cgroup_set_cpuset_property).
-func (m *Model) SetProperties(name string, values map[string]any) error {
+// Setting is one property with its new value.
+type Setting struct {
+	Name  string
+	Value any
+}
+
+// SetProperties is SetUnitProperties. All or nothing, in order; CPU and node sets
+// are added to, and an empty one resets them (bus_cgroup_set_cpuset_property).
+func (m *Model) SetProperties(name string, values ...Setting) error {
 	u, err := m.lookup(name)
 	if err != nil {
 		return err
 	}
 	next := maps.Clone(u.settings)
-	for key, value := range values {
+	for _, setting := range values {
+		key, value := setting.Name, setting.Value
 		old, known := next[key]
 		if !known {
 			return refuse(ErrPropertyReadOnly, "Cannot set property %s, or unknown property.", key)
@@ -270,6 +278,9 @@ func (m *Model) SetProperties(name string, values map[string]any) error {
 		case uint64:
 			if _, ok := old.(uint64); !ok {
 				return refuse(ErrInvalidArgs, "Incorrect type of property %s", key)
+			}
+			if strings.HasSuffix(key, "Weight") && v > 10000 && v != math.MaxUint64 {
+				return refuse(ErrInvalidArgs, "Value specified in %s is out of range", key)
 			}
 			next[key] = v
 		case []byte:

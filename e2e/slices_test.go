@@ -1,0 +1,190 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/e2e/bed"
+)
+
+// slicesPolicy gives studio-local something for the compositor's own slices, and
+// everything else its default.
+const slicesPolicy = `
+[slices.studio-local]
+"user.slice" = { cpu_weight = 400, io_weight = 400 }
+"user-1000.slice" = { cpu_weight = 321, io_weight = 123, memory_low = "64M", allowed_cpus = "0" }
+"ai.slice" = { cpu_weight = 10, io_weight = 10 }
+
+[studio]
+quantum = 128
+`
+
+// maintenance is what the machine has to be kept quiet: a timer that waits, one
+// that somebody has stopped, and work that is under way.
+const maintenance = `
+for unit in nix-gc nix-optimise; do
+	printf '[Unit]\nDescription=%s\n[Timer]\nOnCalendar=*-12-31\n[Install]\nWantedBy=timers.target\n' $unit > /etc/systemd/system/$unit.timer
+	printf '[Unit]\nDescription=%s\n[Service]\nType=oneshot\nExecStart=/usr/bin/sleep infinity\n' $unit > /etc/systemd/system/$unit.service
+done
+systemctl daemon-reload
+systemctl enable -q --now nix-gc.timer
+systemctl start --no-block nix-gc.service
+`
+
+// onStudioDesktop is a desktop with both.
+func onStudioDesktop(t *testing.T) *workstation {
+	t.Helper()
+	w := onDesktop(t)
+	w.sh(maintenance)
+	w.WaitUnit(w.ctx, "nix-gc.service", "activating")
+	w.sh("cat >> /etc/dubnium/policy.toml <<'END'\n" + slicesPolicy + "END\nsystemctl reload dubniumd")
+	require.Contains(t, w.sh("modectl policy show"), "user-1000.slice")
+	return w
+}
+
+// weights reads back what the kernel has for each slice that is there. A weight
+// that is not shown is the kernel's default: nobody below the same group asked for
+// that controller.
+func (w *workstation) weights() map[string]string {
+	w.t.Helper()
+	found := map[string]string{}
+	for line := range strings.Lines(w.sh(`cd /sys/fs/cgroup
+		for d in user.slice user.slice/user-1000.slice ai.slice; do
+			[ -d $d ] || continue
+			cpu=$(cat $d/cpu.weight 2>/dev/null || echo 100)
+			io=$(sed -n 's/^default //p' $d/io.weight 2>/dev/null || true)
+			echo "${d##*/} $cpu ${io:-100}"
+		done`)) {
+		slice, weights, _ := strings.Cut(strings.TrimSpace(line), " ")
+		found[slice] = weights
+	}
+	require.Contains(w.t, found, "user.slice")
+	return found
+}
+
+// requireIOWeight: this kernel can be asked.
+func (w *workstation) requireIOWeight() {
+	w.t.Helper()
+	require.NotEmpty(w.t, w.sh("ls /sys/fs/cgroup/*/io.weight"), "the kernel is built without io.weight (BLK_CGROUP_IOCOST)")
+}
+
+// requireStates wants units in their states by systemd.
+func (w *workstation) requireStates(want map[string]string) {
+	w.t.Helper()
+	got := map[string]string{}
+	for unit := range want {
+		got[unit] = w.active(unit)
+	}
+	require.Equal(w.t, want, got)
+}
+
+var (
+	loud  = map[string]string{"nix-gc.timer": "active", "nix-gc.service": "activating", "nix-optimise.timer": "inactive"}
+	quiet = map[string]string{"nix-gc.timer": "inactive", "nix-gc.service": "inactive", "nix-optimise.timer": "inactive"}
+)
+
+// Each mode weighs the slices as policy says, by the kernel's own files, and the
+// desktop is afterwards what it was.
+func TestEachModeWeighsTheSlices(t *testing.T) {
+	w := onStudioDesktop(t)
+	before := w.weights()
+	w.requireStates(loud)
+
+	w.reach("studio-local")
+	w.requireIOWeight()
+	studio := w.weights()
+	require.Equal(t, "400 400", studio["user.slice"])
+	require.Equal(t, "321 123", studio["user-1000.slice"])
+	group := w.sh("sed 's/^0:://' /proc/" + strconv.Itoa(w.CompositorPID(w.ctx)) + "/cgroup")
+	require.Contains(t, group, "/user.slice/user-1000.slice/", "the compositor is in what was weighed")
+	require.Equal(t, "67108864 0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low cpuset.cpus)"))
+	require.Equal(t, "0", w.sh("cat /sys/fs/cgroup"+group+"/cpuset.cpus.effective"), "it reaches the compositor's own group")
+	w.requireStates(quiet)
+
+	t.Run("and a desktop is what it was", func(t *testing.T) {
+		w := w.within(t)
+		w.reach("desktop")
+		require.Equal(t, before, w.weights())
+		w.requireStates(loud)
+		require.Equal(t, "0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low; cat cpuset.cpus 2>/dev/null || true)"))
+	})
+	t.Run("another daemon takes back what this one did", func(t *testing.T) {
+		w := w.within(t)
+		w.reach("studio-local")
+		w.sh("systemctl restart dubniumd")
+		w.reach("desktop")
+		require.Equal(t, before, w.weights())
+		w.requireStates(loud)
+	})
+	t.Run("after a failure they are what they were", func(t *testing.T) {
+		w := w.within(t)
+		w.sh("mkdir -p /run/systemd/system/audio-priority.service.d && printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > /run/systemd/system/audio-priority.service.d/test.conf && systemctl daemon-reload")
+		out, code := w.modectl("request studio-local")
+		require.Equal(t, 53, code, out)
+		require.Equal(t, before, w.weights())
+		w.requireStates(loud)
+		w.sh("rm -r /run/systemd/system/audio-priority.service.d && systemctl daemon-reload")
+	})
+	t.Run("compute weighs for vLLM", func(t *testing.T) {
+		w := w.within(t)
+		w.reach("studio-local")
+		w.reach("compute")
+		compute := w.weights()
+		require.Equal(t, "800 800", compute["ai.slice"])
+		require.Equal(t, "active", w.active("nix-gc.timer"), "what was quiesced is back, once the sessions have gone")
+		w.reach("desktop")
+		w.requireDesktop()
+		after := w.weights()
+		for slice, weights := range before {
+			require.Equal(t, weights, after[slice], slice)
+		}
+	})
+}
+
+// quantum is what alice's PipeWire forces, by its own tool.
+func (w *workstation) quantum(set string) string {
+	w.t.Helper()
+	out, code := w.AsUser(w.ctx, bed.User, "pw-metadata -n settings 0 clock.force-quantum "+set)
+	require.Zero(w.t, code, out)
+	return out
+}
+
+// TestAudioPriorityLeavesNothingBehind: what it holds is held when it is ready, and
+// not held any more when it is killed with SIGKILL.
+func TestAudioPriorityLeavesNothingBehind(t *testing.T) {
+	w := onStudioDesktop(t)
+	const latency = `find /proc/[0-9]*/fd -lname /dev/cpu_dma_latency 2>/dev/null`
+	w.quantum("256") // her own
+	w.reach("studio-local")
+	require.NotEmpty(t, w.sh(latency))
+	require.Contains(t, w.quantum(""), "value:'128'")
+	require.Equal(t, "active", w.active("dubnium-quantum@1000.service"))
+	require.Contains(t, w.sh("ps -o user= -C pw-metadata"), "alice", "it needs none but her own rights")
+
+	w.sh("kill -KILL $(systemctl show -p MainPID --value audio-priority.service)")
+	w.WaitUnit(w.ctx, "dubnium-quantum@1000.service", "inactive")
+	assert.Empty(t, w.sh(latency+" || true"))
+	assert.Contains(t, w.quantum(""), "value:'256'")
+	assert.Empty(t, w.sh("ls -d /run/dubnium-quantum-* 2>/dev/null || true"))
+	w.becomes("degraded-studio-local")
+
+	w.reach("studio-local")
+	require.Contains(t, w.quantum(""), "value:'128'")
+	t.Run("so does the unit that forces the quantum", func(t *testing.T) {
+		w := w.within(t)
+		before := w.sh("systemctl show -p InvocationID --value dubnium-quantum@1000.service")
+		w.sh("kill -KILL $(systemctl show -p MainPID --value dubnium-quantum@1000.service)")
+		w.WaitFor(w.ctx, "it to be back", `[ "$(systemctl show -p InvocationID --value dubnium-quantum@1000.service)" != `+before+` ] &&
+			systemctl is-active -q dubnium-quantum@1000.service`)
+		require.Contains(t, w.quantum(""), "value:'128'")
+	})
+	w.reach("desktop")
+	assert.Contains(t, w.quantum(""), "value:'256'")
+	assert.Empty(t, w.sh(latency+" || true"))
+}
