@@ -43,6 +43,7 @@ func (p Policy) faults() []fault {
 		check(d > 0, key, "%s is not more than zero", d.D())
 	}
 	p.guardFaults(check)
+	p.contractFaults(check)
 	return faults
 }
 
@@ -98,9 +99,10 @@ func (p Policy) gpuFaults(check checker) {
 		}
 	}
 	for i, pci := range p.GPU.Planned {
-		needed := slices.Contains(p.GPU.Display, pci) || slices.Contains(p.GPU.AI, pci)
-		check(!needed, element("gpu.planned", i), "%s is in gpu.display or gpu.ai: a mode needs it, or it may be missing", pci)
+		check(!slices.Contains(p.GPU.Display, pci), element("gpu.planned", i), "%s is in gpu.display: a desktop needs it, or it may be missing", pci)
 	}
+	most := len(p.AIGPUs(Compute))
+	check(p.GPU.MinAI >= 0 && p.GPU.MinAI <= most, "gpu.min_ai", "%d is not from 0 to %d, the GPUs that inference has in compute", p.GPU.MinAI, most)
 	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", "%d is less than nothing", p.GPU.ResidualMiB)
 }
 
