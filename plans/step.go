@@ -7,7 +7,6 @@ package plans
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -84,8 +83,8 @@ func Watched(p policy.Policy) []string {
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager,
 		p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.K3s,
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
-		if unit := p.VLLM.Profiles[name]; !slices.Contains(units, unit) {
+	for _, unit := range slices.Concat(p.VLLMUnits(), p.ContractUnits(), p.MustSurvive) {
+		if !slices.Contains(units, unit) {
 			units = append(units, unit)
 		}
 	}

@@ -145,6 +145,10 @@ type View struct {
 	Last          *Record     // nil before the first
 	// BlockedBy holds the verdicts that blocked the last request.
 	BlockedBy []guards.Verdict
+	// Placement says where each capability is, and Topology which GPUs there are, as
+	// the files have them.
+	Placement map[string]policy.Place
+	Topology  observer.Topology
 }
 
 // Context is what classification may know beside the facts.
