@@ -25,15 +25,22 @@ func studioLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	return pass("the studio is on this machine")
 }
 
-// computeLocal blocks where inference is on another machine, or this one lacks a
-// GPU for it. One that is only planned may be missing.
+// computeLocal blocks where inference is on another machine, or this one lacks the
+// GPUs for it; those that are planned may be missing. Out of a studio that the
+// policy has meanwhile put on another machine, only the way to desktop is open.
 func computeLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if p.Placement.AI != policy.Local {
 		return block(fmt.Sprintf("placement.ai is %q in the policy", p.Placement.AI), "use the machine that has it, or change the placement")
 	}
-	if p.Placement.Studio != policy.Local && s.Systemd.Units[p.Units.StudioPolicy].Active() {
-		return block("the studio is active here, and the policy has it on another machine: only the way to desktop is open",
-			"run `modectl request desktop` first")
+	if p.Placement.Studio != policy.Local {
+		switch studio := observer.Derive(p, s)[observer.StudioPolicy]; studio.Truth {
+		case observer.True:
+			return block("the studio is active here, and the policy has it on another machine: only the way to desktop is open",
+				"run `modectl request desktop` first")
+		case observer.Unknown:
+			return cannotTell("whether the studio is active here, which the policy has on another machine, could not be found out: "+studio.Reason,
+				"look at `systemctl status "+p.Units.StudioPolicy+"` and ask again")
+		}
 	}
 	fact := observer.AIEnterable(p, s)
 	switch fact.Truth {
