@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -60,6 +61,52 @@ func TestAForbiddenUnitThatMayNotBeStoppedDegrades(t *testing.T) {
 		assert.Equal(t, observer.State("degraded-studio-local"), record.Final)
 		assert.Contains(t, record.Cause, "batch.timer runs, which studio-local forbids")
 		assert.NotContains(t, r.host.applied, "apply stop-batch.timer")
+	})
+}
+
+// TestTheWayBackDoesNotHangOnAUnit: one that cannot be started leaves a degraded
+// desktop, and nobody in compute.
+func TestTheWayBackDoesNotHangOnAUnit(t *testing.T) {
+	for _, when := range []string{"prepare", "apply", "verify"} {
+		t.Run(when, func(t *testing.T) {
+			underContract(t, func(p *policy.Policy) { p.Modes.Desktop.Required = []string{"cups.service", "late.service"} }, func(t *testing.T, r *rig) {
+				require.Equal(t, status.Success, r.request(policy.Compute).Result)
+				r.host.fault = func(_ context.Context, _, what string) error {
+					if what == when+" start-cups.service" {
+						r.host.change(func() { r.host.stop("cups.service") })
+						return errBroken
+					}
+					return nil
+				}
+				record := r.request(policy.Desktop)
+				require.Equal(t, status.Degraded, record.Result, record.Cause)
+				assert.Equal(t, observer.State("degraded-desktop"), record.Final)
+				i := slices.IndexFunc(record.Steps, func(s status.Step) bool { return s.ID == "start-cups.service" })
+				assert.Equal(t, status.StepFailed, record.Steps[i].Status)
+				assert.Contains(t, record.Steps[i].Error, errBroken.Error())
+				assert.Equal(t, status.StepDone, record.Steps[i+1].Status, "the rest is done")
+				r.host.fault = nil
+				assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
+			})
+		})
+	}
+}
+
+// TestComputesUnitsAreAsStrictAsAnyStep: people were logged out for it.
+func TestComputesUnitsAreAsStrictAsAnyStep(t *testing.T) {
+	underContract(t, func(p *policy.Policy) {
+		p.Modes.Compute.Required, p.Modes.Compute.Forbidden, p.Modes.Compute.StopForbidden = []string{"batch.service"}, []string{"cups.service"}, true
+	}, func(t *testing.T, r *rig) {
+		r.host.change(func() { r.host.start("cups.service") })
+		r.host.fault = func(_ context.Context, _, what string) error {
+			if what == "apply start-batch.service" {
+				return errBroken
+			}
+			return nil
+		}
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.RolledBack, record.Result, record.Cause)
+		assert.Equal(t, observer.State("desktop"), record.Final)
 	})
 }
 

@@ -16,19 +16,19 @@ func (b *builder) active(unit string) observer.Truth { return b.snapshot.Systemd
 
 // contractUnits stops what the mode forbids, where the policy lets it, and starts
 // what the mode requires. After an isolate nothing is known to have stayed, so
-// whatever is required is asked for again, which is nothing where it runs. What
-// systemd cannot start is left out: it degrades the mode, and the way to it stays
-// open.
+// whatever is required is asked for again, which is nothing where it runs. The way
+// to a desktop does not hang on any of it: what systemd cannot load is left out,
+// and what fails degrades the mode.
 func (b *builder) contractUnits(isolates bool) {
-	c := b.policy.Contract(b.plan.To)
+	c, optional := b.policy.Contract(b.plan.To), b.plan.To == policy.Desktop
 	for _, unit := range c.Forbidden {
 		if c.StopForbidden && b.active(unit) != observer.False && !b.survives(unit) && !b.has(StopUnit, unit) {
-			b.add(Step{ID: "stop-" + unit, Kind: StopUnit, Unit: unit})
+			b.add(Step{ID: "stop-" + unit, Kind: StopUnit, Unit: unit, Optional: optional})
 		}
 	}
 	for _, unit := range c.Required {
 		if (isolates || b.active(unit) != observer.True) && b.snapshot.Systemd.Units[unit].Loaded() && !b.has(StartUnit, unit) {
-			b.add(Step{ID: "start-" + unit, Kind: StartUnit, Unit: unit})
+			b.add(Step{ID: "start-" + unit, Kind: StartUnit, Unit: unit, Optional: optional})
 		}
 	}
 }
@@ -69,7 +69,7 @@ func (b *builder) stopVLLM(units []string) {
 
 // startVLLM has the mode served in its profile. A compute target that was isolated
 // may have brought another one along, which has served nobody yet, and may have
-// stopped the right one. Only compute waits until it serves, and needs it at all:
+// stopped the right one. Only compute waits until it serves, and cannot do without:
 // the way back to a person's desktop does not hang on a model.
 func (b *builder) startVLLM(isolates bool) {
 	compute, unit := b.plan.To == policy.Compute, b.policy.VLLMUnit(b.plan.To)
@@ -85,7 +85,7 @@ func (b *builder) startVLLM(isolates bool) {
 	}
 	starts := isolates || b.active(unit) != observer.True
 	if starts {
-		b.add(Step{ID: "start-" + bare(unit), Kind: StartUnit, Unit: unit})
+		b.add(Step{ID: "start-" + bare(unit), Kind: StartUnit, Unit: unit, Optional: !compute})
 	}
 	if compute && (starts || b.facts.Is(observer.VLLMHealthy) != observer.True) {
 		b.add(Step{ID: "await-vllm-healthy", Kind: AwaitHealthy, Unit: unit, Timeout: b.policy.VLLM.StartTimeout.D()})

@@ -142,6 +142,25 @@ func missing(s observer.Snapshot, unit string) observer.Snapshot {
 	return s
 }
 
+// TestTheWayToADesktopDoesNotHangOnThePolicysUnits: elsewhere they are as strict
+// as any step.
+func TestTheWayToADesktopDoesNotHangOnThePolicysUnits(t *testing.T) {
+	optional := func(p policy.Policy, from observer.Snapshot, to policy.Mode) (list []string) {
+		for _, s := range Build(p, from, to).Steps {
+			if s.Optional {
+				list = append(list, s.ID)
+			}
+		}
+		return list
+	}
+	p := contracted()
+	p.Modes.Desktop.VLLMProfile = "small"
+	assert.Equal(t, []string{"stop-batch.timer", "start-cups.service", "start-backup.timer", "start-vllm-small"},
+		optional(p, of(bareCompute, "vllm-fast.service", "batch.timer"), policy.Desktop))
+	assert.Empty(t, optional(p, of(onDesktop, "cups.service"), policy.StudioLocal))
+	assert.Empty(t, optional(p, of(onDesktop, "cups.service"), policy.Compute))
+}
+
 func TestADrainIsGuardedOnEveryWay(t *testing.T) {
 	for _, c := range []struct {
 		from observer.Snapshot

@@ -51,6 +51,9 @@ type Step struct {
 	Timeout time.Duration  `json:"timeout"`
 	// Grace, of EndSessions, is how long a session has before it is killed.
 	Grace time.Duration `json:"grace,omitempty"`
+	// Optional: the plan goes on when the step fails, and what the host then lacks of
+	// the mode is observed.
+	Optional bool `json:"optional,omitempty"`
 }
 
 // Waits reports whether the step only waits: after a crash in it there is

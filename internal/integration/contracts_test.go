@@ -91,6 +91,7 @@ func TestWhatTheContractNeedsIsThereAfterIsolating(t *testing.T) {
 	t.Parallel()
 	w := start(t, hasUnits(), func(p *policy.Policy) {
 		p.Modes.Desktop.Required, p.Modes.Compute.Required = []string{cups}, []string{cups, batch}
+		shorten(slow, &p.Timeouts.Verify)
 	})
 	require.Zero(t, modectl(t, w, "request", "desktop").code)
 	require.NoError(t, w.Fail(batch))
@@ -106,6 +107,46 @@ func TestWhatTheContractNeedsIsThereAfterIsolating(t *testing.T) {
 	require.Equal(t, 18, modectl(t, w, "request", "compute").code, "it is masked")
 	require.Equal(t, 50, modectl(t, w, "request", "desktop").code, "the way to desktop is open, and ends degraded")
 	requireHost(t, w, policy.Desktop)
+}
+
+// TestABootDoesNotHangOnAUnit: the desktop is there, and says what it lacks.
+func TestABootDoesNotHangOnAUnit(t *testing.T) {
+	t.Parallel()
+	host := hasUnits()
+	host.DefaultTarget = "graphical.target"
+	for i := range host.Units {
+		if host.Units[i].Name == cups {
+			host.Units[i].LoadError = true
+		}
+	}
+	w := start(t, host, func(p *policy.Policy) {
+		p.Modes.Desktop.Required = []string{cups, batch}
+		shorten(slow, &p.Timeouts.Verify)
+	})
+	p := watch(t, w).awaitState(t, "degraded-desktop")
+	require.Equal(t, []string{"required-unit-not-active"}, codes(p.View.Observation.Reasons))
+	require.Contains(t, p.View.Observation.Reasons[0].Text, cups)
+	require.True(t, active(t, w, batch))
+	requireHost(t, w, policy.Desktop)
+}
+
+// TestWhatWasStoppedForTheStudioComesBackWithIt: a way that fails leaves what it
+// found.
+func TestWhatWasStoppedForTheStudioComesBackWithIt(t *testing.T) {
+	t.Parallel()
+	w := start(t, hasUnits(), func(p *policy.Policy) {
+		p.Modes.StudioLocal.Forbidden, p.Modes.StudioLocal.StopForbidden = []string{batch}, true
+		p.Modes.StudioLocal.Required = []string{cups}
+	})
+	require.NoError(t, w.StartUnit(batch, "replace"))
+	require.NoError(t, w.WaitUnit(bounded(t), batch, "active"))
+	require.NoError(t, w.Fail("audio-priority.service"))
+	require.Equal(t, 53, modectl(t, w, "request", "studio-local").code)
+	requireHost(t, w, policy.Desktop)
+	require.True(t, active(t, w, batch) && !active(t, w, cups))
+	require.NoError(t, w.Heal("audio-priority.service"))
+	reach(t, w, policy.StudioLocal)
+	require.True(t, !active(t, w, batch) && active(t, w, cups))
 }
 
 // TestComputeRunsInThePolicysProfile: although its target brings the default along,
