@@ -135,6 +135,30 @@ func TestComputeIsServedInItsProfile(t *testing.T) {
 	})
 }
 
+// TestADesktopMayServeInAProfileOfItsOwn: each mode has its own, one at a time.
+func TestADesktopMayServeInAProfileOfItsOwn(t *testing.T) {
+	underContract(t, func(p *policy.Policy) {
+		fast(p)
+		p.Modes.Desktop.VLLMProfile, p.Modes.Compute.VLLMProfile = "fast", policy.ProfileDefault
+	}, func(t *testing.T, r *rig) {
+		serves := func(unit string) {
+			t.Helper()
+			for _, u := range r.View().Policy.VLLMUnits() {
+				assert.Equal(t, u == unit, r.host.now.Systemd.Units[u].Active(), u)
+			}
+		}
+		for range 2 {
+			require.Equal(t, status.Success, r.request(policy.Desktop).Result)
+			serves("vllm-fast.service")
+			require.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
+			serves("")
+			require.Equal(t, status.Success, r.request(policy.Desktop).Result)
+			require.Equal(t, status.Success, r.request(policy.Compute).Result)
+			serves("vllm.service")
+		}
+	})
+}
+
 // TestAnotherProfileWaitsForWhatItServes: it is drained before it is stopped.
 func TestAnotherProfileWaitsForWhatItServes(t *testing.T) {
 	underContract(t, fast, func(t *testing.T, r *rig) {

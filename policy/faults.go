@@ -69,7 +69,7 @@ func (p Policy) unitFaults(check checker) {
 	stopped := p.stoppedByModes()
 	for i, unit := range p.MustSurvive {
 		key := element("must_survive", i)
-		check(anyUnitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		check(anyUnitName.MatchString(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
 		check(!template.MatchString(unit), key, "%s is a template: name an instance of it", unit)
 		check(stopped[unit] == "", key, "%s is stopped %s", unit, stopped[unit])
 	}
