@@ -122,7 +122,7 @@ var genInhibitor = rapid.Custom(func(t *rapid.T) status.Inhibitor {
 func genFacts(full bool) *rapid.Generator[observer.Facts] {
 	return rapid.Custom(func(t *rapid.T) observer.Facts {
 		facts := observer.Facts{}
-		for _, s := range observer.Signals() {
+		for _, s := range append(observer.Signals(), observer.UnitSignal("cups.service")) {
 			f := observer.Fact{Truth: rapid.SampledFrom([]observer.Truth{observer.Unknown, observer.False, observer.True}).Draw(t, string(s))}
 			if full {
 				f.Source, f.At = genText.Draw(t, "source"), genTime.Draw(t, "at")
@@ -164,6 +164,10 @@ var genProperties = rapid.Custom(func(t *rapid.T) Properties {
 		Observation: genObservation(false).Draw(t, "observation"), ObservedSince: genTime.Draw(t, "observed since"),
 		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"),
 	}}
+	if places := rapid.MapOfN(genText, rapid.SampledFrom([]policy.Place{policy.Local, policy.Remote}), 0, 3).Draw(t, "placement"); len(places) > 0 {
+		p.View.Placement = places
+	}
+	fill(t, reflect.ValueOf(&p.View.Topology).Elem())
 	if rapid.Bool().Draw(t, "running?") {
 		running := genTransition.Draw(t, "running")
 		p.View.Running = &running
@@ -331,6 +335,12 @@ func TestOnlyWhatDiffersIsAChange(t *testing.T) {
 	after.View.Observation.At = time.UnixMicro(2)
 	changed := Changed(EncodeProperties(before), EncodeProperties(after))
 	require.Equal(t, []string{"DesiredMode"}, slices.Sorted(maps.Keys(changed)), "ObservedAt moves with every look and is not announced")
+
+	after = before
+	after.View.Placement = map[string]policy.Place{"studio": policy.Remote}
+	after.View.Topology.Present = []string{"0000:01:00.0"}
+	changed = Changed(EncodeProperties(before), EncodeProperties(after))
+	require.Equal(t, []string{"Placement", "Topology"}, slices.Sorted(maps.Keys(changed)))
 
 	after = before
 	after.View.Observation.Facts = observer.Facts{observer.Greeter: {Truth: observer.True, At: time.UnixMicro(3), Reason: "session 1"}}

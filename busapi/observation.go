@@ -22,8 +22,8 @@ const (
 // every subscriber.
 func encodeSignals(facts observer.Facts) Dict {
 	d := Dict{}
-	for _, s := range observer.Signals() {
-		fact, name := facts[s], string(s)
+	for _, s := range facts.Names() {
+		fact, name := facts[s], text(string(s))
 		if fact.Truth == observer.Unknown {
 			d[name+suffixKnown] = dbus.MakeVariant(false)
 			d[name+suffixReason] = textVariant(fact.Reason)

@@ -45,6 +45,8 @@ func EncodeProperties(p Properties) Dict {
 		"LastTransition": dbus.MakeVariant(EncodeRecord(v.Last)),
 		"BlockedBy":      dbus.MakeVariant(dicts(v.BlockedBy, encodeVerdict)),
 		"Inhibitors":     dbus.MakeVariant(dicts(v.Inhibitors, encodeInhibitor)),
+		"Placement":      dbus.MakeVariant(encodePlacement(v.Placement)),
+		"Topology":       dbus.MakeVariant(encodeStruct(v.Topology)),
 	}
 }
 
@@ -70,6 +72,7 @@ func DecodeProperties(d Dict) (Properties, error) {
 		ObservedSince: moment(r, "ObservedSince"),
 		BlockedBy:     list(r, "BlockedBy", decodeVerdict),
 		Inhibitors:    list(r, "Inhibitors", decodeInhibitor),
+		Placement:     decodePlacement(get[map[string]string](r, "Placement")),
 	}
 	p.View.Observation.Inferred = modeOf(p.View.Observation.State)
 	p.decodeNested(r)
@@ -81,6 +84,7 @@ func (p *Properties) decodeNested(r *reader) {
 	if p.View.Observation.Facts, err = decodeSignals(get[Dict](r, "Signals")); err != nil {
 		r.fail(err)
 	}
+	r.structure(decodeStruct(get[Dict](r, "Topology"), &p.View.Topology))
 	if p.View.Running, err = DecodeTransition(get[Dict](r, "Transition")); err != nil {
 		r.fail(err)
 	}
@@ -109,4 +113,24 @@ func Changed(before, now Dict) Dict {
 		}
 	}
 	return changed
+}
+
+func encodePlacement(places map[string]policy.Place) map[string]string {
+	out := make(map[string]string, len(places))
+	for capability, place := range places {
+		out[text(capability)] = text(string(place))
+	}
+	return out
+}
+
+// decodePlacement reads what encodePlacement wrote; one of nothing is nil.
+func decodePlacement(words map[string]string) map[string]policy.Place {
+	var places map[string]policy.Place
+	for capability, place := range words {
+		if places == nil {
+			places = map[string]policy.Place{}
+		}
+		places[capability] = policy.Place(place)
+	}
+	return places
 }

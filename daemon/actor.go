@@ -70,8 +70,8 @@ func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
 		plans.Drain: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
 			return drained(p, snapshot)
 		}},
-		plans.AwaitHealthy: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
-			return healthy(p, snapshot)
+		plans.AwaitHealthy: wait{eyes, vllm, func(s plans.Step, snapshot observer.Snapshot) error {
+			return healthy(p, s.Unit, snapshot)
 		}},
 	}
 }
@@ -118,13 +118,15 @@ func drained(p policy.Policy, s observer.Snapshot) error {
 	return nil
 }
 
-func healthy(p policy.Policy, s observer.Snapshot) error {
+// healthy holds when this unit of vLLM runs and answers: what another one answers
+// says nothing of it.
+func healthy(p policy.Policy, unit string, s observer.Snapshot) error {
 	facts := observer.Derive(p, s)
-	switch {
-	case facts.Is(observer.VLLMHealthy) == observer.True && facts.Is(observer.VLLMActive) == observer.True:
+	switch running := s.Systemd.Runs(unit); {
+	case facts.Is(observer.VLLMHealthy) == observer.True && running == observer.True:
 		return nil
-	case facts.Is(observer.VLLMActive) == observer.False:
-		return fmt.Errorf("vLLM does not run: %s: %w", facts[observer.VLLMActive].Reason, errNever)
+	case running == observer.False:
+		return fmt.Errorf("vLLM does not run: %s is %s: %w", unit, s.Systemd.Units[unit].ActiveState, errNever)
 	}
 	return fmt.Errorf("vLLM is not healthy: %s", facts[observer.VLLMHealthy].Reason)
 }

@@ -66,6 +66,7 @@ type Engine struct {
 	booted  bool // the boot rule has had its one try
 	expiry  *time.Timer
 	pending *reload // nil for none
+	placed  bool    // the files say what the state does of placement and topology
 	// halt ends the running transition before its point of no return.
 	halt      func(halt)
 	announced *announcement  // nil for none

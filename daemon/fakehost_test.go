@@ -123,14 +123,14 @@ func (h *fakeHost) start(unit string) {
 		h.stop("desktop.target")
 		h.stop("graphical.target")
 		h.start("vllm.service")
-	case "vllm.service":
+	case "vllm.service", "vllm-fast.service":
 		h.now.Inference = observer.Inference{Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64)}
 	}
 }
 
 func (h *fakeHost) stop(unit string) {
 	h.set(unit, "inactive")
-	if unit == "vllm.service" {
+	if name, _ := observer.RunningVLLM(h.policy, h.now.Systemd); name == "" {
 		h.now.Inference = observer.Inference{NotListening: true}
 	}
 }
@@ -198,7 +198,8 @@ func (h *fakeHost) asFound(s plans.Step, found observer.Snapshot) {
 
 // isolate stops all that the target does not want.
 func (h *fakeHost) isolate(target string) {
-	for _, u := range []string{"audio-priority.service", "studio-local-policy.service", "vllm.service", "display-manager.service"} {
+	wanted := []string{"audio-priority.service", "studio-local-policy.service", "display-manager.service"}
+	for _, u := range slices.Concat(wanted, h.policy.VLLMUnits(), h.policy.ContractUnits()) {
 		h.stop(u)
 	}
 	h.start(target)
@@ -250,7 +251,7 @@ func (s fakeSource) Look(context.Context) observer.Part {
 		c.Logind.Reading = reading
 		return c.Logind
 	case "holders":
-		c.Holders.Reading = reading
+		c.Holders.At = reading.At // a test may give a reason
 		return c.Holders
 	case "procfs":
 		c.Procfs.Reading = reading

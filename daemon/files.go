@@ -64,7 +64,7 @@ func (f files) setCurrent(o observer.Observation) error {
 		Signals: map[observer.Signal]any{}, Unknown: map[observer.Signal]string{},
 		Conflicts: nonNil(o.Conflicts), Reasons: nonNil(o.Reasons), Timestamp: o.At,
 	}
-	for _, s := range observer.Signals() {
+	for _, s := range o.Facts.Names() {
 		if c.Signals[s] = o.Facts[s].Value(); c.Signals[s] == nil {
 			c.Unknown[s] = o.Facts[s].Reason
 		}
@@ -82,6 +82,10 @@ func (f files) setPolicy(p policy.Policy) error {
 		return err
 	}
 	return atomicfile.Write(filepath.Join(f.dir, "policy.toml"), []byte(text), 0o644)
+}
+
+func (f files) setPlacement(places map[string]policy.Place, t observer.Topology) error {
+	return errors.Join(f.write("capability-placement.json", places), f.write("hardware-topology.json", t))
 }
 
 func (f files) setLast(r status.Record) error {

@@ -16,7 +16,7 @@ import (
 )
 
 // forward does those of the first steps that are not done, in order, and stops at
-// the first that fails.
+// the first that fails and is not optional.
 func (x *execution) forward(ctx context.Context, first int) error {
 	for i := range first {
 		if x.entry.Record.Steps[i].Status == status.StepDone {
@@ -41,7 +41,11 @@ func (x *execution) do(parent context.Context, i int) error {
 	defer cancel()
 	before, err := actor.Prepare(ctx, step)
 	if err != nil {
-		return fmt.Errorf("cannot prepare step %s: %w", step.ID, err)
+		err = fmt.Errorf("cannot prepare step %s: %w", step.ID, err)
+		if step.Optional {
+			return x.mark(i, status.StepFailed, err)
+		}
+		return err
 	}
 	x.entry.Before[i] = before
 	if err := x.mark(i, status.StepDoing, nil); err != nil {
@@ -56,7 +60,11 @@ func (x *execution) do(parent context.Context, i int) error {
 		return stopped(parent)
 	case err != nil:
 		err = fmt.Errorf("step %s failed: %w", step.ID, err)
-		return errors.Join(err, x.mark(i, status.StepFailed, err))
+		marked := x.mark(i, status.StepFailed, err)
+		if step.Optional {
+			return marked
+		}
+		return errors.Join(err, marked)
 	}
 	return x.mark(i, status.StepDone, nil)
 }

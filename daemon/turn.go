@@ -111,6 +111,7 @@ func (e *Engine) classify() {
 	old := e.state.Observation
 	e.state.Observation = next
 	e.awaitExpiry(now)
+	e.place()
 	if next.Same(old) {
 		return
 	}

@@ -254,6 +254,82 @@ func TestStudioLocal(t *testing.T) {
 	})
 }
 
+// TestOutOfAnExternalizedStudio: only the way to desktop is open.
+func TestOutOfAnExternalizedStudio(t *testing.T) {
+	away := func(p *policy.Policy) { p.Placement.Studio, p.Transitions = policy.Remote, policy.TrustAll }
+	active := unit("studio-local-policy.service", func(u *observer.Unit) { u.ActiveState = "active" })
+	play(t, policy.CheckComputeCapabilityLocal, map[string]scene{
+		"to compute":            {code: 19, reason: "only the way to desktop is open", policy: away, change: active},
+		"not while it is local": {change: active},
+		"nor while it is off":   {policy: away},
+		"a marker on its way":   {code: 29, policy: away, change: unit("studio-local-policy.service", func(u *observer.Unit) { u.ActiveState = "activating" })},
+	})
+	to := func(mode policy.Mode) func(*Request) { return func(r *Request) { r.Target = mode } }
+	play(t, policy.CheckStudioCapabilityLocal, map[string]scene{"to itself": {code: 19, policy: away, change: active, ask: to(policy.StudioLocal)}})
+	play(t, policy.CheckTargetReachable, map[string]scene{"to desktop": {policy: away, change: active, ask: to(policy.Desktop)}})
+}
+
+// TestWhatAModeRequiresHasToBeThere: for a mode that takes or adds something; the
+// way to a desktop stays open.
+func TestWhatAModeRequiresHasToBeThere(t *testing.T) {
+	requires := func(p *policy.Policy) {
+		p.Transitions = policy.TrustAll
+		p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+		p.Modes.Compute.VLLMProfile = "fast"
+		for _, c := range []*policy.Contract{&p.Modes.Desktop, &p.Modes.StudioLocal, &p.Modes.Compute} {
+			c.Required = []string{"cups.service"}
+		}
+	}
+	host := func(load string) func(*observer.Snapshot) {
+		return func(s *observer.Snapshot) {
+			s.Systemd.Units["cups.service"] = observer.Unit{LoadState: load, ActiveState: "inactive"}
+			s.Systemd.Units["vllm-fast.service"] = observer.Unit{LoadState: "loaded", ActiveState: "inactive"}
+		}
+	}
+	noProfile := func(s *observer.Snapshot) {
+		host("loaded")(s)
+		s.Systemd.Units["vllm-fast.service"] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
+	}
+	noDefault := func(s *observer.Snapshot) {
+		host("loaded")(s)
+		s.Systemd.Units["vllm.service"] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
+	}
+	to := func(mode policy.Mode) func(*Request) { return func(r *Request) { r.Target = mode } }
+	play(t, policy.CheckTargetReachable, map[string]scene{
+		"there":                          {policy: requires, change: host("loaded")},
+		"masked":                         {policy: requires, change: host("masked"), code: 18, reason: "cups.service is masked"},
+		"for the studio":                 {policy: requires, change: host("not-found"), ask: to(policy.StudioLocal), code: 18, reason: "cups.service does not exist"},
+		"the way to desktop is open":     {policy: requires, change: host("masked"), ask: to(policy.Desktop)},
+		"the mode's profile is missing":  {policy: requires, change: noProfile, code: 18, reason: "vllm-fast.service does not exist"},
+		"another profile may be missing": {policy: requires, change: noDefault},
+		"nobody has read it":             {policy: requires, code: 28},
+	})
+}
+
+// TestAnyVLLMIsDrained: whichever of its units runs.
+func TestAnyVLLMIsDrained(t *testing.T) {
+	never := func(p *policy.Policy) {
+		p.VLLM.Profiles, p.Guards.Drain = map[string]string{"fast": "vllm-fast.service"}, policy.DrainNever
+	}
+	serves := func(unit string) func(*observer.Snapshot) {
+		return func(s *observer.Snapshot) {
+			s.Systemd.Units["vllm-fast.service"] = observer.Unit{LoadState: "loaded", ActiveState: "inactive"}
+			s.Systemd.Units[unit] = observer.Unit{LoadState: "loaded", ActiveState: "active"}
+			s.Inference.Running = new(float64)
+			*s.Inference.Running = 2
+		}
+	}
+	play(t, policy.CheckVLLMDrainable, map[string]scene{
+		"the default":     {policy: never, change: serves("vllm.service"), code: 15, reason: "2 requests in flight"},
+		"a profile":       {policy: never, change: serves("vllm-fast.service"), code: 15, reason: "2 requests in flight"},
+		"neither":         {policy: never, change: serves("cups.service"), reason: "does not run"},
+		"one nobody read": {policy: never, code: 25, reason: "vllm-fast.service has not been read"},
+		"one that is stuck": {policy: never, code: 15, reason: "vllm-fast.service is stuck", change: func(s *observer.Snapshot) {
+			s.Systemd.Units["vllm-fast.service"] = observer.Unit{ActiveState: "deactivating", SubState: "final-sigkill"}
+		}},
+	})
+}
+
 func TestComputeLocal(t *testing.T) {
 	needs := func(pci string) func(*policy.Policy) { return func(p *policy.Policy) { p.GPU.AI = []string{pci} } }
 	planned := func(p *policy.Policy) { needs("0000:41:00.0")(p); p.GPU.Planned = p.GPU.AI }
@@ -263,8 +339,20 @@ func TestComputeLocal(t *testing.T) {
 		"its GPU":           {policy: needs("0000:01:00.0")},
 		"no such GPU":       {code: 19, reason: "0000:41:00.0 of the policy is not there", policy: needs("0000:41:00.0")},
 		"one that may miss": {policy: planned},
-		"no driver":         {code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Holders.GPUs[0].Hidden = true }},
-		"no probe":          {code: 29, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Holders.Reason = "nothing listens" }},
+		"one is enough": {reason: "1 of 2 AI GPUs can be used", policy: func(p *policy.Policy) {
+			p.GPU.AI, p.GPU.MinAI = []string{"0000:01:00.0", "0000:41:00.0"}, 1
+		}},
+		"one is not": {code: 19, reason: "1 of 2 AI GPUs can be used, fewer than 2", policy: func(p *policy.Policy) {
+			p.GPU.AI, p.GPU.MinAI = []string{"0000:01:00.0", "0000:41:00.0"}, 2
+		}},
+		"one is, where the other is planned": {policy: func(p *policy.Policy) {
+			p.GPU.AI, p.GPU.MinAI, p.GPU.Planned = []string{"0000:01:00.0", "0000:41:00.0"}, 2, []string{"0000:41:00.0"}
+		}},
+		"none of compute's own": {code: 19, policy: func(p *policy.Policy) {
+			p.GPU.AI, p.Modes.Compute.AIGPUs = []string{"0000:01:00.0", "0000:41:00.0"}, []string{"0000:41:00.0"}
+		}},
+		"no driver": {code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Holders.GPUs[0].Hidden = true }},
+		"no probe":  {code: 29, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Holders.Reason = "nothing listens" }},
 	})
 }
 

@@ -25,19 +25,29 @@ func studioLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	return pass("the studio is on this machine")
 }
 
-// computeLocal blocks where inference is on another machine, or this one lacks a
-// GPU for it. One that is only planned may be missing.
+// computeLocal blocks where inference is on another machine, or this one lacks the
+// GPUs for it; those that are planned may be missing. Out of a studio that the
+// policy has meanwhile put on another machine, only the way to desktop is open.
 func computeLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if p.Placement.AI != policy.Local {
 		return block(fmt.Sprintf("placement.ai is %q in the policy", p.Placement.AI), "use the machine that has it, or change the placement")
 	}
-	p.GPU.AI = slices.DeleteFunc(slices.Clone(p.GPU.AI), func(pci string) bool { return slices.Contains(p.GPU.Planned, pci) })
-	fact := observer.Derive(p, s)[observer.AIPresent]
+	if p.Placement.Studio != policy.Local {
+		switch studio := observer.Derive(p, s)[observer.StudioPolicy]; studio.Truth {
+		case observer.True:
+			return block("the studio is active here, and the policy has it on another machine: only the way to desktop is open",
+				"run `modectl request desktop` first")
+		case observer.Unknown:
+			return cannotTell("whether the studio is active here, which the policy has on another machine, could not be found out: "+studio.Reason,
+				"look at `systemctl status "+p.Units.StudioPolicy+"` and ask again")
+		}
+	}
+	fact := observer.AIEnterable(p, s)
 	switch fact.Truth {
 	case observer.True:
 		return pass(fact.Reason)
 	case observer.False:
-		return block(fact.Reason, "mend that, or name the GPU under gpu.planned in the policy as well, which has compute do without it")
+		return block(fact.Reason, "mend that, or let compute do without it: name the GPU under gpu.planned as well, or set gpu.min_ai")
 	}
 	return cannotTell("whether the GPUs for inference are there could not be found out: "+fact.Reason,
 		"look at `systemctl status dubnium-probe-holders.socket`")

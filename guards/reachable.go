@@ -37,16 +37,19 @@ func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 	return pass(target + " can be reached")
 }
 
-// needed lists the units that mode cannot do without.
+// needed lists the units that mode cannot do without. The way to a desktop does not
+// hang on what the policy requires there: it is open, and ends degraded.
 func needed(p policy.Policy, mode policy.Mode) []string {
 	units := []string{p.Target(mode)}
 	switch {
+	case mode == policy.Desktop:
+		return units
 	case mode == policy.StudioLocal:
 		units = append(units, p.Units.AudioPriority, p.Units.StudioPolicy)
-	case mode == policy.Compute && p.VLLM.Enabled:
-		units = append(units, p.Units.VLLM)
+	case p.VLLMUnit(mode) != "":
+		units = append(units, p.VLLMUnit(mode))
 	}
-	return units
+	return append(units, p.Contract(mode).Required...)
 }
 
 // loadable returns false, with what to say, for a unit that systemd would not

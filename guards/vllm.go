@@ -10,29 +10,34 @@ import (
 // vllmDrainable blocks where a drain would be against the policy or never end.
 // Requests in flight alone are what a drain is for.
 func vllmDrainable(p policy.Policy, s observer.Snapshot, _ Request) finding {
-	name := p.Units.VLLM
-	unit, seen := s.Systemd.Units[name]
-	switch {
-	case !s.Systemd.Known():
+	if !s.Systemd.Known() {
 		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
-	case !seen:
-		return cannotTell(name+" has not been read", "ask again")
+	}
+	for _, name := range p.VLLMUnits() {
+		if _, seen := s.Systemd.Units[name]; !seen {
+			return cannotTell(name+" has not been read", "ask again")
+		}
+	}
+	name, unit := observer.RunningVLLM(p, s.Systemd)
+	switch {
+	case name == "":
+		return pass("vLLM does not run, so that there is nothing to drain")
 	case unit.SubState == "stop-sigkill" || unit.SubState == "final-sigkill":
 		return block(fmt.Sprintf("%s is stuck while it is stopped (%s)", name, unit.SubState),
 			"look at `systemctl status "+name+"` for a process that cannot be killed")
-	case unit.Down(), unit.ActiveState == "deactivating":
+	case unit.ActiveState == "deactivating":
 		return pass(fmt.Sprintf("%s is %s, so that there is nothing to drain", name, unit.ActiveState))
 	case s.Inference.Known() && s.Inference.NotListening:
 		return pass(name + " does not listen, so that it has nothing in flight")
 	case !unit.Active():
 		return pass(fmt.Sprintf("%s is %s; what it serves is waited for", name, unit.ActiveState))
 	}
-	return judgeRequests(p, s.Inference)
+	return judgeRequests(p, name, s.Inference)
 }
 
-func judgeRequests(p policy.Policy, i observer.Inference) finding {
+func judgeRequests(p policy.Policy, unit string, i observer.Inference) finding {
 	n, known := i.Requests()
-	remedy := "look at " + p.VLLM.MetricsURL + " and `systemctl status dubnium-probe-inference.socket`, or stop " + p.Units.VLLM + " yourself"
+	remedy := "look at " + p.VLLM.MetricsURL + " and `systemctl status dubnium-probe-inference.socket`, or stop " + unit + " yourself"
 	switch {
 	case !i.Known():
 		return cannotTell("how much vLLM has in flight could not be found out: "+unread(i.Reading), remedy)

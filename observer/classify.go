@@ -154,7 +154,12 @@ func unknownReasons(f Facts) []Reason {
 	return reasons
 }
 
-func code(s Signal) string { return strings.ReplaceAll(string(s), "_", "-") }
+func code(s Signal) string {
+	if _, is := ofUnit(s); is {
+		return "unit-active" // which, says the text
+	}
+	return strings.ReplaceAll(string(s), "_", "-")
+}
 
 // clause is one fact of a mode's contract: what it must be, and what an unknown
 // means. A deciding clause that is unknown makes the whole state unknown; any
@@ -170,33 +175,30 @@ type clause struct {
 // contract lists what each mode promises beyond its target, in the face of the
 // facts: some of it is promised only to people who are there.
 func contract(p policy.Policy, mode policy.Mode, f Facts) []clause {
-	vllmOff := clause{VLLMActive, False, true, "vllm-active", "vLLM runs, which belongs to compute only"}
+	return append(ownContract(p, mode, f), unitClauses(p, mode)...)
+}
+
+// ownContract is what makes a mode that mode.
+func ownContract(p policy.Policy, mode policy.Mode, f Facts) []clause {
+	vllm := vllmClauses(p, mode)
 	switch mode {
 	case policy.Compute:
-		clauses := []clause{
+		return append([]clause{
 			{GraphicalSession, False, true, "session-present", "a graphical session exists"},
 			{DisplayReleased, True, true, "display-held", "a display GPU is in use"},
 			{Greeter, False, true, "greeter-present", "a graphical greeter is up"},
 			{DisplayManager, False, true, "display-manager-active", "the display manager runs"},
-		}
-		if p.VLLM.Enabled {
-			clauses = append(clauses,
-				clause{VLLMActive, True, false, "vllm-not-active", "vLLM does not run"},
-				clause{VLLMHealthy, True, false, "vllm-not-healthy", "vLLM is not healthy"})
-		}
-		return clauses
+		}, vllm...)
 	case policy.StudioLocal:
-		return append([]clause{
-			{GraphicalSession, True, true, "no-session", "nobody is logged in"},
-			vllmOff,
+		return slices.Concat([]clause{{GraphicalSession, True, true, "no-session", "nobody is logged in"}}, vllm, []clause{
 			{AudioPriority, True, false, "audio-priority-not-active", "the audio priority helper does not run"},
-		}, audioClause(p, f)...)
+		}, audioClause(p, f))
 	default:
-		return append([]clause{
+		return slices.Concat([]clause{
 			{DesktopPresence, True, true, "no-session-or-greeter", "nobody is logged in and nobody can log in"},
-			vllmOff,
+		}, vllm, []clause{
 			{AudioPriority, False, false, "audio-priority-active", "the audio priority helper runs without its overlay"},
-		}, audioClause(p, f)...)
+		}, audioClause(p, f))
 	}
 }
 
@@ -217,6 +219,7 @@ func (o *Observation) judgeContract(p policy.Policy) {
 		}
 	}
 	o.judgeSecondary(p)
+	o.Reasons = append(o.Reasons, misplaced(p, o.Inferred)...)
 	switch {
 	case o.State == StateUnknown:
 	case len(o.Reasons) > 0:

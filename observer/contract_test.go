@@ -35,7 +35,13 @@ func TestAContractIsThePolicys(t *testing.T) {
 
 // TestAContractIsWhatIsObserved: where every promise holds, the mode is observed.
 func TestAContractIsWhatIsObserved(t *testing.T) {
-	p := policy.Default()
+	for _, p := range []policy.Policy{policy.Default(), contracted()} {
+		wholeWhereAllIsKept(t, p)
+	}
+}
+
+func wholeWhereAllIsKept(t *testing.T, p policy.Policy) {
+	t.Helper()
 	for _, mode := range policy.Modes() {
 		facts := Facts{}
 		for _, s := range Signals() {

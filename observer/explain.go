@@ -85,6 +85,7 @@ func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 			w.Against = append(w.Against, o.finding(c))
 		}
 	}
+	w.Because = misplaced(p, mode)
 	if o.Context.InFlight {
 		w.Because = append(w.Because, Reason{string(RuleTransition), "a transition runs"})
 	}

@@ -142,7 +142,7 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		DisplayManager:   unitActive(s.Systemd, p.Units.DisplayManager),
 		StudioPolicy:     unitActive(s.Systemd, p.Units.StudioPolicy),
 		AudioPriority:    unitActive(s.Systemd, p.Units.AudioPriority),
-		VLLMActive:       unitActive(s.Systemd, p.Units.VLLM),
+		VLLMActive:       vllmActive(p, s.Systemd),
 		AIProfile:        aiProfile(p, s.Systemd),
 		K3sActive:        unitActive(s.Systemd, p.Units.K3s),
 		GraphicalSession: session(s.Logind, KindGraphical),
@@ -155,6 +155,7 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 	f[DesktopPresence] = f.presence()
 	f[VLLMHealthy] = vllmHealthy(p, s, f[VLLMActive])
 	gpuFacts(p, s, f)
+	unitFacts(p, s.Systemd, f)
 	for name, fact := range f {
 		fact.Bound = bound(p, f.Is(ComputeTarget), fact.Source)
 		f[name] = fact
@@ -302,10 +303,11 @@ func (f Facts) presence() Fact {
 // the last run answered says nothing of a model that is being loaded again.
 func vllmHealthy(p policy.Policy, s Snapshot, active Fact) Fact {
 	i := s.Inference
+	_, running := RunningVLLM(p, s.Systemd)
 	switch {
 	case active.Truth == False:
 		return Fact{Truth: False, Source: active.Source, At: active.At, Reason: active.Reason}
-	case i.Looked() && i.At.Before(s.Systemd.Units[p.Units.VLLM].ActiveSince):
+	case i.Looked() && i.At.Before(running.ActiveSince):
 		return Fact{Source: SourceInference, At: i.At, Reason: "it has not been asked since it was started"}
 	case !i.Known():
 		return Fact{Source: SourceInference, At: i.At, Reason: i.Reason}

@@ -109,7 +109,7 @@ func gpuFacts(p policy.Policy, s Snapshot, f Facts) {
 	f[DisplayCompute] = onDisplay(p, s, "compute", func(c Card) CardProcesses { return c.Compute },
 		func(c CardProcess) bool { return slices.Contains(p.GPU.PermittedHolders, c.Unit) })
 	f[DisplayPresent] = usable(s, "display", p.GPU.Display)
-	f[AIPresent] = usable(s, "AI", p.GPU.AI)
+	f[AIPresent] = aiPresent(p, s)
 	f[PlannedPresent] = present(s, "planned", p.GPU.Planned, func(GPU) bool { return true })
 }
 
@@ -183,6 +183,50 @@ func (h Holders) driver(pci string) (string, bool) {
 	}
 	g := h.GPUs[i]
 	return g.Driver, g.Driver != "" || g.Hidden || !strings.Contains(g.PCI, ":")
+}
+
+// aiPresent says whether as many of compute's GPUs are usable as the policy wants:
+// every one, or gpu.min_ai.
+func aiPresent(p policy.Policy, s Snapshot) Fact {
+	list := p.AIGPUs(policy.Compute)
+	if p.GPU.MinAI == 0 {
+		return usable(s, "AI", list)
+	}
+	return enough(s, list, p.GPU.MinAI)
+}
+
+// AIEnterable says whether the GPUs are usable without which compute cannot begin:
+// those that are planned may be missing, and gpu.min_ai may be enough of the rest.
+func AIEnterable(p policy.Policy, s Snapshot) Fact {
+	list := p.AIGPUs(policy.Compute)
+	certain := slices.DeleteFunc(slices.Clone(list), func(pci string) bool { return slices.Contains(p.GPU.Planned, pci) })
+	if p.GPU.MinAI == 0 {
+		return usable(s, "AI", certain)
+	}
+	return enough(s, list, min(p.GPU.MinAI, len(certain)))
+}
+
+// enough says whether at least so many GPUs of the list are usable. Each that the
+// driver has lost may be one or not.
+func enough(s Snapshot, list []string, need int) Fact {
+	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
+	count, wrong := map[Truth]int{}, ""
+	for _, pci := range list {
+		one := usable(s, "AI", []string{pci})
+		if count[one.Truth]++; one.Truth != True {
+			wrong = cmp.Or(wrong, one.Reason)
+		}
+	}
+	switch {
+	case count[True] >= need:
+		f.Truth, f.Reason = True, fmt.Sprintf("%d of %d AI GPUs can be used, and %d are enough", count[True], len(list), need)
+	case !s.Holders.Known():
+	case count[True]+count[Unknown] < need:
+		f.Truth, f.Reason = False, fmt.Sprintf("%d of %d AI GPUs can be used, fewer than %d: %s", count[True], len(list), need, wrong)
+	default:
+		f.Reason = wrong
+	}
+	return f
 }
 
 // usable says whether every GPU of the list is there, with a driver.

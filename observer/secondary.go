@@ -15,7 +15,7 @@ func secondary(p policy.Policy, mode policy.Mode) []clause {
 	case display:
 		all = append(all, displayMissing, computeOnDisplay)
 	}
-	if mode == policy.Compute && len(p.GPU.AI) > 0 {
+	if mode == policy.Compute && len(p.AIGPUs(mode)) > 0 {
 		all = append(all, aiMissing)
 	}
 	if mode == policy.StudioLocal && len(p.Studio.Quiesce) > 0 {

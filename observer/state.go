@@ -99,7 +99,11 @@ func (o Observation) Same(other Observation) bool {
 		!slices.Equal(o.Reasons, other.Reasons) || !slices.Equal(o.Conflicts, other.Conflicts) {
 		return false
 	}
-	for _, s := range Signals() {
+	names := o.Facts.Names()
+	if !slices.Equal(names, other.Facts.Names()) {
+		return false // of another policy
+	}
+	for _, s := range names {
 		if o.Facts.Is(s) != other.Facts.Is(s) {
 			return false
 		}

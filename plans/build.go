@@ -38,14 +38,14 @@ func (b *builder) add(s Step) {
 
 // start adds a step for a unit that is not known to be up.
 func (b *builder) start(unit string, signal observer.Signal) {
-	if b.facts.Is(signal) != observer.True {
+	if b.facts.Is(signal) != observer.True && !b.has(StartUnit, unit) {
 		b.add(Step{ID: "start-" + bare(unit), Kind: StartUnit, Unit: unit})
 	}
 }
 
 // stop adds a step for a unit that is not known to be down.
 func (b *builder) stop(unit string, signal observer.Signal) {
-	if b.facts.Is(signal) != observer.False {
+	if b.facts.Is(signal) != observer.False && !b.has(StopUnit, unit) {
 		b.add(Step{ID: "stop-" + bare(unit), Kind: StopUnit, Unit: unit})
 	}
 }
@@ -72,11 +72,7 @@ func (b *builder) toInteractive(to policy.Mode) {
 		b.prepare()
 	}
 	b.noReturn()
-	if b.facts.Is(observer.VLLMActive) != observer.False {
-		b.add(Step{ID: "drain-vllm", Kind: Drain, Timeout: b.policy.VLLM.DrainTimeout.D()})
-		b.noReturn()
-		b.stop(units.VLLM, observer.VLLMActive)
-	}
+	b.stopVLLM(b.unwanted(leaving))
 	switch {
 	case leaving:
 		b.gate(policy.CheckGPUDisplayReleased)
@@ -92,6 +88,7 @@ func (b *builder) toInteractive(to policy.Mode) {
 			b.start(units.DisplayManager, observer.DisplayManager)
 		}
 	}
+	b.contractUnits(leaving)
 	if to == policy.StudioLocal {
 		b.quiesce(leaving || b.facts.Is(observer.DesktopTarget) != observer.True)
 		b.setSlices(to)
@@ -103,6 +100,7 @@ func (b *builder) toInteractive(to policy.Mode) {
 	b.stop(units.StudioPolicy, observer.StudioPolicy)
 	b.resume()
 	b.setSlices(to)
+	b.startVLLM(leaving)
 }
 
 // guardInteractive adds the guards of the way to desktop or studio-local. Those
@@ -120,7 +118,7 @@ func (b *builder) guardInteractive(to policy.Mode, leaving bool) {
 		b.guard(policy.CheckStudioCapabilityLocal)
 		chosen(policy.CheckGraphicalSessionPresent)
 	}
-	if leaving || b.facts.Is(observer.VLLMActive) != observer.False {
+	if leaving || len(b.unwanted(leaving)) > 0 {
 		b.guard(policy.CheckVLLMDrainable)
 	}
 	if leaving {
@@ -139,6 +137,9 @@ func (b *builder) guardCompute(takes bool) {
 		b.guard(policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe)
 	}
 	b.guard(policy.CheckMemoryHeadroom)
+	if len(b.unwanted(false)) > 0 {
+		b.guard(policy.CheckVLLMDrainable)
+	}
 	if takes {
 		b.guard(policy.CheckGraphicalSessionTerminable)
 	}
@@ -157,6 +158,7 @@ func (b *builder) toCompute() {
 		b.prepare()
 	}
 	b.noReturn()
+	b.stopVLLM(b.unwanted(false))
 	b.stop(units.DisplayManager, observer.DisplayManager)
 	if people {
 		grace := b.policy.Sessions.TerminateTimeout.D()
@@ -176,12 +178,8 @@ func (b *builder) toCompute() {
 	if isolates {
 		b.isolate(units.ComputeTarget)
 	}
-	if b.policy.VLLM.Enabled {
-		b.start(units.VLLM, observer.VLLMActive)
-		if b.facts.Is(observer.VLLMHealthy) != observer.True {
-			b.add(Step{ID: "await-vllm-healthy", Kind: AwaitHealthy, Unit: units.VLLM, Timeout: b.policy.VLLM.StartTimeout.D()})
-		}
-	}
+	b.contractUnits(isolates)
+	b.startVLLM(isolates)
 }
 
 func (b *builder) gate(id policy.GuardID) {

@@ -7,7 +7,6 @@ package plans
 
 import (
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -67,6 +66,9 @@ type Step struct {
 	Slices []SliceChange `json:"slices,omitempty"`
 	// Units are those of Quiesce and Resume, in the order in which they are stopped.
 	Units []string `json:"units,omitempty"`
+	// Optional: the plan goes on when the step fails, and what the host then lacks of
+	// the mode is observed.
+	Optional bool `json:"optional,omitempty"`
 }
 
 // Waits reports whether the step only waits: after a crash in it there is
@@ -110,8 +112,8 @@ func Watched(p policy.Policy) []string {
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager,
 		p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.K3s,
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
-		if unit := p.VLLM.Profiles[name]; !slices.Contains(units, unit) {
+	for _, unit := range slices.Concat(p.VLLMUnits(), p.ContractUnits(), p.MustSurvive) {
+		if !slices.Contains(units, unit) {
 			units = append(units, unit)
 		}
 	}

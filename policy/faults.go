@@ -51,6 +51,7 @@ func (p Policy) faults() []fault {
 	p.guardFaults(check)
 	p.sliceFaults(check)
 	p.studioFaults(check)
+	p.contractFaults(check)
 	return faults
 }
 
@@ -80,7 +81,8 @@ func (p Policy) unitFaults(check checker) {
 	stopped := p.stoppedByModes()
 	for i, unit := range p.MustSurvive {
 		key := element("must_survive", i)
-		check(anyUnitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		check(anyUnitName.MatchString(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
+		check(!template.MatchString(unit), key, "%s is a template: name an instance of it", unit)
 		check(stopped[unit] == "", key, "%s is stopped %s", unit, stopped[unit])
 	}
 }
@@ -113,9 +115,10 @@ func (p Policy) gpuFaults(check checker) {
 		}
 	}
 	for i, pci := range p.GPU.Planned {
-		needed := slices.Contains(p.GPU.Display, pci) || slices.Contains(p.GPU.AI, pci)
-		check(!needed, element("gpu.planned", i), "%s is in gpu.display or gpu.ai: a mode needs it, or it may be missing", pci)
+		check(!slices.Contains(p.GPU.Display, pci), element("gpu.planned", i), "%s is in gpu.display: a desktop needs it, or it may be missing", pci)
 	}
+	most := len(p.AIGPUs(Compute))
+	check(p.GPU.MinAI >= 0 && p.GPU.MinAI <= most, "gpu.min_ai", "%d is not from 0 to %d, the GPUs that inference has in compute", p.GPU.MinAI, most)
 	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", "%d is less than nothing", p.GPU.ResidualMiB)
 }
 

@@ -90,10 +90,14 @@ func (p Policy) GuardsTo(mode Mode) (guards, gates []GuardID) {
 	}
 	switch mode {
 	case Compute:
-		return append(
+		guards = append(
 			guards, CheckComputeCapabilityLocal, CheckPersistencePathsReady, CheckAudioIdle, CheckCPULoadSafe,
-			CheckUserJobsSafe, CheckMemoryHeadroom, CheckGraphicalSessionTerminable,
-		), []GuardID{CheckGraphicalSessionAbsent, CheckGPUDisplayReleased}
+			CheckUserJobsSafe, CheckMemoryHeadroom,
+		)
+		if p.VLLM.Enabled && len(p.OtherVLLMUnits(Compute)) > 0 { // that may run instead
+			guards = append(guards, CheckVLLMDrainable)
+		}
+		return append(guards, CheckGraphicalSessionTerminable), []GuardID{CheckGraphicalSessionAbsent, CheckGPUDisplayReleased}
 	case StudioLocal:
 		guards = append(guards, CheckStudioCapabilityLocal)
 		chosen(CheckGraphicalSessionPresent)

@@ -45,6 +45,7 @@ type Policy struct {
 
 	Guards    Thresholds `toml:"guards"`
 	Placement Placement  `toml:"placement"`
+	Modes     Contracts  `toml:"modes"`
 
 	Slices Slices `toml:"slices"`
 	Studio Studio `toml:"studio"`
@@ -75,7 +76,8 @@ type Units struct {
 
 // VLLM says whether compute serves inference and how to tell that it does.
 type VLLM struct {
-	// Enabled makes vLLM a part of compute's contract.
+	// Enabled lets modes have inference. Without it none has, whatever its
+	// vllm_profile.
 	Enabled bool `toml:"enabled"`
 	// Profiles names the unit of each way in which vLLM is run, where there is more
 	// than units.vllm.
@@ -126,8 +128,12 @@ type GPU struct {
 	// AI lists the GPUs that compute gives to inference; one may drive the display
 	// in the other modes.
 	AI []string `toml:"ai"`
+	// MinAI is how many of the GPUs that inference has in compute have to be usable
+	// for compute to be whole. 0: every one.
+	MinAI int `toml:"min_ai"`
 	// Planned lists the GPUs that the machine is meant to have some day. One that is
-	// not there is told, and no mode is the worse for it.
+	// not there is told, and blocks nothing. One that gpu.ai names too degrades
+	// compute until it is there, unless gpu.min_ai have enough of the others.
 	Planned []string `toml:"planned"`
 	// PermittedHolders are units that may keep a GPU's nodes open for ever.
 	PermittedHolders []string `toml:"permitted_holders"`
@@ -233,7 +239,8 @@ func Default() Policy {
 			Recheck:    Duration(30 * time.Second),
 		},
 		Guards:    defaultThresholds(),
-		Placement: Placement{Studio: Local, AI: Local},
+		Placement: Placement{Studio: Local, AI: Local, Platform: Local},
+		Modes:     defaultContracts(),
 		Slices:    defaultSlices(),
 		Studio:    defaultStudio(),
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -22,16 +23,26 @@ func otherwise(t *testing.T) Policy {
 	p := Default()
 	eachLeaf(reflect.ValueOf(&p).Elem(), "", func(key string, v reflect.Value) {
 		before := inJSON(v.Interface())
-		for _, value := range others(v) {
+		for _, value := range append(others(v), reflect.ValueOf(p.GPU.AI)) {
+			if value.Type() != v.Type() {
+				continue
+			}
 			v.Set(value)
 			if inJSON(v.Interface()) != before && len(p.faults()) == 0 {
 				return
 			}
 		}
+		if slices.Contains(single, key) {
+			require.NoError(t, json.Unmarshal([]byte(before), v.Addr().Interface()))
+			return
+		}
 		require.Fail(t, "others() has to offer another value that can be used", key)
 	})
 	return p
 }
+
+// single are the keys that have one value for now.
+var single = []string{"modes.studio-local.vllm_profile"}
 
 // others are values that a key might take instead of v; not all make sense.
 func others(v reflect.Value) []reflect.Value {
@@ -42,7 +53,7 @@ func others(v reflect.Value) []reflect.Value {
 	case bool:
 		return []reflect.Value{reflect.ValueOf(!value)}
 	case int:
-		return []reflect.Value{reflect.ValueOf(value + 7), reflect.ValueOf(value + 128)}
+		return []reflect.Value{reflect.ValueOf(value + 7), reflect.ValueOf(value + 128), reflect.ValueOf(value + 1)}
 	case float64:
 		return []reflect.Value{reflect.ValueOf(value/2 + 0.25)}
 	case map[string]string:
@@ -66,8 +77,8 @@ func otherWords(v reflect.Value) []reflect.Value {
 	before := v.String()
 	var all []reflect.Value
 	for _, text := range []string{
-		"all", "studio-local", "stop", "never", "remote", "check_user_jobs_safe", "none",
-		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", pciBus.Add(1)), "thing.service", "quiet.timer",
+		"all", "studio-local", "stop", "never", "remote", ProfileDefault, ProfileOff, "check_user_jobs_safe", "none",
+		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", another.Add(1)), fmt.Sprintf("thing%d.service", another.Load()), "quiet.timer",
 	} {
 		word := reflect.New(v.Type())
 		if strict, is := word.Interface().(encoding.TextUnmarshaler); !is {
@@ -80,8 +91,9 @@ func otherWords(v reflect.Value) []reflect.Value {
 	return all
 }
 
-// pciBus makes each GPU another one: the same in two sets may contradict itself.
-var pciBus atomic.Int32
+// another makes each GPU and unit another one: the same in two sets may contradict
+// itself.
+var another atomic.Int32
 
 // A policy of every option at a value that is not the default says the same in
 // every form that it has.

@@ -286,7 +286,7 @@ func (s Studio) Units() []string {
 var quietName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|timer|path|socket)$`)
 
 func (p Policy) studioFaults(check checker) {
-	own := p.ownUnits()
+	own := append(p.modeUnits(), p.Modes.StudioLocal.Required...)
 	for i, unit := range p.Studio.Quiesce {
 		key := element("studio.quiesce", i)
 		check(quietName.MatchString(unit), key, "%q is not the name of a service, timer, path or socket", unit)
@@ -300,8 +300,8 @@ func (p Policy) studioFaults(check checker) {
 	check(quantum == 0 || quantum >= 16 && quantum <= 8192, "studio.quantum", "%d is not from 16 to 8192, or 0", quantum)
 }
 
-// ownUnits are those that make up the modes, and the controller.
-func (p Policy) ownUnits() []string {
+// modeUnits are those that make up the modes, and the controller.
+func (p Policy) modeUnits() []string {
 	own := []string{"dubniumd.service", "graphical.target"}
 	for _, unit := range p.Units.byKey() {
 		own = append(own, unit)

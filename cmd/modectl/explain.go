@@ -18,7 +18,8 @@ func (c *commands) explain() *cobra.Command {
 		Use:   "explain [MODE]",
 		Short: "Say which facts make the state what it is, and which stand against the modes",
 		Long: "explain says which facts make the state what it is, and which stand against the modes. Of one MODE\n" +
-			"it prints the contract too, as the policy has it: units, promises, guards, GPUs, placement.",
+			"it prints the contract too, as the policy has it: target, units, promises, guards, whose the GPUs, processors,\n" +
+			"memory, storage and audio are, latency and security posture, placement.",
 		ValidArgs: modeWords(),
 		Args:      cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

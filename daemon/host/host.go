@@ -55,8 +55,8 @@ func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
 			units:       units,
 			modeTargets: []string{p.Units.DesktopTarget, p.Units.ComputeTarget},
 			company: map[string][]string{
-				p.Units.DesktopTarget: {p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager},
-				p.Units.ComputeTarget: {p.Units.VLLM},
+				p.Units.DesktopTarget: append([]string{p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager}, p.Modes.Desktop.Required...),
+				p.Units.ComputeTarget: append(p.VLLMUnits(), p.Modes.Compute.Required...),
 			},
 			maintenance: slices.DeleteFunc(p.Studio.Units(), isService),
 			headless:    p.Units.ComputeTarget,

@@ -157,6 +157,10 @@ type View struct {
 	// BlockedBy holds the verdicts that blocked the last request.
 	BlockedBy  []guards.Verdict
 	Inhibitors []Inhibitor // in the order in which they were taken
+	// Placement says where each capability is, and Topology which GPUs there are, as
+	// the files have them.
+	Placement map[string]policy.Place
+	Topology  observer.Topology
 }
 
 // Context is what classification may know beside the facts.

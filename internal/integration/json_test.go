@@ -69,6 +69,7 @@ var (
 	statusShape  = map[string]kind{
 		"version": aWord, "modes": aList, "desired": anObject, "observed": anObject, "converged": aBool,
 		"transition": isNull, "last_transition": anObject, "blocked_by": aList,
+		"placement": anObject, "topology": anObject,
 	}
 )
 

@@ -105,7 +105,7 @@ type Host struct {
 	vllm       *vllmstandin.Server
 	vllmPort   int
 	vllmSocket int
-	vllmRuns   bool
+	vllmRuns   map[string]bool // the units that are up
 
 	wake chan struct{} // capacity 1: the model has something new to do
 	wg   sync.WaitGroup
@@ -211,7 +211,7 @@ func (h *Host) startBus() (err error) {
 
 func (h *Host) connect() error {
 	h.systemd, h.login, h.polkit = newSystemd(h), newLogin(h), newPolkit(h, h.opts.Authorize)
-	if u, err := h.model.Unit(vllmUnit); err == nil {
+	if u, err := h.model.Unit(vllmUnits + ".service"); err == nil {
 		h.vllmFollows(u)
 	}
 	h.model.SetSink(h.event)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,9 @@ import (
 	"github.com/dubnium/dubnium/internal/vllmstandin"
 )
 
-// vllmUnit is the unit whose program the stand-in is.
-const vllmUnit = "vllm.service"
+// vllmUnits have the stand-in as their program: vllm.service and its profiles, as
+// vllm-fast.service.
+const vllmUnits = "vllm"
 
 // reservePort binds a loopback port and does not listen on it: whoever connects
 // is refused, nobody else gets it, and a listener with SO_REUSEPORT may share
@@ -59,17 +61,23 @@ func (h *Host) startVLLM() error {
 	}
 	opts := h.opts.VLLM
 	opts.Listen = func() (net.Listener, error) { return listenShared(port) }
-	h.vllm, h.vllmPort, h.vllmSocket = vllmstandin.New(opts), port, fd
+	h.vllm, h.vllmPort, h.vllmSocket, h.vllmRuns = vllmstandin.New(opts), port, fd, map[string]bool{}
 	return nil
 }
 
-// vllmFollows starts and stops the server with its unit. Called under the lock.
+// vllmFollows starts and stops the server with its units. Called under the lock.
 func (h *Host) vllmFollows(u sim.UnitStatus) {
 	runs := u.ActiveState == "active" || u.ActiveState == "deactivating"
-	if u.Name != vllmUnit || runs == h.vllmRuns {
+	if !strings.HasPrefix(u.Name, vllmUnits) {
 		return
 	}
-	h.vllmRuns = runs
+	ran := len(h.vllmRuns) > 0
+	if delete(h.vllmRuns, u.Name); runs {
+		h.vllmRuns[u.Name] = true
+	}
+	if runs = len(h.vllmRuns) > 0; runs == ran {
+		return
+	}
 	if !runs {
 		h.vllm.Stop()
 		return

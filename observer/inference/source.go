@@ -31,7 +31,7 @@ const loading = 2 * time.Second
 // and now and then afterwards, since it can fall ill without its unit changing.
 func (s *Source) Due(now observer.Snapshot) time.Time {
 	p := s.Policy()
-	unit := now.Systemd.Units[p.Units.VLLM]
+	_, unit := observer.RunningVLLM(p, now.Systemd)
 	asked := now.Inference.At
 	switch {
 	case !unit.Active():

@@ -31,9 +31,13 @@ func Explanation(e observer.Explanation) string {
 // contract is what a mode is by the policy, whatever the host is.
 func contract(mode policy.Mode, c observer.Contract) string {
 	var s sheet
-	s.add("target", clean(c.Target))
+	s.add("target", targetLines(c)...)
 	s.add("runs", each(c.Expected)...)
 	s.add("runs not", each(c.Forbidden)...)
+	if c.StopForbidden {
+		s.add("", "what the policy forbids of these is stopped on the way to the mode")
+	}
+	s.add("may run", each(c.Permitted)...)
 	promises := make([]string, len(c.Promises))
 	for i, p := range c.Promises {
 		promises[i] = fmt.Sprintf("%s is %s", clean(string(p.Signal)), p.Want)
@@ -41,11 +45,35 @@ func contract(mode policy.Mode, c observer.Contract) string {
 	s.add("promises", promises...)
 	s.add("guards", each(c.Guards)...)
 	s.add("gates", each(c.Gates)...)
+	for _, o := range c.Ownership {
+		s.add(clean(o.Resource), append([]string{"for " + clean(o.Owner)}, each(o.Terms)...)...)
+	}
+	s.add("vLLM", "profile "+clean(c.VLLMProfile))
+	s.add("latency", each([]string{c.Latency})...)
+	s.add("security", each([]string{c.Security})...)
 	s.add("display GPU", each(c.DisplayGPUs)...)
 	s.add("AI GPU", each(c.AIGPUs)...)
 	s.add("planned GPU", each(c.PlannedGPUs)...)
-	s.add("placement", clean(string(c.Place)))
+	s.add("placement", append([]string{clean(string(c.Place))}, each(c.Assumptions)...)...)
 	return fmt.Sprintf("the contract of %s:\n%s", clean(string(mode)), s.b.String())
+}
+
+// targetLines say what carries the mode and how it is entered.
+func targetLines(c observer.Contract) []string {
+	lines := []string{clean(c.Target)}
+	if c.Overlay != "" {
+		lines = append(lines, "with "+clean(c.Overlay)+" on top of it")
+	}
+	if c.Isolates {
+		lines = append(lines, "isolated: what it does not want stops")
+	}
+	if c.EndsSessions {
+		lines = append(lines, "people at the screen are logged out before that")
+	}
+	if !c.Trusted {
+		lines = append(lines, "the policy does not trust the daemon with it (transitions)")
+	}
+	return lines
 }
 
 func each[T ~string](list []T) []string {

@@ -38,6 +38,9 @@ type statusJSON struct {
 	Transition     *transitionJSON  `json:"transition"`
 	LastTransition *status.Record   `json:"last_transition"`
 	BlockedBy      []guards.Verdict `json:"blocked_by"`
+	// Placement is by capability.
+	Placement map[string]policy.Place `json:"placement"`
+	Topology  observer.Topology       `json:"topology"`
 }
 
 type transitionJSON struct {
@@ -59,6 +62,7 @@ func StatusJSON(p busapi.Properties) string {
 	return marshal(statusJSON{
 		Version: p.Version, Modes: some(p.Modes), Desired: desired(v.Desired), Observed: current(v.Observation, v.ObservedSince),
 		Converged: v.Converged(), Transition: transition(v.Running), LastTransition: last(v.Last), BlockedBy: some(v.BlockedBy),
+		Placement: places(v.Placement), Topology: topology(v.Topology),
 	})
 }
 
@@ -89,8 +93,12 @@ func ExplanationJSON(e observer.Explanation) string {
 	}
 	if e.Contract != nil {
 		c := *e.Contract
-		for _, list := range []*[]string{&c.Expected, &c.Forbidden, &c.DisplayGPUs, &c.AIGPUs, &c.PlannedGPUs} {
+		for _, list := range []*[]string{&c.Expected, &c.Forbidden, &c.Permitted, &c.DisplayGPUs, &c.AIGPUs, &c.PlannedGPUs, &c.Assumptions} {
 			*list = some(*list)
+		}
+		c.Ownership = slices.Clone(some(c.Ownership))
+		for i := range c.Ownership {
+			c.Ownership[i].Terms = some(c.Ownership[i].Terms)
 		}
 		c.Promises, c.Guards, c.Gates = some(c.Promises), some(c.Guards), some(c.Gates)
 		e.Contract = &c
@@ -134,13 +142,29 @@ func current(o observer.Observation, since time.Time) currentJSON {
 			c.Unknown[s] = cmp.Or(f.Reason, "nobody has looked yet")
 		}
 	}
-	for _, s := range observer.Signals() {
+	for _, s := range o.Facts.Names() {
 		put(s, o.Facts[s])
 	}
-	for s, f := range o.Facts { // those of a newer daemon too
-		put(s, f)
-	}
 	return c
+}
+
+func places(p map[string]policy.Place) map[string]policy.Place {
+	if p == nil {
+		return map[string]policy.Place{}
+	}
+	return p
+}
+
+func topology(t observer.Topology) observer.Topology {
+	for _, list := range []*[]string{&t.Planned, &t.Present, &t.Unusable, &t.Missing, &t.Display} {
+		*list = some(*list)
+	}
+	ai := map[policy.Mode][]string{}
+	for mode, list := range t.AI {
+		ai[mode] = some(list)
+	}
+	t.AI = ai
+	return t
 }
 
 func desired(d status.Desired) status.Desired {

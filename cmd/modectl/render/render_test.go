@@ -113,9 +113,18 @@ func views() map[string]status.View {
 	hostile.Desired.By = "uid 1000 (al\x07ice)"
 
 	drifted := view("studio-local", policy.Desktop)
+
+	externalized := view("degraded-studio-local", policy.StudioLocal)
+	externalized.Observation.Reasons = []observer.Reason{{Code: "studio-externalized", Text: "the policy has the studio on another machine (placement.studio)"}}
+	externalized.Placement = map[string]policy.Place{"studio": policy.Remote, "ai": policy.Local, "platform": "mo\x1bon"}
+	externalized.Topology = observer.Topology{
+		Known: true, Planned: []string{"0000:41:00.0"}, Present: []string{"0000:01:00.0"}, Missing: []string{"0000:41:00.0"},
+		Display: []string{"0000:01:00.0"}, AI: map[policy.Mode][]string{policy.Desktop: nil, policy.Compute: {"0000:41:00.0"}}, MinAI: 1,
+	}
 	return map[string]status.View{
 		"as-desired": asDesired, "first-start": firstStart, "blocked": blocked, "running": running, "begun": begun,
 		"degraded": degraded, "failed": failed, "hostile": hostile, "drifted": drifted,
+		"externalized": externalized,
 	}
 }
 
@@ -251,6 +260,24 @@ func TestExplanations(t *testing.T) {
 	golden(t, "explain-mode", Explanation(e.Of(policy.Default(), policy.StudioLocal)))
 	golden(t, "explain-why-not", WhyNot(e.Of(policy.Default(), policy.Compute)))
 	golden(t, "explain.json", ExplanationJSON(e.Of(policy.Default(), policy.Compute)))
+	contracted := policy.Default()
+	contracted.Transitions, contracted.Placement.Studio = policy.TrustOverlay, policy.Remote
+	contracted.GPU = policy.GPU{
+		Display: []string{"0000:01:00.0"}, AI: []string{"0000:01:00.0", "0000:41:00.0"}, Planned: []string{"0000:41:00.0"}, MinAI: 1,
+	}
+	contracted.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+	contracted.Guards.ModelStore = "/srv/models"
+	contracted.Modes.Compute = policy.Contract{
+		Required: []string{"k3s.service"}, Forbidden: []string{"cups.service"}, Permitted: []string{"ssh.service"}, StopForbidden: true,
+		VLLMProfile: "fast", Latency: "through\x1bput", Security: "head\nless",
+	}
+	var all strings.Builder
+	for _, mode := range policy.Modes() {
+		all.WriteString(contract(mode, *observer.ContractOf(contracted, mode)))
+	}
+	require.NotContains(t, all.String(), "\x1b")
+	golden(t, "contracts", all.String())
+	golden(t, "contract.json", ExplanationJSON(observer.Explanation{Contract: observer.ContractOf(contracted, policy.Compute)}))
 	e.Modes = []observer.WhyNot{{Mode: policy.Compute, Observed: true}}
 	require.Equal(t, "compute is observed\n", WhyNot(e))
 }

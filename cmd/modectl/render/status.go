@@ -2,11 +2,13 @@ package render
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // Status is everything at one glance: what is, what was asked, whether they
@@ -25,6 +27,8 @@ func Status(v status.View, now time.Time) string {
 			s.add("because", reasonLine(r))
 		}
 	}
+	s.add("elsewhere", elsewhere(v.Placement)...)
+	s.add("missing GPU", each(v.Topology.Missing)...)
 	s.add("reconcile", reconcileLine(v))
 	if v.Running != nil {
 		s.add("running", runningLines(*v.Running, now)...)
@@ -39,6 +43,17 @@ func Status(v status.View, now time.Time) string {
 		s.add("blocked by", verdictLines(verdict)...)
 	}
 	return s.b.String()
+}
+
+// elsewhere lists the capabilities that another machine has.
+func elsewhere(places map[string]policy.Place) []string {
+	var list []string
+	for _, capability := range slices.Sorted(maps.Keys(places)) {
+		if place := places[capability]; place != policy.Local {
+			list = append(list, clean(capability)+" is "+clean(string(place)))
+		}
+	}
+	return list
 }
 
 // headline is the one line that most people read.

@@ -1,0 +1,412 @@
+package observer
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+// contracted is the policy of a host whose modes ask for units of their own, and
+// which has three ways to run vLLM.
+func contracted() policy.Policy {
+	p := policy.Default()
+	p.Studio.Quiesce = nil // has tests of its own
+	p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service", "small": "vllm-small.service"}
+	p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden = []string{"cups.service"}, []string{"batch.timer"}
+	p.Modes.Desktop.VLLMProfile = "small"
+	p.Modes.StudioLocal.Forbidden = []string{"cups.service", "batch.timer"}
+	p.Modes.Compute.Required, p.Modes.Compute.Forbidden = []string{"batch.timer"}, []string{"cups.service"}
+	p.Modes.Compute.VLLMProfile = "fast"
+	return p
+}
+
+// contractPromises is the test's own reading of what that policy makes the modes'
+// names claim of units.
+var contractPromises = map[policy.Mode]map[string]Truth{
+	policy.Desktop: {
+		"cups.service": True, "batch.timer": False,
+		"vllm-small.service": True, "vllm.service": False, "vllm-fast.service": False,
+	},
+	policy.StudioLocal: {
+		"cups.service": False, "batch.timer": False,
+		"vllm-small.service": False, "vllm.service": False, "vllm-fast.service": False,
+	},
+	policy.Compute: {
+		"batch.timer": True, "cups.service": False,
+		"vllm-fast.service": True, "vllm.service": False, "vllm-small.service": False,
+	},
+}
+
+var contractUnits = slices.Sorted(maps.Keys(contractPromises[policy.Desktop]))
+
+// stateOf is a word for each truth of a unit.
+var stateOf = map[Truth]string{True: "active", False: "inactive", Unknown: "activating"}
+
+// keepsContract: the units are what the mode's name claims, and its vLLM answers.
+func keepsContract(mode policy.Mode, units map[string]Truth, healthy Truth) bool {
+	for unit, want := range contractPromises[mode] {
+		if units[unit] != want {
+			return false
+		}
+	}
+	return mode == policy.StudioLocal || healthy == True
+}
+
+// TestContractsExhaustive: in each mode whose own promise holds, over every
+// three-valued combination of the units that the policy names and of vLLM's
+// health: the mode's own name is there exactly when every unit is what the policy
+// asks; else the mode is degraded or unknown, with a reason that names a unit; and
+// Explain agrees.
+func TestContractsExhaustive(t *testing.T) {
+	p := contracted()
+	named := 0
+	for mode, host := range map[policy.Mode]Snapshot{policy.Desktop: desktop(), policy.StudioLocal: studio(), policy.Compute: compute()} {
+		for n := range 729 {
+			s, units := host, map[string]Truth{}
+			s.Systemd.Units = maps.Clone(host.Systemd.Units)
+			for i, rest := 0, n; i < len(contractUnits); i, rest = i+1, rest/3 {
+				units[contractUnits[i]] = Truth(rest % 3)
+				set(&s, contractUnits[i], stateOf[Truth(rest%3)])
+			}
+			health := Truth(n / 243)
+			s.Inference = Inference{Reading: Reading{At: looked}, Healthy: health == True}
+			if health == Unknown {
+				s.Inference.Reason = "no answer"
+			}
+			o := Classify(p, s, Context{Desired: mode}, looked)
+			keeps := keepsContract(mode, units, health)
+			require.Equal(t, keeps, o.Is(mode), "%s with %v, health %s: %+v", mode, units, health, o.Reasons)
+			require.Equal(t, mode, o.Inferred)
+			require.Empty(t, coherent(p, o))
+			if keeps {
+				named++
+				require.Equal(t, High, o.Confidence)
+				continue
+			}
+			require.Contains(t, []State{DegradedOf(mode), StateUnknown}, o.State)
+			require.NotEmpty(t, o.Reasons)
+			for _, r := range o.Reasons {
+				require.True(t, strings.Contains(r.Text, ".") || strings.HasPrefix(r.Code, "vllm-healthy") || r.Code == "vllm-not-healthy", "%+v", r)
+			}
+		}
+	}
+	assert.Equal(t, 1+3+1, named, "the studio does not ask about health")
+}
+
+// studio is a healthy studio-local.
+func studio() Snapshot {
+	s := desktop()
+	set(&s, "studio-local-policy.service", "active")
+	set(&s, "audio-priority.service", "active")
+	return s
+}
+
+// TestContractsProperty: the honesty of TestClassifyProperty over whole snapshots,
+// under a policy whose modes ask for units.
+func TestContractsProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := contracted()
+		s := genSnapshot(p).Draw(t, "snapshot")
+		for _, name := range contractUnits {
+			if rapid.IntRange(0, 9).Draw(t, "read "+name) > 0 {
+				set(&s, name, rapid.SampledFrom([]string{"active", "active", "inactive", "inactive", "failed", "activating", "a new word"}).Draw(t, name))
+			}
+		}
+		o := Classify(p, s, rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
+		require.Empty(t, coherent(p, o))
+		for _, mode := range policy.Modes() {
+			for unit, want := range contractPromises[mode] {
+				if o.Is(mode) && o.Facts.Is(UnitSignal(unit)) != want {
+					t.Fatalf("%s is claimed while %s is %s", mode, unit, o.Facts.Is(UnitSignal(unit)))
+				}
+			}
+		}
+	})
+}
+
+func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
+	good := func() Snapshot {
+		s := desktop()
+		for unit, want := range contractPromises[policy.Desktop] {
+			set(&s, unit, stateOf[want])
+		}
+		s.Inference = Inference{Reading: Reading{At: looked}, Healthy: true}
+		return s
+	}
+	cases := map[string]struct {
+		change     func(*Snapshot)
+		state      State
+		confidence Confidence
+		reason     Reason
+	}{
+		"nothing": {func(*Snapshot) {}, "desktop", High, Reason{}},
+		"a required unit is down": {
+			func(s *Snapshot) { set(s, "cups.service", "failed") }, "degraded-desktop", High,
+			Reason{"required-unit-not-active", "cups.service does not run, which desktop requires: cups.service is failed (loaded)"},
+		},
+		"a forbidden unit runs": {
+			func(s *Snapshot) { set(s, "batch.timer", "active") }, "degraded-desktop", High,
+			Reason{"forbidden-unit-active", "batch.timer runs, which desktop forbids: batch.timer is active"},
+		},
+		"a required unit is on its way": {
+			func(s *Snapshot) { set(s, "cups.service", "activating") }, "degraded-desktop", Medium,
+			Reason{"unit-active-unknown", "cups.service is activating"},
+		},
+		"nobody has looked at a forbidden one": {
+			func(s *Snapshot) { delete(s.Systemd.Units, "batch.timer") }, "degraded-desktop", Medium,
+			Reason{"unit-active-unknown", "batch.timer has not been read"},
+		},
+		"vLLM runs in another profile": {
+			func(s *Snapshot) { set(s, "vllm-small.service", "inactive"); set(s, "vllm-fast.service", "active") }, "degraded-desktop", High,
+			Reason{"vllm-other-profile", "vLLM runs in another profile than small, which is that of desktop: vllm-fast.service is active"},
+		},
+		"vLLM runs in two": {
+			func(s *Snapshot) { set(s, "vllm.service", "active") }, "degraded-desktop", High,
+			Reason{"vllm-other-profile", "vLLM runs in another profile than small, which is that of desktop: vllm.service is active"},
+		},
+		"vLLM does not run": {
+			func(s *Snapshot) { set(s, "vllm-small.service", "inactive") }, "degraded-desktop", High,
+			Reason{"vllm-not-active", "vLLM does not run: vllm.service is inactive (loaded)"},
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := good()
+			c.change(&s)
+			o := Classify(contracted(), s, Context{}, looked)
+			assert.Equal(t, c.state, o.State, "%+v", o.Reasons)
+			assert.Equal(t, c.confidence, o.Confidence)
+			if c.reason != (Reason{}) {
+				require.NotEmpty(t, o.Reasons)
+				assert.Equal(t, c.reason, o.Reasons[0])
+			}
+		})
+	}
+}
+
+// TestAHostWithoutContractsHasNoFactsOfThem: what a policy does not name is not
+// told.
+func TestAHostWithoutContractsHasNoFactsOfThem(t *testing.T) {
+	assert.Equal(t, Signals(), Derive(policy.Default(), desktop()).Names())
+	more := Derive(contracted(), desktop()).Names()
+	assert.Equal(t, append(Signals(), "unit:batch.timer", "unit:cups.service", "unit:vllm-fast.service", "unit:vllm-small.service", "unit:vllm.service"), more)
+}
+
+func TestAnotherPolicysFactsAreOthers(t *testing.T) {
+	before, after := Classify(policy.Default(), desktop(), Context{}, looked), Classify(policy.Default(), desktop(), Context{}, looked)
+	require.True(t, after.Same(before))
+	after.Facts = maps.Clone(after.Facts)
+	after.Facts[UnitSignal("cups.service")] = Fact{Truth: True}
+	assert.False(t, after.Same(before))
+	assert.False(t, before.Same(after))
+}
+
+func TestVLLMIsWhicheverUnitOfItRuns(t *testing.T) {
+	p, s := contracted(), desktop().Systemd
+	for _, unit := range p.VLLMUnits() {
+		s.Units[unit] = Unit{LoadState: "loaded", ActiveState: "inactive"}
+	}
+	name, _ := RunningVLLM(p, s)
+	assert.Empty(t, name)
+	assert.Equal(t, False, vllmActive(p, s).Truth)
+
+	s.Units["vllm-fast.service"] = Unit{ActiveState: "activating"}
+	name, _ = RunningVLLM(p, s)
+	assert.Equal(t, "vllm-fast.service", name)
+	assert.Equal(t, Unknown, vllmActive(p, s).Truth)
+
+	s.Units["vllm.service"] = Unit{ActiveState: "active", ActiveSince: looked}
+	name, _ = RunningVLLM(p, s)
+	assert.Equal(t, "vllm.service", name)
+	assert.Equal(t, True, vllmActive(p, s).Truth)
+
+	s.Units["vllm-fast.service"] = Unit{ActiveState: "active", ActiveSince: looked.Add(time.Second)}
+	name, _ = RunningVLLM(p, s)
+	assert.Equal(t, "vllm-fast.service", name)
+	asked := Snapshot{Systemd: s, Inference: Inference{Reading: Reading{At: looked}, Healthy: true}}
+	asked.Systemd.Reading = Reading{At: looked}
+	assert.Equal(t, Unknown, Derive(p, asked).Is(VLLMHealthy), "the answer is the other one's")
+}
+
+// TestWhatIsPlacedElsewhereIsNotWholeHere: whatever the facts.
+func TestWhatIsPlacedElsewhereIsNotWholeHere(t *testing.T) {
+	p := policy.Default()
+	p.Placement.Studio, p.Placement.AI = policy.Remote, policy.Remote
+	for _, c := range []struct {
+		host  Snapshot
+		state State
+		code  string
+	}{
+		{desktop(), "desktop", ""}, {studio(), "degraded-studio-local", "studio-externalized"}, {compute(), "degraded-compute", "ai-externalized"},
+	} {
+		o := Classify(p, c.host, Context{}, looked)
+		assert.Equal(t, c.state, o.State)
+		assert.Empty(t, coherent(p, o))
+		if c.code != "" {
+			require.Len(t, o.Reasons, 1)
+			assert.Equal(t, c.code, o.Reasons[0].Code)
+		}
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		o := Classify(p, genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
+		require.False(t, o.Is(policy.StudioLocal) || o.Is(policy.Compute))
+		require.Empty(t, coherent(p, o))
+	})
+}
+
+// TestInferenceThatAModeDoesNotHave: compute without vLLM has none, where policy
+// says so, and does not care where the host has none.
+func TestInferenceThatAModeDoesNotHave(t *testing.T) {
+	p := policy.Default()
+	p.Modes.Compute.VLLMProfile = policy.ProfileOff
+	o := Classify(p, compute(), Context{}, looked)
+	assert.Equal(t, State("degraded-compute"), o.State)
+	assert.Equal(t, []string{"vllm-active"}, codesOf(o.Reasons))
+	silent := compute()
+	set(&silent, "vllm.service", "inactive")
+	assert.Equal(t, State("compute"), Classify(p, silent, Context{}, looked).State)
+
+	p = policy.Default()
+	p.VLLM.Enabled = false
+	assert.Equal(t, State("compute"), Classify(p, compute(), Context{}, looked).State)
+	assert.Equal(t, State("compute"), Classify(p, silent, Context{}, looked).State)
+}
+
+// TestAsManyGPUsAsPolicyWants: the three-valued states of three cards against each
+// number that may be enough, with the middle one planned.
+func TestAsManyGPUsAsPolicyWants(t *testing.T) {
+	cards := []string{"0000:01:00.0", "0000:02:00.0", "0000:03:00.0"}
+	for n := range 27 {
+		s, truths, count := compute(), []Truth{}, map[Truth]int{}
+		s.Holders.GPUs = nil
+		s.GPU = NVML{Reading: Reading{At: looked}, Driver: true}
+		for i, rest := 0, n; i < len(cards); i, rest = i+1, rest/3 {
+			truth := Truth(rest % 3)
+			truths = append(truths, truth)
+			count[truth]++
+			if truth != False {
+				s.Holders.GPUs = append(s.Holders.GPUs, GPU{PCI: cards[i], Driver: "nvidia"})
+			}
+			card := Card{PCI: cards[i]}
+			if truth == Unknown {
+				card.Reason = "GPU is lost"
+			}
+			s.GPU.Cards = append(s.GPU.Cards, card)
+		}
+		atLeast := func(need int) Truth {
+			switch {
+			case count[True] >= need:
+				return True
+			case count[True]+count[Unknown] < need:
+				return False
+			}
+			return Unknown
+		}
+		p := policy.Default()
+		p.GPU.AI, p.GPU.Planned = cards, cards[1:2]
+		for need := range 4 {
+			p.GPU.MinAI = need
+			whole, enterable := atLeast(need), atLeast(min(need, 2))
+			if need == 0 {
+				whole, enterable = atLeast(3), strongestOf(truths[0], truths[2])
+			}
+			what := fmt.Sprintf("%v, %d needed", truths, need)
+			require.Equal(t, whole, Derive(p, s).Is(AIPresent), what)
+			require.Equal(t, enterable, AIEnterable(p, s).Truth, what)
+			require.NotEmpty(t, AIEnterable(p, s).Reason, what)
+			o := Classify(p, s, Context{}, looked)
+			require.Equal(t, whole == False, slices.Contains(codesOf(o.Reasons), "ai-gpu-missing"), what)
+			require.Equal(t, whole != False, o.Is(policy.Compute), what)
+			require.Equal(t, truths[1] == False, slices.Contains(codesOf(o.Conflicts), "planned-gpu-missing"), what)
+		}
+		s.Holders.Reason = "no probe"
+		require.Equal(t, Unknown, AIEnterable(p, s).Truth)
+		require.Equal(t, Unknown, Derive(p, s).Is(AIPresent))
+	}
+}
+
+// strongestOf is what two cards are of which both are needed.
+func strongestOf(a, b Truth) Truth {
+	if a == False || b == False {
+		return False
+	}
+	return min(a, b)
+}
+
+func TestAModesOwnGPUs(t *testing.T) {
+	p := described()
+	p.GPU.AI = []string{displayPCI, aiPCI}
+	p.Modes.Compute.AIGPUs = []string{aiPCI}
+	assert.Equal(t, []string{aiPCI}, p.AIGPUs(policy.Compute))
+	assert.Empty(t, p.AIGPUs(policy.Desktop))
+	s := withNVIDIA(compute())
+	s.Holders.GPUs = s.Holders.GPUs[:1]
+	assert.Equal(t, False, Derive(p, s).Is(AIPresent))
+	p.Modes.Compute.AIGPUs = []string{displayPCI}
+	assert.Equal(t, True, Derive(p, s).Is(AIPresent), "the other is none of compute's")
+}
+
+func TestTheTopology(t *testing.T) {
+	p := policy.Default()
+	p.GPU = policy.GPU{Display: []string{displayPCI}, AI: []string{"0000:09:00.0", displayPCI, aiPCI}, Planned: []string{"0000:09:00.0", "0000:08:00.0"}, MinAI: 2}
+	p.Modes.Desktop.AIGPUs = []string{aiPCI}
+	h := Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: aiPCI, Driver: "vfio-pci", Hidden: true}, {PCI: displayPCI, Display: true}}}
+	want := Topology{
+		Known: true, Planned: []string{"0000:08:00.0", "0000:09:00.0"},
+		Present: []string{displayPCI, aiPCI}, Unusable: []string{aiPCI}, Missing: []string{"0000:08:00.0", "0000:09:00.0"},
+		Display: []string{displayPCI}, MinAI: 2,
+		AI: map[policy.Mode][]string{
+			policy.Desktop: {aiPCI}, policy.StudioLocal: {}, policy.Compute: {displayPCI, aiPCI, "0000:09:00.0"},
+		},
+	}
+	assert.Equal(t, want, TopologyOf(p, h))
+	slices.Reverse(h.GPUs)
+	assert.Equal(t, want, TopologyOf(p, h), "whatever the order of the look")
+
+	want.Known, want.Reason, want.Present, want.Unusable, want.Missing = false, "no probe", []string{}, []string{}, []string{}
+	assert.Equal(t, want, TopologyOf(p, Holders{Reading: Reading{At: looked, Reason: "no probe"}}))
+	assert.Equal(t, "nobody has looked yet", TopologyOf(p, Holders{}).Reason)
+
+	plain := TopologyOf(policy.Default(), h)
+	assert.Equal(t, []string{displayPCI}, plain.Display, "every one that could drive a display")
+	assert.Zero(t, plain.MinAI)
+	p.GPU.MinAI = 0
+	assert.Equal(t, 3, TopologyOf(p, h).MinAI, "all of compute's")
+}
+
+// TestAContractHasTheUnitsOfThePolicy: and what it promises of them is what is
+// observed (TestAContractIsWhatIsObserved holds the rest).
+func TestAContractHasTheUnitsOfThePolicy(t *testing.T) {
+	p := contracted()
+	p.Modes.Compute.Permitted, p.Modes.Compute.StopForbidden = []string{"ssh.service"}, true
+	c := ContractOf(p, policy.Compute)
+	assert.Equal(t, []string{"vllm-fast.service", "batch.timer"}, c.Expected)
+	assert.Subset(t, c.Forbidden, []string{"vllm.service", "vllm-small.service", "cups.service"})
+	assert.Equal(t, []string{"ssh.service"}, c.Permitted)
+	assert.True(t, c.StopForbidden && c.Isolates && c.EndsSessions)
+	assert.False(t, c.Trusted)
+	assert.Equal(t, "fast", c.VLLMProfile)
+	assert.Contains(t, c.Guards, policy.CheckVLLMDrainable)
+
+	c = ContractOf(p, policy.StudioLocal)
+	assert.Equal(t, "studio-local-policy.service", c.Overlay)
+	assert.Equal(t, policy.ProfileOff, c.VLLMProfile)
+	var owned []string
+	for _, o := range c.Ownership {
+		owned = append(owned, o.Resource)
+	}
+	assert.Equal(t, []string{"gpu", "cpu", "memory", "storage", "audio"}, owned)
+
+	p.VLLM.Enabled, p.Transitions = false, policy.TrustOverlay
+	assert.Equal(t, policy.ProfileOff, ContractOf(p, policy.Compute).VLLMProfile)
+	assert.True(t, ContractOf(p, policy.StudioLocal).Trusted)
+}

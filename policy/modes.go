@@ -1,0 +1,215 @@
+package policy
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Contracts is the section [modes]: what each mode's contract has beyond what
+// makes it that mode.
+type Contracts struct {
+	Desktop     Contract `toml:"desktop"`
+	StudioLocal Contract `toml:"studio-local"`
+	Compute     Contract `toml:"compute"`
+}
+
+// Contract is what a host's owner asks of one mode.
+type Contract struct {
+	// Required are units that run in the mode: one that does not degrades it, and a
+	// plan to the mode starts it.
+	Required []string `toml:"required"`
+	// Forbidden are units that do not run in the mode: one that does degrades it.
+	Forbidden []string `toml:"forbidden"`
+	// Permitted are units that may run in the mode. They are told, and nothing else.
+	Permitted []string `toml:"permitted"`
+	// StopForbidden lets a plan to the mode stop a forbidden unit that runs.
+	StopForbidden bool `toml:"stop_forbidden"`
+	// Latency says for people whose time counts in the mode.
+	Latency string `toml:"latency"`
+	// Security says for people who can get at the machine in the mode.
+	Security string `toml:"security"`
+	// AIGPUs are those of gpu.ai that inference may use in the mode. None given: in
+	// compute all of them, elsewhere none.
+	AIGPUs []string `toml:"ai_gpus"`
+	// VLLMProfile is how vLLM runs in the mode: a name of vllm.profiles, "default" for
+	// units.vllm, or "off".
+	VLLMProfile string `toml:"vllm_profile"`
+}
+
+func defaultContracts() Contracts {
+	contract := func(profile, latency, security string) Contract {
+		return Contract{
+			Required: []string{}, Forbidden: []string{}, Permitted: []string{}, AIGPUs: []string{},
+			VLLMProfile: profile, Latency: latency, Security: security,
+		}
+	}
+	return Contracts{
+		Desktop: contract(ProfileOff, "interactive: the person at the screen comes first",
+			"somebody is logged in at the screen, or a greeter waits for them"),
+		StudioLocal: contract(ProfileOff, "low: audio deadlines come before everything else",
+			"somebody is logged in at the screen"),
+		Compute: contract(ProfileDefault, "throughput: nobody waits at a screen",
+			"headless: neither a graphical session nor a greeter"),
+	}
+}
+
+// Contract is what the policy asks of a mode.
+func (p Policy) Contract(mode Mode) Contract {
+	return map[Mode]Contract{Desktop: p.Modes.Desktop, StudioLocal: p.Modes.StudioLocal, Compute: p.Modes.Compute}[mode]
+}
+
+// ContractUnits lists the units that the contracts require or forbid, each once.
+func (p Policy) ContractUnits() []string {
+	var units []string
+	for _, mode := range Modes() {
+		units = append(units, p.Contract(mode).Required...)
+		units = append(units, p.Contract(mode).Forbidden...)
+	}
+	slices.Sort(units)
+	return slices.Compact(units)
+}
+
+// AIGPUs are the GPUs that inference may use in a mode.
+func (p Policy) AIGPUs(mode Mode) []string {
+	if own := p.Contract(mode).AIGPUs; len(own) > 0 || mode != Compute {
+		return own
+	}
+	return p.GPU.AI
+}
+
+// VLLMUnits lists every unit that is vLLM, units.vllm first, each once.
+func (p Policy) VLLMUnits() []string {
+	units := []string{p.Units.VLLM}
+	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
+		if unit := p.VLLM.Profiles[name]; !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
+	}
+	return units
+}
+
+// VLLMUnit is the unit that serves in a mode, empty for none.
+func (p Policy) VLLMUnit(mode Mode) string {
+	switch profile := p.Contract(mode).VLLMProfile; {
+	case !p.VLLM.Enabled || profile == ProfileOff:
+		return ""
+	case profile == ProfileDefault:
+		return p.Units.VLLM
+	default:
+		return p.VLLM.Profiles[profile]
+	}
+}
+
+// OtherVLLMUnits are those that are not the mode's.
+func (p Policy) OtherVLLMUnits(mode Mode) []string {
+	own := p.VLLMUnit(mode)
+	return slices.DeleteFunc(p.VLLMUnits(), func(unit string) bool { return unit == own })
+}
+
+// Placed is where what a mode is for has to be.
+func (p Policy) Placed(mode Mode) Place {
+	switch mode {
+	case StudioLocal:
+		return p.Placement.Studio
+	case Compute:
+		return p.Placement.AI
+	}
+	return Local
+}
+
+// template matches the name of a unit that cannot run without an instance.
+var template = regexp.MustCompile(`@\.[a-z]+$`)
+
+// nameable reports whether systemd takes a text of the right characters for a name.
+// Asked for one that it does not, it would tell nothing of any unit.
+func nameable(unit string) bool { return len(unit) < 256 && !strings.HasPrefix(unit, "@") }
+
+var posture = regexp.MustCompile(`^[[:print:]]{0,200}$`)
+
+// untouchable are units without which nothing would lead out of a mode again.
+var untouchable = []string{
+	"dubniumd.service", "dbus.service", "dbus-broker.service", "dbus.socket", "systemd-logind.service", "polkit.service",
+	"dubnium-probe-holders.socket", "dubnium-probe-inference.socket", "dubnium-probe-gpu.socket",
+}
+
+func (p Policy) contractFaults(check checker) {
+	for _, mode := range Modes() {
+		key := join("modes", string(mode))
+		c := p.Contract(mode)
+		for name, list := range map[string][]string{"required": c.Required, "forbidden": c.Forbidden, "permitted": c.Permitted} {
+			for i, unit := range list {
+				at := element(join(key, name), i)
+				check(unitName.MatchString(unit) && nameable(unit), at, "%q is not the name of a unit", unit)
+				check(!template.MatchString(unit), at, "%s is a template: name an instance of it", unit)
+				check(!slices.Contains(list[:i], unit), at, "%s stands there twice", unit)
+			}
+		}
+		for name, text := range map[string]string{"latency": c.Latency, "security": c.Security} {
+			check(posture.MatchString(text), join(key, name), "it is not of at most 200 printable characters")
+		}
+		p.unitContradictions(check, mode)
+		p.aiFaults(check, mode)
+	}
+}
+
+// unitContradictions finds units of which a contract says two things.
+func (p Policy) unitContradictions(check checker, mode Mode) {
+	key, c := join("modes", string(mode)), p.Contract(mode)
+	needs, without := p.ownUnits(mode)
+	for i, unit := range c.Required {
+		at := element(join(key, "required"), i)
+		check(!slices.Contains(c.Forbidden, unit), at, "%s is forbidden too", unit)
+		check(!slices.Contains(without, unit), at, "%s is stopped on the way to %s", unit, mode)
+		check(!slices.Contains(p.VLLMUnits(), unit), at, "%s is vLLM: vllm_profile says how that runs in a mode", unit)
+	}
+	for i, unit := range c.Forbidden {
+		at := element(join(key, "forbidden"), i)
+		check(!slices.Contains(c.Permitted, unit), at, "%s is permitted too", unit)
+		check(!slices.Contains(needs, unit), at, "%s is what makes the mode %s", unit, mode)
+		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
+		check(!slices.Contains(untouchable, unit), at, "without %s nothing leads out of the mode", unit)
+		check(unit != p.Units.K3s, at, "%s is units.k3s, which is looked at and never touched", unit)
+	}
+}
+
+// ownUnits are those that make a host be in a mode, and those that it does not
+// have in it.
+func (p Policy) ownUnits(mode Mode) (needs, without []string) {
+	u := p.Units
+	studio := []string{u.StudioPolicy, u.AudioPriority}
+	screen := []string{u.DesktopTarget, "graphical.target", u.DisplayManager}
+	switch mode {
+	case Compute:
+		needs, without = []string{u.ComputeTarget, "multi-user.target"}, append(studio, screen...)
+	case StudioLocal:
+		needs, without = append(screen, studio...), []string{u.ComputeTarget}
+	default:
+		needs, without = screen, append(studio, u.ComputeTarget)
+	}
+	if unit := p.VLLMUnit(mode); unit != "" {
+		needs = append(needs, unit)
+	}
+	return needs, without
+}
+
+// aiFaults are those of what inference has in a mode.
+func (p Policy) aiFaults(check checker, mode Mode) {
+	key, c := join("modes", string(mode)), p.Contract(mode)
+	for i, pci := range c.AIGPUs {
+		at := element(join(key, "ai_gpus"), i)
+		check(slices.Contains(p.GPU.AI, pci), at, "%q is none of gpu.ai", pci)
+		check(!slices.Contains(c.AIGPUs[:i], pci), at, "%s stands there twice", pci)
+		check(mode == Compute || !slices.Contains(p.GPU.Display, pci), at, "%s drives the display in %s", pci, mode)
+	}
+	_, named := p.VLLM.Profiles[c.VLLMProfile]
+	check(named || c.VLLMProfile == ProfileOff || c.VLLMProfile == ProfileDefault, join(key, "vllm_profile"),
+		"%q is none of vllm.profiles: it is %s", c.VLLMProfile, p.profileWords())
+	check(mode != StudioLocal || c.VLLMProfile == ProfileOff, join(key, "vllm_profile"),
+		"studio-local is without inference: it is off")
+}
+
+func (p Policy) profileWords() string {
+	return strings.Join(append([]string{ProfileOff, ProfileDefault}, slices.Sorted(maps.Keys(p.VLLM.Profiles))...), ", ")
+}
