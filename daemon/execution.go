@@ -24,6 +24,7 @@ var errStopping = errors.New("the daemon is stopping")
 type machinery struct {
 	policy  policy.Policy
 	eyes    *Eyes
+	graph   GraphReader
 	actors  map[plans.Kind]Actor
 	journal journal
 	history *history
@@ -38,6 +39,8 @@ type execution struct {
 	machinery
 	request status.Request
 	entry   journalEntry
+	// agreed is the one plan to carry out, nil for whatever the host needs.
+	agreed *agreed
 	// report tells the engine how far the transition is.
 	report func(status.Phase, int, *status.StepEvent)
 }
@@ -52,39 +55,52 @@ func newExecution(m machinery, id uint64, r status.Request) *execution {
 // run decides, acts and judges. The only error is errStopping; everything else
 // is a record, whose result claims no more than was observed.
 func (x *execution) run(ctx context.Context) (status.Record, error) {
-	snapshot, err := x.eyes.Fresh(ctx)
+	ahead, err := x.ahead(ctx)
 	if err != nil {
 		return status.Record{}, errStopping
 	}
-	before := x.settled(snapshot)
+	before := ahead.now
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
 	if err := x.journal.save(&x.entry); err != nil {
 		return x.end(before, status.Failed, err)
 	}
-	if before.Is(x.entry.Record.To) {
+	if ahead.Reached {
 		return x.end(before, status.Noop, nil)
 	}
-	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
-	verdicts := guards.Evaluate(x.policy, snapshot, guardRequest(x.request), plan.Guards)
-	x.entry.Record.Guards = verdicts
-	if blocking := guards.Blocking(verdicts); len(blocking) > 0 {
+	x.entry.Record.Guards = ahead.verdicts
+	if blocking := guards.Blocking(ahead.verdicts); len(blocking) > 0 {
 		return x.end(before, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
 	}
-	x.adopt(plan)
+	x.adopt(ahead.Plan)
 	if err := x.forward(ctx); err != nil {
 		return x.goBack(ctx, err)
 	}
 	return x.verify(ctx)
 }
 
-func guardRequest(r status.Request) guards.Request {
-	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers}
+// ahead is what there is to do, by a fresh look: the one by which a plan was agreed
+// to, where one was, since another could show another plan. The error is ctx's.
+func (x *execution) ahead(ctx context.Context) (prospect, error) {
+	if x.agreed != nil {
+		return x.agreed.prospect, nil
+	}
+	snapshot, err := x.eyes.Fresh(ctx)
+	if err != nil {
+		return prospect{}, err
+	}
+	return x.graph.foresee(ctx, x.policy, snapshot, x.request), ctx.Err()
+}
+
+func guardRequest(r status.Request, b observer.BlastRadius) guards.Request {
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Blast: b}
 }
 
 // settled classifies a snapshot by its facts alone: whether a transition runs
 // and how the last one ended is nothing to the question what the host is.
-func (m machinery) settled(s observer.Snapshot) observer.Observation {
-	return observer.Classify(m.policy, s, observer.Context{}, time.Now())
+func (m machinery) settled(s observer.Snapshot) observer.Observation { return settled(m.policy, s) }
+
+func settled(p policy.Policy, s observer.Snapshot) observer.Observation {
+	return observer.Classify(p, s, observer.Context{}, time.Now())
 }
 
 // adopt makes the plan's steps those of the journal.

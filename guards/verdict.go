@@ -5,6 +5,7 @@
 package guards
 
 import (
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -27,4 +28,12 @@ type Request struct {
 	UID uint32
 	// EndOthers: the requester is authorized to end other people's sessions.
 	EndOthers bool
+	// Blast is how far the plan of the request reaches. It has to be known where
+	// JudgesUnits: the zero value could not be judged.
+	Blast observer.BlastRadius
+}
+
+// JudgesUnits reports whether a guard looks at Request.Blast.
+func JudgesUnits(id policy.GuardID) bool {
+	return id == policy.CheckTargetReachable || id == policy.CheckGraphicalSessionTerminable
 }

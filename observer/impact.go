@@ -108,6 +108,7 @@ const (
 	CauseConflict   Cause = "conflict"   // a unit that starts conflicts with it
 	CausePropagated Cause = "propagated" // it depends on a unit that stops
 	CauseUnneeded   Cause = "unneeded"   // StopWhenUnneeded=, and whoever needed it stops
+	CauseStep       Cause = "step"       // no isolate: a step of a plan stops it
 )
 
 // StopsUnit reports whether isolate stops, or may stop, the unit of that name.

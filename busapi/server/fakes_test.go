@@ -100,7 +100,7 @@ func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy
 	if len(ids) == 0 {
 		ids = []policy.GuardID{policy.CheckTargetReachable, policy.CheckGPUDisplayReleased}
 	}
-	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID}, ids), c.view.Snapshot, c.fail
+	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID, Blast: obs.BlastRadius{Reading: obs.Reading{At: start}}}, ids), c.view.Snapshot, c.fail
 }
 
 func (c *fakeController) SessionUIDs() []uint32 {
