@@ -40,6 +40,7 @@ const (
 // The options of RequestMode and the filter of History.
 const (
 	OptionReason = "reason"
+	OptionPlan   = "plan_fingerprint"
 	FilterLimit  = "limit"
 )
 

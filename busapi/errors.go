@@ -60,6 +60,7 @@ var errorTable = []struct {
 	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
 	{ErrLimitExceeded, ownError + "LimitExceeded", "answer or dismiss the open password prompts and ask again"},
 	{status.ErrBusy, ownError + "Busy", "wait until it has finished (modectl status) and ask again"},
+	{status.ErrStalePlan, ownError + "StalePlan", "look at the plan again (modectl dry-run) and ask for that"},
 	{status.ErrNoSuchTransition, ownError + "NoSuchTransition", "modectl history lists the ids that are kept"},
 	{status.ErrShuttingDown, ownError + "ShuttingDown", "ask again when it runs again (systemctl status dubniumd)"},
 	{ErrAccessDenied, standardError + "AccessDenied", "ask as root, or have an administrator grant the action in polkit"},

@@ -45,6 +45,7 @@ func TestErrorNamesAreTheContracts(t *testing.T) {
 		ErrRateLimited:             "org.dubnium.Mode1.Error.RateLimited",
 		ErrLimitExceeded:           "org.dubnium.Mode1.Error.LimitExceeded",
 		status.ErrBusy:             "org.dubnium.Mode1.Error.Busy",
+		status.ErrStalePlan:        "org.dubnium.Mode1.Error.StalePlan",
 		status.ErrNoSuchTransition: "org.dubnium.Mode1.Error.NoSuchTransition",
 		status.ErrShuttingDown:     "org.dubnium.Mode1.Error.ShuttingDown",
 		ErrAccessDenied:            "org.freedesktop.DBus.Error.AccessDenied",

@@ -73,8 +73,10 @@ func Blast(g UnitGraph, e Errand) BlastRadius {
 // stop is StopUnit for each of the names, which do not fail each other.
 func (n *nodes) stop(names []string) []Casualty {
 	t := n.transaction(n.order(0))
+	named := map[int]string{}
 	for _, name := range names {
 		if at, known := n.names[name]; known {
+			named[at] = name
 			_ = t.add(jobStop, at, nil, link{}, CauseStep) // a stop is never refused
 		}
 	}
@@ -83,7 +85,11 @@ func (n *nodes) stop(names []string) []Casualty {
 	stopping := t.stopping()
 	for _, at := range slices.Sorted(maps.Keys(stopping)) {
 		u, j := n.list[at], stopping[at]
-		stopped = append(stopped, Casualty{Unit: u.id, Transient: u.Transient, Cause: j.cause, By: n.list[j.by].id})
+		c := Casualty{Unit: u.id, Transient: u.Transient, Cause: j.cause, By: n.list[j.by].id}
+		if name, is := named[at]; is { // whatever else takes it along
+			c.Cause, c.By = CauseStep, name
+		}
+		stopped = append(stopped, c)
 	}
 	return stopped
 }

@@ -28,7 +28,7 @@ func TestABlastRadiusHasWhatIsolateAndTheStepsStop(t *testing.T) {
 	require.Equal(t, []Casualty{
 		{Unit: "desktop.target", Cause: CauseConflict, By: "compute.target"},
 		{Unit: "extra.service", Transient: true, Cause: CauseNotWanted, By: "compute.target"},
-		{Unit: "greetd.service", Cause: CauseStep, By: "greetd.service"},
+		{Unit: "greetd.service", Cause: CauseStep, By: "display-manager.service"},
 		{Unit: "overlay.service", Cause: CauseStep, By: "overlay.service"},
 		{Unit: "queued.service", Cause: CauseNotWanted, By: "compute.target"},
 		{Unit: "tied.service", Cause: CausePropagated, By: "session-2.scope"},
@@ -37,7 +37,7 @@ func TestABlastRadiusHasWhatIsolateAndTheStepsStop(t *testing.T) {
 	require.Equal(t, []QueuedJob{{"queued.service", "start"}}, b.Jobs)
 	require.Equal(t, []string{"session-2.scope", "greetd.service"}, []string{b.ID("session-2.scope"), b.ID("display-manager.service")})
 	require.Equal(t, "nobody.service", b.ID("nobody.service"))
-	require.Equal(t, []Casualty{{Unit: "greetd.service", Cause: CauseStep, By: "greetd.service"}}, b.Lost([]string{"display-manager.service", "vllm.service"}))
+	require.Equal(t, []Casualty{{Unit: "greetd.service", Cause: CauseStep, By: "display-manager.service"}}, b.Lost([]string{"display-manager.service", "vllm.service"}))
 	require.False(t, b.Known(), "whoever read the units says when")
 }
 
@@ -50,6 +50,8 @@ func TestWhereNothingIsIsolatedOnlyTheStepsReach(t *testing.T) {
 		{Unit: "overlay.service", Cause: CauseStep, By: "overlay.service"},
 		{Unit: "tied.service", Cause: CausePropagated, By: "overlay.service"},
 	}, b.Casualties())
+	both := Blast(desk("tied.service active Requires=overlay.service"), Errand{Stops: []string{"overlay.service", "tied.service"}})
+	require.Equal(t, Casualty{Unit: "tied.service", Cause: CauseStep, By: "tied.service"}, both.Stopped[1], "a step's own stop comes first")
 	require.Empty(t, b.Starters(), "what is up does not start, and what is not there cannot")
 }
 

@@ -88,7 +88,8 @@ type Casualty struct {
 	Possible bool `json:"possible,omitempty"`
 	// Transient: it has no file, and cannot be started again.
 	Transient bool `json:"transient,omitempty"`
-	// Cause says which rule stops it, and By which unit's job pulls its own in.
+	// Cause says which rule stops it, and By which unit's job pulls its own in; of a
+	// step, the name by which that stops it.
 	Cause Cause  `json:"cause"`
 	By    string `json:"by"`
 }

@@ -130,16 +130,16 @@ var meaning = map[string]func(*Outlook, *[]Judged){
 	"a unit more stops": func(o *Outlook, _ *[]Judged) {
 		o.Blast = blast(o.Plan, o.Snapshot, "run-1.service", "run-2.service")
 	},
-	"a unit less stops":         func(o *Outlook, _ *[]Judged) { o.Blast = blast(o.Plan, o.Snapshot) },
+	"a unit less stops": func(o *Outlook, _ *[]Judged) { o.Blast = blast(o.Plan, o.Snapshot) },
 	"a unit that cannot return": func(o *Outlook, _ *[]Judged) {
 		stops := o.Blast.Isolation.Stops
 		stops[slices.IndexFunc(stops, func(c observer.Casualty) bool { return c.Unit == "graphical.target" })].Transient = true
 	},
-	"systemd would refuse":      func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.Refused = "no" },
-	"systemd may refuse":        func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.RefusalPossible = "perhaps" },
-	"units that are not known":  func(o *Outlook, _ *[]Judged) { o.Blast.Reason = "no answer" },
-	"another mode":              func(o *Outlook, _ *[]Judged) { o.To = policy.StudioLocal },
-	"nothing to do":             func(o *Outlook, _ *[]Judged) { o.Reached = true },
+	"systemd would refuse":     func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.Refused = "no" },
+	"systemd may refuse":       func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.RefusalPossible = "perhaps" },
+	"units that are not known": func(o *Outlook, _ *[]Judged) { o.Blast.Reason = "no answer" },
+	"another mode":             func(o *Outlook, _ *[]Judged) { o.To = policy.StudioLocal },
+	"nothing to do":            func(o *Outlook, _ *[]Judged) { o.Reached = true },
 }
 
 // TestAFingerprintIsOfWhatMatters: any noise leaves it, and any change with a

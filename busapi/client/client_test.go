@@ -17,6 +17,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
+const agreed = "0123456789abcdef0123456789abcdef"
+
 func TestReadsReturnTheDaemonsValues(t *testing.T) {
 	e := &engine{view: status.View{Desired: status.Desired{Mode: policy.Desktop, Since: begin}}}
 	serve(t, e)
@@ -37,13 +39,19 @@ func TestReadsReturnTheDaemonsValues(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []status.Record{{ID: 12}}, records)
 
+	plan, err := c.Plan(t.Context(), policy.Compute)
+	require.NoError(t, err)
+	require.Equal(t, status.Preview{To: policy.Compute, Fingerprint: "f00d"}, plan)
+	_, err = c.Plan(t.Context(), "sauna")
+	require.ErrorIs(t, err, busapi.ErrUnknownMode)
+
 	_, err = c.Transition(t.Context(), 3)
 	require.ErrorIs(t, err, status.ErrNoSuchTransition)
 }
 
 func TestARequestIsFollowedToItsEnd(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, r status.Request) error {
-		require.Equal(t, "tonight", r.Why)
+		require.Equal(t, []string{"tonight", agreed}, []string{r.Why, r.Plan})
 		e.started()
 		e.step(5, "stop-dm", status.StepDoing)
 		e.step(99, "not ours", status.StepDoing)
@@ -52,7 +60,7 @@ func TestARequestIsFollowedToItsEnd(t *testing.T) {
 	serve(t, e)
 	var accepted uint64
 	var steps []string
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, "tonight", Follower{
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{Why: "tonight", Plan: agreed}, Follower{
 		Accepted: func(id uint64) { accepted = id },
 		Step: func(s status.StepEvent) {
 			steps = append(steps, fmt.Sprint(s.Step, " ", s.Status))
@@ -75,7 +83,7 @@ func TestATransitionThatEndsAtOnceIsNotMissed(t *testing.T) {
 		return nil
 	})
 	serve(t, e)
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, "", Follower{})
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, Follower{})
 	require.NoError(t, err)
 	require.Equal(t, status.Success, record.Result)
 }
@@ -84,9 +92,9 @@ func TestARefusalIsTheContractsError(t *testing.T) {
 	e := (&engine{}).script(func(*engine, status.Request) error { return status.ErrBusy })
 	serve(t, e)
 	c := opened(t, Options{})
-	_, err := c.Request(t.Context(), policy.Compute, "", Follower{})
+	_, err := c.Request(t.Context(), policy.Compute, Ask{}, Follower{})
 	require.ErrorIs(t, err, status.ErrBusy)
-	_, err = c.Submit(t.Context(), "sauna", "")
+	_, err = c.Submit(t.Context(), "sauna", Ask{})
 	require.ErrorIs(t, err, busapi.ErrUnknownMode)
 	require.ErrorContains(t, err, "the modes are desktop, studio-local, compute")
 }
@@ -102,7 +110,7 @@ func TestADaemonThatGoesAwayLeavesTheOutcomeUnknown(t *testing.T) {
 			e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 			bus, conn := serve(t, e)
 			c := opened(t, Options{})
-			_, err := c.Request(t.Context(), policy.Compute, "", Follower{Accepted: func(uint64) { end(e, bus, conn) }})
+			_, err := c.Request(t.Context(), policy.Compute, Ask{}, Follower{Accepted: func(uint64) { end(e, bus, conn) }})
 			require.ErrorIs(t, err, ErrOutcomeUnknown)
 			require.ErrorContains(t, err, "transition 5: ")
 		})
@@ -115,7 +123,7 @@ func TestADaemonThatLeavesAfterTheEndIsNoDoubt(t *testing.T) {
 	_, conn := serve(t, e)
 	c := opened(t, Options{})
 	require.NoError(t, c.follow(t.Context()))
-	id, err := c.Submit(t.Context(), policy.Compute, "")
+	id, err := c.Submit(t.Context(), policy.Compute, Ask{})
 	require.NoError(t, err)
 	e.finished()
 	e.server.Stop(t.Context())
@@ -129,7 +137,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 	serve(t, e)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := opened(t, Options{}).Request(ctx, policy.Compute, "", Follower{Accepted: func(uint64) { cancel() }})
+	_, err := opened(t, Options{}).Request(ctx, policy.Compute, Ask{}, Follower{Accepted: func(uint64) { cancel() }})
 	require.ErrorIs(t, err, ErrStopped)
 	require.EqualError(t, err, "stopped waiting, transition 5 goes on")
 }
@@ -150,7 +158,7 @@ func TestForgedSignalsAreNotBelieved(t *testing.T) {
 		}}, nil).Err)
 	}
 	member, body := busapi.EncodeEvent(status.Event{Finished: &status.Record{ID: 5, Result: status.Failed}})
-	record, err := c.Request(t.Context(), policy.Compute, "", Follower{Accepted: func(uint64) {
+	record, err := c.Request(t.Context(), policy.Compute, Ask{}, Follower{Accepted: func(uint64) {
 		forge(busapi.Path, busapi.Interface, member, body...)
 		forge("/org/freedesktop/DBus", busDaemon, "NameOwnerChanged", busapi.BusName, ":1.1", forger.Names()[0])
 		forge(busapi.Path, busapi.Interface, member, body...)
@@ -165,7 +173,7 @@ func TestForgedSignalsAreNotBelieved(t *testing.T) {
 func TestASignalOfTheDaemonThatCannotBeReadIsAnError(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 	_, conn := serve(t, e)
-	_, err := opened(t, Options{}).Request(t.Context(), policy.Compute, "", Follower{Accepted: func(uint64) {
+	_, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, Follower{Accepted: func(uint64) {
 		require.NoError(t, conn.Emit(busapi.Path, busapi.Interface+".TransitionFinished", "five"))
 	}})
 	require.ErrorContains(t, err, "cannot decode the signal TransitionFinished")
@@ -178,7 +186,7 @@ func TestFlagsSayWhetherAPersonCanBeAsked(t *testing.T) {
 	_, err := daemon.RequestName(busapi.BusName, dbus.NameFlagDoNotQueue)
 	require.NoError(t, err)
 	for _, interactive := range []bool{false, true} {
-		id, err := opened(t, Options{Interactive: interactive}).Submit(t.Context(), policy.Compute, "")
+		id, err := opened(t, Options{Interactive: interactive}).Submit(t.Context(), policy.Compute, Ask{})
 		require.NoError(t, err)
 		require.Equal(t, uint64(5), id)
 	}
@@ -193,7 +201,7 @@ func TestADaemonThatIsNotThereIsToldFromABusThatIsNot(t *testing.T) {
 	c := opened(t, Options{})
 	_, err = c.Properties(t.Context())
 	require.ErrorIs(t, err, ErrNotRunning)
-	_, err = c.Request(t.Context(), policy.Compute, "", Follower{})
+	_, err = c.Request(t.Context(), policy.Compute, Ask{}, Follower{})
 	require.ErrorIs(t, err, ErrNotRunning)
 	bus.kill()
 	<-c.conn.Context().Done()
@@ -214,7 +222,7 @@ func TestADaemonThatNeverAnswersIsGivenUp(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoAnswer)
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
-	_, err = c.Submit(ctx, policy.Compute, "")
+	_, err = c.Submit(ctx, policy.Compute, Ask{})
 	require.ErrorIs(t, err, ErrStopped)
 }
 

@@ -24,12 +24,12 @@ type Follower struct {
 // Request asks for a mode and waits until the transition has ended. It returns
 // the record whatever the result; an error means that there was no transition,
 // or that its outcome is not known.
-func (c *Client) Request(ctx context.Context, mode policy.Mode, why string, follower Follower) (status.Record, error) {
+func (c *Client) Request(ctx context.Context, mode policy.Mode, ask Ask, follower Follower) (status.Record, error) {
 	// Subscribe first: a short transition ends before the reply is read.
 	if err := c.follow(ctx); err != nil {
 		return status.Record{}, err
 	}
-	id, err := c.Submit(ctx, mode, why)
+	id, err := c.Submit(ctx, mode, ask)
 	if err != nil {
 		return status.Record{}, err
 	}

@@ -24,7 +24,7 @@ func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.D
 	if err := noFlags(flags); err != nil {
 		return 0, err
 	}
-	why, err := parseRequestOptions(options)
+	why, plan, err := parseRequestOptions(options)
 	if err != nil {
 		return 0, err
 	}
@@ -32,7 +32,7 @@ func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.D
 	if err != nil {
 		return 0, err
 	}
-	request.Why = why
+	request.Why, request.Plan = why, plan
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	return s.controller.Request(ctx, request)
@@ -58,27 +58,41 @@ func noFlags(flags uint64) error {
 	return nil
 }
 
-// parseRequestOptions returns the requester's own words. They end up in logs, on
-// terminals and in everybody's TransitionFinished, so they are short and
-// printable.
-func parseRequestOptions(options busapi.Dict) (why string, err error) {
-	if err := knownKeys("option", options, busapi.OptionReason); err != nil {
-		return "", err
+// parseRequestOptions returns the requester's own words and the plan they agreed to,
+// each empty when it is not given. The words end up in logs, on terminals and in
+// everybody's TransitionFinished, so they are short and printable.
+func parseRequestOptions(options busapi.Dict) (why, plan string, err error) {
+	if err := knownKeys("option", options, busapi.OptionPlan, busapi.OptionReason); err != nil {
+		return "", "", err
 	}
-	value, given := options[busapi.OptionReason]
-	if !given {
-		return "", nil
-	}
-	why, isString := value.Value().(string)
+	why, _, err = textOption(options, busapi.OptionReason)
 	switch {
-	case !isString:
-		return "", wrongType("option", busapi.OptionReason, "s", value.Signature().String())
+	case err != nil:
+		return "", "", err
 	case len(why) > busapi.MaxReason:
-		return "", busapi.Refuse(busapi.ErrBadOption, "the option reason has %d bytes, more than %d", len(why), busapi.MaxReason)
+		return "", "", busapi.Refuse(busapi.ErrBadOption, "the option reason has %d bytes, more than %d", len(why), busapi.MaxReason)
 	case strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return "", busapi.Refuse(busapi.ErrBadOption, "the option reason holds characters that cannot be printed")
+		return "", "", busapi.Refuse(busapi.ErrBadOption, "the option reason holds characters that cannot be printed")
 	}
-	return why, nil
+	plan, given, err := textOption(options, busapi.OptionPlan)
+	if err == nil && given {
+		if fault := busapi.Fingerprint(plan); fault != nil {
+			err = busapi.Refuse(busapi.ErrBadOption, "the option %s: %v", busapi.OptionPlan, fault)
+		}
+	}
+	return why, plan, err
+}
+
+func textOption(options busapi.Dict, key string) (text string, given bool, err error) {
+	value, given := options[key]
+	if !given {
+		return "", false, nil
+	}
+	text, isString := value.Value().(string)
+	if !isString {
+		return "", true, wrongType("option", key, "s", value.Signature().String())
+	}
+	return text, true, nil
 }
 
 // getTransition asks the view first: a running transition has no record yet, and

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/client"
 	"github.com/dubnium/dubnium/cmd/modectl/render"
 	"github.com/dubnium/dubnium/daemon/status"
@@ -17,6 +18,7 @@ import (
 // requestOptions are the flags of `modectl request`.
 type requestOptions struct {
 	reason        string
+	plan          string
 	noAskPassword bool
 	noWait        bool
 }
@@ -29,15 +31,21 @@ func (c *commands) request() *cobra.Command {
 		Long: "Ask for a mode and wait until it is reached, or until it is clear that it will not be.\n\n" +
 			"Exit codes: 0 reached or nothing to do; 10-19 the code of the first guard that blocks,\n" +
 			"20-29 of one that could not be judged; 30 misuse; 40 not authorized; 41 daemon not\n" +
-			"reachable; 42 busy; 43 canceled; 50 degraded; 51 failed; 52 timed out; 53 rolled back;\n" +
-			"54 rollback failed; 55 interrupted.",
+			"reachable; 42 busy; 43 canceled; 44 stale plan; 50 degraded; 51 failed; 52 timed out;\n" +
+			"53 rolled back; 54 rollback failed; 55 interrupted.",
 		Args:      modeFor("request"),
 		ValidArgs: modeWords(),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("plan") {
+				if err := busapi.Fingerprint(options.plan); err != nil {
+					return exit{exitMisuse, err}
+				}
+			}
 			return c.runRequest(cmd.Context(), policy.Mode(args[0]), options)
 		},
 	}
 	cmd.Flags().StringVar(&options.reason, "reason", "", "`TEXT` for the record")
+	cmd.Flags().StringVar(&options.plan, "plan", "", "do exactly the plan of this `FINGERPRINT`, which dry-run prints, or nothing")
 	cmd.Flags().BoolVar(&options.noAskPassword, "no-ask-password", false, "do not ask for a password")
 	cmd.Flags().BoolVar(&options.noWait, "no-wait", false, "return as soon as the request is accepted")
 	return cmd
@@ -68,9 +76,10 @@ func (c *commands) runRequest(ctx context.Context, mode policy.Mode, options req
 		defer startAgent(ctx, agentProgram)()
 	}
 	bus := client.Options{Interactive: !options.noAskPassword}
+	ask := client.Ask{Why: options.reason, Plan: options.plan}
 	if options.noWait {
 		return c.ask(ctx, bus, func(daemon *client.Client) (string, error) {
-			id, err := daemon.Submit(ctx, mode, options.reason)
+			id, err := daemon.Submit(ctx, mode, ask)
 			if err != nil {
 				return "", err
 			}
@@ -83,7 +92,7 @@ func (c *commands) runRequest(ctx context.Context, mode policy.Mode, options req
 	var record status.Record
 	err := c.ask(ctx, bus, func(daemon *client.Client) (text string, err error) {
 		progress := progress{out: c.stderr, redraws: c.redraws}
-		record, err = daemon.Request(ctx, mode, options.reason, client.Follower{Step: progress.step})
+		record, err = daemon.Request(ctx, mode, ask, client.Follower{Step: progress.step})
 		progress.end()
 		if err != nil {
 			return "", err
