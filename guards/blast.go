@@ -26,14 +26,17 @@ func judgeBlast(p policy.Policy, r Request) (f finding, stands bool) {
 		return cannotTell("systemd may refuse to isolate "+i.Target+": "+i.RefusalPossible,
 			"mend that in the units; which it does depends on the order in which it looks at them"), true
 	}
-	return judgeQueued(b, b.Started, units(b.Stopped), targets(p))
+	for _, job := range b.Jobs {
+		if job.Unit == b.ID(p.Units.DesktopTarget) || job.Unit == b.ID(p.Units.ComputeTarget) {
+			b.Reversed = append([]observer.QueuedJob{job}, b.Reversed...)
+		}
+	}
+	return judgeQueued(b, b.Reversed)
 }
 
 func unitsUnread(b observer.BlastRadius) finding {
 	return cannotTell("what else would stop could not be found out: "+unread(b.Reading), "look at `systemctl status` and ask again")
 }
-
-func targets(p policy.Policy) []string { return []string{p.Units.DesktopTarget, p.Units.ComputeTarget} }
 
 func judgeLost(b observer.BlastRadius, lost []observer.Casualty) finding {
 	f := block(fmt.Sprintf("%s and must survive", fate(b, lost[0])), spare(b, lost[0]))
@@ -75,42 +78,29 @@ func spare(b observer.BlastRadius, c observer.Casualty) string {
 	return fmt.Sprintf("take apart what ties it to %s (`systemctl show %s`)", c.By, c.Unit) + give
 }
 
-// judgeQueued blocks when a queued job is the contrary of what the plan does to its
-// unit: systemd would cancel it for ours, which somebody asked for. any are units
-// of which every job stands in the way.
+// judgeQueued blocks while one of these jobs is queued, which the plan would have
+// systemd cancel, and somebody asked for.
 //
 // What isolate cancels beside that is no reason: each oneshot that runs has a
 // start job, and is told as a unit that stops.
-func judgeQueued(b observer.BlastRadius, starts, stops, any []string) (f finding, stands bool) {
-	for _, job := range b.Jobs {
-		switch {
-		case job.Unit == shutdown && job.Type != "stop":
-			return block("the machine is on its way down", "wait until it is up again"), true
-		case has(b, any, job.Unit), has(b, stops, job.Unit) && againstStop(job), has(b, starts, job.Unit) && job.Type == "stop":
-			return block(fmt.Sprintf("a %s job is queued for %s", job.Type, job.Unit), "wait for it, or cancel it: `systemctl list-jobs` has its number"), true
-		}
+func judgeQueued(b observer.BlastRadius, contrary []observer.QueuedJob) (f finding, stands bool) {
+	if slices.ContainsFunc(b.Jobs, func(j observer.QueuedJob) bool { return j.Unit == shutdown && j.Type == "start" }) {
+		return block("the machine is on its way down", "wait until it is up again"), true
 	}
-	return finding{}, false
+	if len(contrary) == 0 {
+		return finding{}, false
+	}
+	f = block(fmt.Sprintf("a %s job is queued for %s", contrary[0].Type, contrary[0].Unit),
+		"wait for it, or cancel it: `systemctl list-jobs` has its number")
+	for _, job := range contrary {
+		f.evidence = append(f.evidence, job.Type+" "+job.Unit)
+	}
+	return f, true
 }
 
 // shutdown is what every way of ending the machine pulls in, by jobs that nothing
 // reverses (systemd.special(7)).
 const shutdown = "shutdown.target"
-
-// againstStop: job_type_is_conflicting of a queued job and a stop.
-func againstStop(j observer.QueuedJob) bool { return j.Type != "stop" && j.Type != "nop" }
-
-func has(b observer.BlastRadius, names []string, id string) bool {
-	return slices.ContainsFunc(names, func(name string) bool { return b.ID(name) == id })
-}
-
-func units(casualties []observer.Casualty) []string {
-	list := make([]string, len(casualties))
-	for i, c := range casualties {
-		list[i] = c.Unit
-	}
-	return list
-}
 
 // judgeUnseating blocks when a job stands in the way of a session's end. logind
 // stops a scope with the mode fail, so that systemd refuses it while a contrary job
@@ -119,5 +109,5 @@ func judgeUnseating(b observer.BlastRadius) (f finding, stands bool) {
 	if !b.Known() {
 		return unitsUnread(b), true
 	}
-	return judgeQueued(b, nil, units(b.Unseated), nil)
+	return judgeQueued(b, b.Opposed)
 }

@@ -113,11 +113,9 @@ func TestTerminableJudgesQueuedJobs(t *testing.T) {
 		"the greeter is restarted":   {ask: reaching(toCompute, job("greetd.service", "restart")), code: 17, reason: "a restart job is queued for greetd.service"},
 		"the session's scope starts": {ask: reaching(toCompute, job("session-2.scope", "start")), code: 17, reason: "a start job is queued for session-2.scope"},
 		"the session's scope stops":  {ask: reaching(toCompute, job("session-2.scope", "stop"))},
-		"what depends on it starts": {ask: reaching(toCompute, func(g observer.UnitGraph) {
-			change("backup.service", func(u *observer.GraphUnit) {
-				u.Job, u.Relations[observer.BindsTo] = "start", []string{"session-2.scope"}
-			})(g)
-		}), code: 17, reason: "a start job is queued for backup.service"},
+		"what depends on it starts": {ask: reaching(toCompute, change("backup.service", func(u *observer.GraphUnit) {
+			u.ActiveState, u.Job, u.Relations[observer.BindsTo] = "inactive", "start", []string{"session-2.scope"}
+		})), code: 17, reason: "a start job is queued for backup.service"},
 		"the machine shuts down":     {ask: reaching(toCompute, job("shutdown.target", "start")), code: 17, reason: "on its way down"},
 		"another's session is worse": {ask: func(r *Request) { reaching(toCompute, job("greetd.service", "restart"))(r); r.UID = 1001 }, code: 17, reason: "belongs to alice"},
 	})

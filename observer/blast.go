@@ -31,8 +31,12 @@ type BlastRadius struct {
 	Unseated []Casualty `json:"unseated"`
 	// Started are the units that the steps start and that are not up.
 	Started []string `json:"started"`
-	// Jobs are those in the manager's queue, in the order of their units.
-	Jobs []QueuedJob `json:"jobs"`
+	// Jobs are those in the manager's queue, in the order of their units. Reversed are
+	// those of them that the steps would have systemd cancel, being the contrary, and
+	// Opposed those that are the contrary of what stops as sessions end.
+	Jobs     []QueuedJob `json:"jobs"`
+	Reversed []QueuedJob `json:"reversed"`
+	Opposed  []QueuedJob `json:"opposed"`
 	// IDs has the Id of every unit by each of its names.
 	IDs map[string]string `json:"ids"`
 }
@@ -46,10 +50,9 @@ type QueuedJob struct {
 // Blast computes how far an errand reaches. It is pure, and changes nothing in g.
 func Blast(g UnitGraph, e Errand) BlastRadius {
 	n := index(g)
-	b := BlastRadius{
-		Stopped: n.stop(e.Stops), Unseated: n.stop(e.Seats),
-		Started: []string{}, Jobs: []QueuedJob{}, IDs: make(map[string]string, len(n.names)),
-	}
+	b := BlastRadius{Started: []string{}, Jobs: []QueuedJob{}, IDs: make(map[string]string, len(n.names))}
+	b.Stopped, b.Reversed = n.stop(e.Stops)
+	b.Unseated, b.Opposed = n.stop(e.Seats)
 	if e.Isolate != "" {
 		impact := IsolateImpact(g, e.Isolate)
 		b.Isolation = &impact
@@ -58,20 +61,28 @@ func Blast(g UnitGraph, e Errand) BlastRadius {
 		b.IDs[name] = n.list[at].id
 	}
 	for _, name := range e.Starts {
-		if at, known := n.names[name]; known && !n.list[at].up() {
+		at, known := n.names[name]
+		if known && !n.list[at].up() {
 			b.Started = append(b.Started, n.list[at].id)
+		}
+		if known && n.list[at].Job == "stop" {
+			b.Reversed = append(b.Reversed, n.list[at].queued())
 		}
 	}
 	for _, u := range n.list {
 		if u.Job != "" {
-			b.Jobs = append(b.Jobs, QueuedJob{u.id, u.Job})
+			b.Jobs = append(b.Jobs, u.queued())
 		}
 	}
 	return b
 }
 
-// stop is StopUnit for each of the names, which do not fail each other.
-func (n *nodes) stop(names []string) []Casualty {
+func (u node) queued() QueuedJob { return QueuedJob{u.id, u.Job} }
+
+// stop is StopUnit for each of the names, which do not fail each other: what goes
+// down, and the queued jobs that are the contrary (job_type_is_conflicting). A unit
+// that is down may have one.
+func (n *nodes) stop(names []string) (stopped []Casualty, contrary []QueuedJob) {
 	t := n.transaction(n.order(0))
 	named := map[int]string{}
 	for _, name := range names {
@@ -81,7 +92,7 @@ func (n *nodes) stop(names []string) []Casualty {
 		}
 	}
 	t.stopUnneeded()
-	stopped := []Casualty{}
+	stopped, contrary = []Casualty{}, []QueuedJob{}
 	stopping := t.stopping()
 	for _, at := range slices.Sorted(maps.Keys(stopping)) {
 		u, j := n.list[at], stopping[at]
@@ -91,7 +102,12 @@ func (n *nodes) stop(names []string) []Casualty {
 		}
 		stopped = append(stopped, c)
 	}
-	return stopped
+	for _, at := range slices.Sorted(maps.Keys(t.jobs)) {
+		if u := n.list[at]; u.Job != "" && u.Job != "stop" && u.Job != "nop" {
+			contrary = append(contrary, u.queued())
+		}
+	}
+	return stopped, contrary
 }
 
 // Casualties are all units that stop, each once, in the order of their names. The

@@ -41,6 +41,16 @@ func TestABlastRadiusHasWhatIsolateAndTheStepsStop(t *testing.T) {
 	require.False(t, b.Known(), "whoever read the units says when")
 }
 
+func TestABlastRadiusHasTheJobsThatItReverses(t *testing.T) {
+	b := Blast(desk(
+		"waits.service inactive job=start BindsTo=greetd.service", "stops.service active job=stop BindsTo=greetd.service",
+		"tied.service active job=reload Requires=overlay.service", "other.service inactive job=start",
+		"ends.service active job=stop"), Errand{Stops: errand.Stops, Seats: errand.Seats, Starts: []string{"ends.service", "other.service"}})
+	require.Equal(t, []QueuedJob{{"waits.service", "start"}}, b.Opposed)
+	require.Equal(t, []QueuedJob{{"tied.service", "reload"}, {"ends.service", "stop"}}, b.Reversed)
+	require.Len(t, b.Jobs, 5)
+}
+
 func TestWhereNothingIsIsolatedOnlyTheStepsReach(t *testing.T) {
 	b := Blast(desk("tied.service active Requires=overlay.service", "gone.service inactive Requires=overlay.service",
 		"lonely.service active unneeded WantedBy=overlay.service"), Errand{Stops: errand.Stops, Starts: []string{"greetd.service", "unknown.service"}})
