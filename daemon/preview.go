@@ -50,7 +50,11 @@ func (read GraphReader) foresee(ctx context.Context, p policy.Policy, s observer
 // blast is how far a plan reaches.
 func (read GraphReader) blast(ctx context.Context, p policy.Policy, plan plans.Plan, s observer.Snapshot) (b observer.BlastRadius) {
 	errand, needed := plan.Errand(p, s)
-	if needed {
+	switch {
+	case !needed:
+	case !s.Systemd.Known(): // who has not answered just now is not waited for again
+		b.Reason = s.Systemd.Reason
+	default:
 		ctx, cancel := context.WithTimeout(ctx, readUnits)
 		defer cancel()
 		graph, err := read(ctx, p.Target(plan.To))

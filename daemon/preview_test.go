@@ -220,6 +220,22 @@ func TestUnitsThatCannotBeReadBlockWhereTheyMatter(t *testing.T) {
 	})
 }
 
+// TestASystemdThatWasSilentIsNotAskedAgain: its units would be waited for as long
+// again.
+func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *rig) {
+		s := r.View().Snapshot
+		s.Systemd.Reason = "no answer"
+		read := GraphReader(func(context.Context, string) (observer.UnitGraph, error) {
+			t.Error("it was asked")
+			return nil, nil
+		})
+		f := read.foresee(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute})
+		require.Equal(t, "no answer", f.Blast.Reason)
+		require.False(t, f.Blast.Known())
+	})
+}
+
 func TestAQueuedJobBlocks(t *testing.T) {
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		r.host.change(func() { r.host.jobs = map[string]string{"display-manager.service": "restart"} })

@@ -43,7 +43,7 @@ func (w *workstation) overhears(f func()) (all []heard) {
 	require.NoError(w.t, monitor.Kill(w.ctx))
 	for line := range strings.Lines(w.sh("cat /run/heard")) {
 		var m heard
-		if json.Unmarshal([]byte(line), &m) == nil && m.Type != "" {
+		if json.Unmarshal([]byte(strings.TrimPrefix(line, "\x1e")), &m) == nil && m.Type != "" {
 			all = append(all, m)
 		}
 	}

@@ -95,7 +95,8 @@ func TestSwayTellsItsWindows(t *testing.T) {
 	windows, err := compositorOf(swayAt(dir)).windows(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, []render.Window{
-		{Title: "~", Program: "foot", Workspace: "1"}, {Title: "gimp", Program: "Gimp", Workspace: "1"},
+		{Title: "~", Program: "foot", Workspace: "1"},
+		{Title: "gimp", Program: "Gimp", Workspace: "1"},
 		{Title: "mixer", Program: "pavucontrol", Workspace: "1"},
 	}, windows)
 }
