@@ -52,14 +52,7 @@ func fate(b observer.BlastRadius, c observer.Casualty) string {
 	if c.Possible {
 		would = "may stop"
 	}
-	why := map[observer.Cause]string{
-		observer.CauseNotWanted:  c.By + " does not pull it in",
-		observer.CauseConflict:   "it conflicts with " + c.By,
-		observer.CausePropagated: "it goes down with " + c.By,
-		observer.CauseUnneeded:   "nothing needs it without " + c.By,
-		observer.CauseStep:       "the plan stops it",
-	}[c.Cause]
-	line := fmt.Sprintf("%s %s (%s)", c.Unit, would, why)
+	line := fmt.Sprintf("%s %s (%s)", c.Unit, would, c.Why())
 	if b.Isolation != nil {
 		line = "on the way to " + b.Isolation.Target + " " + line
 	}

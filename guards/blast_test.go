@@ -77,8 +77,8 @@ func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
 		"what must survive stays": {policy: survives("session-2.scope", "gone.service"), ask: reaching(toCompute, nil)},
 		"what must survive stops": {policy: survives("backup.service"), ask: reaching(toCompute, nil), code: 18, reason: "on the way to compute.target backup.service would stop (compute.target does not pull it in) and must survive"},
 		"it is named by an alias": {policy: survives("night.service"), ask: reaching(toCompute, nil), code: 18, reason: "backup.service would stop"},
-		"it is stopped by a step": {policy: survives("greetd.service"), ask: reaching(toCompute, nil), code: 18, reason: "greetd.service would stop (the plan stops it)"},
-		"it conflicts":            {policy: survives("desktop.target"), ask: reaching(toCompute, nil), code: 18, reason: "it conflicts with compute.target"},
+		"it is stopped by a step": {policy: survives("greetd.service"), ask: reaching(toCompute, nil), code: 18, reason: "greetd.service would stop (a step of the plan stops display-manager.service)"},
+		"it conflicts":            {policy: survives("desktop.target"), ask: reaching(toCompute, nil), code: 18, reason: "compute.target conflicts with it"},
 		"what must survive may stop": {policy: survives("backup.service"), code: 18, reason: "backup.service may stop", ask: func(r *Request) {
 			reaching(toCompute, nil)(r)
 			for i := range r.Blast.Isolation.Stops {

@@ -2,6 +2,7 @@ package observer
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -128,6 +129,24 @@ func (b BlastRadius) Casualties() []Casualty {
 }
 
 func (c Casualty) isScope() bool { return c.Cause == CauseStep && strings.HasSuffix(c.Unit, ".scope") }
+
+// causes say by which rule a unit stops, with the unit that is the cause.
+var causes = map[Cause]string{
+	CauseNotWanted:  "%s does not pull it in",
+	CauseConflict:   "%s conflicts with it",
+	CausePropagated: "it goes down with %s",
+	CauseUnneeded:   "nothing needs it without %s",
+	CauseStep:       "a step of the plan stops %s",
+}
+
+// Why says for people why the unit stops. A cause of a newer version is told by its
+// own word.
+func (c Casualty) Why() string {
+	if form, known := causes[c.Cause]; known {
+		return fmt.Sprintf(form, c.By)
+	}
+	return fmt.Sprintf("%s by %s", c.Cause, c.By)
+}
 
 // Starters are all units that start, each once, in the order of their names.
 func (b BlastRadius) Starters() []Starter {

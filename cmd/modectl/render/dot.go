@@ -59,7 +59,7 @@ func (g *dot) costs(p status.Preview) {
 		g.node("stop "+c.Unit, label, attributes...)
 		g.loses(p, "stop "+c.Unit, func(step status.PlannedStep) bool {
 			return step.Kind == "isolate" || step.Kind == "stop-unit" && step.Unit == c.By
-		}, causeText(c))
+		}, c.Why())
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
-	"github.com/dubnium/dubnium/observer"
 )
 
 // Window is one of a session's that would end.
@@ -106,22 +105,6 @@ func windowLines(w Windows) []string {
 	return lines
 }
 
-// causes say by which rule a unit stops, with the unit that is the cause.
-var causes = map[observer.Cause]string{
-	observer.CauseNotWanted:  "%s does not pull it in",
-	observer.CauseConflict:   "%s conflicts with it",
-	observer.CausePropagated: "it goes down with %s",
-	observer.CauseUnneeded:   "nothing needs it without %s",
-	observer.CauseStep:       "a step of the plan stops %s",
-}
-
-func causeText(c observer.Casualty) string {
-	if form, known := causes[c.Cause]; known {
-		return fmt.Sprintf(form, clean(c.By))
-	}
-	return fmt.Sprintf("%s by %s", clean(string(c.Cause)), clean(c.By)) // of a newer daemon
-}
-
 func stopLines(p status.Preview) []string {
 	var lines []string
 	switch {
@@ -133,7 +116,7 @@ func stopLines(p status.Preview) []string {
 		lines = append(lines, "systemd may refuse to isolate: "+clean(p.RefusalPossible)+"; if it does not:")
 	}
 	for _, c := range p.Stops {
-		line := clean(c.Unit) + ": " + causeText(c)
+		line := clean(c.Unit) + ": " + clean(c.Why())
 		if c.Possible {
 			line += "; perhaps, by the order in which systemd looks at its units"
 		}
