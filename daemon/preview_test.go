@@ -44,8 +44,8 @@ func (r *rig) preview(mode policy.Mode) status.Preview {
 	return p
 }
 
-// ask requests exactly the plan of a fingerprint.
-func (r *rig) ask(mode policy.Mode, fingerprint string) (uint64, error) {
+// agreeTo requests exactly the plan of a fingerprint.
+func (r *rig) agreeTo(mode policy.Mode, fingerprint string) (uint64, error) {
 	return r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, Plan: fingerprint})
 }
 
@@ -95,7 +95,7 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 		require.Equal(t, "end 1 session: ask, and kill after 20s", p.Steps[1].Does)
 		require.Equal(t, 30*time.Second, p.Steps[1].Timeout)
 
-		id, err := r.ask(policy.Compute, p.Fingerprint)
+		id, err := r.agreeTo(policy.Compute, p.Fingerprint)
 		require.NoError(t, err)
 		record := *r.settle().Last
 		require.Equal(t, id, record.ID)
@@ -111,7 +111,7 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 		require.True(t, there.Reached)
 		require.Empty(t, there.Steps)
 		require.Empty(t, there.Guards)
-		_, err = r.ask(policy.Compute, there.Fingerprint)
+		_, err = r.agreeTo(policy.Compute, there.Fingerprint)
 		require.NoError(t, err)
 		require.Equal(t, status.Noop, r.settle().Last.Result)
 	})
@@ -138,14 +138,14 @@ func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 				r.host.change(func() { change(r.host) })
 				r.settle()
 				files, desired, events := r.traces(), r.View().Desired, len(r.seen.all())
-				_, err := r.ask(policy.Compute, fingerprint)
+				_, err := r.agreeTo(policy.Compute, fingerprint)
 				require.ErrorIs(t, err, status.ErrStalePlan)
 				require.ErrorContains(t, err, "to compute it would be ")
 				require.Equal(t, files, r.traces())
 				require.Equal(t, desired, r.settle().Desired)
 				require.Len(t, r.seen.all(), events)
 				require.Empty(t, r.host.applied)
-				_, err = r.ask(policy.Compute, r.preview(policy.Compute).Fingerprint)
+				_, err = r.agreeTo(policy.Compute, r.preview(policy.Compute).Fingerprint)
 				require.NoError(t, err, "what is previewed now is what is done")
 				r.settle()
 			})
@@ -180,7 +180,7 @@ func TestABlockedPlanStaysBlocked(t *testing.T) {
 		})
 		p := r.preview(policy.Compute)
 		require.Equal(t, policy.CheckGraphicalSessionTerminable, guards.Blocking(p.Guards)[0].Guard)
-		_, err := r.ask(policy.Compute, p.Fingerprint)
+		_, err := r.agreeTo(policy.Compute, p.Fingerprint)
 		require.NoError(t, err)
 		require.Equal(t, status.Blocked, r.settle().Last.Result)
 		_, err = r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000, EndOthers: true, Plan: p.Fingerprint})
@@ -256,10 +256,10 @@ func TestAPlanIsNotMadeOfAHostOnItsWay(t *testing.T) {
 			}
 			return nil
 		}
-		_, err := r.ask(policy.Compute, fingerprint)
+		_, err := r.agreeTo(policy.Compute, fingerprint)
 		require.NoError(t, err)
 		synctest.Wait()
-		_, err = r.ask(policy.Compute, fingerprint)
+		_, err = r.agreeTo(policy.Compute, fingerprint)
 		require.ErrorIs(t, err, status.ErrBusy)
 		_, _, err = r.Plan(t.Context(), status.Request{Mode: policy.Desktop})
 		require.ErrorIs(t, err, status.ErrBusy)

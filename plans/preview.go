@@ -93,6 +93,9 @@ func (o Outlook) Fingerprint(judged []Judged) string {
 		matters.Sessions = append(matters.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
 	}
 	for _, c := range o.Blast.Casualties() {
+		if slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Blast.ID(s.Unit) == c.Unit }) {
+			continue
+		}
 		matters.Stops = append(matters.Stops, casualty{c.Unit, c.Transient})
 	}
 	if i := o.Blast.Isolation; i != nil {

@@ -112,6 +112,20 @@ var noise = map[string]func(*observer.Snapshot){
 	},
 }
 
+// TestWhatAPlanHasStartedIsItsOwn: a preparation that is done stays up until isolate,
+// and the plan is still the same.
+func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
+	h := onDesktop
+	h.prepares = []policy.Mode{policy.Compute}
+	before := outlook(h.snapshot(), policy.Compute)
+	prepare := policy.PrepareUnit(policy.Compute)
+	require.Equal(t, prepare, before.Steps[0].Unit)
+	h.active = append(slices.Clone(h.active), prepare)
+	after := outlook(h.snapshot(), policy.Compute)
+	require.True(t, slices.ContainsFunc(after.Blast.Casualties(), func(c observer.Casualty) bool { return c.Unit == prepare }))
+	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
+}
+
 // meaning are changes that somebody who agreed to a plan has to be asked about.
 var meaning = map[string]func(*Outlook, *[]Judged){
 	"another guard's answer": func(_ *Outlook, j *[]Judged) { (*j)[0].Code = 18 },
