@@ -35,20 +35,27 @@ const (
 	SignalTransitionStarted  = "TransitionStarted"
 	SignalTransitionStep     = "TransitionStep"
 	SignalTransitionFinished = "TransitionFinished"
+	SignalPrepare            = "PrepareForTransition"
 )
 
 // The options of RequestMode and the filter of History.
 const (
 	OptionReason = "reason"
 	OptionPlan   = "plan_fingerprint"
+	OptionGrace  = "grace_seconds"
 	FilterLimit  = "limit"
 )
+
+// FlagNoWait, of RequestMode, is for root: delay inhibitors are not waited for.
+const FlagNoWait uint64 = 1
 
 // The bounds of what a caller may ask.
 const (
 	// MaxReason bounds the requester's own words, in bytes: they are stored and
 	// broadcast.
 	MaxReason = 256
+	// MaxGrace bounds grace_seconds and what PostponeTransition takes: a day.
+	MaxGrace = 24 * 60 * 60
 	// DefaultHistory is how many records History returns without a limit.
 	DefaultHistory = 20
 	// MaxHistory bounds the limit, and with it the size of a reply: one above
@@ -59,6 +66,13 @@ const (
 // ActionEndOtherSessions is the polkit action for ending the graphical sessions
 // of other people than the requester.
 const ActionEndOtherSessions = "org.dubnium.mode1.end-other-sessions"
+
+// The other polkit actions.
+const (
+	ActionCancel       = "org.dubnium.mode1.cancel"
+	ActionInhibitBlock = "org.dubnium.mode1.inhibit-block"
+	ActionInhibitDelay = "org.dubnium.mode1.inhibit-delay"
+)
 
 // ActionRequest names the polkit action for a request of mode.
 func ActionRequest(mode policy.Mode) string { return "org.dubnium.mode1.request-" + string(mode) }

@@ -106,6 +106,14 @@ var genTransition = rapid.Custom(func(t *rapid.T) status.Transition {
 		Origin: drawWord[status.Origin](t, "origin"), By: genText.Draw(t, "by"), Phase: drawWord[status.Phase](t, "phase"),
 		Step: genText.Draw(t, "step"), StepIndex: rapid.IntRange(0, 99).Draw(t, "index"),
 		StepCount: rapid.IntRange(0, 99).Draw(t, "count"), Started: genTime.Draw(t, "started"),
+		Deadline: genTime.Draw(t, "deadline"), Cancellable: rapid.Bool().Draw(t, "cancellable"),
+	}
+})
+
+var genInhibitor = rapid.Custom(func(t *rapid.T) status.Inhibitor {
+	return status.Inhibitor{
+		ID: rapid.Uint32().Draw(t, "id"), Mode: drawWord[policy.Mode](t, "mode"), Who: genText.Draw(t, "who"), Why: genText.Draw(t, "why"),
+		How: drawWord[status.How](t, "how"), UID: rapid.Uint32().Draw(t, "uid"), Since: genTime.Draw(t, "since"),
 	}
 })
 
@@ -154,7 +162,7 @@ var genProperties = rapid.Custom(func(t *rapid.T) Properties {
 			By: genText.Draw(t, "by"), Since: genTime.Draw(t, "since"),
 		},
 		Observation: genObservation(false).Draw(t, "observation"), ObservedSince: genTime.Draw(t, "observed since"),
-		BlockedBy: some(t, genVerdict, "blocked by"),
+		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"),
 	}}
 	if rapid.Bool().Draw(t, "running?") {
 		running := genTransition.Draw(t, "running")
@@ -203,7 +211,7 @@ func TestHistorySurvivesTheWire(t *testing.T) {
 
 func TestEventsSurviveTheWire(t *testing.T) {
 	genEvent := rapid.Custom(func(t *rapid.T) status.Event {
-		switch rapid.IntRange(0, 3).Draw(t, "kind") {
+		switch rapid.IntRange(0, 4).Draw(t, "kind") {
 		case 0:
 			return status.Event{StateChanged: &status.StateChanged{
 				Old: genState.Draw(t, "old"), New: genState.Draw(t, "new"), Reasons: some(t, genReason, "reasons"),
@@ -215,6 +223,11 @@ func TestEventsSurviveTheWire(t *testing.T) {
 			return status.Event{Step: &status.StepEvent{
 				ID: rapid.Uint64().Draw(t, "id"), Index: rapid.IntRange(0, 99).Draw(t, "index"),
 				Count: rapid.IntRange(0, 99).Draw(t, "count"), Step: genText.Draw(t, "step"), Status: drawWord[status.StepStatus](t, "status"),
+			}}
+		case 3:
+			return status.Event{Prepare: &status.Prepare{
+				Begin: rapid.Bool().Draw(t, "begin"), ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"), To: genMode.Draw(t, "to"),
+				Deadline: genTime.Draw(t, "deadline"), EndsSessions: rapid.Bool().Draw(t, "ends sessions"),
 			}}
 		default:
 			finished := genRecord.Draw(t, "finished")

@@ -21,8 +21,6 @@ var (
 	ErrBadOption = errors.New("bad option")
 	// ErrRateLimited: the same user asked a moment ago.
 	ErrRateLimited = errors.New("asked too often")
-	// ErrLimitExceeded: the same user has too many requests waiting for a password.
-	ErrLimitExceeded = errors.New("too many requests at once")
 	// ErrAccessDenied: polkit did not say yes.
 	ErrAccessDenied = errors.New("access denied")
 	// ErrInteractionRequired: a password would help, and the message did not allow
@@ -58,10 +56,12 @@ var errorTable = []struct {
 	{ErrUnknownGuard, ownError + "UnknownGuard", "modectl guard --help lists the guards"},
 	{ErrBadOption, ownError + "BadOption", "leave it out, or see docs/dbus-api.md for what is known"},
 	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
-	{ErrLimitExceeded, ownError + "LimitExceeded", "answer or dismiss the open password prompts and ask again"},
 	{status.ErrBusy, ownError + "Busy", "wait until it has finished (modectl status) and ask again"},
 	{status.ErrStalePlan, ownError + "StalePlan", "look at the plan again (modectl dry-run) and ask for that"},
 	{status.ErrNoSuchTransition, ownError + "NoSuchTransition", "modectl history lists the ids that are kept"},
+	{status.ErrNotCancellable, ownError + "NotCancellable", "modectl status shows how far it is"},
+	{status.ErrNoSuchInhibitor, ownError + "NoSuchInhibitor", "the property Inhibitors lists those that are held"},
+	{status.ErrTooMany, ownError + "LimitExceeded", "answer the open password prompts or release what is held, and ask again"},
 	{status.ErrShuttingDown, ownError + "ShuttingDown", "ask again when it runs again (systemctl status dubniumd)"},
 	{ErrAccessDenied, standardError + "AccessDenied", "ask as root, or have an administrator grant the action in polkit"},
 	{ErrInteractionRequired, standardError + "InteractiveAuthorizationRequired", "ask again as root, or from a client that may ask for a password"},

@@ -24,6 +24,11 @@ func EncodeEvent(e status.Event) (member string, body []any) {
 	case e.Step != nil:
 		s := e.Step
 		return SignalTransitionStep, []any{s.ID, uint32(s.Index), uint32(s.Count), text(s.Step), text(string(s.Status))}
+	case e.Prepare != nil:
+		p := e.Prepare
+		details := Dict{"ends_sessions": dbus.MakeVariant(p.EndsSessions)}
+		putTime(details, "deadline", p.Deadline)
+		return SignalPrepare, []any{p.Begin, p.ID, text(string(p.From)), text(string(p.To)), details}
 	case e.Finished != nil:
 		r := e.Finished
 		return SignalTransitionFinished, []any{r.ID, text(string(r.Result)), EncodeRecord(r)}
@@ -50,6 +55,7 @@ var eventDecoders = map[string]func([]any) (status.Event, error){
 	SignalStateChanged:       decodeStateChanged,
 	SignalTransitionStarted:  decodeStarted,
 	SignalTransitionStep:     decodeStepEvent,
+	SignalPrepare:            decodePrepare,
 	SignalTransitionFinished: decodeFinished,
 }
 
@@ -89,6 +95,19 @@ func decodeStepEvent(body []any) (status.Event, error) {
 		Status: status.StepStatus(arg[string](&a)),
 	}
 	return status.Event{Step: &s}, a.finish()
+}
+
+func decodePrepare(body []any) (status.Event, error) {
+	a := args{body: body}
+	p := status.Prepare{
+		Begin: arg[bool](&a), ID: arg[uint64](&a), From: observer.State(arg[string](&a)), To: policy.Mode(arg[string](&a)),
+	}
+	r := &reader{dict: arg[Dict](&a)}
+	p.Deadline, p.EndsSessions = moment(r, "deadline"), get[bool](r, "ends_sessions")
+	if err := a.finish(); err != nil {
+		return status.Event{}, err
+	}
+	return status.Event{Prepare: &p}, r.err
 }
 
 func decodeFinished(body []any) (status.Event, error) {

@@ -44,6 +44,7 @@ func EncodeProperties(p Properties) Dict {
 		"Transition":     dbus.MakeVariant(EncodeTransition(v.Running)),
 		"LastTransition": dbus.MakeVariant(EncodeRecord(v.Last)),
 		"BlockedBy":      dbus.MakeVariant(dicts(v.BlockedBy, encodeVerdict)),
+		"Inhibitors":     dbus.MakeVariant(dicts(v.Inhibitors, encodeInhibitor)),
 	}
 }
 
@@ -71,6 +72,7 @@ func DecodeProperties(d Dict) (Properties, error) {
 		},
 		ObservedSince: moment(r, "ObservedSince"),
 		BlockedBy:     list(r, "BlockedBy", decodeVerdict),
+		Inhibitors:    list(r, "Inhibitors", decodeInhibitor),
 	}
 	p.View.Observation.Inferred = modeOf(p.View.Observation.State)
 	p.decodeNested(r)

@@ -28,7 +28,9 @@ func EncodeTransition(t *status.Transition) Dict {
 		"step_index": dbus.MakeVariant(uint32(t.StepIndex)),
 		"step_count": dbus.MakeVariant(uint32(t.StepCount)),
 	}
+	d["cancellable"] = dbus.MakeVariant(t.Cancellable)
 	putTime(d, "started", t.Started)
+	putTime(d, "deadline", t.Deadline)
 	return d
 }
 
@@ -49,6 +51,9 @@ func DecodeTransition(d Dict) (*status.Transition, error) {
 		StepIndex: int(get[uint32](r, "step_index")),
 		StepCount: int(get[uint32](r, "step_count")),
 		Started:   moment(r, "started"),
+
+		Cancellable: get[bool](r, "cancellable"),
+		Deadline:    moment(r, "deadline"),
 	}
 	return &t, r.finish("a transition")
 }

@@ -68,6 +68,10 @@ type Engine struct {
 	booted  bool // the boot rule has had its one try
 	expiry  *time.Timer
 	pending *reload // nil for none
+	// halt ends the running transition before its point of no return.
+	halt      func(halt)
+	announced *announcement  // nil for none
+	previous  status.Desired // what was asked before the transition that runs
 }
 
 // outcome is how an execution ended; err is errStopping or nil.
@@ -177,6 +181,8 @@ func (e *Engine) Run(ctx context.Context) {
 			e.normalise(ctx)
 		case <-e.expiry.C:
 			e.classify()
+		case <-e.announced.due():
+			e.resettle()
 		}
 		e.publish()
 	}
@@ -228,7 +234,7 @@ func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.Guard
 	if slices.ContainsFunc(ids, guards.JudgesUnits) {
 		blast = e.graph.blast(ctx, p, plan, view.Snapshot)
 	}
-	return guards.Evaluate(p, view.Snapshot, guardRequest(r, blast), ids), view.Snapshot, nil
+	return guards.Evaluate(p, view.Snapshot, guardRequest(r, blast, view.Inhibitors), ids), view.Snapshot, nil
 }
 
 // SessionUIDs lists whose graphical sessions there are now, each once.
@@ -286,9 +292,11 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	if plan != nil && !plan.holds(e.policy, e.state) {
 		return 0, fmt.Errorf("%w: the policy was reloaded, or another transition has ended", status.ErrStalePlan)
 	}
+	previous := e.state.Desired
 	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
 		return 0, err
 	}
+	e.previous = previous
 	x := newExecution(e.machinery, e.nextID, r)
 	x.agreed = plan
 	e.nextID++
@@ -309,4 +317,11 @@ func (e *Engine) wish(d status.Desired) error {
 	}
 	e.state.Desired = d
 	return nil
+}
+
+// unwish takes a wish back that was canceled.
+func (e *Engine) unwish() {
+	if err := e.wish(e.previous); err != nil {
+		e.log.Error("a canceled wish stays", zap.Error(err))
+	}
 }

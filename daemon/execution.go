@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -41,8 +43,14 @@ type execution struct {
 	entry   journalEntry
 	// agreed is the one plan to carry out, nil for whatever the host needs.
 	agreed *agreed
-	// report tells the engine how far the transition is.
-	report func(status.Phase, int, *status.StepEvent)
+	plan   plans.Plan
+	// halting ends when the transition is halted before its point of no return, or
+	// with the daemon.
+	halting context.Context
+	// engine runs a function in the engine's goroutine, and waits for it; view is
+	// what the engine has published.
+	engine func(func(*Engine))
+	view   func() status.View
 }
 
 func newExecution(m machinery, id uint64, r status.Request) *execution {
@@ -55,9 +63,9 @@ func newExecution(m machinery, id uint64, r status.Request) *execution {
 // run decides, acts and judges. The only error is errStopping; everything else
 // is a record, whose result claims no more than was observed.
 func (x *execution) run(ctx context.Context) (status.Record, error) {
-	ahead, err := x.ahead(ctx)
+	ahead, err := x.ahead()
 	if err != nil {
-		return status.Record{}, errStopping
+		return x.goBack(ctx, stopped(x.halting))
 	}
 	before := ahead.now
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
@@ -67,32 +75,55 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	if ahead.Reached {
 		return x.end(before, status.Noop, nil)
 	}
-	x.entry.Record.Guards = ahead.verdicts
-	if blocking := guards.Blocking(ahead.verdicts); len(blocking) > 0 {
-		return x.end(before, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
+	if refusal := x.decide(ahead); refusal != nil {
+		return x.end(before, refusal.result, refusal)
 	}
-	x.adopt(ahead.Plan)
-	if err := x.forward(ctx); err != nil {
+	x.adopt(ahead.Plan, 0)
+	if err := x.approach(ahead.NoReturn); err != nil {
+		return x.goBack(ctx, err)
+	}
+	if err := x.forward(ctx, len(x.entry.Steps)); err != nil {
 		return x.goBack(ctx, err)
 	}
 	return x.verify(ctx)
 }
 
-// ahead is what there is to do, by a fresh look: the one by which a plan was agreed
-// to, where one was, since another could show another plan. The error is ctx's.
-func (x *execution) ahead(ctx context.Context) (prospect, error) {
+// ahead is what there is to do, by the look with which a plan was agreed to, where
+// one was, since another could show another plan; else by a fresh one. The error is
+// that of halting.
+func (x *execution) ahead() (prospect, error) {
 	if x.agreed != nil {
 		return x.agreed.prospect, nil
 	}
-	snapshot, err := x.eyes.Fresh(ctx)
+	return x.look()
+}
+
+// look is what there is to do, by a fresh look. The error is that of halting.
+func (x *execution) look() (prospect, error) {
+	snapshot, err := x.eyes.Fresh(x.halting)
 	if err != nil {
 		return prospect{}, err
 	}
-	return x.graph.foresee(ctx, x.policy, snapshot, x.request), ctx.Err()
+	return x.graph.foresee(x.halting, x.policy, snapshot, x.request, x.view().Inhibitors), x.halting.Err()
 }
 
-func guardRequest(r status.Request, b observer.BlastRadius) guards.Request {
-	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Blast: b}
+// decide takes the verdicts into the record, and says what stands in the way; nil
+// for nothing.
+func (x *execution) decide(ahead prospect) *halt {
+	x.entry.Record.Guards = ahead.verdicts
+	blocking := guards.Blocking(ahead.verdicts)
+	if len(blocking) == 0 {
+		return nil
+	}
+	refusal := halt{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
+	if blocking[0].Guard == policy.CheckNoInhibitor {
+		refusal.result = status.Inhibited
+	}
+	return &refusal
+}
+
+func guardRequest(r status.Request, b observer.BlastRadius, held []status.Inhibitor) guards.Request {
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held), Blast: b}
 }
 
 // settled classifies a snapshot by its facts alone: whether a transition runs
@@ -103,14 +134,26 @@ func settled(p policy.Policy, s observer.Snapshot) observer.Observation {
 	return observer.Classify(p, s, observer.Context{}, time.Now())
 }
 
-// adopt makes the plan's steps those of the journal.
-func (x *execution) adopt(plan plans.Plan) {
-	x.entry.Steps = plan.Steps
-	x.entry.Before = make([]json.RawMessage, len(plan.Steps))
-	x.entry.Record.Steps = make([]status.Step, len(plan.Steps))
-	for i, s := range plan.Steps {
-		x.entry.Record.Steps[i] = status.Step{ID: s.ID, Status: status.StepPending}
+// adopt makes the plan's steps those of the journal; of a plan that was made anew
+// those behind its point of no return, after the first done ones.
+func (x *execution) adopt(plan plans.Plan, done int) {
+	x.plan = plan
+	steps := plan.Steps
+	if done > 0 {
+		steps = slices.Concat(x.entry.Steps[:done], plan.Steps[plan.NoReturn:])
 	}
+	before, records := make([]json.RawMessage, len(steps)), make([]status.Step, len(steps))
+	for i, s := range steps {
+		records[i] = status.Step{ID: s.ID, Status: status.StepPending}
+	}
+	copy(before, x.entry.Before[:done])
+	copy(records, x.entry.Record.Steps[:done])
+	x.entry.Steps, x.entry.Before, x.entry.Record.Steps = steps, before, records
+}
+
+// report tells the engine how far the transition is.
+func (x *execution) report(phase status.Phase, index int, step *status.StepEvent) {
+	x.engine(func(e *Engine) { e.progress(phase, index, len(x.entry.Steps), step) })
 }
 
 // verify waits until the target is observed. A target that is only reached in
@@ -159,9 +202,13 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 		return status.Record{}, errStopping
 	}
 	o := x.settled(snapshot)
+	var halted halt
+	onPurpose := errors.As(cause, &halted)
 	switch {
-	case o.Is(x.entry.Record.To):
+	case !onPurpose && o.Is(x.entry.Record.To):
 		return x.end(o, status.Success, cause)
+	case onPurpose && !x.touched():
+		return x.end(o, halted.result, cause)
 	case !x.touched() && errors.Is(cause, context.DeadlineExceeded):
 		return x.end(o, status.TimedOut, cause)
 	case !x.touched():
@@ -170,6 +217,9 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	o, result, err := x.undo(ctx, snapshot)
 	if errors.Is(err, errStopping) {
 		return status.Record{}, err
+	}
+	if onPurpose && result == status.RolledBack {
+		result = halted.result
 	}
 	return x.end(o, result, errors.Join(cause, err))
 }
@@ -188,6 +238,7 @@ func (x *execution) touched() bool {
 // be written is logged: a full disk is no reason to forget how a transition ended.
 func (x *execution) end(o observer.Observation, result status.Result, cause error) (status.Record, error) {
 	r := &x.entry.Record
+	r.From = cmp.Or(r.From, o.State)
 	r.Final, r.Result, r.Finished = o.State, result, time.Now()
 	if cause != nil {
 		r.Cause = cause.Error()

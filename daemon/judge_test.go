@@ -34,7 +34,7 @@ func TestJudgingIsWhatARequestWouldMeet(t *testing.T) {
 		verdicts := judge(policy.Compute)
 		require.Len(t, guards.Blocking(verdicts), 1)
 		require.Equal(t, []guards.Verdict{guards.Blocking(verdicts)[0]}, judge(policy.Compute, policy.CheckUserJobsSafe))
-		require.Len(t, judge(policy.Desktop), 1)
+		require.Len(t, judge(policy.Desktop), 2)
 		after := r.settle()
 		require.Equal(t, before.Desired, after.Desired)
 		require.Nil(t, after.Last)

@@ -33,7 +33,9 @@ type prospect struct {
 // foresee builds the plan of a request from a snapshot and has its guards judge it.
 // It reads the units, where the plan needs that, and changes nothing. What could
 // not be read is unknown to the guards.
-func (read GraphReader) foresee(ctx context.Context, p policy.Policy, s observer.Snapshot, r status.Request) prospect {
+func (read GraphReader) foresee(
+	ctx context.Context, p policy.Policy, s observer.Snapshot, r status.Request, held []status.Inhibitor,
+) prospect {
 	f := prospect{now: settled(p, s)}
 	f.To, f.Snapshot, f.Reached = r.Mode, s, f.now.Is(r.Mode)
 	if f.Reached {
@@ -42,7 +44,7 @@ func (read GraphReader) foresee(ctx context.Context, p policy.Policy, s observer
 	}
 	f.Plan = plans.Build(p, s, r.Mode)
 	f.Blast = read.blast(ctx, p, f.Plan, s)
-	f.request = guardRequest(r, f.Blast)
+	f.request = guardRequest(r, f.Blast, held)
 	f.verdicts = guards.Evaluate(p, s, f.request, f.Guards)
 	return f
 }
@@ -92,7 +94,7 @@ func (e *Engine) Plan(ctx context.Context, r status.Request) (status.Preview, ob
 		return status.Preview{}, observer.Snapshot{}, busy(view.Running)
 	}
 	p := view.Policy.Policy // the engine's own belongs to its goroutine
-	f := e.graph.foresee(ctx, p, view.Snapshot, r)
+	f := e.graph.foresee(ctx, p, view.Snapshot, r, view.Inhibitors)
 	preview := f.preview(p)
 	records, err := e.history.records(historyDepth)
 	if err != nil {
@@ -163,7 +165,7 @@ func (e *Engine) agree(ctx context.Context, r status.Request) (*agreed, error) {
 		return nil, busy(view.Running)
 	}
 	a := agreed{policy: view.Policy.Policy, last: view.Last}
-	a.prospect = e.graph.foresee(ctx, a.policy, view.Snapshot, r)
+	a.prospect = e.graph.foresee(ctx, a.policy, view.Snapshot, r, view.Inhibitors)
 	if now := a.fingerprint(a.policy); now != r.Plan {
 		return nil, fmt.Errorf("%w: to %s it would be %s now", status.ErrStalePlan, r.Mode, now)
 	}
@@ -174,4 +176,22 @@ func (e *Engine) agree(ctx context.Context, r status.Request) (*agreed, error) {
 // would show: another policy, or a transition that came and went.
 func (a *agreed) holds(p policy.Policy, v status.View) bool {
 	return a.last == v.Last && reflect.DeepEqual(a.policy, p)
+}
+
+// covers reports whether what is ahead now is still what was agreed to. Fewer units
+// may stop than were shown: the host's preparation may have seen to that.
+func (a *agreed) covers(ahead prospect) bool {
+	same := ahead
+	same.Blast = a.Blast
+	if same.fingerprint(a.policy) != a.fingerprint(a.policy) {
+		return false
+	}
+	shown := a.Blast.Casualties()
+	for _, c := range ahead.Blast.Casualties() {
+		known := slices.ContainsFunc(shown, func(other observer.Casualty) bool { return other.Unit == c.Unit })
+		if !known && !ahead.Started(c.Unit) {
+			return false
+		}
+	}
+	return true
 }

@@ -230,7 +230,7 @@ func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
 			t.Error("it was asked")
 			return nil, nil
 		})
-		f := read.foresee(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute})
+		f := read.foresee(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute}, nil)
 		require.Equal(t, "no answer", f.Blast.Reason)
 		require.False(t, f.Blast.Known())
 	})
@@ -318,4 +318,41 @@ func TestWhatIsExpectedIsWhatWasBefore(t *testing.T) {
 		require.Equal(t, status.Success, r.request(policy.Desktop).Result)
 		require.Equal(t, 1, r.preview(policy.StudioLocal).Expected.Count)
 	})
+}
+
+// TestAnAgreedPlanIsLookedAtAgainAfterTheWarning: one that is another by then is
+// canceled with its wish; one that only stops less is carried out.
+func TestAnAgreedPlanIsLookedAtAgainAfterTheWarning(t *testing.T) {
+	grace := time.Minute
+	for name, c := range map[string]struct {
+		change func(*fakeHost)
+		result status.Result
+	}{
+		"nothing changes":  {func(*fakeHost) {}, status.Success},
+		"a unit has ended": {func(h *fakeHost) { h.others = nil }, status.Success},
+		"a unit has begun": {func(h *fakeHost) { h.others = append(h.others, "upload.service") }, status.Canceled},
+		"somebody logs in": {func(h *fakeHost) {
+			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "x11"})
+		}, status.Canceled},
+		"music begins to be somebody's work": {func(h *fakeHost) {
+			h.now.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
+		}, status.Canceled},
+	} {
+		t.Run(name, func(t *testing.T) {
+			previewing(t, nil, func(t *testing.T, r *rig) {
+				before := r.View().Desired
+				plan := r.preview(policy.Compute).Fingerprint
+				r.ask(status.Request{Mode: policy.Compute, UID: 1000, Grace: &grace, Plan: plan})
+				require.Equal(t, status.PhaseAnnounced, r.View().Running.Phase)
+				r.host.change(func() { c.change(r.host) })
+				last := r.settle().Last
+				require.Equal(t, c.result, last.Result, last.Cause)
+				if c.result == status.Canceled {
+					require.Contains(t, last.Cause, "not what was previewed any more")
+					require.Equal(t, before, r.View().Desired)
+					require.Empty(t, r.host.applied)
+				}
+			})
+		})
+	}
 }

@@ -68,7 +68,7 @@ func (x *execution) onlyWaitsLeft() bool {
 
 // resume takes up the waits and the verification, and returns the last look.
 func (x *execution) resume(ctx context.Context) (observer.Observation, error) {
-	if err := x.forward(ctx); err != nil {
+	if err := x.forward(ctx, len(x.entry.Steps)); err != nil {
 		return observer.Observation{}, err
 	}
 	return x.await(ctx, func(o observer.Observation) bool { return o.Is(x.entry.Record.To) })

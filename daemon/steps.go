@@ -15,15 +15,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// forward does the steps that are not done, in order, and stops at the first
-// that fails.
-func (x *execution) forward(ctx context.Context) error {
-	for i := range x.entry.Steps {
+// forward does those of the first steps that are not done, in order, and stops at
+// the first that fails.
+func (x *execution) forward(ctx context.Context, first int) error {
+	for i := range first {
 		if x.entry.Record.Steps[i].Status == status.StepDone {
 			continue
 		}
 		if ctx.Err() != nil {
-			return errStopping
+			return stopped(ctx)
 		}
 		if err := x.do(ctx, i); err != nil {
 			return err
@@ -34,10 +34,10 @@ func (x *execution) forward(ctx context.Context) error {
 
 // do carries out step i: what it found is on disk before anything is touched,
 // and it is done when its postcondition was seen.
-func (x *execution) do(daemon context.Context, i int) error {
+func (x *execution) do(parent context.Context, i int) error {
 	step := x.entry.Steps[i]
 	actor := x.actors[step.Kind]
-	ctx, cancel := context.WithTimeout(daemon, step.Timeout)
+	ctx, cancel := context.WithTimeout(parent, step.Timeout)
 	defer cancel()
 	before, err := actor.Prepare(ctx, step)
 	if err != nil {
@@ -52,8 +52,8 @@ func (x *execution) do(daemon context.Context, i int) error {
 		err = actor.Verify(ctx, step)
 	}
 	switch {
-	case err != nil && daemon.Err() != nil:
-		return errStopping
+	case err != nil && parent.Err() != nil:
+		return stopped(parent)
 	case err != nil:
 		err = fmt.Errorf("step %s failed: %w", step.ID, err)
 		return errors.Join(err, x.mark(i, status.StepFailed, err))

@@ -20,11 +20,17 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 	e.state.Running = &status.Transition{
 		ID: r.ID, From: cmp.Or(r.From, e.state.Observation.State), To: r.To, Origin: r.Origin, By: r.By,
 		Phase: status.PhaseObserving, StepCount: len(r.Steps), Started: r.Started,
+		Cancellable: e.unended == nil, UID: x.request.UID,
 	}
 	e.emit(status.Event{Started: e.state.Running})
-	x.report = func(phase status.Phase, index int, step *status.StepEvent) {
-		e.calls <- func() { e.progress(phase, index, len(x.entry.Steps), step) }
+	x.view = e.View
+	x.engine = func(f func(*Engine)) {
+		done := make(chan struct{})
+		e.calls <- func() { f(e); close(done) }
+		<-done
 	}
+	halting, cancel := context.WithCancelCause(ctx)
+	x.halting, e.halt = halting, func(h halt) { cancel(h) }
 	done := make(chan outcome, 1)
 	e.done = done
 	unlock, lockErr := e.files.lock()
@@ -57,6 +63,7 @@ func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Cont
 func (e *Engine) progress(phase status.Phase, index, count int, step *status.StepEvent) {
 	running := *e.state.Running
 	running.Phase, running.StepIndex, running.StepCount = phase, index, count
+	running.Deadline = time.Time{}
 	running.Step = ""
 	if step != nil {
 		running.Step = step.Step
@@ -67,15 +74,20 @@ func (e *Engine) progress(phase status.Phase, index, count int, step *status.Ste
 
 // finish takes in how an execution ended.
 func (e *Engine) finish(end outcome) {
-	e.done, e.state.Running = nil, nil
+	e.halt(halt{}) // frees the context; nobody waits for it any more
+	e.done, e.state.Running, e.unended = nil, nil, nil
 	if end.err != nil {
 		e.log.Warn("a transition was left to its journal", zap.Error(end.err))
 		return
 	}
 	r := end.record
+	e.concluded(r)
+	if r.Result == status.Canceled {
+		e.unwish()
+	}
 	e.state.Last = &r
 	e.state.BlockedBy = nil
-	if r.Result == status.Blocked {
+	if r.Result == status.Blocked || r.Result == status.Inhibited {
 		e.state.BlockedBy = guards.Blocking(r.Guards)
 	}
 	if err := e.files.setLast(r); err != nil {

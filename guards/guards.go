@@ -23,6 +23,7 @@ var judges = map[policy.GuardID]judge{
 	policy.CheckGPUDisplayReleased:         gpuDisplayReleased,
 	policy.CheckCPULoadSafe:                cpuLoadSafe,
 	policy.CheckUserJobsSafe:               userJobsSafe,
+	policy.CheckNoInhibitor:                noInhibitor,
 	policy.CheckMemoryHeadroom:             memoryHeadroom,
 	policy.CheckVLLMDrainable:              vllmDrainable,
 	policy.CheckGraphicalSessionPresent:    sessionPresent,

@@ -76,3 +76,23 @@ func counts(job observer.Job, l observer.Logind, r Request) bool {
 	}
 	return true
 }
+
+// noInhibitor blocks while somebody holds a block inhibitor with the daemon. Those
+// of logind are userJobsSafe's.
+func noInhibitor(_ policy.Policy, _ observer.Snapshot, r Request) finding {
+	var held []string
+	for _, i := range r.Inhibitors {
+		if i.Mode == "" || i.Mode == r.Target {
+			held = append(held, fmt.Sprintf("%s (uid %d) blocks it: %s", i.Who, i.UID, i.Why))
+		}
+	}
+	if len(held) == 0 {
+		return pass("nobody holds an inhibitor against it")
+	}
+	f := block(held[0], "wait for it; `modectl inhibit --list` shows who holds what")
+	if more := len(held) - 1; more > 0 {
+		f.reason += fmt.Sprintf(", and %d more", more)
+	}
+	f.evidence = held
+	return f
+}

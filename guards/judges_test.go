@@ -157,6 +157,23 @@ func TestUserJobsSafe(t *testing.T) {
 	})
 }
 
+func TestNoInhibitor(t *testing.T) {
+	held := func(modes ...policy.Mode) func(*Request) {
+		return func(r *Request) {
+			for _, m := range modes {
+				r.Inhibitors = append(r.Inhibitors, Inhibitor{Mode: m, Who: "backup", Why: "a snapshot", UID: 1001})
+			}
+		}
+	}
+	play(t, policy.CheckNoInhibitor, map[string]scene{
+		"nobody":            {reason: "nobody holds"},
+		"against all":       {ask: held(""), code: 13, reason: "backup (uid 1001) blocks it: a snapshot"},
+		"against this mode": {ask: held(policy.Compute), code: 13, reason: "backup"},
+		"against another":   {ask: held(policy.Desktop), reason: "nobody holds"},
+		"two of three":      {ask: held("", policy.Desktop, policy.Compute), code: 13, reason: "and 1 more"},
+	})
+}
+
 func TestVLLMDrainable(t *testing.T) {
 	serves := func(running, waiting float64) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {

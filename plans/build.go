@@ -10,7 +10,7 @@ import (
 // Build returns the steps from the facts of s to mode to.
 func Build(p policy.Policy, s observer.Snapshot, to policy.Mode) Plan {
 	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), plan: Plan{To: to}}
-	b.guard(policy.CheckTargetReachable)
+	b.guard(policy.CheckTargetReachable, policy.CheckNoInhibitor)
 	if to == policy.Compute {
 		b.toCompute()
 	} else {
@@ -58,6 +58,9 @@ func (b *builder) prepare() {
 	}
 }
 
+// noReturn: what was added until here takes nothing from anybody.
+func (b *builder) noReturn() { b.plan.NoReturn = len(b.plan.Steps) }
+
 // toInteractive leads to desktop or studio-local: the same target, with or
 // without the overlay.
 func (b *builder) toInteractive(to policy.Mode) {
@@ -67,8 +70,10 @@ func (b *builder) toInteractive(to policy.Mode) {
 	if leaving {
 		b.prepare()
 	}
+	b.noReturn()
 	if b.facts.Is(observer.VLLMActive) != observer.False {
 		b.add(Step{ID: "drain-vllm", Kind: Drain, Timeout: b.policy.VLLM.DrainTimeout.D()})
+		b.noReturn()
 		b.stop(units.VLLM, observer.VLLMActive)
 	}
 	switch {
@@ -143,10 +148,14 @@ func (b *builder) toCompute() {
 	if leaving {
 		b.prepare()
 	}
+	b.noReturn()
 	b.stop(units.DisplayManager, observer.DisplayManager)
 	if people {
 		grace := b.policy.Sessions.TerminateTimeout.D()
-		b.add(Step{ID: "end-sessions", Kind: EndSessions, Grace: grace, Timeout: grace + b.policy.Sessions.KillTimeout.D()})
+		b.add(Step{
+			ID: "end-sessions", Kind: EndSessions, Grace: grace, Timeout: grace + b.policy.Sessions.KillTimeout.D(),
+			Users: b.snapshot.Logind.GraphicalUsers(),
+		})
 	}
 	if isolates || b.facts.Is(observer.DisplayReleased) != observer.True {
 		b.gate(policy.CheckGraphicalSessionAbsent)

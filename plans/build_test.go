@@ -151,10 +151,10 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 
 func TestEveryWayHasItsGuards(t *testing.T) {
 	long := []policy.GuardID{
-		policy.CheckTargetReachable, policy.CheckComputeCapabilityLocal, policy.CheckPersistencePathsReady,
+		policy.CheckTargetReachable, policy.CheckNoInhibitor, policy.CheckComputeCapabilityLocal, policy.CheckPersistencePathsReady,
 		policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom, policy.CheckGraphicalSessionTerminable,
 	}
-	short := long[:1]
+	short := long[:2]
 	with := func(ids ...policy.GuardID) []policy.GuardID { return append(slices.Clone(short), ids...) }
 	servingDesktop := host{active: append([]string{"vllm.service"}, onDesktop.active...), session: true, holder: true}
 	cases := map[string]struct {

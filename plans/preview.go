@@ -93,7 +93,7 @@ func (o Outlook) Fingerprint(judged []Judged) string {
 		matters.Sessions = append(matters.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
 	}
 	for _, c := range o.Blast.Casualties() {
-		if slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Blast.ID(s.Unit) == c.Unit }) {
+		if o.Started(c.Unit) {
 			continue
 		}
 		matters.Stops = append(matters.Stops, casualty{c.Unit, c.Transient})
@@ -107,6 +107,11 @@ func (o Outlook) Fingerprint(judged []Judged) string {
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16])
+}
+
+// Started reports whether a step of the plan starts the unit of that Id.
+func (o Outlook) Started(unit string) bool {
+	return slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Blast.ID(s.Unit) == unit })
 }
 
 // Words say what a step does, for people.

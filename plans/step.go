@@ -52,6 +52,9 @@ type Step struct {
 	Timeout time.Duration  `json:"timeout"`
 	// Grace, of EndSessions, is how long a session has before it is killed.
 	Grace time.Duration `json:"grace,omitempty"`
+	// Users, of EndSessions, are those whose sessions it may end: whoever logs in
+	// after the guards have judged was not judged by them.
+	Users []uint32 `json:"users,omitempty"`
 }
 
 // Waits reports whether the step only waits: after a crash in it there is
@@ -64,6 +67,9 @@ type Plan struct {
 	// Guards are judged before the first step.
 	Guards []policy.GuardID
 	Steps  []Step
+	// NoReturn is how many of the first steps only prepare and wait: nobody has lost
+	// anything before the one behind them.
+	NoReturn int
 }
 
 // EndsSessions reports whether the plan ends graphical sessions.
@@ -74,6 +80,14 @@ func (p Plan) EndsSessions() bool {
 		}
 	}
 	return false
+}
+
+// EndsSessionsOfOthers reports whether the plan ends graphical sessions of anybody
+// but uid.
+func (p Plan) EndsSessionsOfOthers(uid uint32) bool {
+	return slices.ContainsFunc(p.Steps, func(s Step) bool {
+		return s.Kind == EndSessions && slices.ContainsFunc(s.Users, func(other uint32) bool { return other != uid })
+	})
 }
 
 // Watched lists the units that building a plan or judging a mode needs to know

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 var (
@@ -42,9 +43,18 @@ func (p Policy) faults() []fault {
 	for key, d := range p.durations() {
 		check(d > 0, key, "%s is not more than zero", d.D())
 	}
+	for key, d := range map[string]Duration{
+		"announce.grace": p.Announce.Grace, "announce.max_delay": p.Announce.MaxDelay, "announce.max_postpone": p.Announce.MaxPostpone,
+	} {
+		check(d >= 0 && d.D() <= maxAnnounced, key, "%s is not between 0s and %s", d.D(), maxAnnounced)
+	}
 	p.guardFaults(check)
 	return faults
 }
+
+// maxAnnounced bounds how long a transition that was accepted may wait: who asks has
+// left by then.
+const maxAnnounced = 24 * time.Hour
 
 // checker notes a fault of a key unless it is ok.
 type checker func(ok bool, key, format string, args ...any)

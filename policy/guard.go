@@ -10,6 +10,7 @@ const (
 	CheckGPUDisplayReleased         GuardID = "check_gpu_display_released"
 	CheckCPULoadSafe                GuardID = "check_cpu_load_safe"
 	CheckUserJobsSafe               GuardID = "check_user_jobs_safe"
+	CheckNoInhibitor                GuardID = "check_no_inhibitor"
 	CheckMemoryHeadroom             GuardID = "check_memory_headroom"
 	CheckVLLMDrainable              GuardID = "check_vllm_drainable"
 	CheckGraphicalSessionPresent    GuardID = "check_graphical_session_present"
@@ -52,6 +53,7 @@ var guardSpecs = []GuardSpec{
 	{CheckGPUDisplayReleased, 11, true},
 	{CheckCPULoadSafe, 12, false},
 	{CheckUserJobsSafe, 13, false},
+	{CheckNoInhibitor, 13, false},
 	{CheckMemoryHeadroom, 14, false},
 	{CheckVLLMDrainable, 15, false},
 	{CheckGraphicalSessionPresent, 16, false},
@@ -80,7 +82,7 @@ func Guards() []GuardSpec { return append([]GuardSpec(nil), guardSpecs...) }
 // order, and those that a plan judges again once others have let go. A plan has
 // those of its own way.
 func (p Policy) GuardsTo(mode Mode) (guards, gates []GuardID) {
-	guards = []GuardID{CheckTargetReachable}
+	guards = []GuardID{CheckTargetReachable, CheckNoInhibitor}
 	chosen := func(id GuardID) {
 		if p.Guards.Chosen(id) {
 			guards = append(guards, id)

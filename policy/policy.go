@@ -40,6 +40,7 @@ type Policy struct {
 	GPU      GPU      `toml:"gpu"`
 	Audio    Audio    `toml:"audio"`
 	Sessions Sessions `toml:"sessions"`
+	Announce Announce `toml:"announce"`
 	Timeouts Timeouts `toml:"timeouts"`
 
 	Guards    Thresholds `toml:"guards"`
@@ -154,6 +155,19 @@ type Sessions struct {
 	KillTimeout Duration `toml:"kill_timeout"`
 }
 
+// Announce bounds how long a transition that was announced waits before its point
+// of no return.
+type Announce struct {
+	// Grace is how long people have whose session a transition will end that
+	// somebody else asked for. A request may say otherwise.
+	Grace Duration `toml:"grace"`
+	// MaxDelay is how long delay inhibitors hold a transition up, all together.
+	MaxDelay Duration `toml:"max_delay"`
+	// MaxPostpone is by how much people whose session would end can put it off, all
+	// together. 0: not at all.
+	MaxPostpone Duration `toml:"max_postpone"`
+}
+
 // Timeouts bounds the steps that have no section of their own.
 type Timeouts struct {
 	Unit       Duration `toml:"unit"`        // one systemd job
@@ -201,6 +215,11 @@ func Default() Policy {
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),
+		},
+		Announce: Announce{
+			Grace:       Duration(10 * time.Second),
+			MaxDelay:    Duration(30 * time.Second),
+			MaxPostpone: Duration(10 * time.Minute),
 		},
 		Timeouts: Timeouts{
 			Unit:       Duration(90 * time.Second),

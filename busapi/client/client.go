@@ -189,25 +189,11 @@ func (c *Client) Plan(ctx context.Context, mode policy.Mode) (status.Preview, er
 	return busapi.DecodePreview(plan)
 }
 
-// Ask is what a request may say beside the mode.
-type Ask struct {
-	// Why are the requester's own words.
-	Why string
-	// Plan is the fingerprint of the one plan that may be carried out; empty for
-	// whatever the host needs.
-	Plan string
-}
-
 // Submit asks for a mode and returns as soon as the request is accepted. It
 // waits as long as a person needs for a password; ctx bounds it.
 func (c *Client) Submit(ctx context.Context, mode policy.Mode, ask Ask) (id uint64, err error) {
-	options := busapi.Dict{}
-	for key, text := range map[string]string{busapi.OptionReason: ask.Why, busapi.OptionPlan: ask.Plan} {
-		if text != "" {
-			options[key] = dbus.MakeVariant(text)
-		}
-	}
-	call := c.daemon().CallWithContext(ctx, busapi.Interface+".RequestMode", dbus.FlagNoAutoStart, string(mode), uint64(0), options)
+	flags, options := ask.encode()
+	call := c.daemon().CallWithContext(ctx, busapi.Interface+".RequestMode", dbus.FlagNoAutoStart, string(mode), flags, options)
 	return id, problem(call.Store(&id))
 }
 

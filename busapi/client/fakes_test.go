@@ -32,6 +32,8 @@ var begin = time.UnixMicro(1_800_000_000_000_000)
 
 // engine is a controller whose requests run a script of the test.
 type engine struct {
+	server.Controller // what no test asks of it
+
 	mu       sync.Mutex
 	view     status.View
 	verdicts []guards.Verdict
@@ -134,7 +136,7 @@ func serve(t *testing.T, e *engine) (privateBus, *dbus.Conn) {
 	bus := systemBus(t)
 	conn := hosttest.Connect(t, bus.Host)
 	e.view.Observation = observer.Observation{State: "desktop", Inferred: policy.Desktop, Confidence: observer.High, Facts: observer.Facts{}}
-	e.server = server.New(conn, e, root{}, zap.NewNop(), server.Options{Version: "1.2.3"})
+	e.server = server.New(conn, e, root{}, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
 	require.NoError(t, e.server.Start())
 	t.Cleanup(func() { e.server.Stop(context.Background()) })
 	return bus, conn
@@ -166,3 +168,8 @@ func (c *calls) seen() []dbus.Flags {
 	defer c.mu.Unlock()
 	return c.flags
 }
+
+// nobody leaves the bus.
+type nobody struct{}
+
+func (nobody) AwaitGone(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }

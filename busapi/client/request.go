@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
@@ -17,8 +19,40 @@ import (
 type Follower struct {
 	// Accepted: the request has this id.
 	Accepted func(id uint64)
+	// Prepare: the transition was announced.
+	Prepare func(status.Prepare)
 	// Step: a step of the transition got further.
 	Step func(status.StepEvent)
+}
+
+// Ask is what a request says beside the mode. The zero value says nothing.
+type Ask struct {
+	// Why is the requester's own words.
+	Why string
+	// Grace is how long people are warned, in whole seconds; nil for what policy says.
+	Grace *time.Duration
+	// NoWait leaves delay inhibitors aside. It is for root.
+	NoWait bool
+	// Plan is the fingerprint of the one plan that may be carried out; empty for
+	// whatever the host needs.
+	Plan string
+}
+
+func (a Ask) encode() (flags uint64, options busapi.Dict) {
+	options = busapi.Dict{}
+	if a.Why != "" {
+		options[busapi.OptionReason] = dbus.MakeVariant(a.Why)
+	}
+	if a.Plan != "" {
+		options[busapi.OptionPlan] = dbus.MakeVariant(a.Plan)
+	}
+	if a.Grace != nil {
+		options[busapi.OptionGrace] = dbus.MakeVariant(uint32(min(max(0, a.Grace.Seconds()), math.MaxUint32)))
+	}
+	if a.NoWait {
+		flags |= busapi.FlagNoWait
+	}
+	return flags, options
 }
 
 // Request asks for a mode and waits until the transition has ended. It returns
@@ -53,6 +87,11 @@ func (c *Client) follow(ctx context.Context) error {
 	if err != nil {
 		return problem(err)
 	}
+	return c.learnOwner(ctx)
+}
+
+// learnOwner asks the bus which connection is the daemon's.
+func (c *Client) learnOwner(ctx context.Context) error {
 	mark := c.signals.mark()
 	var owner string
 	if err := c.conn.BusObject().CallWithContext(ctx, busDaemon+".GetNameOwner", 0, busapi.BusName).Store(&owner); err != nil {
@@ -114,6 +153,8 @@ func (c *Client) progress(id uint64, follower Follower) (finished *status.Record
 		switch {
 		case e.Step != nil && e.Step.ID == id && follower.Step != nil:
 			follower.Step(*e.Step)
+		case e.Prepare != nil && e.Prepare.Begin && e.Prepare.ID == id && follower.Prepare != nil:
+			follower.Prepare(*e.Prepare)
 		case e.Finished != nil && e.Finished.ID == id:
 			finished = e.Finished
 		}

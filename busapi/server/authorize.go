@@ -33,20 +33,27 @@ func (s *Server) authorize(c call, mode policy.Mode) (status.Request, error) {
 	if uid == 0 {
 		return request, nil
 	}
+	return request, s.prompt(uid, func() error {
+		if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionRequest(mode), c.interactive); err != nil {
+			return err
+		}
+		if mode == policy.Compute && s.endsOthers(uid) {
+			if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionEndOtherSessions, c.interactive); err != nil {
+				return fmt.Errorf("compute would end other people's sessions: %w", err)
+			}
+			request.EndOthers = true
+		}
+		return s.stillThere(ctx, c.sender)
+	})
+}
+
+// prompt asks polkit, for as many calls of one user at once as are allowed.
+func (s *Server) prompt(uid uint32, ask func() error) error {
 	if !s.prompts.enter(uid) {
-		return status.Request{}, busapi.Refuse(busapi.ErrLimitExceeded, "%s has %d requests waiting for authorization", request.By, maxPrompts)
+		return busapi.Refuse(status.ErrTooMany, "%s has %d requests waiting for authorization", describe(uid), maxPrompts)
 	}
 	defer s.prompts.leave(uid)
-	if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionRequest(mode), c.interactive); err != nil {
-		return status.Request{}, err
-	}
-	if mode == policy.Compute && s.endsOthers(uid) {
-		if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionEndOtherSessions, c.interactive); err != nil {
-			return status.Request{}, fmt.Errorf("compute would end other people's sessions: %w", err)
-		}
-		request.EndOthers = true
-	}
-	return request, s.stillThere(ctx, c.sender)
+	return ask()
 }
 
 // endsOthers reports whether a user other than uid has a graphical session now.
@@ -54,6 +61,9 @@ func (s *Server) authorize(c call, mode policy.Mode) (status.Request, error) {
 func (s *Server) endsOthers(uid uint32) bool {
 	return slices.ContainsFunc(s.controller.SessionUIDs(), func(other uint32) bool { return other != uid })
 }
+
+// atScreen reports whether a user has a graphical session now.
+func (s *Server) atScreen(uid uint32) bool { return slices.Contains(s.controller.SessionUIDs(), uid) }
 
 // stillThere refuses a requester who left while somebody was asked: nobody would
 // hear the answer. Unique names are never used twice, so the name alone decides.

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -95,7 +96,7 @@ func TestOneUsersPromptsAreBounded(t *testing.T) {
 		h.object.Go(busapi.Interface+".RequestMode", 0, replies, "desktop", uint64(0), noOptions)
 		<-open
 	}
-	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), busapi.ErrLimitExceeded, "has 4 requests waiting")
+	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany, "has 4 requests waiting")
 	require.NoError(t, h.call("History", noOptions).Err, "reads go on meanwhile")
 	close(answer)
 	for range maxPrompts {

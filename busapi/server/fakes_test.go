@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	obs "github.com/dubnium/dubnium/observer"
@@ -32,6 +34,10 @@ type fakeController struct {
 	looks    int
 	limit    int
 	fail     error // of every method that can fail
+	held     []status.Inhibitor
+	left     chan string // holders that left
+	halted   []string
+	putOff   time.Duration
 	panics   bool
 }
 
@@ -110,6 +116,44 @@ func (c *fakeController) Plan(ctx context.Context, r status.Request) (status.Pre
 	return p, snapshot, err
 }
 
+func (c *fakeController) Inhibit(_ context.Context, i status.Inhibitor) (uint32, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i.ID = uint32(100 + len(c.held))
+	c.held = append(c.held, i)
+	return i.ID, c.fail
+}
+
+func (c *fakeController) Release(_ context.Context, cookie uint32, mine func(status.Inhibitor) bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, i := range c.held {
+		if i.ID == cookie && mine(i) {
+			return c.fail
+		}
+	}
+	return status.ErrNoSuchInhibitor
+}
+
+func (c *fakeController) HolderLeft(_ context.Context, holder string) error {
+	c.left <- holder
+	return c.fail
+}
+
+func (c *fakeController) Cancel(_ context.Context, id uint64, by string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.halted = append(c.halted, fmt.Sprintf("%d by %s", id, by))
+	return c.fail
+}
+
+func (c *fakeController) Postpone(_ context.Context, _ uint64, d time.Duration) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.putOff = d
+	return c.fail
+}
+
 func (c *fakeController) SessionUIDs() []uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,7 +230,7 @@ func newHost(t *testing.T) *host {
 	core, logs := observer.New(zap.DebugLevel)
 	h := &host{
 		bus: hosttest.Start(t, testhost.Options{}),
-		controller: &fakeController{view: status.View{
+		controller: &fakeController{left: make(chan string, 8), view: status.View{
 			Policy:        policy.Document{Policy: policy.Default()},
 			Desired:       status.Desired{Mode: policy.Desktop, Origin: status.OriginBoot, By: "dubniumd", Since: start},
 			Observation:   obs.Observation{State: obs.Of(policy.Desktop), Inferred: policy.Desktop, Confidence: obs.High, At: start},
@@ -195,7 +239,10 @@ func newHost(t *testing.T) *host {
 		authorizer: &fakeAuthorizer{},
 		logs:       logs,
 	}
-	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, zap.New(core), Options{Version: "1.2.3"})
+	presence, err := busconn.Dial(h.bus.Address())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, presence.Close()) })
+	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, presence, zap.New(core), Options{Version: "1.2.3"})
 	require.NoError(t, h.server.Start())
 	t.Cleanup(func() { h.server.Stop(t.Context()) })
 	h.conn = hosttest.Connect(t, h.bus)

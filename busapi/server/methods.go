@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"unicode"
+	"time"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
@@ -21,10 +21,10 @@ func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.D
 	if err != nil {
 		return 0, err
 	}
-	if err := noFlags(flags); err != nil {
+	if err := noFlags(flags &^ busapi.FlagNoWait); err != nil {
 		return 0, err
 	}
-	why, plan, err := parseRequestOptions(options)
+	asked, err := parseRequestOptions(options)
 	if err != nil {
 		return 0, err
 	}
@@ -32,7 +32,10 @@ func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.D
 	if err != nil {
 		return 0, err
 	}
-	request.Why, request.Plan = why, plan
+	request.Why, request.Grace, request.Plan, request.NoWait = asked.Why, asked.Grace, asked.Plan, flags&busapi.FlagNoWait != 0
+	if request.NoWait && request.UID != 0 {
+		return 0, busapi.Refuse(busapi.ErrAccessDenied, "only root may leave delay inhibitors aside")
+	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	return s.controller.Request(ctx, request)
@@ -49,8 +52,8 @@ func (s *Server) parseMode(word string) (policy.Mode, error) {
 	return "", busapi.Refuse(busapi.ErrUnknownMode, "unknown mode %q: the modes are %s", word, strings.Join(offered, ", "))
 }
 
-// noFlags refuses every bit: none is known yet, and a bit that is ignored today
-// could not get a meaning tomorrow.
+// noFlags refuses every bit that is not known: one that is ignored today could not
+// get a meaning tomorrow.
 func noFlags(flags uint64) error {
 	if flags != 0 {
 		return busapi.Refuse(busapi.ErrBadOption, "unknown flag bits %#x", flags)
@@ -58,41 +61,43 @@ func noFlags(flags uint64) error {
 	return nil
 }
 
-// parseRequestOptions returns the requester's own words and the plan they agreed to,
-// each empty when it is not given. The words end up in logs, on terminals and in
-// everybody's TransitionFinished, so they are short and printable.
-func parseRequestOptions(options busapi.Dict) (why, plan string, err error) {
-	if err := knownKeys("option", options, busapi.OptionPlan, busapi.OptionReason); err != nil {
-		return "", "", err
+// parseRequestOptions returns what the requester says beside the mode.
+func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
+	if err := knownKeys("option", options, busapi.OptionReason, busapi.OptionGrace, busapi.OptionPlan); err != nil {
+		return r, err
 	}
-	why, _, err = textOption(options, busapi.OptionReason)
-	switch {
-	case err != nil:
-		return "", "", err
-	case len(why) > busapi.MaxReason:
-		return "", "", busapi.Refuse(busapi.ErrBadOption, "the option reason has %d bytes, more than %d", len(why), busapi.MaxReason)
-	case strings.ContainsFunc(why, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return "", "", busapi.Refuse(busapi.ErrBadOption, "the option reason holds characters that cannot be printed")
-	}
-	plan, given, err := textOption(options, busapi.OptionPlan)
-	if err == nil && given {
-		if fault := busapi.Fingerprint(plan); fault != nil {
-			err = busapi.Refuse(busapi.ErrBadOption, "the option %s: %v", busapi.OptionPlan, fault)
+	if value, given := options[busapi.OptionReason]; given {
+		why, isString := value.Value().(string)
+		if !isString {
+			return r, wrongType("option", busapi.OptionReason, "s", value.Signature().String())
 		}
+		if err := printable("option reason", why); err != nil {
+			return r, err
+		}
+		r.Why = why
 	}
-	return why, plan, err
-}
-
-func textOption(options busapi.Dict, key string) (text string, given bool, err error) {
-	value, given := options[key]
-	if !given {
-		return "", false, nil
+	if value, given := options[busapi.OptionGrace]; given {
+		seconds, isNumber := value.Value().(uint32)
+		switch {
+		case !isNumber:
+			return r, wrongType("option", busapi.OptionGrace, "u", value.Signature().String())
+		case seconds > busapi.MaxGrace:
+			return r, busapi.Refuse(busapi.ErrBadOption, "the option grace_seconds is %d, more than %d", seconds, busapi.MaxGrace)
+		}
+		grace := time.Duration(seconds) * time.Second
+		r.Grace = &grace
 	}
-	text, isString := value.Value().(string)
-	if !isString {
-		return "", true, wrongType("option", key, "s", value.Signature().String())
+	if value, given := options[busapi.OptionPlan]; given {
+		plan, isString := value.Value().(string)
+		if !isString {
+			return r, wrongType("option", busapi.OptionPlan, "s", value.Signature().String())
+		}
+		if err := busapi.Fingerprint(plan); err != nil {
+			return r, busapi.Refuse(busapi.ErrBadOption, "the option %s: %v", busapi.OptionPlan, err)
+		}
+		r.Plan = plan
 	}
-	return text, true, nil
+	return r, nil
 }
 
 // getTransition asks the view first: a running transition has no record yet, and

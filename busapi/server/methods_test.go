@@ -60,7 +60,7 @@ func TestMalformedRequestsAreRefusedBeforeAnyoneIsAsked(t *testing.T) {
 		"endless reason":   {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(strings.Repeat("x", 257))}, busapi.ErrBadOption, "257 bytes"},
 		"escape codes":     {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant("\x1b[2J")}, busapi.ErrBadOption, "cannot be printed"},
 	}
-	for bit := range 64 {
+	for bit := 1; bit < 64; bit++ {
 		cases[fmt.Sprintf("flag %d", bit)] = struct {
 			mode     string
 			flags    uint64

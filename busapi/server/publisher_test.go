@@ -21,6 +21,7 @@ var oneOfEach = []status.Event{
 	{StateChanged: &status.StateChanged{Old: "desktop", New: "transitioning", Reasons: []obs.Reason{{Code: "c", Text: "t"}}}},
 	{Started: &status.Transition{ID: 4, From: "desktop", To: policy.Compute, Started: start}},
 	{Step: &status.StepEvent{ID: 4, Index: 1, Count: 3, Step: "isolate", Status: status.StepDoing}},
+	{Prepare: &status.Prepare{Begin: true, ID: 4, From: "desktop", To: policy.Compute, Deadline: start, EndsSessions: true}},
 	{Finished: &status.Record{ID: 4, To: policy.Compute, Result: status.Blocked, Finished: start}},
 }
 
@@ -29,7 +30,7 @@ func TestEventsAreSignalledInOrderAfterTheProperties(t *testing.T) {
 	signals := h.subscribe(t)
 	view := h.controller.View()
 	view.Desired.Mode = policy.Compute
-	view.Last = oneOfEach[3].Finished
+	view.Last = oneOfEach[4].Finished
 	h.server.Notify(view, oneOfEach)
 
 	changed := next(t, signals)
@@ -111,7 +112,7 @@ func TestABusThatDoesNotReadCostsStepsOnly(t *testing.T) {
 		p.notify(status.View{}, oneOfEach[2:3])
 	}
 	p.notify(status.View{}, oneOfEach[3:])
-	require.Len(t, p.take().events, 1)
+	require.Len(t, p.take().events, 2)
 	p.notify(status.View{}, oneOfEach)
 	p.start(status.View{})
 	close(bus.gate)

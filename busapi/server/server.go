@@ -14,6 +14,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -48,6 +49,15 @@ type Controller interface {
 	// Plan looks at the host afresh and returns what a request would do, with what
 	// was looked at; it does nothing. status.ErrBusy while a transition runs.
 	Plan(ctx context.Context, r status.Request) (status.Preview, observer.Snapshot, error)
+	// Inhibit takes an inhibitor and returns its cookie; Release gives back one that
+	// is the caller's, and HolderLeft those of a connection.
+	Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error)
+	Release(ctx context.Context, cookie uint32, mine func(status.Inhibitor) bool) error
+	HolderLeft(ctx context.Context, holder string) error
+	// Cancel halts a transition before its point of no return, Postpone puts an
+	// announced one off.
+	Cancel(ctx context.Context, id uint64, by string) error
+	Postpone(ctx context.Context, id uint64, d time.Duration) error
 	// SessionUIDs lists the users with a graphical session now.
 	SessionUIDs() []uint32
 }
@@ -83,21 +93,23 @@ type Server struct {
 	conn       *dbus.Conn
 	controller Controller
 	authorizer Authorizer
+	presence   Presence
 	log        *zap.Logger
 	options    Options
 
 	publisher *publisher
 	looks     *rateLimit
 	prompts   *inFlight
+	holders   sync.WaitGroup // who waits for holders of inhibitors to leave
 }
 
 // New makes a server on a connection to the bus; Start puts it there.
-func New(conn *dbus.Conn, controller Controller, authorizer Authorizer, log *zap.Logger, options Options) *Server {
+func New(conn *dbus.Conn, controller Controller, authorizer Authorizer, presence Presence, log *zap.Logger, options Options) *Server {
 	if options.Modes == nil {
 		options.Modes = policy.Modes()
 	}
 	s := &Server{
-		conn: conn, controller: controller, authorizer: authorizer, log: log, options: options,
+		conn: conn, controller: controller, authorizer: authorizer, presence: presence, log: log, options: options,
 		looks:   newRateLimit(lookInterval, time.Now),
 		prompts: newInFlight(maxPrompts),
 	}
@@ -156,14 +168,18 @@ type interfaceTable struct {
 func (s *Server) exports() []interfaceTable {
 	return []interfaceTable{
 		{busapi.Interface, map[string]any{
-			"RequestMode":   s.requestMode,
-			"GetTransition": s.getTransition,
-			"Observe":       s.observe,
-			"Explain":       s.explain,
-			"RunGuards":     s.runGuards,
-			"Plan":          s.plan,
-			"History":       s.history,
-			"GetPolicy":     s.getPolicy,
+			"RequestMode":        s.requestMode,
+			"CancelTransition":   s.cancelTransition,
+			"PostponeTransition": s.postponeTransition,
+			"Inhibit":            s.inhibit,
+			"ReleaseInhibitor":   s.releaseInhibitor,
+			"GetTransition":      s.getTransition,
+			"Observe":            s.observe,
+			"Explain":            s.explain,
+			"RunGuards":          s.runGuards,
+			"Plan":               s.plan,
+			"History":            s.history,
+			"GetPolicy":          s.getPolicy,
 		}},
 		{busapi.PropertiesInterface, map[string]any{
 			"Get":    s.get,

@@ -80,7 +80,7 @@ func TestIntrospectionServesTheXML(t *testing.T) {
 
 func TestASecondDaemonDoesNotStart(t *testing.T) {
 	h := newHost(t)
-	second := New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, zap.NewNop(), Options{})
+	second := New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, nil, zap.NewNop(), Options{})
 	require.ErrorContains(t, second.Start(), "is dubniumd running already?")
 	require.NoError(t, h.call("History", noOptions).Err, "the first one goes on")
 }

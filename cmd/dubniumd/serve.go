@@ -72,7 +72,7 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 	if err != nil {
 		return err
 	}
-	api := server.New(clientBus, engine, polkit.New(polkitBus), log, server.Options{Version: version.Version})
+	api := server.New(clientBus, engine, polkit.New(polkitBus), hostBus, log, server.Options{Version: version.Version})
 	engine.Listen(api)
 
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -62,12 +62,14 @@ var errorCodes = []struct {
 	{status.ErrBusy, exitBusy},
 	{status.ErrStalePlan, exitStalePlan},
 	{busapi.ErrRateLimited, exitBusy},
-	{busapi.ErrLimitExceeded, exitBusy},
 	{busapi.ErrUnknownMode, exitMisuse},
 	{busapi.ErrUnknownGuard, exitMisuse},
 	{busapi.ErrBadOption, exitMisuse},
 	{busapi.ErrInvalidArgs, exitMisuse},
 	{status.ErrNoSuchTransition, exitMisuse},
+	{status.ErrNoSuchInhibitor, exitMisuse},
+	{status.ErrNotCancellable, exitBusy},
+	{status.ErrTooMany, exitBusy},
 }
 
 // hints say what to do about the failures whose texts do not come from the

@@ -32,6 +32,8 @@ var begin = time.UnixMicro(1_800_000_000_000_000)
 // engine is a controller behind the real server that ends every request with the
 // same record, or refuses it.
 type engine struct {
+	server.Controller // what no test asks of it
+
 	mu       sync.Mutex
 	view     status.View
 	verdicts []guards.Verdict
@@ -166,7 +168,7 @@ func serve(t *testing.T, e *engine, a authorizer) {
 	bus := hosttest.Start(t, testhost.Options{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	e.view = desktop
-	e.server = server.New(hosttest.Connect(t, bus), e, a, zap.NewNop(), server.Options{Version: "1.2.3"})
+	e.server = server.New(hosttest.Connect(t, bus), e, a, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
 	require.NoError(t, e.server.Start())
 	t.Cleanup(func() { e.server.Stop(context.Background()) })
 }
@@ -182,3 +184,8 @@ func modectl(ctx context.Context, args ...string) ran {
 	code := run(ctx, args, streams{stdout: &out, stderr: &err})
 	return ran{code, out.String(), err.String()}
 }
+
+// nobody leaves the bus.
+type nobody struct{}
+
+func (nobody) AwaitGone(ctx context.Context, _ string) error { <-ctx.Done(); return ctx.Err() }

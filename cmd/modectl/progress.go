@@ -21,12 +21,21 @@ type progress struct {
 const clearLine = "\r\x1b[K"
 
 func (p *progress) step(s status.StepEvent) {
+	p.show(render.Step(s), s.Status != status.StepDone && s.Status != status.StepPending)
+}
+
+// announced is a line of its own only where somebody has to wait for it.
+func (p *progress) announced(a status.Prepare) {
+	p.show(render.Announced(a), !a.Deadline.IsZero())
+}
+
+func (p *progress) show(line string, matters bool) {
 	switch {
 	case p.redraws:
-		fmt.Fprint(p.out, clearLine+render.Step(s))
+		fmt.Fprint(p.out, clearLine+line)
 		p.drawn = true
-	case s.Status != status.StepDone && s.Status != status.StepPending:
-		fmt.Fprintln(p.out, render.Step(s))
+	case matters:
+		fmt.Fprintln(p.out, line)
 	}
 }
 

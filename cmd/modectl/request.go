@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,8 @@ import (
 type requestOptions struct {
 	reason        string
 	plan          string
+	grace         time.Duration
+	ignoreDelays  bool
 	noAskPassword bool
 	noWait        bool
 }
@@ -41,11 +44,20 @@ func (c *commands) request() *cobra.Command {
 					return exit{exitMisuse, err}
 				}
 			}
-			return c.runRequest(cmd.Context(), policy.Mode(args[0]), options)
+			ask := client.Ask{Why: options.reason, Plan: options.plan, NoWait: options.ignoreDelays}
+			if cmd.Flags().Changed("grace") {
+				if options.grace < 0 || options.grace%time.Second != 0 {
+					return exit{exitMisuse, fmt.Errorf("a grace is a whole number of seconds, not %s", options.grace)}
+				}
+				ask.Grace = &options.grace
+			}
+			return c.runRequest(cmd.Context(), policy.Mode(args[0]), ask, options)
 		},
 	}
 	cmd.Flags().StringVar(&options.reason, "reason", "", "`TEXT` for the record")
 	cmd.Flags().StringVar(&options.plan, "plan", "", "do exactly the plan of this `FINGERPRINT`, which dry-run prints, or nothing")
+	cmd.Flags().DurationVar(&options.grace, "grace", 0, "warn people for `TIME`, and not for as long as policy says")
+	cmd.Flags().BoolVar(&options.ignoreDelays, "ignore-delays", false, "do not wait for delay inhibitors (root)")
 	cmd.Flags().BoolVar(&options.noAskPassword, "no-ask-password", false, "do not ask for a password")
 	cmd.Flags().BoolVar(&options.noWait, "no-wait", false, "return as soon as the request is accepted")
 	return cmd
@@ -71,12 +83,19 @@ func modeWords() []string {
 	return words
 }
 
-func (c *commands) runRequest(ctx context.Context, mode policy.Mode, options requestOptions) error {
-	if c.asks && !options.noAskPassword && os.Geteuid() != 0 {
-		defer startAgent(ctx, agentProgram)()
+// mayAsk lets polkit ask the person at this terminal, until the returned function
+// is called.
+func (c *commands) mayAsk(ctx context.Context, noAskPassword bool) (options client.Options, end func()) {
+	end = func() {}
+	if c.asks && !noAskPassword && os.Geteuid() != 0 {
+		end = startAgent(ctx, agentProgram)
 	}
-	bus := client.Options{Interactive: !options.noAskPassword}
-	ask := client.Ask{Why: options.reason, Plan: options.plan}
+	return client.Options{Interactive: !noAskPassword}, end
+}
+
+func (c *commands) runRequest(ctx context.Context, mode policy.Mode, ask client.Ask, options requestOptions) error {
+	bus, end := c.mayAsk(ctx, options.noAskPassword)
+	defer end()
 	if options.noWait {
 		return c.ask(ctx, bus, func(daemon *client.Client) (string, error) {
 			id, err := daemon.Submit(ctx, mode, ask)
@@ -92,7 +111,7 @@ func (c *commands) runRequest(ctx context.Context, mode policy.Mode, options req
 	var record status.Record
 	err := c.ask(ctx, bus, func(daemon *client.Client) (text string, err error) {
 		progress := progress{out: c.stderr, redraws: c.redraws}
-		record, err = daemon.Request(ctx, mode, ask, client.Follower{Step: progress.step})
+		record, err = daemon.Request(ctx, mode, ask, client.Follower{Prepare: progress.announced, Step: progress.step})
 		progress.end()
 		if err != nil {
 			return "", err

@@ -155,7 +155,7 @@ func TestALostBusIsAnErrorAndNoHang(t *testing.T) {
 			if s, ok := h.host.SessionOf("user"); ok {
 				require.NoError(t, h.host.EditSession(s.ID, func(s *testhost.Session) { s.Stuck = true }))
 			}
-			step := plans.Step{Kind: kind, Unit: unit, Grace: time.Minute}
+			step := plans.Step{Kind: kind, Unit: unit, Grace: time.Minute, Users: []uint32{1000}}
 			done := h.applying(bounded(t), step)
 			h.awaitBegun(kind)
 			h.bus.Close()

@@ -40,10 +40,13 @@ func TestTwoModeTargetsAreNotVerified(t *testing.T) {
 func TestTheWayBackIsTheOtherMode(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	require.NoError(t, h.host.SetActive("compute.target", "active"))
-	for step, want := range map[plans.Step]string{toCompute: "desktop.target", toDesktop: "compute.target"} {
+	for _, c := range []struct {
+		step plans.Step
+		want string
+	}{{toCompute, "desktop.target"}, {toDesktop, "compute.target"}} {
 		var was struct{ Target string }
-		require.NoError(t, json.Unmarshal(h.prepare(step), &was))
-		require.Equal(t, want, was.Target)
+		require.NoError(t, json.Unmarshal(h.prepare(c.step), &was))
+		require.Equal(t, c.want, was.Target)
 	}
 }
 

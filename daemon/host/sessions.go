@@ -44,7 +44,8 @@ func (a endSessions) ending(ctx context.Context) ([]observer.Session, error) {
 }
 
 // Apply asks each session to end, kills what outlasts its grace, and waits until
-// logind has removed them all, those too that begin in the meantime.
+// logind has removed them all, those too that begin in the meantime. It fails at
+// the session of a person who was not there when the guards judged.
 func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 	signals, err := a.logind.Listen(ctx, nil)
 	if err != nil {
@@ -61,6 +62,8 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
 		case len(now) == 0:
 			return nil
+		case len(strangers(now, s.Users)) > 0:
+			return fmt.Errorf("there is %s now, who was not there when this was decided", describe(strangers(now, s.Users)))
 		default:
 			left = now
 			a.push(ctx, left, ends, s.Grace)
@@ -69,6 +72,14 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
 		}
 	}
+}
+
+// strangers are the sessions of people who are not among users. A greeter is
+// nobody's.
+func strangers(sessions []observer.Session, users []uint32) []observer.Session {
+	return slices.DeleteFunc(slices.Clone(sessions), func(s observer.Session) bool {
+		return s.Kind() != observer.KindGraphical || slices.Contains(users, s.UID)
+	})
 }
 
 // end is how far the ending of one session has got.

@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -11,9 +12,9 @@ import (
 	"github.com/dubnium/dubnium/plans"
 )
 
-// ends is the step with a grace that is over at once in a test.
+// ends is the step, for sessions of alice.
 func ends(grace time.Duration) plans.Step {
-	return plans.Step{Kind: plans.EndSessions, Grace: grace}
+	return plans.Step{Kind: plans.EndSessions, Grace: grace, Users: []uint32{1000}}
 }
 
 // quiet stops the display manager, as the plan does before it ends sessions.
@@ -69,16 +70,32 @@ func TestAGreeterIsEndedToo(t *testing.T) {
 	require.NoError(t, h.host.WaitSession(bounded(t), "greeter", false))
 }
 
-func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+// whileEnding begins a session while alice's is being ended, and returns what
+// became of the step.
+func whileEnding(t *testing.T, h *hands, grace time.Duration, begins testhost.Session) error {
+	t.Helper()
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
-	done := h.applying(bounded(t), ends(200*time.Millisecond))
+	done := h.applying(bounded(t), ends(grace))
 	h.awaitBegun(plans.EndSessions)
-	h.host.AddSession(testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"})
-	require.NoError(t, receive(t, done))
+	h.host.AddSession(begins)
+	return receive(t, done)
+}
+
+func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	again := testhost.Session{Class: "user", Type: "wayland", User: "alice", UID: 1000, Seat: "seat0"}
+	require.NoError(t, whileEnding(t, h, 200*time.Millisecond, again))
 	require.NoError(t, h.verify(ends(0)))
+}
+
+// The guards have judged whether alice's sessions may end, and nothing of carol.
+func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	carol := testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"}
+	require.ErrorContains(t, whileEnding(t, h, time.Minute, carol), "of carol (active) now, who was not there when this was decided")
+	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "carol" && s.State != "closing" }))
 }
 
 func TestASessionThatStaysIsNamed(t *testing.T) {

@@ -70,6 +70,7 @@ type Phase string
 // The phases, in order; a phase may be skipped.
 const (
 	PhaseObserving  Phase = "observing"
+	PhaseAnnounced  Phase = "announced" // people are warned, and may put it off
 	PhaseActing     Phase = "acting"
 	PhaseVerifying  Phase = "verifying"
 	PhaseUndoing    Phase = "undoing"
@@ -88,6 +89,13 @@ type Transition struct {
 	StepIndex int    // of Step, from 0
 	StepCount int
 	Started   time.Time
+	// Deadline is when an announced transition goes on at the latest, zero in every
+	// other phase.
+	Deadline time.Time
+	// Cancellable: the point of no return lies ahead.
+	Cancellable bool
+	// UID is who asked, who may cancel without asking anybody. It is not told.
+	UID uint32
 }
 
 // StepStatus is how far a step got.
@@ -144,7 +152,8 @@ type View struct {
 	Running       *Transition // nil when none runs
 	Last          *Record     // nil before the first
 	// BlockedBy holds the verdicts that blocked the last request.
-	BlockedBy []guards.Verdict
+	BlockedBy  []guards.Verdict
+	Inhibitors []Inhibitor // in the order in which they were taken
 }
 
 // Context is what classification may know beside the facts.
@@ -170,6 +179,10 @@ type Request struct {
 	// Plan is the fingerprint of the one plan that may be carried out; empty for
 	// whatever the host needs.
 	Plan string
+	// Grace is how long people are warned, nil for what policy says.
+	Grace *time.Duration
+	// NoWait: delay inhibitors are not waited for.
+	NoWait bool
 }
 
 // Event is one thing that happened, in order. Exactly one field is set.
@@ -177,6 +190,7 @@ type Event struct {
 	StateChanged *StateChanged
 	Started      *Transition
 	Step         *StepEvent
+	Prepare      *Prepare
 	Finished     *Record
 }
 
@@ -184,6 +198,19 @@ type Event struct {
 type StateChanged struct {
 	Old, New observer.State
 	Reasons  []observer.Reason
+}
+
+// Prepare announces a transition before its point of no return, and says when it
+// is over, whatever came of it.
+type Prepare struct {
+	Begin bool
+	ID    uint64
+	From  observer.State
+	To    policy.Mode
+	// Deadline is when it goes on at the latest; it may be put off.
+	Deadline time.Time
+	// EndsSessions: graphical sessions will end.
+	EndsSessions bool
 }
 
 // StepEvent says how far a step of the running transition got.
@@ -202,6 +229,14 @@ var (
 	ErrStalePlan = errors.New("the plan is not what was previewed")
 	// ErrNoSuchTransition: no record of that id is kept.
 	ErrNoSuchTransition = errors.New("no such transition")
+	// ErrNotCancellable: the transition is past its point of no return, or cannot be
+	// put off.
+	ErrNotCancellable = errors.New("the transition cannot be canceled")
+	// ErrNoSuchInhibitor: nobody holds an inhibitor of that cookie, or it is not the
+	// caller's.
+	ErrNoSuchInhibitor = errors.New("no such inhibitor")
+	// ErrTooMany: a bound on what one user, or all of them, may hold is reached.
+	ErrTooMany = errors.New("too many")
 	// ErrShuttingDown: the daemon is stopping.
 	ErrShuttingDown = errors.New("dubniumd is stopping")
 )

@@ -93,6 +93,7 @@ func (w *Workstation) policy(dir string) policy.Policy {
 	p.Transitions = policy.TrustAll
 	p.Paths = policy.Paths{Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Probes: w.ProbeDir()}
 	p.VLLM.HealthURL, p.VLLM.MetricsURL = w.VLLMURL()+"/health", w.VLLMURL()+"/metrics"
+	p.Announce.Grace = 0 // nobody is there to be warned
 	p.VLLM.StartTimeout = policy.Duration(30 * time.Second)
 	p.Timeouts.Verify = policy.Duration(20 * time.Second)
 	return p

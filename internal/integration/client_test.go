@@ -152,14 +152,20 @@ func (c *watcher) properties(t *testing.T) busapi.Properties {
 	return p
 }
 
-// settled waits until no transition runs.
-func (c *watcher) settled(t *testing.T) busapi.Properties {
+// until reads what the daemon publishes until it is as wanted.
+func (c *watcher) until(t *testing.T, what string, wanted func(status.View) bool) busapi.Properties {
 	t.Helper()
 	ctx := bounded(t)
 	for {
-		if p := c.properties(t); p.View.Running == nil {
+		if p := c.properties(t); wanted(p.View) {
 			return p
 		}
-		c.next(ctx, t, "no transition runs") // any signal is worth a look
+		c.next(ctx, t, what) // any signal is worth a look
 	}
+}
+
+// settled waits until no transition runs.
+func (c *watcher) settled(t *testing.T) busapi.Properties {
+	t.Helper()
+	return c.until(t, "no transition runs", func(v status.View) bool { return v.Running == nil })
 }

@@ -29,6 +29,9 @@ func Status(v status.View, now time.Time) string {
 	if v.Running != nil {
 		s.add("running", runningLines(*v.Running, now)...)
 	}
+	for _, i := range v.Inhibitors {
+		s.add("inhibitor", inhibitorLine(i, now))
+	}
 	if v.Last != nil {
 		s.add("last", lastLines(*v.Last, now)...)
 	}
@@ -87,6 +90,10 @@ func reconcileLine(v status.View) string {
 func runningLines(t status.Transition, now time.Time) []string {
 	lines := []string{fmt.Sprintf("transition %d: %s -> %s, asked by %s, %s",
 		t.ID, clean(string(t.From)), clean(string(t.To)), clean(t.By), moment(t.Started, now))}
+	if !t.Deadline.IsZero() {
+		return append(lines, fmt.Sprintf("%s, goes on at %s at the latest; modectl cancel %d halts it",
+			clean(string(t.Phase)), t.Deadline.Format(time.TimeOnly), t.ID))
+	}
 	if t.Step == "" {
 		return append(lines, clean(string(t.Phase)))
 	}

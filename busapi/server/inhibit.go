@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+	"unicode"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Presence knows who is on the bus.
+type Presence interface {
+	// AwaitGone returns nil when the connection of that unique name is not, or no
+	// longer, on the bus; its error says why that will not be known.
+	AwaitGone(ctx context.Context, name string) error
+}
+
+// inhibit checks the words before anybody is asked for a password, as requestMode
+// does.
+func (s *Server) inhibit(c call, mode, who, why, how string) (cookie uint32, err error) {
+	i := status.Inhibitor{Who: who, Why: why, How: status.How(how), Holder: c.sender}
+	if mode != "" {
+		if i.Mode, err = s.parseMode(mode); err != nil {
+			return 0, err
+		}
+	}
+	action, known := map[status.How]string{status.Block: busapi.ActionInhibitBlock, status.Delay: busapi.ActionInhibitDelay}[i.How]
+	if !known {
+		return 0, busapi.Refuse(busapi.ErrBadOption, "unknown way to inhibit %q: it is block or delay", how)
+	}
+	for name, words := range map[string]string{"who": who, "why": why} {
+		if err := printable("argument "+name, words); err != nil {
+			return 0, err
+		}
+		if words == "" {
+			return 0, busapi.Refuse(busapi.ErrBadOption, "the argument %s is empty: people will ask", name)
+		}
+	}
+	if i.UID, err = s.permit(c, action); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	if cookie, err = s.controller.Inhibit(ctx, i); err == nil {
+		s.holders.Go(func() { s.releaseWithHolder(c.ctx, i.Holder) })
+	}
+	return cookie, err
+}
+
+// permit returns who sends a message once polkit has said that they may do action.
+// root may.
+func (s *Server) permit(c call, action string) (uid uint32, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
+	defer cancel()
+	if uid, err = s.authorizer.UID(ctx, c.sender); err != nil {
+		return 0, senderUnknown(err)
+	}
+	if uid == 0 {
+		return 0, nil
+	}
+	return uid, s.prompt(uid, func() error {
+		if err := s.authorizer.Authorize(ctx, c.sender, action, c.interactive); err != nil {
+			return err
+		}
+		return s.stillThere(ctx, c.sender)
+	})
+}
+
+// releaseWithHolder releases what a connection holds when it has left, at once if
+// it left before anybody looked. One that cannot be watched holds nothing up.
+func (s *Server) releaseWithHolder(ctx context.Context, holder string) {
+	if err := s.presence.AwaitGone(ctx, holder); err != nil && ctx.Err() == nil {
+		s.log.Warn("cannot see whether the holder of an inhibitor is there", zap.String("holder", holder), zap.Error(err))
+	}
+	if err := s.controller.HolderLeft(ctx, holder); err != nil && ctx.Err() == nil && !errors.Is(err, status.ErrShuttingDown) {
+		s.log.Warn("cannot release the inhibitors of who left", zap.String("holder", holder), zap.Error(err))
+	}
+}
+
+func (s *Server) releaseInhibitor(c call, cookie uint32) error {
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return senderUnknown(err)
+	}
+	return s.controller.Release(ctx, cookie, func(i status.Inhibitor) bool { return uid == 0 || i.Holder == c.sender })
+}
+
+// cancelTransition asks polkit unless the sender is who asked for the transition.
+func (s *Server) cancelTransition(c call, id uint64) error {
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return senderUnknown(err)
+	}
+	running := s.controller.View().Running
+	if running == nil || running.ID != id {
+		return busapi.Refuse(status.ErrNoSuchTransition, "no transition is running under the id %d", id)
+	}
+	if own := running.Origin == status.OriginOperator && running.UID == uid; !own {
+		if _, err := s.permit(c, busapi.ActionCancel); err != nil {
+			return err
+		}
+	}
+	return s.controller.Cancel(ctx, id, describe(uid))
+}
+
+// postponeTransition is for the people whom it costs their session.
+func (s *Server) postponeTransition(c call, id uint64, seconds uint32) error {
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return senderUnknown(err)
+	}
+	if seconds == 0 || seconds > busapi.MaxGrace {
+		return busapi.Refuse(busapi.ErrBadOption, "%d seconds are not 1 to %d", seconds, busapi.MaxGrace)
+	}
+	if running := s.controller.View().Running; uid != 0 && (running == nil || running.To != policy.Compute || !s.atScreen(uid)) {
+		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that it would end", describe(uid))
+	}
+	return s.controller.Postpone(ctx, id, time.Duration(seconds)*time.Second)
+}
+
+// printable refuses words that are too long or could steer somebody's terminal:
+// they end up in logs and in what everybody is told.
+func printable(what, words string) error {
+	switch {
+	case len(words) > busapi.MaxReason:
+		return busapi.Refuse(busapi.ErrBadOption, "the %s has %d bytes, more than %d", what, len(words), busapi.MaxReason)
+	case strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return busapi.Refuse(busapi.ErrBadOption, "the %s holds characters that cannot be printed", what)
+	}
+	return nil
+}

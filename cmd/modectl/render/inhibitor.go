@@ -1,0 +1,60 @@
+package render
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+// Announced is the line for a transition that waits before its point of no return.
+func Announced(p status.Prepare) string {
+	line := fmt.Sprintf("transition %d to %s is announced", p.ID, clean(string(p.To)))
+	if p.Deadline.IsZero() {
+		return line
+	}
+	return fmt.Sprintf("%s, and goes on at %s at the latest; modectl cancel %d halts it", line, p.Deadline.Format(time.TimeOnly), p.ID)
+}
+
+// Inhibitors is `modectl inhibit --list`.
+func Inhibitors(list []status.Inhibitor, now time.Time) string {
+	if len(list) == 0 {
+		return "nobody holds an inhibitor\n"
+	}
+	var b strings.Builder
+	for _, i := range list {
+		b.WriteString(inhibitorLine(i, now) + "\n")
+	}
+	return b.String()
+}
+
+func inhibitorLine(i status.Inhibitor, now time.Time) string {
+	what := "every transition"
+	if i.Mode != "" {
+		what = "transitions to " + clean(string(i.Mode))
+	}
+	verb := map[status.How]string{status.Block: "blocks", status.Delay: "delays"}[i.How]
+	return fmt.Sprintf("%d: %s (uid %d) %s %s: %s; since %s", i.ID, clean(i.Who), i.UID, verb, what, clean(i.Why), moment(i.Since, now))
+}
+
+type inhibitorJSON struct {
+	ID    uint32     `json:"id"`
+	Mode  string     `json:"mode,omitempty"`
+	Who   string     `json:"who"`
+	Why   string     `json:"why"`
+	How   status.How `json:"how"`
+	UID   uint32     `json:"uid"`
+	Since time.Time  `json:"since"`
+}
+
+// InhibitorsJSON is `modectl inhibit --list --json`.
+func InhibitorsJSON(list []status.Inhibitor) string { return marshal(inhibitors(list)) }
+
+func inhibitors(list []status.Inhibitor) []inhibitorJSON {
+	all := []inhibitorJSON{}
+	for _, i := range list {
+		all = append(all, inhibitorJSON{i.ID, string(i.Mode), i.Who, i.Why, i.How, i.UID, i.Since.UTC()})
+	}
+	return all
+}

@@ -1,0 +1,279 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// ask accepts a request and waits until everybody in the bubble is at rest.
+func (r *rig) ask(request status.Request) uint64 {
+	r.t.Helper()
+	id, err := r.Request(r.t.Context(), request)
+	require.NoError(r.t, err)
+	synctest.Wait()
+	return id
+}
+
+// compute is asked for by root, who is not the one at the screen.
+var compute = status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", EndOthers: true}
+
+func (r *rig) inhibit(i status.Inhibitor) uint32 {
+	r.t.Helper()
+	cookie, err := r.Inhibit(r.t.Context(), i)
+	require.NoError(r.t, err)
+	return cookie
+}
+
+// prepares lists the announcements that were heard.
+func (r *rig) prepares() []status.Prepare {
+	var heard []status.Prepare
+	for _, e := range r.seen.all() {
+		if e.Prepare != nil {
+			heard = append(heard, *e.Prepare)
+		}
+	}
+	return heard
+}
+
+func TestPeopleAreWarnedOfWhatOthersAskFor(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		begun := time.Now()
+		id := r.ask(compute)
+		running := r.View().Running
+		require.NotNil(t, running)
+		assert.Equal(t, status.PhaseAnnounced, running.Phase)
+		assert.True(t, running.Cancellable)
+		assert.Equal(t, begun.Add(10*time.Second), running.Deadline)
+		want := status.Prepare{
+			Begin: true, ID: id, From: "desktop", To: "compute", Deadline: begun.Add(10 * time.Second), EndsSessions: true,
+		}
+		assert.Equal(t, []status.Prepare{want}, r.prepares())
+		assert.Empty(t, r.host.applied)
+
+		require.Equal(t, status.Success, r.settle().Last.Result)
+		assert.Equal(t, []status.Prepare{want, {ID: id, From: "desktop", To: "compute"}}, r.prepares())
+		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), 10*time.Second)
+	})
+}
+
+func TestNobodyIsKeptWaitingForWhatTheyAskThemselves(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		begun := time.Now()
+		r.ask(status.Request{Mode: policy.Compute, UID: 1000})
+		r.settle()
+		assert.Less(t, r.View().Last.Finished.Sub(begun), time.Second)
+		assert.Len(t, r.prepares(), 2, "it is announced all the same")
+	})
+	onDesktop(t, func(t *testing.T, r *rig) {
+		begun, grace := time.Now(), time.Minute
+		r.ask(status.Request{Mode: policy.Compute, UID: 1000, Grace: &grace})
+		r.settle()
+		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), grace, "unless they ask for it")
+	})
+}
+
+func TestACancelTakesTheWishBack(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.ask(compute)
+		require.ErrorIs(t, r.Cancel(t.Context(), id+1, "bob"), status.ErrNoSuchTransition)
+		require.NoError(t, r.Cancel(t.Context(), id, "bob"))
+		v := r.settle()
+		assert.Equal(t, status.Canceled, v.Last.Result)
+		assert.Equal(t, "canceled by bob", v.Last.Cause)
+		assert.Equal(t, policy.Desktop, v.Desired.Mode)
+		assert.Equal(t, "desktop", word(t, r, "desired"))
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Empty(t, r.host.applied)
+		assert.Len(t, r.prepares(), 2)
+		require.ErrorIs(t, r.Cancel(t.Context(), id, "bob"), status.ErrNoSuchTransition)
+	})
+}
+
+func TestACancelTakesBackWhatWasPrepared(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.change(func() {
+			u := r.host.now.Systemd.Units["mode-prepare-compute.service"]
+			u.LoadState = "loaded"
+			r.host.now.Systemd.Units["mode-prepare-compute.service"] = u
+		})
+		id := r.ask(compute)
+		require.NoError(t, r.Cancel(t.Context(), id, "bob"))
+		v := r.settle()
+		assert.Equal(t, status.Canceled, v.Last.Result, v.Last.Cause)
+		assert.Equal(t, []string{"apply start-mode-prepare-compute", "undo start-mode-prepare-compute"}, r.host.applied)
+	})
+}
+
+func TestNothingIsCanceledPastThePointOfNoReturn(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.fault = func(ctx context.Context, when, what string) error {
+			if what == "apply stop-display-manager" && when == "before" {
+				<-ctx.Done()
+			}
+			return nil
+		}
+		request := compute
+		request.UID = 1000
+		id := r.ask(request)
+		running := r.View().Running
+		require.Equal(t, "stop-display-manager", running.Step)
+		assert.False(t, running.Cancellable)
+		assert.Zero(t, running.Deadline)
+		require.ErrorIs(t, r.Cancel(t.Context(), id, "bob"), status.ErrNotCancellable)
+		_, err := r.Inhibit(t.Context(), status.Inhibitor{How: status.Block, Mode: policy.Compute})
+		require.ErrorIs(t, err, status.ErrBusy, "nobody is promised what is too late")
+		r.inhibit(status.Inhibitor{How: status.Block, Mode: policy.StudioLocal})
+	})
+}
+
+func TestPeopleCanPutItOff(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.ask(compute)
+		for range maxPostponed {
+			require.NoError(t, r.Postpone(t.Context(), id, time.Minute))
+			assert.Equal(t, time.Now().Add(time.Minute), r.View().Running.Deadline)
+		}
+		require.ErrorIs(t, r.Postpone(t.Context(), id, time.Second), status.ErrNotCancellable)
+		begun := time.Now()
+		require.Equal(t, status.Success, r.settle().Last.Result)
+		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), time.Minute)
+		require.ErrorIs(t, r.Postpone(t.Context(), id, time.Second), status.ErrNoSuchTransition)
+	})
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.ask(compute)
+		require.ErrorIs(t, r.Postpone(t.Context(), id, 10*time.Minute+1), status.ErrNotCancellable)
+		require.NoError(t, r.Postpone(t.Context(), id, 6*time.Minute))
+		require.ErrorContains(t, r.Postpone(t.Context(), id, 6*time.Minute), "of which 4m0s are left")
+	})
+}
+
+func TestABlockInhibitorBlocksAndNamesItsHolder(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		cookie := r.inhibit(status.Inhibitor{How: status.Block, Mode: policy.Compute, Who: "backup", Why: "a snapshot", UID: 1001, Holder: ":1.7"})
+		require.NotZero(t, cookie)
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.Inhibited, record.Result)
+		assert.Equal(t, "check_no_inhibitor: backup (uid 1001) blocks it: a snapshot", record.Cause)
+		require.Len(t, r.View().BlockedBy, 1)
+		assert.Empty(t, r.host.applied)
+		assert.Equal(t, status.Success, r.request(policy.StudioLocal).Result, "it is about compute")
+
+		others := func(i status.Inhibitor) bool { return i.Holder == ":1.8" }
+		require.ErrorIs(t, r.Release(t.Context(), cookie, others), status.ErrNoSuchInhibitor)
+		require.NoError(t, r.HolderLeft(t.Context(), ":1.7"))
+		assert.Empty(t, r.View().Inhibitors)
+		assert.Equal(t, status.Success, r.request(policy.Compute).Result)
+	})
+}
+
+func TestWhoBlocksWhileOthersAreWarnedIsHeard(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.ask(compute)
+		r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot"})
+		v := r.settle()
+		assert.Equal(t, status.Inhibited, v.Last.Result)
+		assert.Empty(t, r.host.applied)
+	})
+}
+
+func TestADelayInhibitorIsWaitedForUpToABound(t *testing.T) {
+	hold := status.Inhibitor{How: status.Delay, Who: "player", Holder: ":1.7"}
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.inhibit(hold)
+		begun := time.Now()
+		require.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
+		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), 30*time.Second, "a holder that never lets go")
+	})
+	onDesktop(t, func(t *testing.T, r *rig) {
+		cookie := r.inhibit(hold)
+		begun := time.Now()
+		r.ask(status.Request{Mode: policy.StudioLocal})
+		assert.Equal(t, begun.Add(30*time.Second), r.View().Running.Deadline)
+		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
+		r.settle()
+		assert.Less(t, r.View().Last.Finished.Sub(begun), time.Second, "it goes on at once")
+	})
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.inhibit(hold)
+		begun := time.Now()
+		r.ask(status.Request{Mode: policy.StudioLocal, NoWait: true})
+		r.settle()
+		assert.Less(t, r.View().Last.Finished.Sub(begun), time.Second)
+	})
+}
+
+// What the guards said before the warning is not what counts after it.
+func TestTheGuardsAreJudgedAgainAfterTheWarning(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		request := compute
+		request.EndOthers, request.UID = false, 1001
+		r.host.change(func() { r.host.now.Logind.Sessions[0].UID = 1001 })
+		grace := time.Minute
+		request.Grace = &grace
+		r.ask(request)
+		require.Equal(t, status.PhaseAnnounced, r.View().Running.Phase)
+		r.host.change(func() {
+			r.host.now.Logind.Sessions = append(r.host.now.Logind.Sessions, observer.Session{
+				ID: "9", UID: 1002, User: "carol", Class: "user", Type: "wayland", Seat: "seat0",
+			})
+		})
+		v := r.settle()
+		assert.Equal(t, status.Blocked, v.Last.Result)
+		assert.Contains(t, v.Last.Cause, "carol")
+		assert.Empty(t, r.host.applied)
+	})
+}
+
+// What others have done meanwhile is not done again.
+func TestThePlanIsMadeAnewAfterTheWarning(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.ask(compute)
+		r.host.change(func() { r.host.stop("display-manager.service"); r.host.endSessions() })
+		v := r.settle()
+		require.Equal(t, status.Success, v.Last.Result)
+		assert.NotContains(t, r.host.applied, "apply stop-display-manager")
+		assert.NotContains(t, r.host.applied, "apply end-sessions")
+		assert.Contains(t, r.host.applied, "apply isolate-compute")
+	})
+}
+
+func TestADaemonThatStopsWhileItWarnsHasDoneNothing(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.ask(compute)
+		r.stop()
+		again := startRig(t, r.host, r.dir, thisBoot)
+		defer again.stop()
+		v := again.settle()
+		require.NotNil(t, v.Last)
+		assert.Equal(t, status.Interrupted, v.Last.Result)
+		assert.Equal(t, observer.State("desktop"), v.Last.Final)
+		assert.Empty(t, r.host.applied)
+	})
+}
+
+func TestInhibitorsAreBounded(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		seen := map[uint32]bool{}
+		for range maxInhibitorsOfUser {
+			seen[r.inhibit(status.Inhibitor{How: status.Delay, UID: 1000})] = true
+		}
+		assert.Len(t, seen, maxInhibitorsOfUser, "no cookie is given twice")
+		_, err := r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay, UID: 1000})
+		require.ErrorIs(t, err, status.ErrTooMany)
+		for len(r.View().Inhibitors) < maxInhibitors {
+			r.inhibit(status.Inhibitor{How: status.Delay})
+		}
+		_, err = r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay})
+		require.True(t, errors.Is(err, status.ErrTooMany), "not even root")
+	})
+}

@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// The bounds on what may be held: each one is told to everybody with each change.
+const (
+	maxInhibitors       = 64
+	maxInhibitorsOfUser = 16
+)
+
+// Inhibit takes an inhibitor for a holder that is on the bus now, and returns its
+// cookie. Errors: status.ErrTooMany; status.ErrBusy for one that comes too late
+// for the transition that runs: what it asks for can no longer be had.
+func (e *Engine) Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error) {
+	callErr := e.call(ctx, func() {
+		cookie, err = e.inhibit(i)
+		e.publish() // whoever has the cookie must find the inhibitor
+	})
+	return cookie, errors.Join(callErr, err)
+}
+
+func (e *Engine) inhibit(i status.Inhibitor) (uint32, error) {
+	held := e.state.Inhibitors
+	var own int
+	for _, other := range held {
+		if other.UID == i.UID {
+			own++
+		}
+	}
+	switch running := e.state.Running; {
+	case len(held) >= maxInhibitors || i.UID != 0 && own >= maxInhibitorsOfUser:
+		return 0, fmt.Errorf("%w inhibitors: %d are held, %d of them by uid %d", status.ErrTooMany, len(held), own, i.UID)
+	case running != nil && !running.Cancellable && i.Applies(running.To):
+		return 0, fmt.Errorf("%w: %d to %s, and it is past its point of no return", status.ErrBusy, running.ID, running.To)
+	}
+	i.ID, i.Since = e.newCookie(), time.Now()
+	e.state.Inhibitors = append(slices.Clip(held), i)
+	e.log.Info("an inhibitor is held", zap.Uint32("cookie", i.ID), zap.String("how", string(i.How)),
+		zap.String("mode", string(i.Mode)), zap.String("who", i.Who), zap.String("why", i.Why), zap.Uint32("uid", i.UID))
+	return i.ID, nil
+}
+
+// newCookie is a number that nobody can guess from another.
+func (e *Engine) newCookie() uint32 {
+	for {
+		var random [4]byte
+		_, _ = rand.Read(random[:]) // it never fails (crypto/rand)
+		id := binary.NativeEndian.Uint32(random[:])
+		if id != 0 && !slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool { return i.ID == id }) {
+			return id
+		}
+	}
+}
+
+// Release gives an inhibitor back. mine tells whether it is the caller's to give
+// back. Errors: status.ErrNoSuchInhibitor.
+func (e *Engine) Release(ctx context.Context, cookie uint32, mine func(status.Inhibitor) bool) (err error) {
+	callErr := e.call(ctx, func() {
+		released := e.release(func(i status.Inhibitor) bool { return i.ID == cookie && mine(i) })
+		if released == 0 {
+			err = fmt.Errorf("%w with the cookie %d is yours", status.ErrNoSuchInhibitor, cookie)
+		}
+		e.publish()
+	})
+	return errors.Join(callErr, err)
+}
+
+// HolderLeft releases what a connection held that is not on the bus any more.
+func (e *Engine) HolderLeft(ctx context.Context, holder string) error {
+	return e.call(ctx, func() {
+		e.release(func(i status.Inhibitor) bool { return i.Holder == holder })
+		e.publish()
+	})
+}
+
+func (e *Engine) release(which func(status.Inhibitor) bool) (released int) {
+	kept := slices.DeleteFunc(slices.Clone(e.state.Inhibitors), func(i status.Inhibitor) bool {
+		if !which(i) {
+			return false
+		}
+		e.log.Info("an inhibitor was released", zap.Uint32("cookie", i.ID), zap.String("who", i.Who))
+		return true
+	})
+	released = len(e.state.Inhibitors) - len(kept)
+	e.state.Inhibitors = kept
+	e.resettle()
+	return released
+}
+
+// delayed reports whether a delay inhibitor holds the running transition up.
+func (e *Engine) delayed() bool {
+	running := e.state.Running
+	return running != nil && slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool {
+		return i.How == status.Delay && i.Applies(running.To)
+	})
+}
+
+// blockers are the inhibitors that block transitions, as guards see them.
+func blockers(held []status.Inhibitor) []guards.Inhibitor {
+	var list []guards.Inhibitor
+	for _, i := range held {
+		if i.How == status.Block {
+			list = append(list, guards.Inhibitor{Mode: i.Mode, Who: i.Who, Why: i.Why, UID: i.UID})
+		}
+	}
+	return list
+}
+
+// inhibits reports whether somebody blocks transitions to mode.
+func inhibits(held []status.Inhibitor, mode policy.Mode) bool {
+	return slices.ContainsFunc(held, func(i status.Inhibitor) bool { return i.How == status.Block && i.Applies(mode) })
+}

@@ -1,0 +1,25 @@
+package busconn
+
+import "context"
+
+// AwaitGone returns when the connection of that unique name has left the bus, at
+// once if it has. Errors: ctx ended, or our own connection did.
+func (b *Bus) AwaitGone(ctx context.Context, name string) error {
+	l, err := b.Listen(ctx, name, nil)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	for {
+		if present, _ := l.Owner(); !present {
+			return nil // a unique name does not come back
+		}
+		select {
+		case <-l.C():
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-b.Done():
+			return ErrDisconnected
+		}
+	}
+}
