@@ -41,6 +41,7 @@ const (
 // The options of RequestMode and the filter of History.
 const (
 	OptionReason = "reason"
+	OptionPlan   = "plan_fingerprint"
 	OptionGrace  = "grace_seconds"
 	FilterLimit  = "limit"
 )

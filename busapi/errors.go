@@ -60,6 +60,7 @@ var errorTable = []struct {
 	{ErrBadOption, ownError + "BadOption", "leave it out, or see docs/dbus-api.md for what is known"},
 	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
 	{status.ErrBusy, ownError + "Busy", "wait until it has finished (modectl status) and ask again"},
+	{status.ErrStalePlan, ownError + "StalePlan", "look at the plan again (modectl dry-run) and ask for that"},
 	{status.ErrNoSuchTransition, ownError + "NoSuchTransition", "modectl history lists the ids that are kept"},
 	{status.ErrNotCancellable, ownError + "NotCancellable", "modectl status shows how far it is"},
 	{status.ErrNoSuchInhibitor, ownError + "NoSuchInhibitor", "the property Inhibitors lists those that are held"},

@@ -46,6 +46,7 @@ func TestErrorNamesAreTheContracts(t *testing.T) {
 		ErrRateLimited:             "org.dubnium.Mode1.Error.RateLimited",
 		status.ErrTooMany:          "org.dubnium.Mode1.Error.LimitExceeded",
 		status.ErrBusy:             "org.dubnium.Mode1.Error.Busy",
+		status.ErrStalePlan:        "org.dubnium.Mode1.Error.StalePlan",
 		status.ErrNotCancellable:   "org.dubnium.Mode1.Error.NotCancellable",
 		status.ErrNoSuchInhibitor:  "org.dubnium.Mode1.Error.NoSuchInhibitor",
 		status.ErrNoSuchTransition: "org.dubnium.Mode1.Error.NoSuchTransition",

@@ -240,16 +240,19 @@ func (x *execution) grace() time.Duration {
 }
 
 // reconsider looks and judges again. What the facts ask for now is what will be
-// done; what was prepared stays.
+// done, unless one plan was agreed to: then it has to be that one still, and else
+// nothing is done and nothing was asked. What was prepared stays.
 func (x *execution) reconsider(noReturn int) error {
-	snapshot, err := x.eyes.Fresh(x.halting)
+	ahead, err := x.look()
 	if err != nil {
 		return stopped(x.halting)
 	}
-	plan := plans.Build(x.policy, snapshot, x.request.Mode)
-	if refusal := x.judge(snapshot, plan); refusal != nil {
+	if x.agreed != nil && !x.agreed.covers(ahead) {
+		return halt{status.Canceled, status.ErrStalePlan.Error() + " any more"}
+	}
+	if refusal := x.judge(ahead); refusal != nil {
 		return *refusal
 	}
-	x.adopt(plan, noReturn)
+	x.adopt(ahead.Plan, noReturn)
 	return nil
 }

@@ -40,7 +40,9 @@ type Config struct {
 	Policy policy.Document
 	Eyes   *Eyes
 	// Hands makes the actors for the kinds of step that change the host.
-	Hands  func(policy.Policy) map[plans.Kind]Actor
+	Hands func(policy.Policy) map[plans.Kind]Actor
+	// Graph reads the units that a plan may reach beyond those it names.
+	Graph  GraphReader
 	BootID string
 	Log    *zap.Logger
 }
@@ -93,7 +95,7 @@ func New(c Config) (*Engine, error) {
 	}
 	e := &Engine{
 		machinery: machinery{
-			eyes:    c.Eyes,
+			eyes: c.Eyes, graph: c.Graph,
 			journal: newJournal(c.Policy.Paths.State), history: history, bootID: c.BootID, log: c.Log,
 		},
 		files: files{c.Policy.Paths.Runtime}, hands: c.Hands,
@@ -226,10 +228,15 @@ func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.Guard
 		return nil, observer.Snapshot{}, err
 	}
 	p := view.Policy.Policy // the engine's own belongs to its goroutine
+	plan := plans.Build(p, view.Snapshot, r.Mode)
 	if len(ids) == 0 {
-		ids = plans.Build(p, view.Snapshot, r.Mode).Guards
+		ids = plan.Guards
 	}
-	return guards.Evaluate(p, view.Snapshot, guardRequest(r, view.Inhibitors), ids), view.Snapshot, nil
+	var blast observer.BlastRadius
+	if slices.ContainsFunc(ids, guards.JudgesUnits) {
+		blast = e.graph.blast(ctx, p, plan, view.Snapshot)
+	}
+	return guards.Evaluate(p, view.Snapshot, guardRequest(r, blast, view.Inhibitors), ids), view.Snapshot, nil
 }
 
 // SessionUIDs lists whose graphical sessions there are now, each once.
@@ -255,27 +262,37 @@ func (e *Engine) Record(_ context.Context, id uint64) (status.Record, error) {
 }
 
 // Request accepts a request that has been authorized, and returns the id of the
-// transition that serves it. Errors: status.ErrBusy, status.ErrShuttingDown, or
-// the wish could not be written; nothing has changed then.
+// transition that serves it. Errors: status.ErrBusy, status.ErrStalePlan,
+// status.ErrShuttingDown, or the wish could not be written; nothing has changed
+// then.
 func (e *Engine) Request(ctx context.Context, r status.Request) (id uint64, err error) {
+	var plan *agreed
+	if r.Plan != "" {
+		if plan, err = e.agree(ctx, r); err != nil {
+			return 0, err
+		}
+	}
 	callErr := e.call(ctx, func() {
-		id, err = e.accept(r)
+		id, err = e.accept(r, plan)
 		e.publish() // whoever is told the id must find the transition
 	})
 	return id, errors.Join(callErr, err)
 }
 
-// accept serializes: one transition at a time, and no queue.
-func (e *Engine) accept(r status.Request) (uint64, error) {
+// accept serializes: one transition at a time, and no queue. A request for one plan
+// joins nothing: what runs has a plan of its own.
+func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	if e.ending {
 		return 0, status.ErrShuttingDown
 	}
 	if running := e.state.Running; running != nil {
-		if r.Joins(e.request) && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
+		if plan == nil && r.Joins(e.request) && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
 			return running.ID, nil
 		}
-		return 0, fmt.Errorf("%w: %d from %s to %s, since %s", status.ErrBusy,
-			running.ID, running.From, running.To, running.Started.Format(time.TimeOnly))
+		return 0, busy(running)
+	}
+	if plan != nil && !plan.holds(e.policy, e.state) {
+		return 0, fmt.Errorf("%w: the policy was reloaded, or another transition has ended", status.ErrStalePlan)
 	}
 	previous := e.state.Desired
 	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
@@ -283,9 +300,15 @@ func (e *Engine) accept(r status.Request) (uint64, error) {
 	}
 	e.previous = previous
 	x := newExecution(e.machinery, e.nextID, r)
+	x.agreed = plan
 	e.nextID++
 	e.start(e.life, x, x.run)
 	return x.entry.Record.ID, nil
+}
+
+func busy(running *status.Transition) error {
+	return fmt.Errorf("%w: %d from %s to %s, since %s", status.ErrBusy,
+		running.ID, running.From, running.To, running.Started.Format(time.TimeOnly))
 }
 
 // wish records what was asked, on disk first: a wish that cannot be written is

@@ -26,6 +26,7 @@ var errStopping = errors.New("the daemon is stopping")
 type machinery struct {
 	policy  policy.Policy
 	eyes    *Eyes
+	graph   GraphReader
 	actors  map[plans.Kind]Actor
 	journal journal
 	history *history
@@ -40,7 +41,9 @@ type execution struct {
 	machinery
 	request status.Request
 	entry   journalEntry
-	plan    plans.Plan
+	// agreed is the one plan to carry out, nil for whatever the host needs.
+	agreed *agreed
+	plan   plans.Plan
 	// halting ends when the transition is halted before its point of no return, or
 	// with the daemon.
 	halting context.Context
@@ -60,24 +63,23 @@ func newExecution(m machinery, id uint64, r status.Request) *execution {
 // run decides, acts and judges. The only error is errStopping; everything else
 // is a record, whose result claims no more than was observed.
 func (x *execution) run(ctx context.Context) (status.Record, error) {
-	snapshot, err := x.eyes.Fresh(x.halting)
+	ahead, err := x.ahead()
 	if err != nil {
 		return x.goBack(ctx, stopped(x.halting))
 	}
-	before := x.settled(snapshot)
+	before := ahead.now
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
 	if err := x.journal.save(&x.entry); err != nil {
 		return x.end(before, status.Failed, err)
 	}
-	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
-	if x.reached(before, plan) {
+	if ahead.Reached {
 		return x.end(before, status.Noop, nil)
 	}
-	if refusal := x.judge(snapshot, plan); refusal != nil {
+	if refusal := x.judge(ahead); refusal != nil {
 		return x.end(before, refusal.result, refusal)
 	}
-	x.adopt(plan, 0)
-	if err := x.approach(plan.NoReturn); err != nil {
+	x.adopt(ahead.Plan, 0)
+	if err := x.approach(ahead.NoReturn); err != nil {
 		return x.goBack(ctx, err)
 	}
 	if err := x.forward(ctx, len(x.entry.Steps)); err != nil {
@@ -86,12 +88,30 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	return x.verify(ctx)
 }
 
-// judge has the plan's guards judged; it returns why the plan is not to be carried
-// out, nil for nothing.
-func (x *execution) judge(s observer.Snapshot, plan plans.Plan) *halt {
-	verdicts := guards.Evaluate(x.policy, s, guardRequest(x.request, x.view().Inhibitors), plan.Guards)
-	x.entry.Record.Guards, x.entry.Record.Forced = verdicts, nil
-	blocking := slices.DeleteFunc(guards.Blocking(verdicts), func(v guards.Verdict) bool {
+// ahead is what there is to do, by the look with which a plan was agreed to, where
+// one was, since another could show another plan; else by a fresh one. The error is
+// that of halting.
+func (x *execution) ahead() (prospect, error) {
+	if x.agreed != nil {
+		return x.agreed.prospect, nil
+	}
+	return x.look()
+}
+
+// look is what there is to do, by a fresh look. The error is that of halting.
+func (x *execution) look() (prospect, error) {
+	snapshot, err := x.eyes.Fresh(x.halting)
+	if err != nil {
+		return prospect{}, err
+	}
+	return x.graph.foresee(x.halting, x.policy, snapshot, x.request, x.view().Inhibitors), x.halting.Err()
+}
+
+// judge takes the verdicts into the record, and says what stands in the way; nil
+// for nothing.
+func (x *execution) judge(ahead prospect) *halt {
+	x.entry.Record.Guards, x.entry.Record.Forced = ahead.verdicts, nil
+	blocking := slices.DeleteFunc(guards.Blocking(ahead.verdicts), func(v guards.Verdict) bool {
 		forced := !v.Hard && slices.Contains(x.request.Skip, v.Guard)
 		if forced {
 			x.entry.Record.Forced = append(x.entry.Record.Forced, v.Guard)
@@ -108,26 +128,33 @@ func (x *execution) judge(s observer.Snapshot, plan plans.Plan) *halt {
 	return &refusal
 }
 
-// reached: the target is observed, and a plan to it would change nothing. A mode is
-// more than what it is recognised by: slices, and timers that are stopped. What the
-// kernel has for a slice only the step looks at, so that its failure stands.
-func (x *execution) reached(o observer.Observation, plan plans.Plan) bool {
-	for i, s := range x.entry.Steps {
-		if s.Kind == plans.SetSlices && x.entry.Record.Steps[i].Status == status.StepFailed {
+// reached: a plan to the target would do nothing. What the kernel has for a slice
+// only the step looks at, so that its failure stands.
+func (x *execution) reached(o observer.Observation, s observer.Snapshot) bool {
+	for i, step := range x.entry.Steps {
+		if step.Kind == plans.SetSlices && x.entry.Record.Steps[i].Status == status.StepFailed {
 			return false
 		}
 	}
-	return o.Is(x.entry.Record.To) && len(plan.Steps) == 0
+	return reached(x.policy, o, s, x.entry.Record.To)
 }
 
-func guardRequest(r status.Request, held []status.Inhibitor) guards.Request {
-	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held)}
+// reached: the mode is observed, and a plan to it would change nothing. A mode is
+// more than what it is recognised by: slices, and timers that are stopped.
+func reached(p policy.Policy, o observer.Observation, s observer.Snapshot, to policy.Mode) bool {
+	return o.Is(to) && len(plans.Build(p, s, to).Steps) == 0
+}
+
+func guardRequest(r status.Request, b observer.BlastRadius, held []status.Inhibitor) guards.Request {
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held), Blast: b}
 }
 
 // settled classifies a snapshot by its facts alone: whether a transition runs
 // and how the last one ended is nothing to the question what the host is.
-func (m machinery) settled(s observer.Snapshot) observer.Observation {
-	return observer.Classify(m.policy, s, observer.Context{}, time.Now())
+func (m machinery) settled(s observer.Snapshot) observer.Observation { return settled(m.policy, s) }
+
+func settled(p policy.Policy, s observer.Snapshot) observer.Observation {
+	return observer.Classify(p, s, observer.Context{}, time.Now())
 }
 
 // adopt makes the plan's steps those of the journal; of a plan that was made anew
@@ -201,7 +228,7 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	var halted halt
 	onPurpose := errors.As(cause, &halted)
 	switch {
-	case !onPurpose && x.reached(o, plans.Build(x.policy, snapshot, x.entry.Record.To)):
+	case !onPurpose && x.reached(o, snapshot):
 		return x.end(o, status.Success, cause)
 	case onPurpose && !x.touched():
 		return x.end(o, halted.result, cause)

@@ -41,6 +41,11 @@ type fakeHost struct {
 	applied []string
 	// fault is asked before and after each thing a hand does.
 	fault func(ctx context.Context, when, what string) error
+	// others are units beside those that are watched; jobs are queued, by unit.
+	others []string
+	jobs   map[string]string
+	// deaf is why systemd does not tell of its units, nil when it does.
+	deaf error
 	// note hears that the systemd source was given a policy or looks.
 	note func(what string)
 }
@@ -372,6 +377,26 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 	}
 }
 
+// graph is the units as an isolate sees them: nothing ties them, so that it stops
+// them all.
+func (h *fakeHost) graph(context.Context, string) (observer.UnitGraph, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.deaf != nil {
+		return nil, h.deaf
+	}
+	graph := observer.UnitGraph{}
+	for name, u := range h.now.Systemd.Units {
+		graph[name] = observer.GraphUnit{
+			Names: []string{name}, LoadState: u.LoadState, ActiveState: u.ActiveState, AllowIsolate: u.AllowIsolate, Job: h.jobs[name],
+		}
+	}
+	for _, name := range h.others {
+		graph[name] = observer.GraphUnit{Names: []string{name}, LoadState: "loaded", ActiveState: "active"}
+	}
+	return graph, nil
+}
+
 // rig is an engine that runs over a fake host.
 type rig struct {
 	*Engine
@@ -431,7 +456,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
-	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
+	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Log: log})
 	require.NoError(t, err)
 	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}
 	engine.Listen(r.seen)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
-	"github.com/dubnium/dubnium/plans"
 )
 
 // recover ends a transition in which the daemon, or the machine, died. It looks
@@ -30,7 +29,7 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 	if x.entry.BootID != x.bootID {
 		return x.end(o, status.Interrupted, fmt.Errorf("the machine restarted: %w", died))
 	}
-	if !x.touched() || x.reached(o, plans.Build(x.policy, snapshot, x.entry.Record.To)) {
+	if !x.touched() || x.reached(o, snapshot) {
 		return x.end(o, status.Interrupted, died)
 	}
 	if x.onlyWaitsLeft() {

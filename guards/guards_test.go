@@ -41,6 +41,9 @@ func healthy() observer.Snapshot {
 	return s
 }
 
+// read is a blast radius of which nothing stands in the way.
+var read = observer.BlastRadius{Reading: observer.Reading{At: time.Unix(1, 0)}}
+
 func unit(name string, change func(*observer.Unit)) func(*observer.Snapshot) {
 	return func(s *observer.Snapshot) {
 		u := s.Systemd.Units[name]
@@ -50,7 +53,7 @@ func unit(name string, change func(*observer.Unit)) func(*observer.Snapshot) {
 }
 
 func TestVerdicts(t *testing.T) {
-	alice := Request{Target: policy.Compute, UID: 1000}
+	alice := Request{Target: policy.Compute, UID: 1000, Blast: read}
 	cases := map[string]struct {
 		guard  policy.GuardID
 		change func(*observer.Snapshot)

@@ -24,7 +24,7 @@ func play(t *testing.T, guard policy.GuardID, scenes map[string]scene) {
 	t.Helper()
 	for name, c := range scenes {
 		t.Run(name, func(t *testing.T) {
-			p, s, r := policy.Default(), healthy(), Request{Target: policy.Compute, UID: 1000}
+			p, s, r := policy.Default(), healthy(), Request{Target: policy.Compute, UID: 1000, Blast: read}
 			if c.policy != nil {
 				c.policy(&p)
 			}

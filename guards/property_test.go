@@ -97,7 +97,7 @@ func TestWhatIsNotKnownNeverPasses(t *testing.T) {
 		p := policy.Default()
 		p.Transitions, p.GPU.AI = policy.TrustAll, []string{"0000:01:00.0"}
 		spec := rapid.SampledFrom(policy.Guards()).Draw(t, "guard")
-		r := Request{Target: policy.Compute, UID: rapid.SampledFrom([]uint32{0, 1000, 1001}).Draw(t, "uid")}
+		r := Request{Target: policy.Compute, UID: rapid.SampledFrom([]uint32{0, 1000, 1001}).Draw(t, "uid"), Blast: read}
 		s := genHost(t)
 		before := Evaluate(p, s, r, []policy.GuardID{spec.ID})[0]
 		require.Contains(t, []policy.Code{policy.Pass, spec.Block, spec.Unknown()}, before.Code)

@@ -9,7 +9,8 @@ import (
 
 // targetReachable blocks what cannot or may not be reached at all: a mode the
 // stage of trust does not allow, a unit that is missing, masked or cannot be
-// isolated, a job of somebody else's that is still queued for a target.
+// isolated, a job of somebody else's that the plan would reverse, a unit that must
+// survive and would not.
 func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Systemd.Known() {
 		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
@@ -33,6 +34,9 @@ func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if u.Job != 0 {
 		return block(fmt.Sprintf("job %d is queued for %s", u.Job, target),
 			"wait for it, or cancel it with `systemctl cancel "+fmt.Sprint(u.Job)+"`")
+	}
+	if f, stands := judgeBlast(p, r); stands {
+		return f
 	}
 	return pass(target + " can be reached")
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // sessionTerminable blocks when a session that the transition would end may not
-// be ended by the one who asks, or cannot be told from other sessions.
+// be ended by the one who asks, cannot be told from other sessions, or would not
+// stop because of a job that is queued.
 func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
 		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
@@ -31,6 +32,9 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 		f := block(fmt.Sprintf("session %s belongs to %s", foreign[0].ID, foreign[0].User),
 			"ask them to log out, or ask for the transition with the right to end other people's sessions")
 		f.evidence = describe(foreign)
+		return f
+	}
+	if f, stands := judgeUnseating(r.Blast); stands {
 		return f
 	}
 	f := pass(fmt.Sprintf("%d graphical sessions, all may be ended", len(graphical)))

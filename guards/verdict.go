@@ -5,6 +5,7 @@
 package guards
 
 import (
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -27,6 +28,9 @@ type Request struct {
 	UID uint32
 	// EndOthers: the requester is authorized to end other people's sessions.
 	EndOthers bool
+	// Blast is how far the plan of the request reaches. It has to be known where
+	// JudgesUnits: the zero value could not be judged.
+	Blast observer.BlastRadius
 	// Inhibitors are those that block transitions.
 	Inhibitors []Inhibitor
 }
@@ -38,4 +42,9 @@ type Inhibitor struct {
 	// Who and Why are the holder's own words.
 	Who, Why string
 	UID      uint32
+}
+
+// JudgesUnits reports whether a guard looks at Request.Blast.
+func JudgesUnits(id policy.GuardID) bool {
+	return id == policy.CheckTargetReachable || id == policy.CheckGraphicalSessionTerminable
 }

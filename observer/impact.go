@@ -88,7 +88,8 @@ type Casualty struct {
 	Possible bool `json:"possible,omitempty"`
 	// Transient: it has no file, and cannot be started again.
 	Transient bool `json:"transient,omitempty"`
-	// Cause says which rule stops it, and By which unit's job pulls its own in.
+	// Cause says which rule stops it, and By which unit's job pulls its own in; of a
+	// step, the name by which that stops it.
 	Cause Cause  `json:"cause"`
 	By    string `json:"by"`
 }
@@ -108,6 +109,7 @@ const (
 	CauseConflict   Cause = "conflict"   // a unit that starts conflicts with it
 	CausePropagated Cause = "propagated" // it depends on a unit that stops
 	CauseUnneeded   Cause = "unneeded"   // StopWhenUnneeded=, and whoever needed it stops
+	CauseStep       Cause = "step"       // no isolate: a step of a plan stops it
 )
 
 // StopsUnit reports whether isolate stops, or may stop, the unit of that name.

@@ -21,8 +21,7 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 	var swap []string
 	holders := slices.Clone(s.Holders.Holders)
 	for i, h := range holders {
-		if h.UID != uid {
-			holders[i] = Holder{GPU: h.GPU, UID: h.UID, Redacted: true}
+		if holders[i] = h.For(uid); holders[i].Redacted {
 			swap = append(swap, h.String(), holders[i].String())
 		}
 	}
@@ -123,6 +122,14 @@ func (r Redaction) reasons(list []Reason) []Reason {
 		list[i].Text = r.words.Replace(list[i].Text)
 	}
 	return list
+}
+
+// For is the holder as uid may read of it.
+func (h Holder) For(uid uint32) Holder {
+	if uid == 0 || h.UID == uid {
+		return h
+	}
+	return Holder{GPU: h.GPU, UID: h.UID, Redacted: true}
 }
 
 // String names a holder in a sentence. Every text about a holder is made of it, so

@@ -184,6 +184,16 @@ func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, err
 	return busapi.DecodeOutcome(d)
 }
 
+// Plan has the daemon look afresh and tells what a request for mode would do. It
+// asks for nothing.
+func (c *Client) Plan(ctx context.Context, mode policy.Mode) (status.Preview, error) {
+	var plan busapi.Dict
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".Plan", string(mode), busapi.Dict{}).Store(&plan); err != nil {
+		return status.Preview{}, problem(err)
+	}
+	return busapi.DecodePreview(plan)
+}
+
 // Submit asks for a mode and returns as soon as the request is accepted. It
 // waits as long as a person needs for a password; ctx bounds it.
 func (c *Client) Submit(ctx context.Context, mode policy.Mode, ask Ask) (id uint64, err error) {

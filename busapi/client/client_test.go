@@ -17,6 +17,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
+const agreed = "0123456789abcdef0123456789abcdef"
+
 func TestReadsReturnTheDaemonsValues(t *testing.T) {
 	e := &engine{view: status.View{Desired: status.Desired{Mode: policy.Desktop, Since: begin}}}
 	serve(t, e)
@@ -37,13 +39,19 @@ func TestReadsReturnTheDaemonsValues(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []status.Record{{ID: 12}}, records)
 
+	plan, err := c.Plan(t.Context(), policy.Compute)
+	require.NoError(t, err)
+	require.Equal(t, status.Preview{To: policy.Compute, Fingerprint: "f00d"}, plan)
+	_, err = c.Plan(t.Context(), "sauna")
+	require.ErrorIs(t, err, busapi.ErrUnknownMode)
+
 	_, err = c.Transition(t.Context(), 3)
 	require.ErrorIs(t, err, status.ErrNoSuchTransition)
 }
 
 func TestARequestIsFollowedToItsEnd(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, r status.Request) error {
-		require.Equal(t, "tonight", r.Why)
+		require.Equal(t, []string{"tonight", agreed}, []string{r.Why, r.Plan})
 		e.started()
 		e.step(5, "stop-dm", status.StepDoing)
 		e.step(99, "not ours", status.StepDoing)
@@ -52,7 +60,7 @@ func TestARequestIsFollowedToItsEnd(t *testing.T) {
 	serve(t, e)
 	var accepted uint64
 	var steps []string
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{Why: "tonight"}, Follower{
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{Why: "tonight", Plan: agreed}, Follower{
 		Accepted: func(id uint64) { accepted = id },
 		Step: func(s status.StepEvent) {
 			steps = append(steps, fmt.Sprint(s.Step, " ", s.Status))

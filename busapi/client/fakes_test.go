@@ -85,6 +85,10 @@ func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID
 	return named, observer.Snapshot{}, nil
 }
 
+func (e *engine) Plan(_ context.Context, r status.Request) (status.Preview, observer.Snapshot, error) {
+	return status.Preview{To: r.Mode, Fingerprint: "f00d"}, observer.Snapshot{}, nil
+}
+
 func (e *engine) SessionUIDs() []uint32 { return nil }
 
 // started and finished are the two ends of the transition 5.

@@ -35,12 +35,18 @@ type Ask struct {
 	Skip []policy.GuardID
 	// NoWait leaves delay inhibitors aside. It is for root.
 	NoWait bool
+	// Plan is the fingerprint of the one plan that may be carried out; empty for
+	// whatever the host needs.
+	Plan string
 }
 
 func (a Ask) encode() (flags uint64, options busapi.Dict) {
 	options = busapi.Dict{}
 	if a.Why != "" {
 		options[busapi.OptionReason] = dbus.MakeVariant(a.Why)
+	}
+	if a.Plan != "" {
+		options[busapi.OptionPlan] = dbus.MakeVariant(a.Plan)
 	}
 	if a.Grace != nil {
 		options[busapi.OptionGrace] = dbus.MakeVariant(uint32(min(max(0, a.Grace.Seconds()), math.MaxUint32)))

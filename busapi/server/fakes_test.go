@@ -106,7 +106,14 @@ func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy
 	if len(ids) == 0 {
 		ids = []policy.GuardID{policy.CheckTargetReachable, policy.CheckGPUDisplayReleased}
 	}
-	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID}, ids), c.view.Snapshot, c.fail
+	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID, Blast: obs.BlastRadius{Reading: obs.Reading{At: start}}}, ids), c.view.Snapshot, c.fail
+}
+
+func (c *fakeController) Plan(ctx context.Context, r status.Request) (status.Preview, obs.Snapshot, error) {
+	verdicts, snapshot, err := c.Judge(ctx, r, nil)
+	p := aPreview(r, snapshot)
+	p.Guards = verdicts
+	return p, snapshot, err
 }
 
 func (c *fakeController) Inhibit(_ context.Context, i status.Inhibitor) (uint32, error) {

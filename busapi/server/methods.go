@@ -57,7 +57,8 @@ func (s *Server) submit(c call, mode string, skip []policy.GuardID, flags uint64
 	if err != nil {
 		return 0, err
 	}
-	request.Skip, request.Why, request.Grace, request.NoWait = skip, asked.Why, asked.Grace, flags&busapi.FlagNoWait != 0
+	request.Skip, request.Why, request.Grace, request.Plan = skip, asked.Why, asked.Grace, asked.Plan
+	request.NoWait = flags&busapi.FlagNoWait != 0
 	if request.NoWait && request.UID != 0 {
 		return 0, busapi.Refuse(busapi.ErrAccessDenied, "only root may leave delay inhibitors aside")
 	}
@@ -88,7 +89,7 @@ func noFlags(flags uint64) error {
 
 // parseRequestOptions returns what the requester says beside the mode.
 func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
-	if err := knownKeys("option", options, busapi.OptionReason, busapi.OptionGrace); err != nil {
+	if err := knownKeys("option", options, busapi.OptionReason, busapi.OptionGrace, busapi.OptionPlan); err != nil {
 		return r, err
 	}
 	if value, given := options[busapi.OptionReason]; given {
@@ -111,6 +112,16 @@ func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
 		}
 		grace := time.Duration(seconds) * time.Second
 		r.Grace = &grace
+	}
+	if value, given := options[busapi.OptionPlan]; given {
+		plan, isString := value.Value().(string)
+		if !isString {
+			return r, wrongType("option", busapi.OptionPlan, "s", value.Signature().String())
+		}
+		if err := busapi.Fingerprint(plan); err != nil {
+			return r, busapi.Refuse(busapi.ErrBadOption, "the option %s: %v", busapi.OptionPlan, err)
+		}
+		r.Plan = plan
 	}
 	return r, nil
 }

@@ -33,7 +33,8 @@ type Controller interface {
 	// View is the last published view. It does not wait.
 	View() status.View
 	// Request asks for a mode; it has been authorized. It returns when the request
-	// is serialized: status.ErrBusy or status.ErrShuttingDown when it is not.
+	// is serialized: status.ErrBusy, status.ErrStalePlan or status.ErrShuttingDown
+	// when it is not.
 	Request(ctx context.Context, r status.Request) (id uint64, err error)
 	// Record returns the record of a finished transition, or
 	// status.ErrNoSuchTransition.
@@ -45,6 +46,9 @@ type Controller interface {
 	// Judge looks at the host afresh and returns what the guards of a request, or
 	// those of the names, say, with what they looked at.
 	Judge(ctx context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error)
+	// Plan looks at the host afresh and returns what a request would do, with what
+	// was looked at; it does nothing. status.ErrBusy while a transition runs.
+	Plan(ctx context.Context, r status.Request) (status.Preview, observer.Snapshot, error)
 	// Inhibit takes an inhibitor and returns its cookie; Release gives back one that
 	// is the caller's, and HolderLeft those of a connection.
 	Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error)
@@ -174,6 +178,7 @@ func (s *Server) exports() []interfaceTable {
 			"Observe":            s.observe,
 			"Explain":            s.explain,
 			"RunGuards":          s.runGuards,
+			"Plan":               s.plan,
 			"History":            s.history,
 			"GetPolicy":          s.getPolicy,
 		}},

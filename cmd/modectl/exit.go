@@ -19,6 +19,7 @@ const (
 	exitNotReachable   = 41
 	exitBusy           = 42
 	exitCanceled       = 43
+	exitStalePlan      = 44
 	exitDegraded       = 50
 	exitFailed         = 51
 	exitTimedOut       = 52
@@ -59,6 +60,7 @@ var errorCodes = []struct {
 	{busapi.ErrAccessDenied, exitNotAuthorized},
 	{busapi.ErrInteractionRequired, exitNotAuthorized},
 	{status.ErrBusy, exitBusy},
+	{status.ErrStalePlan, exitStalePlan},
 	{busapi.ErrRateLimited, exitBusy},
 	{busapi.ErrUnknownMode, exitMisuse},
 	{busapi.ErrUnknownGuard, exitMisuse},

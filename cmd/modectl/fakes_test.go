@@ -37,6 +37,7 @@ type engine struct {
 	mu       sync.Mutex
 	view     status.View
 	verdicts []guards.Verdict
+	preview  status.Preview
 	ends     status.Record
 	refuses  error
 	hangs    bool // accepted requests never end
@@ -116,6 +117,14 @@ func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID
 		}
 	}
 	return named, observer.Snapshot{}, nil
+}
+
+func (e *engine) Plan(_ context.Context, r status.Request) (status.Preview, observer.Snapshot, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.preview
+	p.To, p.Guards = r.Mode, e.verdicts
+	return p, observer.Snapshot{}, e.refuses
 }
 
 func (e *engine) SessionUIDs() []uint32 { return nil }

@@ -75,12 +75,18 @@ func (c *commands) judge(ctx context.Context, mode policy.Mode, ids []policy.Gua
 	if err != nil {
 		return err
 	}
+	return letBy(verdicts)
+}
+
+// letBy is nil when no guard stands in the way, else an exit with the code of the
+// first that does. What was printed says why.
+func letBy(verdicts []guards.Verdict) error {
 	blocking := guards.Blocking(verdicts)
 	if len(blocking) == 0 {
 		return nil
 	}
 	if code, found := guardCode(blocking); found {
-		return exit{code, nil} // what was printed says why
+		return exit{code, nil}
 	}
 	return exit{exitFailed, nil}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/client"
 	"github.com/dubnium/dubnium/cmd/modectl/render"
 	"github.com/dubnium/dubnium/daemon/status"
@@ -20,6 +21,7 @@ import (
 // requestOptions are the flags of `modectl request`.
 type requestOptions struct {
 	reason        string
+	plan          string
 	grace         time.Duration
 	ignoreDelays  bool
 	noAskPassword bool
@@ -33,8 +35,8 @@ func (c *commands) request() *cobra.Command {
 		Long: "Ask for a mode and wait until it is reached, or until it is clear that it will not be.\n\n" +
 			"Exit codes: 0 reached or nothing to do; 10-19 the code of the first guard that blocks,\n" +
 			"20-29 of one that could not be judged; 30 misuse; 40 not authorized; 41 daemon not\n" +
-			"reachable; 42 busy; 43 canceled; 50 degraded; 51 failed; 52 timed out; 53 rolled back;\n" +
-			"54 rollback failed; 55 interrupted.",
+			"reachable; 42 busy; 43 canceled; 44 stale plan; 50 degraded; 51 failed; 52 timed out;\n" +
+			"53 rolled back; 54 rollback failed; 55 interrupted.",
 		Args: modeFor("request"),
 	}, func() ([]policy.GuardID, error) { return nil, nil })
 }
@@ -85,7 +87,12 @@ func (c *commands) requester(cmd *cobra.Command, skips func() ([]policy.GuardID,
 		if err != nil {
 			return err
 		}
-		ask := client.Ask{Why: options.reason, NoWait: options.ignoreDelays, Skip: skip}
+		if cmd.Flags().Changed("plan") {
+			if err := busapi.Fingerprint(options.plan); err != nil {
+				return exit{exitMisuse, err}
+			}
+		}
+		ask := client.Ask{Why: options.reason, Plan: options.plan, NoWait: options.ignoreDelays, Skip: skip}
 		if cmd.Flags().Changed("grace") {
 			if options.grace < 0 || options.grace%time.Second != 0 {
 				return exit{exitMisuse, fmt.Errorf("a grace is a whole number of seconds, not %s", options.grace)}
@@ -95,6 +102,7 @@ func (c *commands) requester(cmd *cobra.Command, skips func() ([]policy.GuardID,
 		return c.runRequest(cmd.Context(), policy.Mode(args[0]), ask, options)
 	}
 	cmd.Flags().StringVar(&options.reason, "reason", "", "`TEXT` for the record")
+	cmd.Flags().StringVar(&options.plan, "plan", "", "do exactly the plan of this `FINGERPRINT`, which dry-run prints, or nothing")
 	cmd.Flags().DurationVar(&options.grace, "grace", 0, "warn people for `TIME`, and not for as long as policy says")
 	cmd.Flags().BoolVar(&options.ignoreDelays, "ignore-delays", false, "do not wait for delay inhibitors (root)")
 	cmd.Flags().BoolVar(&options.noAskPassword, "no-ask-password", false, "do not ask for a password")

@@ -183,6 +183,9 @@ type Request struct {
 	UID       uint32
 	EndOthers bool   // may end other people's sessions
 	Why       string // the requester's own words
+	// Plan is the fingerprint of the one plan that may be carried out; empty for
+	// whatever the host needs.
+	Plan string
 	// Grace is how long people are warned, nil for what policy says.
 	Grace *time.Duration
 	// NoWait: delay inhibitors are not waited for.
@@ -242,6 +245,8 @@ type StepEvent struct {
 var (
 	// ErrBusy: another transition runs.
 	ErrBusy = errors.New("another transition is running")
+	// ErrStalePlan: the request was for one plan, and the host would need another.
+	ErrStalePlan = errors.New("the plan is not what was previewed")
 	// ErrNoSuchTransition: no record of that id is kept.
 	ErrNoSuchTransition = errors.New("no such transition")
 	// ErrNotCancellable: the transition is past its point of no return, or cannot be

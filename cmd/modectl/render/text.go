@@ -51,7 +51,11 @@ func took(from, to time.Time) string {
 	if from.IsZero() || to.Before(from) {
 		return ""
 	}
-	d := to.Sub(from)
+	return roughly(to.Sub(from))
+}
+
+// roughly is a duration for people.
+func roughly(d time.Duration) string {
 	if d < 10*time.Second {
 		return d.Round(100 * time.Millisecond).String()
 	}

@@ -1,0 +1,46 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// plan tells what a request by the sender would do. As runGuards it asks polkit
+// nothing: whether the sender may do it is for a request to find out.
+func (s *Server) plan(c call, mode string, options busapi.Dict) (busapi.Dict, error) {
+	wanted, err := s.parseMode(mode)
+	if err != nil {
+		return nil, err
+	}
+	for key := range options {
+		return nil, busapi.Refuse(busapi.ErrBadOption, "unknown option %q: Plan has none yet", key)
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	uid, err := s.mayLook(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	preview, snapshot, err := s.controller.Plan(ctx, status.Request{Mode: wanted, UID: uid, EndOthers: uid == 0})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a plan: %w", err)
+	}
+	return busapi.EncodePreview(redactPreview(preview, snapshot, uid)), nil
+}
+
+// redactPreview takes what is other people's out of the words and from the holders.
+// Sessions and units stay: logind and systemd tell everybody about them.
+func redactPreview(p status.Preview, s observer.Snapshot, uid uint32) status.Preview {
+	_, redaction := observer.Redact(s, uid)
+	p.Guards = redact(redaction, p.Guards)
+	p.Holders = slices.Clone(p.Holders)
+	for i, h := range p.Holders {
+		p.Holders[i] = h.For(uid)
+	}
+	return p
+}

@@ -1,0 +1,135 @@
+package guards
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// graph is a desktop with a backup that nothing wants, known by two names.
+func graph() observer.UnitGraph {
+	unit := func(id, state string) observer.GraphUnit {
+		return observer.GraphUnit{Names: []string{id}, LoadState: "loaded", ActiveState: state, Relations: map[observer.Relation][]string{}}
+	}
+	g := observer.UnitGraph{}
+	for id, state := range map[string]string{
+		"desktop.target": "active", "compute.target": "inactive", "vllm.service": "inactive", "backup.service": "active",
+		"greetd.service": "active", "session-2.scope": "active", "studio-local-policy.service": "active", "shutdown.target": "inactive",
+	} {
+		g[id] = unit(id, state)
+	}
+	for id, change := range map[string]func(*observer.GraphUnit){
+		"compute.target": func(u *observer.GraphUnit) {
+			u.AllowIsolate = true
+			u.Relations[observer.Conflicts] = []string{"desktop.target"}
+		},
+		"backup.service":  func(u *observer.GraphUnit) { u.Names = append(u.Names, "night.service") },
+		"greetd.service":  func(u *observer.GraphUnit) { u.Names = append(u.Names, "display-manager.service") },
+		"session-2.scope": func(u *observer.GraphUnit) { u.IgnoreOnIsolate = true },
+	} {
+		u := g[id]
+		change(&u)
+		g[id] = u
+	}
+	return g
+}
+
+var toCompute = observer.Errand{
+	Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"studio-local-policy.service"},
+	Seats: []string{"display-manager.service", "session-2.scope"},
+}
+
+// reaching is a request whose plan has that errand among these units.
+func reaching(e observer.Errand, change func(observer.UnitGraph)) func(*Request) {
+	return func(r *Request) {
+		g := graph()
+		if change != nil {
+			change(g)
+		}
+		r.Blast = observer.Blast(g, e)
+		r.Blast.Reading = read.Reading
+	}
+}
+
+func job(unit, kind string) func(observer.UnitGraph) {
+	return change(unit, func(u *observer.GraphUnit) { u.Job = kind })
+}
+
+func change(unit string, f func(*observer.GraphUnit)) func(observer.UnitGraph) {
+	return func(g observer.UnitGraph) {
+		u := g[unit]
+		f(&u)
+		g[unit] = u
+	}
+}
+
+func survives(units ...string) func(*policy.Policy) {
+	return func(p *policy.Policy) { p.Transitions, p.MustSurvive = policy.TrustAll, units }
+}
+
+func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
+	play(t, policy.CheckTargetReachable, map[string]scene{
+		"nothing must survive":    {policy: survives(), ask: reaching(toCompute, nil)},
+		"what must survive stays": {policy: survives("session-2.scope", "gone.service"), ask: reaching(toCompute, nil)},
+		"what must survive stops": {policy: survives("backup.service"), ask: reaching(toCompute, nil), code: 18, reason: "on the way to compute.target backup.service would stop (compute.target does not pull it in) and must survive"},
+		"it is named by an alias": {policy: survives("night.service"), ask: reaching(toCompute, nil), code: 18, reason: "backup.service would stop"},
+		"it is stopped by a step": {policy: survives("greetd.service"), ask: reaching(toCompute, nil), code: 18, reason: "greetd.service would stop (a step of the plan stops display-manager.service)"},
+		"it conflicts":            {policy: survives("desktop.target"), ask: reaching(toCompute, nil), code: 18, reason: "compute.target conflicts with it"},
+		"what must survive may stop": {policy: survives("backup.service"), code: 18, reason: "backup.service may stop", ask: func(r *Request) {
+			reaching(toCompute, nil)(r)
+			for i := range r.Blast.Isolation.Stops {
+				r.Blast.Isolation.Stops[i].Possible = true
+			}
+		}},
+		"it goes down with another": {policy: survives("backup.service"), code: 18, reason: "it goes down with studio-local-policy.service", ask: reaching(observer.Errand{Stops: toCompute.Stops},
+			change("backup.service", func(u *observer.GraphUnit) { u.Relations[observer.BindsTo] = []string{"studio-local-policy.service"} }))},
+		"nobody has read the units":   {policy: survives(), ask: func(r *Request) { r.Blast = observer.BlastRadius{} }, code: 28, reason: "nobody has looked yet"},
+		"the units cannot be read":    {policy: survives(), ask: func(r *Request) { r.Blast.Reason = "no answer" }, code: 28, reason: "could not be found out: no answer"},
+		"systemd would refuse":        {policy: survives(), ask: reaching(toCompute, change("compute.target", func(u *observer.GraphUnit) { u.AllowIsolate = false })), code: 18, reason: "systemd would refuse to isolate compute.target"},
+		"systemd may refuse":          {policy: survives(), code: 28, reason: "systemd may refuse to isolate compute.target: loop", ask: func(r *Request) { reaching(toCompute, nil)(r); r.Blast.Isolation.RefusalPossible = "loop" }},
+		"another's job for a target":  {policy: survives(), ask: reaching(toCompute, job("desktop.target", "start")), code: 18, reason: "a start job is queued for desktop.target"},
+		"a unit to start is stopped":  {policy: survives(), ask: reaching(toCompute, job("vllm.service", "stop")), code: 18, reason: "a stop job is queued for vllm.service"},
+		"a unit to start starts":      {policy: survives(), ask: reaching(toCompute, job("vllm.service", "start"))},
+		"a unit to stop starts":       {policy: survives(), ask: reaching(toCompute, job("studio-local-policy.service", "restart")), code: 18, reason: "a restart job is queued for studio-local-policy.service"},
+		"a unit to stop stops":        {policy: survives(), ask: reaching(toCompute, job("studio-local-policy.service", "stop"))},
+		"a oneshot that isolate ends": {policy: survives(), ask: reaching(toCompute, job("backup.service", "start"))},
+		"the machine shuts down":      {policy: survives(), ask: reaching(toCompute, job("shutdown.target", "start")), code: 18, reason: "on its way down"},
+		"the caller's own job": {policy: survives(), ask: reaching(toCompute, func(g observer.UnitGraph) {
+			g["mode-controller@compute.service"] = observer.GraphUnit{
+				Names: []string{"mode-controller@compute.service"}, LoadState: "loaded", ActiveState: "activating", Job: "start", IgnoreOnIsolate: true,
+			}
+		})},
+	})
+}
+
+func TestTerminableJudgesQueuedJobs(t *testing.T) {
+	play(t, policy.CheckGraphicalSessionTerminable, map[string]scene{
+		"none is queued":             {ask: reaching(toCompute, nil)},
+		"nobody has read the units":  {ask: func(r *Request) { r.Blast = observer.BlastRadius{} }, code: 27, reason: "nobody has looked yet"},
+		"the greeter is restarted":   {ask: reaching(toCompute, job("greetd.service", "restart")), code: 17, reason: "a restart job is queued for greetd.service"},
+		"the session's scope starts": {ask: reaching(toCompute, job("session-2.scope", "start")), code: 17, reason: "a start job is queued for session-2.scope"},
+		"the session's scope stops":  {ask: reaching(toCompute, job("session-2.scope", "stop"))},
+		"what depends on it starts": {ask: reaching(toCompute, change("backup.service", func(u *observer.GraphUnit) {
+			u.ActiveState, u.Job, u.Relations[observer.BindsTo] = "inactive", "start", []string{"session-2.scope"}
+		})), code: 17, reason: "a start job is queued for backup.service"},
+		"the machine shuts down":     {ask: reaching(toCompute, job("shutdown.target", "start")), code: 17, reason: "on its way down"},
+		"another's session is worse": {ask: func(r *Request) { reaching(toCompute, job("greetd.service", "restart"))(r); r.UID = 1001 }, code: 17, reason: "belongs to alice"},
+	})
+}
+
+// TestEveryLostUnitIsTold: the first in the reason, all in the evidence.
+func TestEveryLostUnitIsTold(t *testing.T) {
+	p, r := policy.Default(), Request{Target: policy.Compute, UID: 1000}
+	survives("night.service", "greetd.service")(&p)
+	reaching(toCompute, nil)(&r)
+	v := Evaluate(p, healthy(), r, []policy.GuardID{policy.CheckTargetReachable})[0]
+	require.Equal(t, policy.Code(18), v.Code)
+	require.Len(t, v.Evidence, 2)
+	assert.Contains(t, v.Evidence[0], "backup.service")
+	assert.Contains(t, v.Evidence[1], "greetd.service")
+	assert.Contains(t, v.Remedy, "systemctl add-wants compute.target backup.service")
+}

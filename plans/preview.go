@@ -1,0 +1,212 @@
+package plans
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// Outlook is a plan with the facts that it was built from.
+type Outlook struct {
+	Plan
+	// Reached: the mode is observed, and nothing is to be done.
+	Reached  bool
+	Snapshot observer.Snapshot
+	Blast    observer.BlastRadius
+}
+
+// Errand is what the plan does to units, for observer.Blast, and whether that has
+// to be known. All units have to be read for it, which costs much more than a look:
+// so it is wanted only where a step can reach beyond the units that it names, or
+// where a job may be in its way.
+func (p Plan) Errand(pol policy.Policy, s observer.Snapshot) (e observer.Errand, needed bool) {
+	for _, step := range p.Steps {
+		switch {
+		case step.Kind == Isolate:
+			e.Isolate = step.Unit
+		case step.Kind == StartUnit:
+			e.Starts = append(e.Starts, step.Unit)
+		case step.Kind == StopUnit && p.EndsSessions() && step.Unit == pol.Units.DisplayManager:
+			e.Seats = append(e.Seats, step.Unit)
+		case step.Kind == Quiesce:
+			e.Stops = append(e.Stops, step.Units...)
+		case step.Kind == Resume:
+			e.Starts = append(e.Starts, step.Units...)
+		case step.Kind == StopUnit:
+			e.Stops = append(e.Stops, step.Unit)
+		}
+	}
+	for _, session := range p.Ends(s) {
+		e.Seats = append(e.Seats, session.Scope)
+	}
+	queued := false
+	for _, u := range s.Systemd.Units {
+		queued = queued || u.Job != 0
+	}
+	touches := len(e.Starts)+len(e.Stops) > 0
+	return e, e.Isolate != "" || p.EndsSessions() || touches && queued || len(e.Stops) > 0 && len(pol.MustSurvive) > 0
+}
+
+// Ends lists the sessions that the plan ends, of what is known of them.
+func (p Plan) Ends(s observer.Snapshot) []observer.Session {
+	if !p.EndsSessions() {
+		return nil
+	}
+	return append(s.Logind.Graphical(), s.Logind.Greeters()...)
+}
+
+// Judged is how one guard judged a plan.
+type Judged struct {
+	Guard policy.GuardID `json:"guard"`
+	Code  policy.Code    `json:"code"`
+}
+
+// Fingerprint is the same for two outlooks that mean the same to whoever agrees to
+// one: the same steps with the same bounds, the same answers of the guards, the
+// same sessions that end, the same units that stop. Whatever else the host does
+// between two looks is not in it: other sessions and processes, measures, who of
+// a session holds the GPU, what starts (polkit does, whenever somebody asks for
+// something), and the words.
+func (o Outlook) Fingerprint(judged []Judged) string {
+	type session struct {
+		ID, Seat, Class, Type string
+		UID                   uint32
+	}
+	type casualty struct {
+		Unit      string
+		Transient bool
+	}
+	matters := struct {
+		Format    int // raised when the same plan gets another fingerprint
+		To        policy.Mode
+		Reached   bool
+		Steps     []Step
+		Judged    []Judged
+		Sessions  []session
+		Stops     []casualty
+		Refused   string
+		Undecided string
+		Unread    bool
+	}{Format: 1, To: o.To, Reached: o.Reached, Steps: o.Steps, Judged: judged, Unread: !o.Blast.Known()}
+	for _, s := range o.Ends(o.Snapshot) {
+		matters.Sessions = append(matters.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
+	}
+	for _, c := range o.Blast.Casualties() {
+		if o.Started(c.Unit) {
+			continue
+		}
+		matters.Stops = append(matters.Stops, casualty{c.Unit, c.Transient})
+	}
+	if i := o.Blast.Isolation; i != nil {
+		matters.Refused, matters.Undecided = i.Refused, i.RefusalPossible
+	}
+	data, err := json.Marshal(matters)
+	if err != nil {
+		panic("a plan is not plain data: " + err.Error())
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:16])
+}
+
+// Started reports whether a step of the plan starts the unit of that Id.
+func (o Outlook) Started(unit string) bool {
+	return slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Blast.ID(s.Unit) == unit })
+}
+
+// Words say what a step does, for people.
+type Words struct {
+	Does string
+	// Undo says how it is taken back when a later step fails; empty when it changes
+	// nothing.
+	Undo string
+	// Changes are what it changes, a line each like "CPUWeight of user.slice: 100 ->
+	// 20", where Does is not enough.
+	Changes []string
+}
+
+// Describe puts a step of the plan into words.
+func (o Outlook) Describe(s Step) Words {
+	switch s.Kind {
+	case StartUnit:
+		return Words{Does: "start " + s.Unit, Undo: "stop " + s.Unit}
+	case StopUnit:
+		return Words{Does: "stop " + s.Unit, Undo: "start " + s.Unit}
+	case EndSessions:
+		return Words{
+			Does: fmt.Sprintf("end %s: ask, and kill after %s", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
+			Undo: "cannot be taken back: nobody but the person can log in again",
+		}
+	case Isolate:
+		return Words{
+			Does: fmt.Sprintf("isolate %s, which stops %s", s.Unit, o.isolated()),
+			Undo: "start again what was there before" + o.forGood(),
+		}
+	case SetSlices:
+		return Words{
+			Does: "set " + count(len(s.Slices), "value") + " of slices", Undo: "give them back what they had",
+			Changes: sliceWords(s.Slices),
+		}
+	case Quiesce:
+		return Words{Does: "stop maintenance: " + strings.Join(s.Units, ", "), Undo: "start again those that were up"}
+	case Resume:
+		return Words{Does: "start maintenance again: " + strings.Join(s.Units, ", "), Undo: "stop it again"}
+	case Gate:
+		return Words{Does: fmt.Sprintf("wait until %s passes", s.Guard)}
+	case Drain:
+		return Words{Does: "wait until vLLM has nothing in flight"}
+	case AwaitHealthy:
+		return Words{Does: "wait until " + s.Unit + " is healthy"}
+	}
+	return Words{}
+}
+
+func (o Outlook) isolated() string {
+	if i := o.Blast.Isolation; i != nil {
+		return count(len(i.Stops), "unit")
+	}
+	return "units that could not be told"
+}
+
+// forGood says how many of the units that isolate stops do not come back.
+func (o Outlook) forGood() string {
+	if o.Blast.Isolation == nil {
+		return ""
+	}
+	gone := len(slices.DeleteFunc(slices.Clone(o.Blast.Isolation.Stops), func(c observer.Casualty) bool { return !c.Transient }))
+	if gone == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", except %s without a file", count(gone, "unit"))
+}
+
+// sliceWords are a line for each change, old and new.
+func sliceWords(changes []SliceChange) []string {
+	word := func(v string) string {
+		if v == "" {
+			return "not set"
+		}
+		return v
+	}
+	lines := make([]string, len(changes))
+	for i, c := range changes {
+		old := "unknown"
+		if c.Old != nil {
+			old = word(*c.Old)
+		}
+		lines[i] = fmt.Sprintf("%s of %s: %s -> %s", c.Property, c.Slice, old, word(c.New))
+	}
+	return lines
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

@@ -1,0 +1,206 @@
+package plans
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// blast is what the units of the host, and one more that nothing wants, do on the
+// plan's errand.
+func blast(p Plan, s observer.Snapshot, more ...string) observer.BlastRadius {
+	g := observer.UnitGraph{}
+	for name, u := range s.Systemd.Units {
+		g[name] = observer.GraphUnit{
+			Names: []string{name}, LoadState: u.LoadState, ActiveState: u.ActiveState, AllowIsolate: true,
+			IgnoreOnIsolate: strings.HasSuffix(name, ".slice"), // as systemd has it
+		}
+	}
+	for _, name := range more {
+		g[name] = observer.GraphUnit{Names: []string{name}, LoadState: "loaded", ActiveState: "active", Transient: true}
+	}
+	errand, _ := p.Errand(policy.Default(), s)
+	b := observer.Blast(g, errand)
+	b.At = time.Unix(1, 0)
+	return b
+}
+
+func outlook(s observer.Snapshot, to policy.Mode, more ...string) Outlook {
+	plan := Build(policy.Default(), s, to)
+	return Outlook{Plan: plan, Snapshot: s, Blast: blast(plan, s, more...)}
+}
+
+func passing(o Outlook) []Judged {
+	var all []Judged
+	for _, id := range o.Guards {
+		all = append(all, Judged{Guard: id})
+	}
+	return all
+}
+
+// TestAnErrandHasWhatThePlanDoes: and says whether the units have to be read.
+func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
+	p, s := policy.Default(), onStudio.snapshot()
+	s.Logind.Sessions[0].Scope = "session-2.scope"
+	e, needed := Build(p, s, policy.Compute).Errand(p, s)
+	require.True(t, needed)
+	require.Equal(t, observer.Errand{
+		Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"audio-priority.service", "studio-local-policy.service"},
+		Seats: []string{"display-manager.service", "session-2.scope"},
+	}, e)
+
+	toDesktop := Build(p, s, policy.Desktop)
+	e, needed = toDesktop.Errand(p, s)
+	require.False(t, needed, "two units by their names")
+	require.Equal(t, observer.Errand{Stops: e.Stops}, e)
+	p.MustSurvive = []string{"backup.service"}
+	_, needed = toDesktop.Errand(p, s)
+	require.True(t, needed, "it may depend on them")
+	p.MustSurvive = nil
+	u := s.Systemd.Units["k3s.service"]
+	u.Job = 7
+	s.Systemd.Units["k3s.service"] = u
+	_, needed = toDesktop.Errand(p, s)
+	require.True(t, needed, "somebody's jobs may be in the way")
+	_, needed = Build(p, onDesktop.snapshot(), policy.Desktop).Errand(p, s)
+	require.False(t, needed, "there is nothing to do")
+}
+
+func TestEveryKindOfStepIsDescribed(t *testing.T) {
+	o := outlook(onStudio.snapshot(), policy.Compute, "run-1.service")
+	for _, kind := range Kinds() {
+		words := o.Describe(Step{ID: "x", Kind: kind, Unit: "compute.target", Guard: policy.CheckAudioIdle, Grace: time.Second})
+		assert.NotEmpty(t, words.Does, kind)
+		assert.Equal(t, Step{Kind: kind}.Waits(), words.Undo == "", "%s: what changes something says how it is taken back", kind)
+	}
+	require.Empty(t, o.Describe(Step{Kind: "invent"}))
+	isolate := o.Describe(Step{Kind: Isolate, Unit: "compute.target"})
+	require.Equal(t, "isolate compute.target, which stops 6 units", isolate.Does)
+	require.Equal(t, "start again what was there before, except 1 unit without a file", isolate.Undo)
+	o.Blast = observer.BlastRadius{}
+	require.Contains(t, o.Describe(Step{Kind: Isolate, Unit: "compute.target"}).Does, "units that could not be told")
+}
+
+// noise are changes of a host that nobody who agreed to a plan would care about.
+var noise = map[string]func(*observer.Snapshot){
+	"a later look": func(s *observer.Snapshot) {
+		s.Systemd.At, s.Logind.At, s.Holders.At = time.Unix(9, 0), time.Unix(9, 0), time.Unix(9, 0)
+	},
+	"a login over ssh": func(s *observer.Snapshot) {
+		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "9", UID: 1001, Class: "user", Type: "tty", Remote: true})
+	},
+	"a locked screen": func(s *observer.Snapshot) {
+		for i := range s.Logind.Sessions {
+			s.Logind.Sessions[i].Locked, s.Logind.Sessions[i].Idle, s.Logind.Sessions[i].State = true, true, "online"
+		}
+	},
+	"another process on the GPU": func(s *observer.Snapshot) {
+		s.Holders.Holders = append(s.Holders.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 901, Unit: "session-2.scope"})
+	},
+	"load": func(s *observer.Snapshot) { s.Procfs.LoadPerCore.Value = new(float64) },
+	"a unit of no plan": func(s *observer.Snapshot) {
+		s.Systemd.Units["other.service"] = observer.Unit{LoadState: "loaded", ActiveState: "inactive"}
+	},
+	"another run of a unit": func(s *observer.Snapshot) {
+		u := s.Systemd.Units["graphical.target"]
+		u.InvocationID, u.ActiveSince = "ff", time.Unix(9, 0)
+		s.Systemd.Units["graphical.target"] = u
+	},
+}
+
+// TestWhatAPlanHasStartedIsItsOwn: a preparation that is done stays up until isolate,
+// and the plan is still the same.
+func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
+	h := onDesktop
+	h.prepares = []policy.Mode{policy.Compute}
+	before := outlook(h.snapshot(), policy.Compute)
+	prepare := policy.PrepareUnit(policy.Compute)
+	require.Equal(t, prepare, before.Steps[0].Unit)
+	h.active = append(slices.Clone(h.active), prepare)
+	after := outlook(h.snapshot(), policy.Compute)
+	require.True(t, slices.ContainsFunc(after.Blast.Casualties(), func(c observer.Casualty) bool { return c.Unit == prepare }))
+	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
+}
+
+// meaning are changes that somebody who agreed to a plan has to be asked about.
+var meaning = map[string]func(*Outlook, *[]Judged){
+	"another guard's answer": func(_ *Outlook, j *[]Judged) { (*j)[0].Code = 18 },
+	"a guard less":           func(_ *Outlook, j *[]Judged) { *j = (*j)[1:] },
+	"a step less":            func(o *Outlook, _ *[]Judged) { o.Steps = o.Steps[1:] },
+	"the steps in another order": func(o *Outlook, _ *[]Judged) {
+		o.Steps = slices.Clone(o.Steps)
+		slices.Reverse(o.Steps)
+	},
+	"a longer bound":  func(o *Outlook, _ *[]Judged) { o.Steps = slices.Clone(o.Steps); o.Steps[0].Timeout++ },
+	"another session": func(o *Outlook, _ *[]Judged) { o.Snapshot.Logind.Sessions[0].ID = "3" },
+	"somebody else":   func(o *Outlook, _ *[]Judged) { o.Snapshot.Logind.Sessions[0].UID++ },
+	"one session more": func(o *Outlook, _ *[]Judged) {
+		o.Snapshot.Logind.Sessions = append(o.Snapshot.Logind.Sessions, observer.Session{ID: "c2", Class: "greeter"})
+	},
+	"a unit more stops": func(o *Outlook, _ *[]Judged) {
+		o.Blast = blast(o.Plan, o.Snapshot, "run-1.service", "run-2.service")
+	},
+	"a unit less stops": func(o *Outlook, _ *[]Judged) { o.Blast = blast(o.Plan, o.Snapshot) },
+	"a unit that cannot return": func(o *Outlook, _ *[]Judged) {
+		stops := o.Blast.Isolation.Stops
+		stops[slices.IndexFunc(stops, func(c observer.Casualty) bool { return c.Unit == "graphical.target" })].Transient = true
+	},
+	"systemd would refuse":     func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.Refused = "no" },
+	"systemd may refuse":       func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.RefusalPossible = "perhaps" },
+	"units that are not known": func(o *Outlook, _ *[]Judged) { o.Blast.Reason = "no answer" },
+	"another mode":             func(o *Outlook, _ *[]Judged) { o.To = policy.StudioLocal },
+	"nothing to do":            func(o *Outlook, _ *[]Judged) { o.Reached = true },
+}
+
+// TestAFingerprintIsOfWhatMatters: any noise leaves it, and any change with a
+// meaning, with or without noise, makes it another.
+func TestAFingerprintIsOfWhatMatters(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		h := rapid.SampledFrom([]host{onDesktop, onStudio}).Draw(t, "host")
+		was := outlook(h.snapshot(), policy.Compute, "run-1.service")
+		before := was.Fingerprint(passing(was))
+		require.Regexp(t, "^[0-9a-f]{32}$", before)
+
+		s := h.snapshot()
+		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(keys(noise)), rapid.ID).Draw(t, "noise") {
+			noise[name](&s)
+		}
+		now := outlook(s, policy.Compute, "run-1.service")
+		require.Equal(t, before, now.Fingerprint(passing(now)), "noise")
+
+		judged := passing(now)
+		what := rapid.SampledFrom(keys(meaning)).Draw(t, "change")
+		meaning[what](&now, &judged)
+		require.NotEqual(t, before, now.Fingerprint(judged), what)
+	})
+}
+
+// TestNoTwoChangesLookAlike: each has a fingerprint of its own.
+func TestNoTwoChangesLookAlike(t *testing.T) {
+	seen := map[string]string{}
+	for what, change := range meaning {
+		o := outlook(onStudio.snapshot(), policy.Compute, "run-1.service")
+		judged := passing(o)
+		change(&o, &judged)
+		print := o.Fingerprint(judged)
+		require.Empty(t, seen[print], what)
+		seen[print] = what
+	}
+}
+
+func keys[T any](m map[string]T) []string {
+	var list []string
+	for k := range m {
+		list = append(list, k)
+	}
+	slices.Sort(list)
+	return list
+}
