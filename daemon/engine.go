@@ -56,16 +56,18 @@ type Engine struct {
 	view     atomic.Pointer[status.View]
 
 	// Owned by the goroutine of Run.
-	life    context.Context // Run's: transitions outlive the calls that asked for them
-	state   status.View
-	events  []status.Event
-	nextID  uint64
-	ending  bool
-	unended *journalEntry // of a transition the daemon died in
-	done    chan outcome
-	booted  bool // the boot rule has had its one try
-	expiry  *time.Timer
-	pending *reload // nil for none
+	life   context.Context // Run's: transitions outlive the calls that asked for them
+	state  status.View
+	events []status.Event
+	// unwritten: the files say something else than state.Observation.
+	unwritten bool
+	nextID    uint64
+	ending    bool
+	unended   *journalEntry // of a transition the daemon died in
+	done      chan outcome
+	booted    bool // the boot rule has had its one try
+	expiry    *time.Timer
+	pending   *reload // nil for none
 }
 
 // outcome is how an execution ended; err is errStopping or nil.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -88,9 +89,9 @@ func (e *Engine) finish(end outcome) {
 	e.classify()
 }
 
-// classify names the present anew. Files and listeners hear of it only when it
-// says something else than before; what was looked at, and when, is always that
-// of the last look.
+// classify names the present anew. Listeners and files hear of it with the next
+// publish, and only when it says something else than before; what was looked at,
+// and when, is always that of the last look.
 func (e *Engine) classify() {
 	now := time.Now()
 	e.state.Snapshot = e.eyes.Snapshot()
@@ -101,13 +102,20 @@ func (e *Engine) classify() {
 	if next.Same(old) {
 		return
 	}
+	e.unwritten = true
 	if next.State != old.State {
 		e.state.ObservedSince = now
 		e.emit(status.Event{StateChanged: &status.StateChanged{Old: old.State, New: next.State, Reasons: next.Reasons}})
-		e.log.Info("observed state changed", zap.String("old", string(old.State)), zap.String("new", string(next.State)),
-			zap.Any("reasons", next.Reasons))
 	}
-	if err := e.files.setCurrent(next); err != nil {
+}
+
+// writeCurrent puts what is observed into the files, if they say something else.
+func (e *Engine) writeCurrent() {
+	if !e.unwritten {
+		return
+	}
+	e.unwritten = false
+	if err := e.files.setCurrent(e.state.Observation); err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
 	}
 }
@@ -123,14 +131,26 @@ func (e *Engine) awaitExpiry(now time.Time) {
 
 func (e *Engine) emit(event status.Event) { e.events = append(e.events, event) }
 
-// publish hands out the view with what happened since the last one.
+// publish hands out the view with what happened since the last one. Files and logs
+// come after it, since nobody is to wait for a disk to hear of a change; but whoever
+// hears that a transition ended finds its end in the files.
 func (e *Engine) publish() {
+	if slices.ContainsFunc(e.events, func(event status.Event) bool { return event.Finished != nil }) {
+		e.writeCurrent()
+	}
 	view := e.state
 	e.view.Store(&view)
 	events := e.events
 	e.events = nil
 	if e.listener != nil {
 		e.listener.Notify(view, events)
+	}
+	e.writeCurrent()
+	for _, event := range events {
+		if c := event.StateChanged; c != nil {
+			e.log.Info("observed state changed", zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
+				zap.Any("reasons", c.Reasons))
+		}
 	}
 }
 

@@ -181,7 +181,7 @@ func bound(p policy.Policy, compute Truth, source string) time.Duration {
 func managerStarted(s Systemd) Fact {
 	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
 	if s.Known() {
-		f.Truth = truth(s.State != "initializing" && s.State != "starting")
+		f.Truth = truth(s.Started())
 		f.Reason = "the manager is " + s.State
 	}
 	return f

@@ -54,6 +54,9 @@ type Systemd struct {
 	Units map[string]Unit `json:"units"`
 }
 
+// Started reports whether the manager is through with the boot.
+func (s Systemd) Started() bool { return s.State != "initializing" && s.State != "starting" }
+
 // Unit is what systemd says of one unit (org.freedesktop.systemd1.Unit).
 type Unit struct {
 	ID           string `json:"id"`
