@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
@@ -20,7 +20,7 @@ import (
 )
 
 // zapQuiet keeps what the tests provoke on purpose out of their output.
-const zapQuiet = zap.DPanicLevel
+const zapQuiet = zapcore.DPanicLevel
 
 var errBroken = errors.New("broken on purpose")
 

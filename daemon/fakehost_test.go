@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -333,7 +334,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
 		require.NoError(t, os.MkdirAll(d, 0o755))
 	}
-	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
+	log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}})

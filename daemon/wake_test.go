@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -41,7 +42,7 @@ func TestEverythingIsLookedAtAgainWhenTheMachineHasWokenUp(t *testing.T) {
 		awake := observer.Logind{Reading: observer.Reading{At: time.Now()}}
 		logind.part.Store(observer.Part(awake))
 		systemd.part.Store(observer.Part(observer.Systemd{Reading: observer.Reading{At: time.Now()}}))
-		eyes := NewEyes(time.Minute, zaptest.NewLogger(t), logind, systemd)
+		eyes := NewEyes(time.Minute, zap.New(zaptest.NewLogger(t).Core()), logind, systemd)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan struct{})
 		go func() { eyes.Run(ctx); close(ran) }()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dubnium/dubnium/busapi"
@@ -17,6 +17,7 @@ import (
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/internal/zap"
 	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -176,7 +177,7 @@ type host struct {
 var start = time.UnixMicro(1_800_000_000_000_000)
 
 func newHost(t *testing.T) *host {
-	core, logs := observer.New(zap.DebugLevel)
+	core, logs := observer.New(zapcore.DebugLevel)
 	h := &host{
 		bus: hosttest.Start(t, testhost.Options{}),
 		controller: &fakeController{view: status.View{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,7 +14,6 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/busapi/polkit"
 	"github.com/dubnium/dubnium/busapi/server"
@@ -22,6 +22,7 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/version"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer/audio"
 	"github.com/dubnium/dubnium/observer/gpu"
 	"github.com/dubnium/dubnium/observer/holders"
@@ -41,6 +42,7 @@ var errBusGone = errors.New("the connection to the system bus is gone")
 // and act, one to serve clients and one to ask polkit, so that neither a client
 // nor a person who thinks about a password gets in the way of the rest.
 func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) error {
+	staySmall()
 	hangups := make(chan os.Signal, 1) // one is as good as many; unheard it would end us
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -90,6 +92,7 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 		return err
 	}
 	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })
+	debug.FreeOSMemory() // the start took more than all that follows
 	notify(log, sd.SdNotifyReady)
 	parts.Go(func() { (&reloader{policyFile, engine, log, notify}).run(ctx, hangups) })
 	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
@@ -112,6 +115,14 @@ func serve(ctx context.Context, policyFile, procRoot string, log *zap.Logger) er
 		return cause
 	}
 	return nil
+}
+
+// staySmall collects garbage at half of what would be left of it by default: the
+// daemon is idle for most of its life, and what a burst of looks took would stay.
+func staySmall() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
 }
 
 // newEngine puts the engine together from its eyes and hands.

@@ -120,3 +120,23 @@ func TestABurstOfSignalsIsAFewStates(t *testing.T) {
 	t.Logf("%d changes, %d states told", burst, states)
 	require.Less(t, states, burst)
 }
+
+// The mark is 10 MB; a bound that other changes may come near to is what the test
+// holds.
+func TestTheDaemonIsSmall(t *testing.T) {
+	const bound = 11 << 10 // KiB
+	w := start(t, testhost.Options{}, nil)
+	c := watch(t, w)
+	began := resident(t, w)
+	for i := range 1000 {
+		require.NoError(t, w.SetActive("audio-priority.service", []string{"active", "inactive"}[i%2]))
+	}
+	require.NoError(t, w.SetActive("compute.target", "active"))
+	c.await(t, "the last change is seen", func(e status.Event) bool {
+		return e.StateChanged != nil && e.StateChanged.New == "unknown"
+	})
+	busy := resident(t, w)
+	t.Logf("%d KiB resident when ready, %d KiB after 1,000 changes", began, busy)
+	require.Less(t, began, bound)
+	require.Less(t, busy, bound+2<<10)
+}
