@@ -130,6 +130,9 @@ func (e *Engine) restore() (err error) {
 	if e.state.Last, err = e.files.last(); err != nil {
 		return err
 	}
+	if last := e.state.Last; last != nil && len(records) > 0 && records[0].ID == last.ID {
+		e.state.Last = &records[0]
+	}
 	e.classify()
 	e.events = nil // nobody can have heard of another state before this one
 	e.publish()

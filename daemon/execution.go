@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
@@ -37,6 +39,9 @@ type execution struct {
 	machinery
 	request status.Request
 	entry   journalEntry
+	// seen are the secrets of everything that the record's texts may be about, by
+	// their texts.
+	seen map[string]observer.Secret
 	// report tells the engine how far the transition is.
 	report func(status.Phase, int, *status.StepEvent)
 }
@@ -57,7 +62,7 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	}
 	before := x.settled(snapshot)
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
-	if err := x.journal.save(&x.entry); err != nil {
+	if err := x.save(); err != nil {
 		return x.end(before, status.Failed, err)
 	}
 	if before.Is(x.entry.Record.To) {
@@ -82,8 +87,27 @@ func guardRequest(r status.Request) guards.Request {
 
 // settled classifies a snapshot by its facts alone: whether a transition runs
 // and how the last one ended is nothing to the question what the host is.
-func (m machinery) settled(s observer.Snapshot) observer.Observation {
-	return observer.Classify(m.policy, s, observer.Context{}, time.Now())
+func (x *execution) settled(s observer.Snapshot) observer.Observation {
+	x.saw(observer.Secrets(s)...)
+	return observer.Classify(x.policy, s, observer.Context{}, time.Now())
+}
+
+// saw notes what the record's texts may tell from now on.
+func (x *execution) saw(secrets ...observer.Secret) {
+	if x.seen == nil {
+		x.seen = make(map[string]observer.Secret)
+		x.saw(x.entry.Record.Private...) // of the daemon that died in it
+	}
+	for _, s := range secrets {
+		x.seen[s.Text] = s
+	}
+}
+
+// save puts the entry on disk, with those secrets that it tells.
+func (x *execution) save() error {
+	x.saw()
+	x.entry.Record.Keep(slices.Collect(maps.Values(x.seen)))
+	return x.journal.save(&x.entry)
 }
 
 // adopt makes the plan's steps those of the journal.
@@ -174,6 +198,7 @@ func (x *execution) end(o observer.Observation, result status.Result, cause erro
 	r.Final, r.Result, r.Finished = o.State, result, time.Now()
 	if cause != nil {
 		r.Cause = cause.Error()
+		x.saw(secretsOf(cause)...)
 	}
 	x.record()
 	return *r, nil
@@ -188,7 +213,7 @@ func (x *execution) record() {
 			x.log.Error("cannot record a transition", zap.Uint64("transition", x.entry.Record.ID), zap.Error(err))
 		}
 	}
-	note(x.journal.save(&x.entry))
+	note(x.save())
 	if _, err := x.history.record(x.entry.Record.ID); errors.Is(err, status.ErrNoSuchTransition) {
 		note(x.history.append(x.entry.Record))
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// files are the plain files under the runtime directory. Scripts read them;
-// only the daemon writes them. They are a stable interface: desired and current
-// hold one word.
+// files are the plain files under the runtime directory. Scripts read them, and
+// anybody may, so they tell of a process only what everybody may know; only the
+// daemon writes them. They are a stable interface: desired and current hold one word.
 type files struct{ dir string }
 
 // savedDesired is desired.json. The boot id makes a wish die with its boot even
@@ -85,10 +85,12 @@ func (f files) setPolicy(p policy.Policy) error {
 }
 
 func (f files) setLast(r status.Record) error {
+	r = r.For(observer.Nobody)
 	return errors.Join(f.write("last-transition.json", r), f.write("last-guards.json", r.Guards))
 }
 
-// last returns the last finished transition of this boot, nil for none.
+// last returns the last finished transition of this boot, nil for none, as everybody
+// may read it: the history has it whole.
 func (f files) last() (*status.Record, error) {
 	var r status.Record
 	switch err := f.read("last-transition.json", &r); {

@@ -149,7 +149,7 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	x.report(phase, i, &status.StepEvent{
 		ID: x.entry.Record.ID, Index: i, Count: len(x.entry.Steps), Step: x.entry.Steps[i].ID, Status: s,
 	})
-	return x.journal.save(&x.entry)
+	return x.save()
 }
 
 func (x *execution) set(i int, s status.StepStatus, cause error) {
@@ -162,5 +162,6 @@ func (x *execution) set(i int, s status.StepStatus, cause error) {
 	}
 	if cause != nil {
 		step.Error = cause.Error()
+		x.saw(secretsOf(cause)...)
 	}
 }

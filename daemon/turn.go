@@ -104,7 +104,9 @@ func (e *Engine) classify() {
 	e.unwritten = true
 	if next.State != old.State {
 		e.state.ObservedSince = now
-		e.emit(status.Event{StateChanged: &status.StateChanged{Old: old.State, New: next.State, Reasons: next.Reasons}})
+		e.emit(status.Event{StateChanged: &status.StateChanged{
+			Old: old.State, New: next.State, Reasons: next.Reasons, Private: observer.Secrets(e.state.Snapshot),
+		}})
 	}
 }
 
@@ -114,7 +116,7 @@ func (e *Engine) writeCurrent() {
 		return
 	}
 	e.unwritten = false
-	if err := e.files.setCurrent(e.state.Observation); err != nil {
+	if err := e.files.setCurrent(e.state.Public().Observation); err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
 	}
 }

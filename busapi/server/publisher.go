@@ -106,7 +106,7 @@ func (p *publisher) publish(published busapi.Dict, b batch) busapi.Dict {
 		published = now
 	}
 	for _, e := range b.events {
-		if member, body := busapi.EncodeEvent(e); member != "" {
+		if member, body := busapi.EncodeEvent(e.Public()); member != "" {
 			p.send(busapi.Interface, member, body...)
 		}
 	}

@@ -172,7 +172,7 @@ func (s *Server) exports() []interfaceTable {
 }
 
 func (s *Server) encode(view status.View) busapi.Dict {
-	return busapi.EncodeProperties(busapi.Properties{Version: s.options.Version, Modes: s.options.Modes, View: view})
+	return busapi.EncodeProperties(busapi.Properties{Version: s.options.Version, Modes: s.options.Modes, View: view.Public()})
 }
 
 func (s *Server) emit(iface, member string, body ...any) error {

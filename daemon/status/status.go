@@ -128,6 +128,8 @@ type Record struct {
 	Finished time.Time        `json:"finished"`
 	Guards   []guards.Verdict `json:"guards"`
 	Steps    []Step           `json:"steps"`
+	// Private is what the texts tell of people's processes. It stays in root's files.
+	Private []observer.Secret `json:"private,omitempty"`
 }
 
 // View is everything a client may read, at one moment. The engine publishes a
@@ -143,7 +145,7 @@ type View struct {
 	ObservedSince time.Time
 	Running       *Transition // nil when none runs
 	Last          *Record     // nil before the first
-	// BlockedBy holds the verdicts that blocked the last request.
+	// BlockedBy holds the verdicts that blocked the last request, which are Last's.
 	BlockedBy []guards.Verdict
 }
 
@@ -181,6 +183,8 @@ type Event struct {
 type StateChanged struct {
 	Old, New observer.State
 	Reasons  []observer.Reason
+	// Private is what the reasons tell of people's processes.
+	Private []observer.Secret
 }
 
 // StepEvent says how far a step of the running transition got.
