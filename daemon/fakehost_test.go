@@ -189,6 +189,9 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "procfs":
 		c.Procfs.Reading = reading
 		return c.Procfs
+	case "locks":
+		c.Locks.Reading = reading
+		return c.Locks
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
@@ -313,6 +316,7 @@ func testPolicy(dir string) policy.Policy {
 	p := policy.Default()
 	p.Transitions = policy.TrustAll
 	p.Paths.Runtime, p.Paths.State = filepath.Join(dir, "run"), filepath.Join(dir, "state")
+	p.Paths.RebuildLock = filepath.Join(dir, "rebuild.lock")
 	return p
 }
 
@@ -337,7 +341,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
-		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}})
+		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}})
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
 	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, BootID: bootID, Log: log})
 	require.NoError(t, err)

@@ -125,13 +125,17 @@ func (f files) read(name string, v any) error {
 	return nil
 }
 
-// lock takes the lock that tells scripts a transition runs, and leaves the
-// daemon's pid beside it. Errors: somebody else holds it.
+// lock takes the lock that tells root's scripts a transition runs, and leaves the
+// daemon's pid beside it for everybody's. Whoever may open a file may lock it, and
+// keep us from ever working, so that nobody else may. Errors: somebody else holds it.
 func (f files) lock() (unlock func() error, err error) {
 	path := filepath.Join(f.dir, "lock")
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock: %w", err)
+	}
+	if err := file.Chmod(0o600); err != nil { // an older daemon's
+		return nil, errors.Join(fmt.Errorf("cannot close the lock to others: %w", err), file.Close())
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot lock %s, somebody else holds it: %w", path, err), file.Close())
@@ -143,4 +147,22 @@ func (f files) lock() (unlock func() error, err error) {
 		return nil, errors.Join(err, unlock())
 	}
 	return unlock, nil
+}
+
+// claim takes a share of the lock that nixos-rebuild takes for itself alone, so that
+// no configuration is switched to while a transition runs. A host without the file
+// has none to switch to. Errors: one is being switched to now, which is for a guard
+// to judge; nobody waits for it.
+func claim(path string) (release func() error, err error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock of nixos-rebuild: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot share the lock %s of nixos-rebuild: %w", path, err), file.Close())
+	}
+	return file.Close, nil
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -28,11 +29,18 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 	done := make(chan outcome, 1)
 	e.done = done
 	unlock, lockErr := e.files.lock()
+	release, err := claim(e.policy.Paths.RebuildLock)
+	if err != nil {
+		e.log.Warn("a nixos-rebuild is not kept from running", zap.Error(err))
+	}
 	go func() {
 		record, err := e.locked(ctx, x, run, lockErr)
-		if unlock != nil {
-			if err := unlock(); err != nil {
-				e.log.Error("cannot release the lock", zap.Error(err))
+		for _, free := range []func() error{release, unlock} {
+			if free == nil {
+				continue
+			}
+			if err := free(); err != nil {
+				e.log.Error("cannot release a lock", zap.Error(err))
 			}
 		}
 		done <- outcome{record, err}
@@ -50,6 +58,9 @@ func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Cont
 	}
 	now := x.settled(snapshot)
 	x.entry.Record.From = now.State
+	if lock := snapshot.Locks.Transition; lock.Held && !lock.Own {
+		lockErr = fmt.Errorf("%w (pid %d)", lockErr, lock.PID)
+	}
 	return x.end(now, status.Failed, lockErr)
 }
 

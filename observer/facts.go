@@ -90,6 +90,7 @@ const (
 	SourceInference = "inference"
 	SourceProcfs    = "procfs"
 	SourceAudio     = "audio"
+	SourceLocks     = "locks"
 )
 
 // Fact is one signal's value with what stands behind it.

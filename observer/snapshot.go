@@ -41,6 +41,7 @@ type Snapshot struct {
 	Inference Inference `json:"inference"`
 	Procfs    Procfs    `json:"procfs"`
 	Audio     Audio     `json:"audio"`
+	Locks     Locks     `json:"locks"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy

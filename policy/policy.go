@@ -46,7 +46,7 @@ type Policy struct {
 	Placement Placement  `toml:"placement"`
 }
 
-// Paths are the directories the daemon uses; all absolute.
+// Paths are the directories and files the daemon uses; all absolute.
 type Paths struct {
 	// Runtime holds desired, current and the other files scripts read. It is
 	// lost at a reboot.
@@ -55,6 +55,9 @@ type Paths struct {
 	State string `toml:"state"`
 	// Probes holds the sockets of the one-shot probes.
 	Probes string `toml:"probes"`
+	// RebuildLock is what nixos-rebuild holds while it switches to a configuration.
+	// Where there is no such file nobody does.
+	RebuildLock string `toml:"rebuild_lock"`
 }
 
 // Units names the units that make up the modes.
@@ -174,6 +177,8 @@ func Default() Policy {
 			Runtime: "/run/mode-controller",
 			State:   "/var/lib/mode-controller",
 			Probes:  "/run/dubnium",
+
+			RebuildLock: "/run/nixos/switch-to-configuration.lock",
 		},
 		Units: Units{
 			DesktopTarget:  "desktop.target",

@@ -27,6 +27,7 @@ import (
 	"github.com/dubnium/dubnium/observer/gpu"
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/inference"
+	"github.com/dubnium/dubnium/observer/locks"
 	"github.com/dubnium/dubnium/observer/logind"
 	"github.com/dubnium/dubnium/observer/procfs"
 	"github.com/dubnium/dubnium/observer/systemd"
@@ -130,6 +131,7 @@ func newEngine(d policy.Document, bus *busconn.Bus, procRoot, bootID string, log
 	p := d.Policy
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
 		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(procRoot),
+		locks.New(procRoot, p),
 		audio.New(p, systemd1.NewUnits(bus)))
 	hands := func(p policy.Policy) map[plans.Kind]daemon.Actor {
 		hands := make(map[plans.Kind]daemon.Actor)
