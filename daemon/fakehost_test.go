@@ -35,8 +35,8 @@ type fakeHost struct {
 	policy  policy.Policy
 	now     observer.Snapshot
 	watches []func()
-	// sick: vLLM never gets healthy.
-	sick bool
+	// sick: vLLM never gets healthy. mute: no audio server runs.
+	sick, mute bool
 	// applied lists what was done, as "apply STEP" and "undo STEP".
 	applied []string
 	// fault is asked before and after each thing a hand does.
@@ -195,7 +195,7 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
-			c.Audio.Servers = append(c.Audio.Servers, observer.AudioServer{Reading: reading, UID: uid, Running: true})
+			c.Audio.Servers = append(c.Audio.Servers, observer.AudioServer{Reading: reading, UID: uid, Running: !s.host.mute})
 		}
 		return c.Audio
 	default:

@@ -105,6 +105,9 @@ type Fact struct {
 	// Bound is the age from which the fact is too old to be relied on. Zero: its
 	// source is signalled when it changes, and what was seen last is what is.
 	Bound time.Duration `json:"bound,omitempty"`
+	// Grace: what is not so has only just begun to be due, and nothing is held against
+	// it yet.
+	Grace bool `json:"grace,omitempty"`
 }
 
 // Value is the signal's answer as people and scripts read it: a bool, or a word;

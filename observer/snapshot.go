@@ -134,6 +134,8 @@ type Session struct {
 	Remote  bool   `json:"remote"`
 	Locked  bool   `json:"locked"`
 	Idle    bool   `json:"idle"`
+	// Since is when it began; zero when logind does not say.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Kind is what a session is to the modes.

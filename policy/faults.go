@@ -43,6 +43,7 @@ func (p Policy) faults() []fault {
 	for key, d := range p.durations() {
 		check(d > 0, key, "%s is not more than zero", d.D())
 	}
+	check(p.Audio.Grace >= 0, "audio.grace", "%s is less than nothing", p.Audio.Grace.D())
 	p.guardFaults(check)
 	return faults
 }

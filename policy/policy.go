@@ -147,6 +147,9 @@ type Audio struct {
 	// Required makes a running audio server of each graphical user a part of the
 	// contracts of desktop and studio-local.
 	Required bool `toml:"required"`
+	// Grace is how long after a login a desktop is whole although that person's audio
+	// server does not answer yet. 0: no time at all.
+	Grace Duration `toml:"grace"`
 }
 
 // Sessions bounds each way of ending a graphical session.
@@ -202,7 +205,7 @@ func Default() Policy {
 			Display: []string{}, AI: []string{}, Planned: []string{},
 			PermittedHolders: []string{"nvidia-persistenced.service"}, Recheck: Duration(5 * time.Minute),
 		},
-		Audio: Audio{Required: true},
+		Audio: Audio{Required: true, Grace: Duration(10 * time.Second)},
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),
