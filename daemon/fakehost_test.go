@@ -298,12 +298,18 @@ type rig struct {
 type recorder struct {
 	mu     sync.Mutex
 	events []status.Event
+	also   func(status.Event) // hears each before the engine goes on; nil for nobody
 }
 
 func (r *recorder) Notify(_ status.View, events []status.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, events...)
+	for _, e := range events {
+		if r.also != nil {
+			r.also(e)
+		}
+	}
 }
 
 func (r *recorder) all() []status.Event {
