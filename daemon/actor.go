@@ -94,7 +94,31 @@ func gateSources(p policy.Policy) func(plans.Step) []string {
 
 func gate(p policy.Policy, s plans.Step, snapshot observer.Snapshot) error {
 	for _, v := range guards.Blocking(guards.Evaluate(p, snapshot, guards.Request{}, []policy.GuardID{s.Guard})) {
-		return fmt.Errorf("%s: %s", v.Guard, v.Reason)
+		return &telling{fmt.Errorf("%s: %s", v.Guard, v.Reason), observer.Secrets(snapshot)}
+	}
+	return nil
+}
+
+// telling is an error whose text may tell of somebody's processes.
+type telling struct {
+	error
+	secrets []observer.Secret
+}
+
+// secretsOf returns what an error's text may tell, from every error that it is made
+// of.
+func secretsOf(err error) []observer.Secret {
+	switch e := err.(type) {
+	case *telling:
+		return e.secrets
+	case interface{ Unwrap() error }:
+		return secretsOf(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var all []observer.Secret
+		for _, part := range e.Unwrap() {
+			all = append(all, secretsOf(part)...)
+		}
+		return all
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -268,7 +269,7 @@ func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
 		for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
 			require.NoError(t, os.MkdirAll(d, 0o755))
 		}
-		log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
+		log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
 		engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: NewEyes(time.Second, log), BootID: thisBoot, Log: log})
 		require.NoError(t, err)
 		r := &rig{Engine: engine, t: t, dir: dir}

@@ -20,10 +20,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -58,17 +57,19 @@ type Engine struct {
 	view     atomic.Pointer[status.View]
 
 	// Owned by the goroutine of Run.
-	life    context.Context // Run's: transitions outlive the calls that asked for them
-	state   status.View
-	events  []status.Event
-	nextID  uint64
-	ending  bool
-	unended *journalEntry // of a transition the daemon died in
-	done    chan outcome
-	booted  bool // the boot rule has had its one try
-	expiry  *time.Timer
-	pending *reload // nil for none
-	placed  bool    // the files say what the state does of placement and topology
+	life   context.Context // Run's: transitions outlive the calls that asked for them
+	state  status.View
+	events []status.Event
+	// unwritten: the files say something else than state.Observation.
+	unwritten bool
+	nextID    uint64
+	ending    bool
+	unended   *journalEntry // of a transition the daemon died in
+	done      chan outcome
+	booted    bool // the boot rule has had its one try
+	expiry    *time.Timer
+	pending   *reload // nil for none
+	placed    bool    // the files say what the state does of placement and topology
 	// halt ends the running transition before its point of no return.
 	halt      func(halt)
 	announced *announcement  // nil for none
@@ -136,6 +137,9 @@ func (e *Engine) restore() (err error) {
 	}
 	if e.state.Last, err = e.files.last(); err != nil {
 		return err
+	}
+	if last := e.state.Last; last != nil && len(records) > 0 && records[0].ID == last.ID {
+		e.state.Last = &records[0]
 	}
 	e.classify()
 	e.events = nil // nobody can have heard of another state before this one

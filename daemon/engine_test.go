@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
@@ -22,7 +22,7 @@ import (
 )
 
 // zapQuiet keeps what the tests provoke on purpose out of their output.
-const zapQuiet = zap.DPanicLevel
+const zapQuiet = zapcore.DPanicLevel
 
 var errBroken = errors.New("broken on purpose")
 
@@ -379,5 +379,33 @@ func TestTurnAnswersWhileATransitionRuns(t *testing.T) {
 		assert.NoError(t, r.Turn(ctx))
 		close(release)
 		r.settle()
+	})
+}
+
+// Whoever hears that a transition ended may read the files; whoever hears of a change
+// does not wait for them to be written.
+func TestTheFilesAreWrittenBeforeAnEndIsToldAndAfterAChange(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		ends, changes := 0, 0
+		r.seen.mu.Lock()
+		r.seen.also = func(e status.Event) {
+			switch {
+			case e.Finished != nil:
+				ends++
+				assert.Equal(t, string(e.Finished.Final), word(t, r, "current"))
+				assert.Contains(t, word(t, r, "last-transition.json"), fmt.Sprintf(`"id": %d`, e.Finished.ID))
+			case e.StateChanged != nil && e.StateChanged.New == "degraded-desktop":
+				changes++
+				assert.Equal(t, "desktop", word(t, r, "current"), "nothing is written yet")
+			}
+		}
+		r.seen.mu.Unlock()
+		require.Equal(t, status.Success, r.request(policy.Compute).Result)
+		require.Equal(t, status.Success, r.request(policy.Desktop).Result)
+		r.host.change(func() { r.host.start("audio-priority.service") })
+		assert.Equal(t, observer.State("degraded-desktop"), r.settle().Observation.State)
+		assert.Equal(t, "degraded-desktop", word(t, r, "current"))
+		assert.Equal(t, 2, ends)
+		assert.Equal(t, 1, changes)
 	})
 }

@@ -6,13 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -41,6 +41,9 @@ type execution struct {
 	machinery
 	request status.Request
 	entry   journalEntry
+	// seen are the secrets of everything that the record's texts may be about, by
+	// their texts.
+	seen map[string]observer.Secret
 	// agreed is the one plan to carry out, nil for whatever the host needs.
 	agreed *agreed
 	plan   plans.Plan
@@ -69,7 +72,7 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	}
 	before := ahead.now
 	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
-	if err := x.journal.save(&x.entry); err != nil {
+	if err := x.save(); err != nil {
 		return x.end(before, status.Failed, err)
 	}
 	if ahead.Reached {
@@ -93,6 +96,7 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 // that of halting.
 func (x *execution) ahead() (prospect, error) {
 	if x.agreed != nil {
+		x.saw(observer.Secrets(x.agreed.Snapshot)...)
 		return x.agreed.prospect, nil
 	}
 	return x.look()
@@ -104,6 +108,7 @@ func (x *execution) look() (prospect, error) {
 	if err != nil {
 		return prospect{}, err
 	}
+	x.saw(observer.Secrets(snapshot)...)
 	return x.graph.foresee(x.halting, x.policy, snapshot, x.request, x.view().Inhibitors), x.halting.Err()
 }
 
@@ -151,10 +156,31 @@ func guardRequest(r status.Request, b observer.BlastRadius, held []status.Inhibi
 
 // settled classifies a snapshot by its facts alone: whether a transition runs
 // and how the last one ended is nothing to the question what the host is.
-func (m machinery) settled(s observer.Snapshot) observer.Observation { return settled(m.policy, s) }
+func (x *execution) settled(s observer.Snapshot) observer.Observation {
+	x.saw(observer.Secrets(s)...)
+	return settled(x.policy, s)
+}
 
 func settled(p policy.Policy, s observer.Snapshot) observer.Observation {
 	return observer.Classify(p, s, observer.Context{}, time.Now())
+}
+
+// saw notes what the record's texts may tell from now on.
+func (x *execution) saw(secrets ...observer.Secret) {
+	if x.seen == nil {
+		x.seen = make(map[string]observer.Secret)
+		x.saw(x.entry.Record.Private...) // of the daemon that died in it
+	}
+	for _, s := range secrets {
+		x.seen[s.Text] = s
+	}
+}
+
+// save puts the entry on disk, with those secrets that it tells.
+func (x *execution) save() error {
+	x.saw()
+	x.entry.Record.Keep(slices.Collect(maps.Values(x.seen)))
+	return x.journal.save(&x.entry)
 }
 
 // adopt makes the plan's steps those of the journal; of a plan that was made anew
@@ -265,6 +291,7 @@ func (x *execution) end(o observer.Observation, result status.Result, cause erro
 	r.Final, r.Result, r.Finished = o.State, result, time.Now()
 	if cause != nil {
 		r.Cause = cause.Error()
+		x.saw(secretsOf(cause)...)
 	}
 	x.record()
 	return *r, nil
@@ -279,7 +306,7 @@ func (x *execution) record() {
 			x.log.Error("cannot record a transition", zap.Uint64("transition", x.entry.Record.ID), zap.Error(err))
 		}
 	}
-	note(x.journal.save(&x.entry))
+	note(x.save())
 	if _, err := x.history.record(x.entry.Record.ID); errors.Is(err, status.ErrNoSuchTransition) {
 		note(x.history.append(x.entry.Record))
 	}

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -35,8 +36,8 @@ type fakeHost struct {
 	policy  policy.Policy
 	now     observer.Snapshot
 	watches []func()
-	// sick: vLLM never gets healthy.
-	sick bool
+	// sick: vLLM never gets healthy. mute: no audio server runs.
+	sick, mute bool
 	// applied lists what was done, as "apply STEP" and "undo STEP".
 	applied []string
 	// fault is asked before and after each thing a hand does.
@@ -264,10 +265,13 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "kept":
 		c.Kept.Reading = reading
 		return c.Kept
+	case "locks":
+		c.Locks.Reading = reading
+		return c.Locks
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
-			c.Audio.Servers = append(c.Audio.Servers, observer.AudioServer{Reading: reading, UID: uid, Running: true})
+			c.Audio.Servers = append(c.Audio.Servers, observer.AudioServer{Reading: reading, UID: uid, Running: !s.host.mute})
 		}
 		return c.Audio
 	default:
@@ -412,12 +416,18 @@ type rig struct {
 type recorder struct {
 	mu     sync.Mutex
 	events []status.Event
+	also   func(status.Event) // hears each before the engine goes on; nil for nobody
 }
 
 func (r *recorder) Notify(_ status.View, events []status.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, events...)
+	for _, e := range events {
+		if r.also != nil {
+			r.also(e)
+		}
+	}
 }
 
 func (r *recorder) all() []status.Event {
@@ -430,6 +440,7 @@ func testPolicy(dir string) policy.Policy {
 	p := policy.Default()
 	p.Transitions = policy.TrustAll
 	p.Paths.Runtime, p.Paths.State = filepath.Join(dir, "run"), filepath.Join(dir, "state")
+	p.Paths.RebuildLock = filepath.Join(dir, "rebuild.lock")
 	return p
 }
 
@@ -451,10 +462,10 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
 		require.NoError(t, os.MkdirAll(d, 0o755))
 	}
-	log := zaptest.NewLogger(t, zaptest.Level(zapQuiet))
+	log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
 	eyes := NewEyes(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
-		fakeSource{host, "procfs"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
+		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
 	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Log: log})
 	require.NoError(t, err)

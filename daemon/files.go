@@ -18,9 +18,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// files are the plain files under the runtime directory. Scripts read them;
-// only the daemon writes them. They are a stable interface: desired and current
-// hold one word.
+// files are the plain files under the runtime directory. Scripts read them, and
+// anybody may, so they tell of a process only what everybody may know; only the
+// daemon writes them. They are a stable interface: desired and current hold one word.
 type files struct{ dir string }
 
 // savedDesired is desired.json. The boot id makes a wish die with its boot even
@@ -89,10 +89,12 @@ func (f files) setPlacement(places map[string]policy.Place, t observer.Topology)
 }
 
 func (f files) setLast(r status.Record) error {
+	r = r.For(observer.Nobody)
 	return errors.Join(f.write("last-transition.json", r), f.write("last-guards.json", r.Guards))
 }
 
-// last returns the last finished transition of this boot, nil for none.
+// last returns the last finished transition of this boot, nil for none, as everybody
+// may read it: the history has it whole.
 func (f files) last() (*status.Record, error) {
 	var r status.Record
 	switch err := f.read("last-transition.json", &r); {
@@ -127,13 +129,17 @@ func (f files) read(name string, v any) error {
 	return nil
 }
 
-// lock takes the lock that tells scripts a transition runs, and leaves the
-// daemon's pid beside it. Errors: somebody else holds it.
+// lock takes the lock that tells root's scripts a transition runs, and leaves the
+// daemon's pid beside it for everybody's. Whoever may open a file may lock it, and
+// keep us from ever working, so that nobody else may. Errors: somebody else holds it.
 func (f files) lock() (unlock func() error, err error) {
 	path := filepath.Join(f.dir, "lock")
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the lock: %w", err)
+	}
+	if err := file.Chmod(0o600); err != nil { // an older daemon's
+		return nil, errors.Join(fmt.Errorf("cannot close the lock to others: %w", err), file.Close())
 	}
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("cannot lock %s, somebody else holds it: %w", path, err), file.Close())
@@ -145,4 +151,22 @@ func (f files) lock() (unlock func() error, err error) {
 		return nil, errors.Join(err, unlock())
 	}
 	return unlock, nil
+}
+
+// claim takes a share of the lock that nixos-rebuild takes for itself alone, so that
+// no configuration is switched to while a transition runs. A host without the file
+// has none to switch to. Errors: one is being switched to now, which is for a guard
+// to judge; nobody waits for it.
+func claim(path string) (release func() error, err error) {
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return func() error { return nil }, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the lock of nixos-rebuild: %w", err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot share the lock %s of nixos-rebuild: %w", path, err), file.Close())
+	}
+	return file.Close, nil
 }

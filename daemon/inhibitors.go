@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
+	"github.com/dubnium/dubnium/internal/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"

@@ -3,7 +3,7 @@ package daemon
 import (
 	"reflect"
 
-	"go.uber.org/zap"
+	"github.com/dubnium/dubnium/internal/zap"
 
 	"github.com/dubnium/dubnium/observer"
 )

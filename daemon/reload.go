@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"maps"
 
-	"go.uber.org/zap"
-
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 

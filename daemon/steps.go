@@ -7,9 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -158,7 +157,7 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	x.report(phase, i, &status.StepEvent{
 		ID: x.entry.Record.ID, Index: i, Count: len(x.entry.Steps), Step: x.entry.Steps[i].ID, Status: s,
 	})
-	return x.journal.save(&x.entry)
+	return x.save()
 }
 
 func (x *execution) set(i int, s status.StepStatus, cause error) {
@@ -171,5 +170,6 @@ func (x *execution) set(i int, s status.StepStatus, cause error) {
 	}
 	if cause != nil {
 		step.Error = cause.Error()
+		x.saw(secretsOf(cause)...)
 	}
 }

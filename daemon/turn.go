@@ -3,12 +3,13 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"slices"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -35,11 +36,18 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 	done := make(chan outcome, 1)
 	e.done = done
 	unlock, lockErr := e.files.lock()
+	release, err := claim(e.policy.Paths.RebuildLock)
+	if err != nil {
+		e.log.Warn("a nixos-rebuild is not kept from running", zap.Error(err))
+	}
 	go func() {
 		record, err := e.locked(ctx, x, run, lockErr)
-		if unlock != nil {
-			if err := unlock(); err != nil {
-				e.log.Error("cannot release the lock", zap.Error(err))
+		for _, free := range []func() error{release, unlock} {
+			if free == nil {
+				continue
+			}
+			if err := free(); err != nil {
+				e.log.Error("cannot release a lock", zap.Error(err))
 			}
 		}
 		done <- outcome{record, err}
@@ -57,6 +65,9 @@ func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Cont
 	}
 	now := x.settled(snapshot)
 	x.entry.Record.From = now.State
+	if lock := snapshot.Locks.Transition; lock.Held && !lock.Own {
+		lockErr = fmt.Errorf("%w (pid %d)", lockErr, lock.PID)
+	}
 	return x.end(now, status.Failed, lockErr)
 }
 
@@ -101,9 +112,9 @@ func (e *Engine) finish(end outcome) {
 	e.classify()
 }
 
-// classify names the present anew. Files and listeners hear of it only when it
-// says something else than before; what was looked at, and when, is always that
-// of the last look.
+// classify names the present anew. Listeners and files hear of it with the next
+// publish, and only when it says something else than before; what was looked at,
+// and when, is always that of the last look.
 func (e *Engine) classify() {
 	now := time.Now()
 	e.state.Snapshot = e.eyes.Snapshot()
@@ -115,13 +126,22 @@ func (e *Engine) classify() {
 	if next.Same(old) {
 		return
 	}
+	e.unwritten = true
 	if next.State != old.State {
 		e.state.ObservedSince = now
-		e.emit(status.Event{StateChanged: &status.StateChanged{Old: old.State, New: next.State, Reasons: next.Reasons}})
-		e.log.Info("observed state changed", zap.String("old", string(old.State)), zap.String("new", string(next.State)),
-			zap.Any("reasons", next.Reasons))
+		e.emit(status.Event{StateChanged: &status.StateChanged{
+			Old: old.State, New: next.State, Reasons: next.Reasons, Private: observer.Secrets(e.state.Snapshot),
+		}})
 	}
-	if err := e.files.setCurrent(next); err != nil {
+}
+
+// writeCurrent puts what is observed into the files, if they say something else.
+func (e *Engine) writeCurrent() {
+	if !e.unwritten {
+		return
+	}
+	e.unwritten = false
+	if err := e.files.setCurrent(e.state.Public().Observation); err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
 	}
 }
@@ -137,14 +157,26 @@ func (e *Engine) awaitExpiry(now time.Time) {
 
 func (e *Engine) emit(event status.Event) { e.events = append(e.events, event) }
 
-// publish hands out the view with what happened since the last one.
+// publish hands out the view with what happened since the last one. Files and logs
+// come after it, since nobody is to wait for a disk to hear of a change; but whoever
+// hears that a transition ended finds its end in the files.
 func (e *Engine) publish() {
+	if slices.ContainsFunc(e.events, func(event status.Event) bool { return event.Finished != nil }) {
+		e.writeCurrent()
+	}
 	view := e.state
 	e.view.Store(&view)
 	events := e.events
 	e.events = nil
 	if e.listener != nil {
 		e.listener.Notify(view, events)
+	}
+	e.writeCurrent()
+	for _, event := range events {
+		if c := event.StateChanged; c != nil {
+			e.log.Info("observed state changed", zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
+				zap.Any("reasons", c.Reasons))
+		}
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -41,7 +43,7 @@ func TestEverythingIsLookedAtAgainWhenTheMachineHasWokenUp(t *testing.T) {
 		awake := observer.Logind{Reading: observer.Reading{At: time.Now()}}
 		logind.part.Store(observer.Part(awake))
 		systemd.part.Store(observer.Part(observer.Systemd{Reading: observer.Reading{At: time.Now()}}))
-		eyes := NewEyes(time.Minute, zaptest.NewLogger(t), logind, systemd)
+		eyes := NewEyes(time.Minute, zap.New(zaptest.NewLogger(t).Core()), logind, systemd)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan struct{})
 		go func() { eyes.Run(ctx); close(ran) }()
@@ -59,5 +61,29 @@ func TestEverythingIsLookedAtAgainWhenTheMachineHasWokenUp(t *testing.T) {
 		require.Equal(t, before+1, systemd.looks.Load())
 		cancel()
 		<-ran
+	})
+}
+
+// A person who has just logged in has a whole desktop until their audio server is
+// due. That it is due nobody signals: the engine waits for the moment itself.
+func TestTheGraceOfAFreshLoginEndsByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		host.mute = true
+		host.now.Logind.Sessions[0].Since = time.Now()
+		r := startRig(t, host, dir, thisBoot)
+		defer r.stop()
+		require.Equal(t, observer.State("desktop"), r.settle().Observation.State)
+		host.mu.Lock()
+		host.note = func(what string) { assert.Fail(t, "nobody needs to look", what) }
+		host.mu.Unlock()
+		time.Sleep(9 * time.Second)
+		synctest.Wait()
+		assert.Equal(t, observer.State("desktop"), r.View().Observation.State)
+		time.Sleep(time.Second + time.Millisecond)
+		synctest.Wait()
+		assert.Equal(t, observer.State("degraded-desktop"), r.View().Observation.State)
+		assert.Equal(t, "degraded-desktop", word(t, r, "current"))
 	})
 }

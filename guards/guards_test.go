@@ -32,6 +32,7 @@ func healthy() observer.Snapshot {
 			Reading: at, Cores: measure(8), LoadPerCore: measure(0.5), PressureCPU: measure(1), PressureIO: measure(0),
 			PressureMemory: measure(0), MemAvailable: measure(8 << 30), MemTotal: measure(16 << 30),
 		},
+		Locks:     observer.Locks{Reading: at, Rebuild: observer.Lock{Path: "/run/nixos/switch-to-configuration.lock"}},
 		Inference: observer.Inference{Reading: at, Healthy: true, Running: new(float64), Waiting: new(float64)},
 	}
 	p := policy.Default()

@@ -10,11 +10,15 @@ import (
 )
 
 // userJobsSafe blocks while somebody's work is under way: by the policy's lists of
-// processes, and by who keeps logind from shutting down, which a change of mode
-// resembles.
+// processes, by who keeps logind from shutting down, which a change of mode
+// resembles, and while NixOS switches to another configuration, which stops and
+// starts units behind everybody's back.
 func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
 		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
+	}
+	if f, stands := judgeRebuild(s.Locks); stands {
+		return f
 	}
 	for _, i := range s.Logind.Inhibitors {
 		if (i.Mode == "block" || i.Mode == "block-weak") && slices.Contains(strings.Split(i.What, ":"), "shutdown") {
@@ -43,6 +47,18 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.More), "wait for them to end, and ask again")
 	}
 	return pass("no work of anybody's is under way")
+}
+
+func judgeRebuild(l observer.Locks) (f finding, stands bool) {
+	switch {
+	case !l.Known():
+		return cannotTell("whether a nixos-rebuild is under way could not be found out: "+unread(l.Reading), "look at `journalctl -u dubniumd` and ask again"), true
+	case l.Rebuild.Held:
+		f = block(fmt.Sprintf("NixOS switches to another configuration: pid %d holds %s", l.Rebuild.PID, l.Rebuild.Path), "wait for nixos-rebuild to end")
+		f.evidence = []string{f.reason}
+		return f, true
+	}
+	return finding{}, false
 }
 
 func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, stands bool) {

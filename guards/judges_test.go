@@ -152,6 +152,10 @@ func TestUserJobsSafe(t *testing.T) {
 		"an old probe":                        {code: 23, reason: "does not say", change: func(s *observer.Snapshot) { s.Holders.Jobs = observer.Jobs{} }},
 		"a probe that is away":                {code: 23, change: func(s *observer.Snapshot) { s.Holders.Reason = "nothing listens" }},
 		"a logind that is away":               {code: 23, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" }},
+		"nixos-rebuild switches":              {code: 13, reason: "pid 7 holds /run/nixos/switch-to-configuration.lock", change: func(s *observer.Snapshot) { s.Locks.Rebuild.Held, s.Locks.Rebuild.PID = true, 7 }},
+		"our own lock":                        {change: func(s *observer.Snapshot) { s.Locks.Transition = observer.Lock{Held: true, PID: 1, Own: true} }},
+		"locks that cannot be told":           {code: 23, reason: "no list", change: func(s *observer.Snapshot) { s.Locks.Reason = "no list" }},
+		"locks that nobody looked at":         {code: 23, reason: "nobody has looked", change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} }},
 		"more than there is room for":         {code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Holders.Jobs.More = 3 }},
 		"more than that, and one that counts": {code: 13, change: func(s *observer.Snapshot) { job(in("2", false))(s); s.Holders.Jobs.More = 3 }},
 	})

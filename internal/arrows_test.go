@@ -19,7 +19,7 @@ var allowed = map[string][]string{
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
 	"daemon/status":        {"policy", "observer", "guards"},
-	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile", "internal/zap"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration"},
 	"observer/recording":   {"policy", "observer"},
@@ -68,6 +68,16 @@ func TestTheProgramsAreStatic(t *testing.T) {
 		})
 	}
 	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-gpu-probe"), "github.com/NVIDIA/go-nvml/pkg/nvml")
+}
+
+// What a program imports stays in memory for as long as it runs. The root of zap
+// brings all of this along (internal/zap).
+func TestTheDaemonCarriesNoWebServer(t *testing.T) {
+	deps := goList(t, "-deps", module+"cmd/dubniumd")
+	assert.Contains(t, deps, "go.uber.org/zap/zapcore")
+	for _, heavy := range []string{"net/http", "crypto/tls", "go.uber.org/zap"} {
+		assert.NotContains(t, deps, heavy)
+	}
 }
 
 func TestDecisionsArePure(t *testing.T) {

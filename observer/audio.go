@@ -282,6 +282,56 @@ func isAudioServer(p Process) bool {
 	return p.Command == "pipewire" || p.Command == "pulseaudio" || strings.HasPrefix(p.Command, ".pipewire-wra") // NixOS
 }
 
+// grace marks an audio stack that is not there yet, when everybody who lacks one
+// has only just logged in: a session is there a moment before its server. end is
+// when that is over, zero where nothing is marked.
+func (f Facts) grace(p policy.Policy, s Snapshot, at time.Time) (end time.Time) {
+	stack := f[AudioStack]
+	if stack.Truth == True || f.Is(GraphicalSession) != True {
+		return time.Time{}
+	}
+	for _, uid := range s.Logind.GraphicalUsers() {
+		if server, _ := serverOf(s.Audio, uid); server.Known() && server.Running {
+			continue
+		}
+		since := s.Logind.since(uid)
+		until := since.Add(p.Audio.Grace.D())
+		if since.IsZero() || at.Before(since) || !at.Before(until) {
+			return time.Time{}
+		}
+		if end.IsZero() || until.Before(end) {
+			end = until
+		}
+	}
+	stack.Grace = !end.IsZero()
+	f[AudioStack] = stack
+	return end
+}
+
+// since is when the first of a user's graphical sessions began, zero when that of
+// any is not known.
+func (l Logind) since(uid uint32) (first time.Time) {
+	for _, s := range l.Graphical() {
+		switch {
+		case s.UID != uid:
+		case s.Since.IsZero():
+			return time.Time{}
+		case first.IsZero() || s.Since.Before(first):
+			first = s.Since
+		}
+	}
+	return first
+}
+
+// freshAudioClause is audioClause without what the grace after a login lets pass.
+// Studio-local has none: it is nothing without its sound.
+func freshAudioClause(p policy.Policy, f Facts) []clause {
+	if f[AudioStack].Grace {
+		return nil
+	}
+	return audioClause(p, f)
+}
+
 // audioClause is the part of a desktop's promise that only holds for people who
 // are there.
 func audioClause(p policy.Policy, f Facts) []clause {

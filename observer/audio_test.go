@@ -151,6 +151,75 @@ func TestAHostWithoutAPromiseOfSoundIsWhole(t *testing.T) {
 	assert.Equal(t, Of(policy.Desktop), Classify(p, s, Context{}, looked).State)
 }
 
+// fresh is a desktop whose only person logged in five seconds ago, and whose audio
+// server is not up yet.
+func fresh() Snapshot {
+	s := desktop()
+	s.Logind.Sessions = slices.Clone(s.Logind.Sessions)
+	for i := range s.Logind.Sessions {
+		s.Logind.Sessions[i].Since = looked.Add(-5 * time.Second)
+	}
+	s.Audio.Servers = slices.Clone(s.Audio.Servers)
+	s.Audio.Servers[0].Running = false
+	return s
+}
+
+func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
+	p := policy.Default()
+	over := looked.Add(5 * time.Second)
+	for what, c := range map[string]struct {
+		change func(*policy.Policy, *Snapshot)
+		at     time.Time
+		whole  bool
+	}{
+		"just now":           {whole: true},
+		"not asked yet":      {whole: true, change: func(_ *policy.Policy, s *Snapshot) { s.Audio.Servers = nil }},
+		"a probe that fails": {whole: true, change: func(_ *policy.Policy, s *Snapshot) { s.Audio.Servers[0].Reason = "no answer" }},
+		"at the last moment": {whole: true, at: over.Add(-1)},
+		"it is over":         {at: over},
+		"a policy without":   {change: func(p *policy.Policy, _ *Snapshot) { p.Audio.Grace = 0 }},
+		"an older session too": {change: func(_ *policy.Policy, s *Snapshot) {
+			again := s.Logind.Sessions[0]
+			again.ID, again.Since = "old", looked.Add(-time.Hour)
+			s.Logind.Sessions = append(s.Logind.Sessions, again)
+		}},
+		"somebody else's is missing": {change: func(_ *policy.Policy, s *Snapshot) {
+			s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Since: looked.Add(-time.Hour)})
+		}},
+		"nobody knows since when":   {change: func(_ *policy.Policy, s *Snapshot) { s.Logind.Sessions[0].Since = time.Time{} }},
+		"a clock that was set back": {at: looked.Add(-time.Minute)},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p, s, at := p, fresh(), c.at
+			if c.change != nil {
+				c.change(&p, &s)
+			}
+			if at.IsZero() {
+				at = looked
+			}
+			o := Classify(p, s, Context{}, at)
+			assert.Equal(t, c.whole, o.Is(policy.Desktop), "%s: %v", o.State, o.Reasons)
+			assert.Equal(t, c.whole, o.Facts[AudioStack].Grace)
+			assert.NotEqual(t, True, o.Facts.Is(AudioStack), "the fact stays what it is")
+			if c.whole {
+				assert.Equal(t, over, o.Expires, "it is looked at again when that is over")
+				assert.Equal(t, DegradedOf(policy.Desktop), Classify(p, s, Context{}, o.Expires).State)
+			} else {
+				assert.Equal(t, DegradedOf(policy.Desktop), o.State)
+			}
+		})
+	}
+	s := fresh()
+	s.Audio.Servers[0].Running = true
+	o := Classify(p, s, Context{}, looked)
+	assert.False(t, o.Facts[AudioStack].Grace)
+	assert.NotEqual(t, over, o.Expires, "nothing waits for what is there")
+	set(&s, p.Units.StudioPolicy, "active")
+	set(&s, p.Units.AudioPriority, "active")
+	s.Audio.Servers[0].Running = false
+	assert.Equal(t, DegradedOf(policy.StudioLocal), Classify(p, s, Context{}, looked).State, "a studio is nothing without its sound")
+}
+
 func genAudio(t *rapid.T) Audio {
 	a := Audio{Reading: genReading(t, "audio")}
 	for uid := uint32(1000); uid < 1002; uid++ {
@@ -195,17 +264,20 @@ func TestSilenceProperty(t *testing.T) {
 	})
 }
 
-// audioTruths are all three where the host may be a desktop with somebody at it,
-// the only place where any promise names the audio stack. Elsewhere the truths
+// audioStacks are all three truths where the host may be a desktop with somebody at
+// it, with a grace and without, the only place where any promise names the audio stack. Elsewhere the truths
 // take turns, which tries each of them against every one of the other facts
 // without tripling the whole.
-func audioTruths(f Facts, n int) []Truth {
+func audioStacks(f Facts, n int) []Fact {
 	if f.Is(DesktopTarget) == True && f.Is(GraphicalSession) == True {
-		return []Truth{Unknown, False, True}
+		unknown, missing := numbered(Unknown), numbered(False)
+		all := []Fact{unknown, missing, numbered(True)}
+		unknown.Grace, missing.Grace = true, true
+		return append(all, unknown, missing)
 	}
 	sum := 0
 	for ; n > 0; n /= 3 {
 		sum += n % 3
 	}
-	return []Truth{Truth(sum % 3)}
+	return []Fact{numbered(Truth(sum % 3))}
 }

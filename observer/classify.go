@@ -14,7 +14,13 @@ import (
 // mode's contract contradicts it or is unknown. at is the time of the
 // classification.
 func Classify(p policy.Policy, s Snapshot, c Context, at time.Time) Observation {
-	return decide(p, Derive(p, s), c, at)
+	f := Derive(p, s)
+	end := f.grace(p, s, at)
+	o := decide(p, f, c, at)
+	if !end.IsZero() && (o.Expires.IsZero() || end.Before(o.Expires)) {
+		o.Expires = end
+	}
+	return o
 }
 
 // decide applies the rules of docs/architecture.md, "Observed state", in order:
@@ -198,7 +204,7 @@ func ownContract(p policy.Policy, mode policy.Mode, f Facts) []clause {
 			{DesktopPresence, True, true, "no-session-or-greeter", "nobody is logged in and nobody can log in"},
 		}, vllm, []clause{
 			{AudioPriority, False, false, "audio-priority-active", "the audio priority helper runs without its overlay"},
-		}, audioClause(p, f))
+		}, freshAudioClause(p, f))
 	}
 }
 

@@ -24,6 +24,7 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 		load := 3.5
 		later.Procfs = Procfs{Reading: Reading{At: looked}, LoadPerCore: Measure{Value: &load}}
 		later.Inference.Running = &load
+		later.Locks.Transition = Lock{Path: "/run/mode-controller/lock", Held: true, PID: 7, Own: true}
 		later.Audio.Servers = slices.Clone(s.Audio.Servers)
 		for i := range later.Audio.Servers {
 			if r := &later.Audio.Servers[i]; r.Looked() {
@@ -47,6 +48,7 @@ func TestTheFingerprintTellsWhatHappened(t *testing.T) {
 		"a session's end":  func(s *Snapshot) { s.Logind.Sessions = s.Logind.Sessions[:1] },
 		"a holder":         func(s *Snapshot) { s.Holders.Holders = nil },
 		"health":           func(s *Snapshot) { s.Inference.Healthy = true },
+		"a rebuild":        func(s *Snapshot) { s.Locks.Rebuild.Held = true },
 		"a broken source":  func(s *Snapshot) { s.Logind.Reason = "no answer" },
 		"an audio server":  func(s *Snapshot) { s.Audio.Servers[0].Running = false },
 		"a stream":         func(s *Snapshot) { s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback}} },

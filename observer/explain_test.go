@@ -41,8 +41,8 @@ func TestExplainExhaustive(t *testing.T) {
 	f := Facts{}
 	for n := 0; n < combinations; n += 31 { // prime to 3: every truth of every fact
 		number(f, n)
-		for _, audio := range audioTruths(f, n) {
-			f[AudioStack] = numbered(audio)
+		for _, audio := range audioStacks(f, n) {
+			f[AudioStack] = audio
 			for _, c := range contexts() {
 				o := decide(p, f, c, looked)
 				if fault := coherent(p, o); fault != "" {

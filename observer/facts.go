@@ -93,6 +93,7 @@ const (
 	SourceProcfs    = "procfs"
 	SourceAudio     = "audio"
 	SourceKept      = "kept"
+	SourceLocks     = "locks"
 )
 
 // Fact is one signal's value with what stands behind it.
@@ -107,6 +108,9 @@ type Fact struct {
 	// Bound is the age from which the fact is too old to be relied on. Zero: its
 	// source is signalled when it changes, and what was seen last is what is.
 	Bound time.Duration `json:"bound,omitempty"`
+	// Grace: what is not so has only just begun to be due, and nothing is held against
+	// it yet.
+	Grace bool `json:"grace,omitempty"`
 }
 
 // Value is the signal's answer as people and scripts read it: a bool, or a word;
@@ -186,7 +190,7 @@ func bound(p policy.Policy, compute Truth, source string) time.Duration {
 func managerStarted(s Systemd) Fact {
 	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
 	if s.Known() {
-		f.Truth = truth(s.State != "initializing" && s.State != "starting")
+		f.Truth = truth(s.Started())
 		f.Reason = "the manager is " + s.State
 	}
 	return f

@@ -9,11 +9,11 @@ import (
 )
 
 // volatile are the keys of a snapshot that differ from look to look on a host
-// where nothing happens: times, and measures, which guards judge at the moment
-// they are needed.
+// where nothing happens: times, measures, which guards judge at the moment they are
+// needed, and our own lock, which is held while a plan is carried out.
 var volatile = map[string]bool{
 	"at": true, "active_since": true, "woken_at": true, "running": true, "waiting": true, "procfs": true,
-	"memory_used": true, "memory": true, "free": true,
+	"memory_used": true, "memory": true, "free": true, "transition_lock": true,
 }
 
 // Fingerprint is the same for two snapshots that say the same of the host, at

@@ -2,9 +2,21 @@ package observer
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
+
+// Nobody is no user's id ((uid_t)-1): what Nobody may read, everybody may.
+const Nobody uint32 = math.MaxUint32
+
+// Secret is a text that names a process of somebody's, and what everybody but that
+// user and root reads in its place. Nobody's is one whose owner is not known.
+type Secret struct {
+	UID     uint32 `json:"uid"`
+	Text    string `json:"text"`
+	Instead string `json:"instead"`
+}
 
 // Redaction takes what is known of other people's processes out of what one user
 // may read: which program keeps a device open is not everybody's business, that
@@ -12,60 +24,84 @@ import (
 // everybody about them.
 type Redaction struct{ words *strings.Replacer }
 
+// Hide returns the redaction that takes out of texts those secrets that uid may not
+// read. Root reads everything.
+func Hide(secrets []Secret, uid uint32) Redaction {
+	var swap []string
+	for _, s := range secrets {
+		if uid != 0 && (s.UID != uid || uid == Nobody) {
+			swap = append(swap, s.Text, s.Instead)
+		}
+	}
+	return Redaction{strings.NewReplacer(swap...)}
+}
+
+// Secrets lists what a text about s may tell of somebody's processes.
+func Secrets(s Snapshot) []Secret {
+	_, secrets := redact(s, Nobody)
+	return secrets
+}
+
 // Redact returns s as uid may read it, and what to take out of the texts that
 // were written about it. Root reads everything.
 func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 	if uid == 0 {
-		return s, Redaction{strings.NewReplacer()}
+		return s, Hide(nil, uid)
 	}
-	var swap []string
+	s, secrets := redact(s, uid)
+	return s, Hide(secrets, uid)
+}
+
+// redact returns s as uid, who is not root, may read it, and what is missing from it.
+func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
 	holders := slices.Clone(s.Holders.Holders)
 	for i, h := range holders {
-		if holders[i] = h.For(uid); holders[i].Redacted {
-			swap = append(swap, h.String(), holders[i].String())
+		if h.UID != uid {
+			holders[i] = h.For(uid)
+			secrets = append(secrets, Secret{h.UID, h.String(), holders[i].String()})
 		}
 	}
 	jobs := slices.Clone(s.Holders.Jobs.List)
 	for i := range jobs {
 		if hidden := jobs[i].redact(uid); hidden != nil {
 			jobs[i].Pattern = "" // it names the program
-			swap = append(swap, hidden...)
+			secrets = append(secrets, hidden...)
 		}
 	}
 	pcms, reapers := slices.Clone(s.Holders.PCMs), slices.Clone(s.Holders.Reapers)
 	for i := range pcms {
-		swap = append(swap, pcms[i].redact(uid)...)
+		secrets = append(secrets, pcms[i].redact(uid)...)
 	}
 	for i := range reapers {
-		swap = append(swap, reapers[i].redact(uid)...)
+		secrets = append(secrets, reapers[i].redact(uid)...)
 	}
 	servers := slices.Clone(s.Audio.Servers)
 	for i := range servers {
-		swap = append(swap, servers[i].redact(uid)...)
+		secrets = append(secrets, servers[i].redact(uid)...)
 	}
 	cards := slices.Clone(s.GPU.Cards)
 	for i := range cards {
-		swap = append(swap, cards[i].redact(uid)...)
+		secrets = append(secrets, cards[i].redact(uid)...)
 	}
 	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers = holders, pcms, reapers
 	s.Holders.Jobs.List = jobs
 	s.Audio.Servers, s.GPU.Cards = servers, cards
-	return s, Redaction{strings.NewReplacer(swap...)}
+	return s, secrets
 }
 
-// redact takes out what uid may not read, and returns what to swap in texts.
-func (p *Process) redact(uid uint32) (swap []string) {
+// redact takes out what uid may not read, and returns it.
+func (p *Process) redact(uid uint32) []Secret {
 	if p.UID == uid {
 		return nil
 	}
 	was := *p
 	*p = Process{UID: p.UID, Redacted: true}
-	return []string{was.String(), p.String()}
+	return []Secret{{was.UID, was.String(), p.String()}}
 }
 
 // redact leaves how much is played and recorded, and by which kind of client; a
 // device may be named after somebody's headphones.
-func (a *AudioServer) redact(uid uint32) (swap []string) {
+func (a *AudioServer) redact(uid uint32) (secrets []Secret) {
 	if a.UID == uid {
 		return nil
 	}
@@ -74,20 +110,20 @@ func (a *AudioServer) redact(uid uint32) (swap []string) {
 	a.Streams, a.JACK, a.Devices = slices.Clone(a.Streams), slices.Clone(a.JACK), slices.Clone(a.Devices)
 	for i, s := range was.Streams {
 		a.Streams[i] = AudioStream{Direction: s.Direction, Corked: s.Corked}
-		swap = append(swap, s.text(was), a.Streams[i].text(*a))
+		secrets = append(secrets, Secret{was.UID, s.text(was), a.Streams[i].text(*a)})
 	}
 	for i, c := range was.JACK {
 		a.JACK[i] = JACKClient{}
-		swap = append(swap, c.text(was), a.JACK[i].text(*a))
+		secrets = append(secrets, Secret{was.UID, c.text(was), a.JACK[i].text(*a)})
 	}
 	for i, d := range was.Devices {
 		a.Devices[i] = AudioDevice{Direction: d.Direction, State: d.State}
 	}
-	return swap
+	return secrets
 }
 
 // redact leaves how much memory somebody has of the card.
-func (c *Card) redact(uid uint32) (swap []string) {
+func (c *Card) redact(uid uint32) (secrets []Secret) {
 	for _, list := range []*CardProcesses{&c.Compute, &c.Graphics} {
 		list.Processes = slices.Clone(list.Processes)
 		for i, was := range list.Processes {
@@ -95,10 +131,14 @@ func (c *Card) redact(uid uint32) (swap []string) {
 				continue
 			}
 			list.Processes[i] = CardProcess{UID: was.UID, Memory: was.Memory, Redacted: true}
-			swap = append(swap, was.String(), list.Processes[i].String())
+			owner := Nobody
+			if was.UID != nil {
+				owner = *was.UID
+			}
+			secrets = append(secrets, Secret{owner, was.String(), list.Processes[i].String()})
 		}
 	}
-	return swap
+	return secrets
 }
 
 // Text returns a text with the same taken out of it.
@@ -106,7 +146,7 @@ func (r Redaction) Text(text string) string { return r.words.Replace(text) }
 
 // Observation returns o with the same taken out of its texts.
 func (r Redaction) Observation(o Observation) Observation {
-	o.Reasons, o.Conflicts = r.reasons(o.Reasons), r.reasons(o.Conflicts)
+	o.Reasons, o.Conflicts = r.Reasons(o.Reasons), r.Reasons(o.Conflicts)
 	facts := make(Facts, len(o.Facts))
 	for s, f := range o.Facts {
 		f.Reason = r.words.Replace(f.Reason)
@@ -116,7 +156,8 @@ func (r Redaction) Observation(o Observation) Observation {
 	return o
 }
 
-func (r Redaction) reasons(list []Reason) []Reason {
+// Reasons returns a list with the same taken out of its texts.
+func (r Redaction) Reasons(list []Reason) []Reason {
 	list = slices.Clone(list)
 	for i := range list {
 		list[i].Text = r.words.Replace(list[i].Text)

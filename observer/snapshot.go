@@ -44,6 +44,7 @@ type Snapshot struct {
 	Procfs    Procfs    `json:"procfs"`
 	Audio     Audio     `json:"audio"`
 	Kept      Kept      `json:"kept"`
+	Locks     Locks     `json:"locks"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy
@@ -56,6 +57,9 @@ type Systemd struct {
 	// Units are by the name they were asked for, which may be an alias.
 	Units map[string]Unit `json:"units"`
 }
+
+// Started reports whether the manager is through with the boot.
+func (s Systemd) Started() bool { return s.State != "initializing" && s.State != "starting" }
 
 // Unit is what systemd says of one unit (org.freedesktop.systemd1.Unit).
 type Unit struct {
@@ -135,6 +139,8 @@ type Session struct {
 	Remote  bool   `json:"remote"`
 	Locked  bool   `json:"locked"`
 	Idle    bool   `json:"idle"`
+	// Since is when it began; zero when logind does not say.
+	Since time.Time `json:"since,omitzero"`
 }
 
 // Kind is what a session is to the modes.

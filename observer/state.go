@@ -81,8 +81,8 @@ type Observation struct {
 	// Rule gave the state its name; Context is what it knew beside the facts.
 	Rule    Rule
 	Context Context
-	// Expires is when the first deciding fact becomes too old; zero: none does, or
-	// it has.
+	// Expires is when the first deciding fact becomes too old, or a grace ends; zero:
+	// none does, or it has.
 	Expires time.Time
 }
 

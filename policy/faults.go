@@ -33,6 +33,7 @@ func (p Policy) faults() []fault {
 	check(p.DefaultMode != Compute, "default_mode", "a host does not boot to compute: ask for it once it is up")
 	for key, dir := range map[string]string{
 		"paths.runtime": p.Paths.Runtime, "paths.state": p.Paths.State, "paths.probes": p.Paths.Probes,
+		"paths.rebuild_lock": p.Paths.RebuildLock,
 	} {
 		check(filepath.IsAbs(dir) && filepath.Clean(dir) == dir && dir != "/", key, "%q is not a clean absolute path", dir)
 	}
@@ -48,6 +49,7 @@ func (p Policy) faults() []fault {
 	} {
 		check(d >= 0 && d.D() <= maxAnnounced, key, "%s is not between 0s and %s", d.D(), maxAnnounced)
 	}
+	check(p.Audio.Grace >= 0, "audio.grace", "%s is less than nothing", p.Audio.Grace.D())
 	p.guardFaults(check)
 	p.sliceFaults(check)
 	p.studioFaults(check)

@@ -51,7 +51,7 @@ type Policy struct {
 	Studio Studio `toml:"studio"`
 }
 
-// Paths are the directories the daemon uses; all absolute.
+// Paths are the directories and files the daemon uses; all absolute.
 type Paths struct {
 	// Runtime holds desired, current and the other files scripts read. It is
 	// lost at a reboot.
@@ -60,6 +60,9 @@ type Paths struct {
 	State string `toml:"state"`
 	// Probes holds the sockets of the one-shot probes.
 	Probes string `toml:"probes"`
+	// RebuildLock is what nixos-rebuild holds while it switches to a configuration.
+	// Where there is no such file nobody does.
+	RebuildLock string `toml:"rebuild_lock"`
 }
 
 // Units names the units that make up the modes.
@@ -154,6 +157,9 @@ type Audio struct {
 	// Required makes a running audio server of each graphical user a part of the
 	// contracts of desktop and studio-local.
 	Required bool `toml:"required"`
+	// Grace is how long after a login a desktop is whole although that person's audio
+	// server does not answer yet. 0: no time at all.
+	Grace Duration `toml:"grace"`
 }
 
 // Sessions bounds each way of ending a graphical session.
@@ -197,6 +203,8 @@ func Default() Policy {
 			Runtime: "/run/mode-controller",
 			State:   "/var/lib/mode-controller",
 			Probes:  "/run/dubnium",
+
+			RebuildLock: "/run/nixos/switch-to-configuration.lock",
 		},
 		Units: Units{
 			DesktopTarget:  "desktop.target",
@@ -220,7 +228,7 @@ func Default() Policy {
 			Display: []string{}, AI: []string{}, Planned: []string{},
 			PermittedHolders: []string{"nvidia-persistenced.service"}, Recheck: Duration(5 * time.Minute),
 		},
-		Audio: Audio{Required: true},
+		Audio: Audio{Required: true, Grace: Duration(10 * time.Second)},
 		Sessions: Sessions{
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),

@@ -10,7 +10,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dubnium/dubnium/busapi"
@@ -19,6 +19,7 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/internal/zap"
 	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -227,7 +228,7 @@ type host struct {
 var start = time.UnixMicro(1_800_000_000_000_000)
 
 func newHost(t *testing.T) *host {
-	core, logs := observer.New(zap.DebugLevel)
+	core, logs := observer.New(zapcore.DebugLevel)
 	h := &host{
 		bus: hosttest.Start(t, testhost.Options{}),
 		controller: &fakeController{left: make(chan string, 8), view: status.View{

@@ -35,7 +35,7 @@ func (s *Server) runGuards(c call, mode string, names []string) ([]busapi.Dict, 
 		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
 	}
 	_, redaction := observer.Redact(snapshot, uid)
-	return busapi.EncodeVerdicts(redact(redaction, verdicts)), nil
+	return busapi.EncodeVerdicts(guards.Redacted(verdicts, redaction)), nil
 }
 
 // parseGuards refuses a name that is no guard: who asks for a verdict must not take
@@ -52,19 +52,4 @@ func parseGuards(names []string) ([]policy.GuardID, error) {
 		}
 	}
 	return ids, nil
-}
-
-// redact takes what is other people's out of the words. The verdicts stay: they
-// were made from all that was seen.
-func redact(r observer.Redaction, verdicts []guards.Verdict) []guards.Verdict {
-	verdicts = slices.Clone(verdicts)
-	for i := range verdicts {
-		v := &verdicts[i]
-		v.Reason, v.Remedy = r.Text(v.Reason), r.Text(v.Remedy)
-		v.Evidence = slices.Clone(v.Evidence)
-		for j := range v.Evidence {
-			v.Evidence[j] = r.Text(v.Evidence[j])
-		}
-	}
-	return verdicts
 }

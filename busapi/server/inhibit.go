@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode"
 
-	"go.uber.org/zap"
+	"github.com/dubnium/dubnium/internal/zap"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"

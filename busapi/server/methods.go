@@ -133,11 +133,15 @@ func (s *Server) getTransition(c call, id uint64) (busapi.Dict, error) {
 	if view.Running != nil && view.Running.ID == id {
 		return busapi.EncodeTransition(view.Running), nil
 	}
-	if view.Last != nil && view.Last.ID == id {
-		return busapi.EncodeRecord(view.Last), nil
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return nil, senderUnknown(err)
+	}
+	if view.Last != nil && view.Last.ID == id {
+		return encodeRecord(*view.Last, uid), nil
+	}
 	record, err := s.controller.Record(ctx, id)
 	if errors.Is(err, status.ErrNoSuchTransition) {
 		return nil, busapi.Refuse(status.ErrNoSuchTransition, "no record of a transition %d is kept", id)
@@ -145,7 +149,13 @@ func (s *Server) getTransition(c call, id uint64) (busapi.Dict, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the record of transition %d: %w", id, err)
 	}
-	return busapi.EncodeRecord(&record), nil
+	return encodeRecord(record, uid), nil
+}
+
+// encodeRecord tells uid of a transition.
+func encodeRecord(r status.Record, uid uint32) busapi.Dict {
+	r = r.For(uid)
+	return busapi.EncodeRecord(&r)
 }
 
 // mayLook says who asks for a fresh look. A look costs the host (it walks /proc),
@@ -221,11 +231,19 @@ func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
+	uid, err := s.authorizer.UID(ctx, c.sender)
+	if err != nil {
+		return nil, senderUnknown(err)
+	}
 	records, err := s.controller.History(ctx, limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)
 	}
-	return busapi.EncodeHistory(records), nil
+	told := make([]busapi.Dict, len(records))
+	for i, r := range records {
+		told[i] = encodeRecord(r, uid)
+	}
+	return told, nil
 }
 
 func parseFilter(filter busapi.Dict) (limit int, err error) {

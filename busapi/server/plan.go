@@ -7,6 +7,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) plan(c call, mode string, options busapi.Dict) (busapi.Dict, er
 // Sessions and units stay: logind and systemd tell everybody about them.
 func redactPreview(p status.Preview, s observer.Snapshot, uid uint32) status.Preview {
 	_, redaction := observer.Redact(s, uid)
-	p.Guards = redact(redaction, p.Guards)
+	p.Guards = guards.Redacted(p.Guards, redaction)
 	p.Holders = slices.Clone(p.Holders)
 	for i, h := range p.Holders {
 		p.Holders[i] = h.For(uid)

@@ -5,10 +5,9 @@ import (
 	"slices"
 	"sync"
 
-	"go.uber.org/zap"
-
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 )
 
 // maxQueued bounds the events that wait for a bus that does not read. Beyond it
@@ -107,7 +106,7 @@ func (p *publisher) publish(published busapi.Dict, b batch) busapi.Dict {
 		published = now
 	}
 	for _, e := range b.events {
-		if member, body := busapi.EncodeEvent(e); member != "" {
+		if member, body := busapi.EncodeEvent(e.Public()); member != "" {
 			p.send(busapi.Interface, member, body...)
 		}
 	}

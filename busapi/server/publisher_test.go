@@ -8,11 +8,12 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/zap"
 	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -137,7 +138,7 @@ func TestStopDoesNotWaitForABusThatDoesNotRead(t *testing.T) {
 }
 
 func TestASignalThatIsLostIsLoggedAndTheNextOneSent(t *testing.T) {
-	core, logs := observer.New(zap.WarnLevel)
+	core, logs := observer.New(zapcore.WarnLevel)
 	var sent []string
 	p := newPublisher(encodeView, func(_, member string, _ ...any) error {
 		sent = append(sent, member)

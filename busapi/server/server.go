@@ -18,11 +18,11 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -194,7 +194,7 @@ func (s *Server) exports() []interfaceTable {
 }
 
 func (s *Server) encode(view status.View) busapi.Dict {
-	return busapi.EncodeProperties(busapi.Properties{Version: s.options.Version, Modes: s.options.Modes, View: view})
+	return busapi.EncodeProperties(busapi.Properties{Version: s.options.Version, Modes: s.options.Modes, View: view.Public()})
 }
 
 func (s *Server) emit(iface, member string, body ...any) error {

@@ -6,9 +6,9 @@ import (
 	"runtime/debug"
 
 	"github.com/godbus/dbus/v5"
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/internal/zap"
 )
 
 // call is what a handler may know of the message beside its arguments.

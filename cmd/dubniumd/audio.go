@@ -12,6 +12,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/audiopriority"
 	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -40,10 +41,7 @@ func holdAudioPriority(ctx context.Context, policyFile, device string) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLog()
-	if err != nil {
-		return fmt.Errorf("cannot make a log: %w", err)
-	}
+	log := zap.Console(os.Stderr) // the journal's
 	bus, err := busconn.Connect()
 	if err != nil {
 		return err

@@ -14,10 +14,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/version"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer/procfs"
 )
 
@@ -45,11 +45,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := newLog()
-			if err != nil {
-				return fmt.Errorf("cannot make a log: %w", err)
-			}
-			return serve(cmd.Context(), policyFile, roots, log)
+			return serve(cmd.Context(), policyFile, roots, zap.Console(os.Stderr)) // the journal's
 		},
 	}
 	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
@@ -59,16 +55,4 @@ func command() *cobra.Command {
 	_ = root.Flags().MarkHidden("cgroups")
 	root.AddCommand(audioPriorityCommand(), quantumCommand(), impactCommand(), replayCommand())
 	return root
-}
-
-// newLog writes structured lines to stderr, which is the journal in production;
-// the journal has the time already.
-func newLog() (*zap.Logger, error) {
-	config := zap.NewProductionConfig()
-	config.Encoding = "console"
-	config.EncoderConfig.TimeKey = ""
-	config.DisableStacktrace = true
-	config.DisableCaller = true
-	config.Sampling = nil
-	return config.Build()
 }

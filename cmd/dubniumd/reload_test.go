@@ -10,10 +10,11 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/dubnium/dubnium/daemon"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -34,7 +35,7 @@ func reloading(t *testing.T, text string, e *reloads) (told chan string, logs *o
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "p.toml")
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
-	core, logs := observer.New(zap.InfoLevel)
+	core, logs := observer.New(zapcore.InfoLevel)
 	told = make(chan string, 8)
 	r := reloader{file, e, zap.New(core), func(_ *zap.Logger, state string) { told <- strings.ReplaceAll(state, filepath.Dir(file)+"/", "") }}
 	r.reload(t.Context())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,7 +14,6 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/busapi/polkit"
 	"github.com/dubnium/dubnium/busapi/server"
@@ -22,10 +22,12 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/version"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer/audio"
 	"github.com/dubnium/dubnium/observer/gpu"
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/inference"
+	"github.com/dubnium/dubnium/observer/locks"
 	"github.com/dubnium/dubnium/observer/logind"
 	"github.com/dubnium/dubnium/observer/procfs"
 	"github.com/dubnium/dubnium/observer/systemd"
@@ -44,6 +46,7 @@ type roots struct{ proc, cgroups string }
 // and act, one to serve clients and one to ask polkit, so that neither a client
 // nor a person who thinks about a password gets in the way of the rest.
 func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger) error {
+	staySmall()
 	hangups := make(chan os.Signal, 1) // one is as good as many; unheard it would end us
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -93,6 +96,7 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 		return err
 	}
 	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })
+	debug.FreeOSMemory() // the start took more than all that follows
 	notify(log, sd.SdNotifyReady)
 	parts.Go(func() { (&reloader{policyFile, engine, log, notify}).run(ctx, hangups) })
 	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
@@ -117,13 +121,21 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	return nil
 }
 
+// staySmall collects garbage at half of what would be left of it by default: the
+// daemon is idle for most of its life, and what a burst of looks took would stay.
+func staySmall() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
+	}
+}
+
 // newEngine puts the engine together from its eyes and hands.
 func newEngine(d policy.Document, bus *busconn.Bus, roots roots, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
 	p := d.Policy
 	memory := host.OpenMemory(p.Paths.Runtime, bootID)
 	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
 		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(roots.proc),
-		audio.New(p, systemd1.NewUnits(bus)), memory)
+		locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), memory)
 	hands := func(p policy.Policy) map[plans.Kind]daemon.Actor {
 		hands := make(map[plans.Kind]daemon.Actor)
 		for kind, actor := range host.Actors(bus, p, host.Options{Memory: memory, Cgroups: roots.cgroups, Log: log}) {

@@ -13,6 +13,8 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/client"
 	"github.com/dubnium/dubnium/cmd/modectl/render"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/version"
 )
 
@@ -114,6 +116,9 @@ func (c *commands) status() *cobra.Command {
 				if err != nil {
 					return "", err
 				}
+				if err := ownWords(cmd.Context(), daemon, &p.View); err != nil {
+					return "", err
+				}
 				if c.json {
 					return render.StatusJSON(p), nil
 				}
@@ -121,6 +126,26 @@ func (c *commands) status() *cobra.Command {
 			})
 		},
 	}
+}
+
+// ownWords puts the last transition as the caller may read it in the place of what
+// the properties tell everybody. Where no record of it is kept, that is all there is.
+func ownWords(ctx context.Context, daemon *client.Client, v *status.View) error {
+	if v.Last == nil {
+		return nil
+	}
+	outcome, err := daemon.Transition(ctx, v.Last.ID)
+	if errors.Is(err, status.ErrNoSuchTransition) {
+		return nil
+	}
+	if err != nil || outcome.Finished == nil {
+		return err
+	}
+	v.Last = outcome.Finished
+	if len(v.BlockedBy) > 0 {
+		v.BlockedBy = guards.Blocking(v.Last.Guards)
+	}
+	return nil
 }
 
 func (c *commands) current() *cobra.Command {

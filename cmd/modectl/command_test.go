@@ -9,8 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -118,6 +120,34 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(modectl(t.Context(), "history", "--json", "--limit", "3").stdout), &history))
 	require.Equal(t, "success", history[0]["result"])
 	oneLine(t, modectl(t.Context(), "history", "--limit", "0"), exitMisuse, "the filter key limit is 0, not 1 to 1000")
+}
+
+// The properties tell everybody the same; status says what the caller may know.
+func TestStatusUsesTheWordsThatTheCallerMayRead(t *testing.T) {
+	const theirs = "display GPU held by game (pid 7, game.service)"
+	refusal := status.Record{
+		ID: 3, From: "desktop", To: policy.Compute, Final: "desktop", Result: status.Blocked, Cause: theirs, Finished: begin,
+		Guards: []guards.Verdict{
+			{Guard: policy.CheckTargetReachable, OK: true},
+			{Guard: policy.CheckGPUDisplayReleased, Code: 11, Reason: theirs},
+		},
+		Private: []observer.Secret{{UID: 1001, Text: "game (pid 7, game.service)", Instead: "a process of uid 1001"}},
+	}
+	for uid, told := range map[uint32]bool{0: true, 1001: true, 1000: false} {
+		e := &engine{}
+		serve(t, e, authorizer{uid: uid})
+		e.mu.Lock()
+		e.view.Last, e.view.BlockedBy = &refusal, guards.Blocking(refusal.Guards)
+		e.mu.Unlock()
+		for _, args := range []string{"status", "status --json"} {
+			r := modectl(t.Context(), strings.Fields(args)...)
+			require.Equal(t, exitOK, r.code, r.stderr)
+			require.Contains(t, r.stdout, "check_gpu_display_released")
+			require.NotContains(t, r.stdout, "check_target_reachable: ", "it does not block")
+			require.Equal(t, told, strings.Contains(r.stdout, theirs), "%s for uid %d:\n%s", args, uid, r.stdout)
+			require.Equal(t, !told, strings.Contains(r.stdout, "a process of uid 1001"), "%s for uid %d", args, uid)
+		}
+	}
 }
 
 // contains checks that got has everything that want has.

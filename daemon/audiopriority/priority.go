@@ -20,8 +20,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/godbus/dbus/v5"
-	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/policy"

@@ -18,6 +18,7 @@ import (
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	"github.com/dubnium/dubnium/internal/testhost/sim"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -98,7 +99,7 @@ func run(t *testing.T, h *testhost.Host, studio policy.Studio) *helper {
 	ready := make(chan string, 1)
 	go func() {
 		r.ended <- audiopriority.Run(ctx, audiopriority.Options{
-			Studio: studio, Device: r.device, Bus: bus, Profiles: r.conn, Log: zaptest.NewLogger(t),
+			Studio: studio, Device: r.device, Bus: bus, Profiles: r.conn, Log: zap.New(zaptest.NewLogger(t).Core()),
 			Ready: func(held string) error { ready <- held; return nil },
 		})
 	}()

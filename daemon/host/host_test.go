@@ -15,6 +15,7 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -39,7 +40,7 @@ func newHands(t *testing.T, opts testhost.Options) *hands {
 }
 
 func options(t *testing.T, h *testhost.Host, m *host.Memory) host.Options {
-	return host.Options{Memory: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zaptest.NewLogger(t)}
+	return host.Options{Memory: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zap.New(zaptest.NewLogger(t).Core())}
 }
 
 func bounded(t *testing.T) context.Context {

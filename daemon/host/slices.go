@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"time"
 
-	"go.uber.org/zap"
+	"github.com/dubnium/dubnium/internal/zap"
 
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/plans"

@@ -139,6 +139,8 @@ type Record struct {
 	// Forced are the guards whose refusal did not count, by the requester's word.
 	Forced []policy.GuardID `json:"forced,omitempty"`
 	Steps  []Step           `json:"steps"`
+	// Private is what the texts tell of people's processes. It stays in root's files.
+	Private []observer.Secret `json:"private,omitempty"`
 }
 
 // View is everything a client may read, at one moment. The engine publishes a
@@ -154,7 +156,7 @@ type View struct {
 	ObservedSince time.Time
 	Running       *Transition // nil when none runs
 	Last          *Record     // nil before the first
-	// BlockedBy holds the verdicts that blocked the last request.
+	// BlockedBy holds the verdicts that blocked the last request, which are Last's.
 	BlockedBy  []guards.Verdict
 	Inhibitors []Inhibitor // in the order in which they were taken
 	// Placement says where each capability is, and Topology which GPUs there are, as
@@ -218,6 +220,8 @@ type Event struct {
 type StateChanged struct {
 	Old, New observer.State
 	Reasons  []observer.Reason
+	// Private is what the reasons tell of people's processes.
+	Private []observer.Secret
 }
 
 // Prepare announces a transition before its point of no return, and says when it

@@ -135,6 +135,9 @@ const parallel = 32
 // Parallel calls do for 0 to n-1, several at a time, and returns the first error
 // in that order: when a service is away, every call says so.
 func Parallel(n int, do func(i int) error) error {
+	if n == 1 {
+		return do(0)
+	}
 	errs := make([]error, n)
 	slots := make(chan struct{}, parallel)
 	var group sync.WaitGroup

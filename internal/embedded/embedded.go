@@ -91,7 +91,10 @@ func Start(ctx context.Context, programs Programs, opts Options) (_ *Workstation
 func (w *Workstation) policy(dir string) policy.Policy {
 	p := policy.Default()
 	p.Transitions = policy.TrustAll
-	p.Paths = policy.Paths{Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Probes: w.ProbeDir()}
+	p.Paths = policy.Paths{
+		Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Probes: w.ProbeDir(),
+		RebuildLock: filepath.Join(dir, "switch-to-configuration.lock"),
+	}
 	p.VLLM.HealthURL, p.VLLM.MetricsURL = w.VLLMURL()+"/health", w.VLLMURL()+"/metrics"
 	p.Announce.Grace = 0 // nobody is there to be warned
 	p.VLLM.StartTimeout = policy.Duration(30 * time.Second)

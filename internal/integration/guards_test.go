@@ -4,6 +4,8 @@ package integration
 
 import (
 	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,6 +49,10 @@ func TestWhatIsInTheWayBlocksARequest(t *testing.T) {
 				t.Cleanup(w.AddInhibitor(sim.Inhibitor{What: "shutdown", Who: "dpkg", Why: "upgrade", Mode: "block"}))
 			},
 			guard: policy.CheckUserJobsSafe, code: 13, says: "systemd-inhibit --list",
+		},
+		"a nixos-rebuild that switches": {
+			begin: func(t *testing.T, w *embedded.Workstation) { takeLock(t, w.Policy.Paths.RebuildLock) },
+			guard: policy.CheckUserJobsSafe, code: 13, says: "wait for nixos-rebuild to end",
 		},
 		"more load than the policy allows": {
 			policy: func(p *policy.Policy) { p.Guards.MaxLoadPerCore = 0.05 },
@@ -153,4 +159,38 @@ func TestAProbeThatFailsMidwayIsGoneBackFrom(t *testing.T) {
 			requireNothingLeft(t, w)
 		})
 	}
+}
+
+// TestNobodyReadsWhatOthersRun: of the program that stood in the way only root and
+// its user read, however the refusal is asked for and long after.
+func TestNobodyReadsWhatOthersRun(t *testing.T) {
+	t.Parallel()
+	w := start(t, testhost.Options{}, nil)
+	pid := w.AddProcess(testhost.Process{Comm: "rsync", UID: alice, Cmdline: []string{"rsync", "-a", "/a", "/b"}, Cgroup: "/system.slice/copy.service"})
+	secret := fmt.Sprintf("rsync (pid %d", pid)
+	a := modectl(t, w, "request", "compute")
+	require.Equal(t, 13, a.code)
+	require.Contains(t, a.stdout, secret)
+	w.RemoveProcess(pid)
+	require.Zero(t, modectl(t, w, "guard", "check_user_jobs_safe").code)
+
+	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"history", "--json"}} {
+		require.Contains(t, modectl(t, w, args...).stdout, secret, "root reads it: %v", args)
+		others := run(t, as(nobody, w.ModectlCommand(bounded(t), args...)))
+		require.Zero(t, others.code, others.stderr)
+		require.NotContains(t, others.stdout, "rsync", "%v", args)
+		require.Contains(t, others.stdout, "a process of uid 1000", "%v", args)
+	}
+	files, err := filepath.Glob(filepath.Join(w.Policy.Paths.Runtime, "*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		require.NotContains(t, readFile(t, file), "rsync (", file)
+	}
+	require.Contains(t, readFile(t, filepath.Join(w.Policy.Paths.Runtime, "last-guards.json")), "a process of uid 1000")
+
+	// Root still does after a restart, which begins from those files.
+	require.NoError(t, w.StopDaemon())
+	require.NoError(t, w.StartDaemon(bounded(t)))
+	require.Contains(t, modectl(t, w, "status", "--json").stdout, secret)
 }

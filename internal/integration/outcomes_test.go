@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -255,7 +256,10 @@ func worse() map[string]outcome {
 			leaves: policy.Desktop,
 		},
 		"failed: somebody else has the lock": {
-			fault: takeLock, ask: policy.Compute, code: 51, result: "failed", says: "somebody else holds it", leaves: policy.Desktop,
+			fault: func(t *testing.T, w *embedded.Workstation) {
+				takeLock(t, filepath.Join(w.Policy.Paths.Runtime, "lock"))
+			},
+			ask: policy.Compute, code: 51, result: "failed", says: fmt.Sprintf("(pid %d)", os.Getpid()), leaves: policy.Desktop,
 		},
 		"timed out: vLLM does not drain": {
 			from:   policy.Compute,
@@ -280,8 +284,10 @@ func worse() map[string]outcome {
 	}
 }
 
-func takeLock(t *testing.T, w *embedded.Workstation) {
-	lock, err := os.OpenFile(filepath.Join(w.Policy.Paths.Runtime, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+// takeLock has a file to itself until the test ends.
+func takeLock(t *testing.T, path string) {
+	t.Helper()
+	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, lock.Close()) })
 	require.NoError(t, unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB))

@@ -25,7 +25,7 @@ func TestPolkitGrantsWhatTheTableSays(t *testing.T) {
 		busapi.ActionRequest(policy.Compute):     {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
 		busapi.ActionRequest(policy.StudioLocal): {"any": "auth_admin", "inactive": "auth_admin", "active": "yes"},
 		busapi.ActionEndOtherSessions:            {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin"},
-		busapi.ActionForce:                      {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin"},
+		busapi.ActionForce:                       {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin"},
 		busapi.ActionCancel:                      {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
 		busapi.ActionInhibitBlock:                {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
 		busapi.ActionInhibitDelay:                {"any": "no", "inactive": "yes", "active": "yes"},

@@ -53,6 +53,9 @@ func newTree(root string, devices map[string]string, secondGPU bool) (*tree, err
 		t.gpu(gpu{address: "0000:41:00", card: "card1", render: "renderD129"})
 	}
 	t.write("proc/loadavg", "0.20 0.18 0.12 1/512 4242\n")
+	if err := os.Symlink("/proc/locks", filepath.Join(t.root, "proc/locks")); err != nil { // locks are real
+		t.fail(fmt.Errorf("cannot link the list of locks: %w", err))
+	}
 	t.write("proc/uptime", "3600.00 14000.00\n")
 	t.write("proc/stat", fmt.Sprintf("cpu  10 0 10 1000 0 0 0 0 0 0\ncpu0 5 0 5 500 0 0 0 0 0 0\n"+
 		"cpu1 5 0 5 500 0 0 0 0 0 0\nbtime %d\n", t.start.Unix()))

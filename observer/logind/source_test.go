@@ -85,7 +85,7 @@ func TestALookReadsEverySession(t *testing.T) {
 	alice, _ := w.host.SessionOf("user")
 	require.Equal(t, observer.Session{
 		ID: alice.ID, UID: 1000, User: "alice", Class: "user", Type: "wayland", State: "active", Seat: "seat0",
-		Scope: alice.Scope, Service: "greetd", Leader: uint32(alice.Leader),
+		Scope: alice.Scope, Service: "greetd", Leader: uint32(alice.Leader), Since: time.UnixMicro(alice.Since.UnixMicro()),
 	}, graphical[0])
 	require.Empty(t, seen.Greeters())
 }

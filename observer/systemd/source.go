@@ -118,30 +118,40 @@ func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
 func (s *Source) Look(ctx context.Context) observer.Part {
 	s.take()
 	units, _ := s.watched()
-	return s.read(ctx, units, nil, func(i int) (observer.Unit, error) { return s.client.Unit(ctx, units[i]) })
+	return s.read(ctx, "", units, nil, func(i int) (observer.Unit, error) { return s.client.Unit(ctx, units[i]) })
 }
 
-// Glance reads the manager's state and the units that have signalled, and
-// everything when it may be any of them.
+// Glance reads the units that have signalled, and everything when it may be any of
+// them. The manager's state is asked for until it has started: what it says later
+// (running, degraded) nothing signals and nothing is decided by, and the question
+// would be half of what a glance costs.
 func (s *Source) Glance(ctx context.Context) observer.Part {
 	signalled, any := s.take()
 	if any || !s.last.Known() {
 		return s.Look(ctx)
 	}
 	names := slices.Collect(maps.Keys(signalled))
-	return s.read(ctx, names, s.last.Units, func(i int) (observer.Unit, error) {
+	state := s.last.State
+	if !s.last.Started() {
+		state = ""
+	}
+	return s.read(ctx, state, names, s.last.Units, func(i int) (observer.Unit, error) {
 		return s.client.UnitAt(ctx, names[i], signalled[names[i]])
 	})
 }
 
-// read reads the manager's state and these units, and keeps what is known of
-// others.
+// read reads these units, and the manager's state unless it is given, and keeps
+// what is known of others.
 func (s *Source) read(
-	ctx context.Context, names []string, others map[string]observer.Unit, unit func(int) (observer.Unit, error),
+	ctx context.Context, state string, names []string, others map[string]observer.Unit, unit func(int) (observer.Unit, error),
 ) observer.Part {
-	part := observer.Systemd{Units: make(map[string]observer.Unit, len(names)+len(others))}
+	part := observer.Systemd{State: state, Units: make(map[string]observer.Unit, len(names)+len(others))}
 	units := make([]observer.Unit, len(names))
-	err := busconn.Parallel(len(names)+1, func(i int) (err error) {
+	reads := len(names)
+	if state == "" {
+		reads++
+	}
+	err := busconn.Parallel(reads, func(i int) (err error) {
 		if i == len(names) {
 			part.State, err = s.client.State(ctx)
 			return err

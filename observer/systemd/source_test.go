@@ -116,21 +116,23 @@ func TestAUnitThatFailedSaysHow(t *testing.T) {
 	require.Empty(t, seen.Units["desktop.target"].Result)
 }
 
-func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
-	w := watch(t, testhost.Options{})
+// readByAGlance lists the objects of systemd that a glance asks after vllm.service
+// has signalled.
+func (w *watched) readByAGlance() map[dbus.ObjectPath]bool {
+	w.t.Helper()
 	w.look()
-	require.NoError(t, w.host.SetActive("vllm.service", "active"))
+	require.NoError(w.t, w.host.SetActive("vllm.service", "active"))
 	<-w.pokes
 
-	monitor := hosttest.Connect(t, w.host)
+	monitor := hosttest.Connect(w.t, w.host)
 	calls := make(chan *dbus.Message, 1000)
-	require.NoError(t, monitor.BusObject().Call("org.freedesktop.DBus.Monitoring.BecomeMonitor", 0,
+	require.NoError(w.t, monitor.BusObject().Call("org.freedesktop.DBus.Monitoring.BecomeMonitor", 0,
 		[]string{"type='method_call',sender='" + w.bus.UniqueName() + "'"}, uint32(0)).Err)
 	monitor.Eavesdrop(calls)
 	defer monitor.Eavesdrop(nil) // closing the connection would close the channel under its sender
-	require.True(t, w.glance().Units["vllm.service"].Active())
-	_, err := w.bus.Call(t.Context(), "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.GetId")
-	require.NoError(t, err)
+	require.True(w.t, w.glance().Units["vllm.service"].Active())
+	_, err := w.bus.Call(w.t.Context(), "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.GetId")
+	require.NoError(w.t, err)
 	read := map[dbus.ObjectPath]bool{}
 	for call := range calls {
 		if call.Headers[dbus.FieldMember].Value() == "GetId" {
@@ -140,8 +142,21 @@ func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
 			read[path] = true
 		}
 	}
-	// The manager's own state signals nothing, and is read each time.
-	require.Equal(t, map[dbus.ObjectPath]bool{"/org/freedesktop/systemd1": true, testhost.UnitPath("vllm.service"): true}, read)
+	return read
+}
+
+func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
+	w := watch(t, testhost.Options{})
+	require.Equal(t, map[dbus.ObjectPath]bool{testhost.UnitPath("vllm.service"): true}, w.readByAGlance())
+	require.Equal(t, "running", w.glance().State)
+}
+
+// Until the manager has started, what it says is what everything waits for.
+func TestDuringTheBootAGlanceAsksTheManagerToo(t *testing.T) {
+	w := watch(t, testhost.Options{Booting: true})
+	require.Equal(t, map[dbus.ObjectPath]bool{"/org/freedesktop/systemd1": true, testhost.UnitPath("vllm.service"): true}, w.readByAGlance())
+	require.NoError(t, w.host.FinishBoot())
+	w.until(func(s observer.Systemd) bool { return s.State == "running" })
 }
 
 func TestGlancesAddUpToALook(t *testing.T) {

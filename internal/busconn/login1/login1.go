@@ -77,7 +77,7 @@ func (c *Client) session(ctx context.Context, at dbus.ObjectPath) (*observer.Ses
 		ID: r.String("Id"), UID: r.Number("User"), User: r.String("Name"), Class: r.String("Class"),
 		Type: r.String("Type"), State: r.String("State"), Seat: r.Name("Seat"), Scope: r.String("Scope"),
 		Service: r.String("Service"), Leader: r.Uint32("Leader"), Remote: r.Bool("Remote"),
-		Locked: r.Bool("LockedHint"), Idle: r.Bool("IdleHint"),
+		Locked: r.Bool("LockedHint"), Idle: r.Bool("IdleHint"), Since: r.Time("Timestamp"),
 	}
 	return &s, r.Err()
 }

@@ -100,6 +100,7 @@ func properties(id string) map[string]dbus.Variant {
 		"Seat": dbus.MakeVariant(named{"seat0", "/"}), "Scope": dbus.MakeVariant("session-1.scope"),
 		"Service": dbus.MakeVariant("greetd"), "Leader": dbus.MakeVariant(uint32(400)), "Remote": dbus.MakeVariant(false),
 		"LockedHint": dbus.MakeVariant(false), "IdleHint": dbus.MakeVariant(true),
+		"Timestamp": dbus.MakeVariant(uint64(1_800_000_000_000_000)),
 	}
 }
 

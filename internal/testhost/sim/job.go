@@ -99,15 +99,25 @@ func (m *Model) runnable(j *job) bool {
 	if u.active == "deactivating" && j.Type == "start" {
 		return false
 	}
-	for _, o := range m.jobs {
-		if o == j {
-			continue
+	for name := range u.rel["After"] {
+		if o := m.jobOf(name); o != nil && o != j && !stops(j) {
+			return false
 		}
-		if u.rel["After"][o.Unit] && !stops(j) || u.rel["Before"][o.Unit] && stops(o) {
+	}
+	for name := range u.rel["Before"] {
+		if o := m.jobOf(name); o != nil && o != j && stops(o) {
 			return false
 		}
 	}
 	return true
+}
+
+// jobOf is the job of the unit of that name, nil for none.
+func (m *Model) jobOf(name string) *job {
+	if u := m.units[name]; u != nil {
+		return u.job
+	}
+	return nil
 }
 
 func stops(j *job) bool { return j.Type == "stop" || j.Type == "restart" }

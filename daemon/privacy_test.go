@@ -1,0 +1,137 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
+)
+
+const game = "secretgame (pid 77, game.service)"
+
+// hold puts a program of bob's on the display GPU, which outlives every session.
+func (h *fakeHost) hold() {
+	h.change(func() {
+		h.now.Holders.Holders = append(h.now.Holders.Holders,
+			observer.Holder{GPU: displayGPU, PID: 77, Command: "secretgame", UID: 1001, Unit: "game.service"})
+	})
+}
+
+// requirePublic fails when anything that everybody may read tells of the game.
+func (r *rig) requirePublic(t *testing.T) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(r.dir, "run", "*"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.NotContains(t, string(data), "secretgame", file)
+	}
+}
+
+func TestTheFilesThatEverybodyReadsTellOfNobodysProcesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		r := startRig(t, host, dir, thisBoot)
+		r.settle()
+		host.fault = func(_ context.Context, when, what string) error {
+			if when == "after" && what == "apply end-sessions" {
+				host.hold()
+			}
+			return nil
+		}
+		// The gate waits in vain, and says for whom.
+		record := r.request(policy.Compute)
+		require.Equal(t, status.RolledBack, record.Result, record.Cause)
+		require.Contains(t, record.Cause, game)
+		require.True(t, slices.ContainsFunc(record.Steps, func(s status.Step) bool { return strings.Contains(s.Error, game) }))
+		host.fault = nil
+		r.requirePublic(t)
+		assert.Contains(t, word(t, r, "last-transition.json"), "a process of uid 1001")
+		assert.NotContains(t, r.View().Public().Last.Cause, "secretgame")
+
+		// A compute that somebody got into is no compute, and says why.
+		host.change(func() { host.endSessions(); host.isolate("compute.target") })
+		host.hold()
+		require.Contains(t, r.settle().Observation.Reasons[0].Text, game)
+		r.requirePublic(t)
+		assert.Contains(t, word(t, r, "current.json"), "a process of uid 1001")
+		for _, e := range r.seen.all() {
+			if c := e.Public().StateChanged; c != nil && len(c.Reasons) > 0 {
+				assert.NotContains(t, c.Reasons[0].Text, "secretgame")
+			}
+		}
+		r.stop()
+
+		// Root reads it whole, after a restart as before.
+		r = startRig(t, host.clone(), dir, thisBoot)
+		defer r.stop()
+		assert.Equal(t, record.Cause, r.View().Last.Cause)
+		history, err := r.History(t.Context(), 1)
+		require.NoError(t, err)
+		assert.Contains(t, history[0].Cause, game)
+		assert.NotContains(t, history[0].For(observer.Nobody).Cause, "secretgame")
+	})
+}
+
+// What the daemon knew when it died, the next one still keeps to itself.
+func TestARecoveredTransitionKeepsItsSecrets(t *testing.T) {
+	x := &execution{}
+	x.journal = newJournal(t.TempDir())
+	x.entry.Format = journalFormat
+	secret := observer.Secret{UID: 1001, Text: game, Instead: "a process"}
+	x.saw(secret)
+	x.entry.Record.To, x.entry.Record.Cause = policy.Compute, game+" holds it"
+	require.NoError(t, x.save())
+
+	entry, err := x.journal.load()
+	require.NoError(t, err)
+	next := &execution{entry: *entry}
+	next.journal = x.journal
+	require.NoError(t, next.save())
+	assert.Equal(t, []observer.Secret{secret}, next.entry.Record.Private)
+}
+
+// A gate's words name who holds the GPU, and nobody may be left who does when they
+// are written down.
+func TestAnErrorCarriesTheSecretsThatItTells(t *testing.T) {
+	dir := t.TempDir()
+	host := newFakeHost(testPolicy(dir))
+	host.endSessions()
+	host.hold()
+	s := host.now
+	s.Holders.At = time.Now()
+	err := gate(testPolicy(dir), plans.Step{Guard: policy.CheckGPUDisplayReleased}, s)
+	require.ErrorContains(t, err, game)
+	for what, wrapped := range map[string]error{
+		"as it is":        err,
+		"in a step":       fmt.Errorf("step gate failed: %w", err),
+		"with a deadline": fmt.Errorf("step gate failed: %w", fmt.Errorf("%w: %w", err, context.DeadlineExceeded)),
+		"among others":    errors.Join(context.Canceled, fmt.Errorf("and: %w", err)),
+	} {
+		x := &execution{}
+		x.journal = newJournal(dir)
+		x.entry.Record.Steps = []status.Step{{}}
+		x.set(0, status.StepFailed, wrapped)
+		require.NoError(t, x.save(), what)
+		assert.NotContains(t, x.entry.Record.For(observer.Nobody).Steps[0].Error, "secretgame", what)
+		assert.Contains(t, x.entry.Record.For(1001).Steps[0].Error, game, what)
+	}
+	assert.Empty(t, secretsOf(errors.Join(context.Canceled, nil)))
+}
