@@ -231,7 +231,8 @@ func TestADaemonThatDiesWhileItRecoversRecovers(t *testing.T) {
 	for range 3 {
 		require.NoError(t, w.KillDaemon())
 		require.NoError(t, w.StartDaemon(bounded(t)))
-		require.Equal(t, status.PhaseRecovering, c.properties(t).View.Running.Phase)
+		// It looks first, and undoes what it finds: how far it is by now is a matter of luck.
+		require.Contains(t, []status.Phase{status.PhaseRecovering, status.PhaseUndoing}, c.properties(t).View.Running.Phase)
 		require.Equal(t, 42, modectl(t, w, "request", "compute").code)
 	}
 	require.Equal(t, 41, soon(t, "modectl notices", asked).code)
