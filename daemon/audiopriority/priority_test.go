@@ -3,6 +3,7 @@ package audiopriority_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -56,6 +57,13 @@ func (p *profiles) Get(_, property string) (dbus.Variant, *dbus.Error) {
 		list = append(list, map[string]dbus.Variant{"Profile": dbus.MakeVariant(name)})
 	}
 	return dbus.MakeVariant(list), nil
+}
+
+// holders are those who hold a profile.
+func (p *profiles) holders() map[dbus.Sender]string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.held)
 }
 
 // serve takes a name of the service.
@@ -156,7 +164,9 @@ func TestWhatCannotBeHeldIsNotReady(t *testing.T) {
 	}{
 		"a profile that is refused": {func() func() {
 			p := serve(t, h, upower, "performance")
+			p.mu.Lock()
 			p.refuses = true
+			p.mu.Unlock()
 			return func() { p.conn.Close() }
 		}, "cannot hold the power profile performance: no"},
 		"a quantum": {func() func() {
@@ -186,8 +196,8 @@ func TestTheProfileIsHeldByTheConnection(t *testing.T) {
 			p := serve(t, h, name, "power-saver", "performance")
 			r := run(t, h, studio(func(*policy.Studio) {}))
 			require.Contains(t, r.held, "the power profile performance")
-			require.Equal(t, "performance", p.held[dbus.Sender(r.conn.Names()[0])])
 			<-p.wake
+			require.Equal(t, map[dbus.Sender]string{dbus.Sender(r.conn.Names()[0]): "performance"}, p.holders())
 
 			// A service that begins anew has forgotten it.
 			require.NoError(t, p.conn.Close())
@@ -207,7 +217,7 @@ func TestAMachineWithoutTheProfileIsTold(t *testing.T) {
 	p := serve(t, h, upower, "power-saver", "balanced")
 	r := run(t, h, studio(func(*policy.Studio) {}))
 	require.Contains(t, r.held, "no power profile, for this machine has no performance")
-	require.Empty(t, p.held)
+	require.Empty(t, p.holders())
 	require.NoError(t, r.end())
 }
 

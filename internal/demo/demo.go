@@ -33,10 +33,10 @@ var scenes = []scene{
 		args: "status", prints: "desktop", leaves: "desktop",
 	},
 	{
-		say:  "She wants to record: studio-local is an overlay, her session stays.",
-		args: "request studio-local", prints: "studio-local", leaves: "studio-local",
+		say:  "She wants to record: studio-local is an overlay, her session stays; timers fall quiet, and slices weigh for her.",
+		args: "request studio-local", prints: "set-slices-studio-local", leaves: "studio-local",
 	},
-	{say: "And back.", args: "request desktop", prints: "desktop", leaves: "desktop"},
+	{say: "And back: all of it is what it was.", args: "request desktop", prints: "set-slices-desktop", leaves: "desktop"},
 	{
 		say:     "Somebody has masked compute.target. A refusal says why, and what would clear it.",
 		prepare: func(ctx context.Context, s Stage) error { return s.Mask(ctx, "compute.target") },
