@@ -43,6 +43,7 @@ func (p Policy) faults() []fault {
 		check(d > 0, key, "%s is not more than zero", d.D())
 	}
 	p.guardFaults(check)
+	p.auditFaults(check)
 	return faults
 }
 

@@ -44,6 +44,7 @@ type Policy struct {
 
 	Guards    Thresholds `toml:"guards"`
 	Placement Placement  `toml:"placement"`
+	Audit     Audit      `toml:"audit"`
 }
 
 // Paths are the directories the daemon uses; all absolute.
@@ -212,6 +213,7 @@ func Default() Policy {
 		},
 		Guards:    defaultThresholds(),
 		Placement: Placement{Studio: Local, AI: Local},
+		Audit:     Audit{MaxMiB: 8, Keep: 4},
 	}
 }
 

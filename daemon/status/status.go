@@ -110,21 +110,31 @@ type Step struct {
 	Error    string     `json:"error,omitempty"`
 	Started  time.Time  `json:"started,omitzero"`
 	Finished time.Time  `json:"finished,omitzero"`
+	// Of the way back, where there was one; an error says that it failed.
+	UndoStarted  time.Time `json:"undo_started,omitzero"`
+	UndoFinished time.Time `json:"undo_finished,omitzero"`
+	UndoError    string    `json:"undo_error,omitempty"`
 }
 
 // Record is a finished transition, as it stands in last-transition.json and in
 // the history.
 type Record struct {
-	ID       uint64           `json:"id"`
-	From     observer.State   `json:"from"`
-	To       policy.Mode      `json:"to"`
-	Final    observer.State   `json:"final"`
-	Result   Result           `json:"result"`
-	Cause    string           `json:"cause,omitempty"`
-	Origin   Origin           `json:"origin"`
-	By       string           `json:"by"`
-	Why      string           `json:"why,omitempty"` // the requester's own words
-	Started  time.Time        `json:"started"`
+	ID     uint64         `json:"id"`
+	From   observer.State `json:"from"`
+	To     policy.Mode    `json:"to"`
+	Final  observer.State `json:"final"`
+	Result Result         `json:"result"`
+	Cause  string         `json:"cause,omitempty"`
+	Origin Origin         `json:"origin"`
+	By     string         `json:"by"`
+	// UID is who asked; nil in records of older versions, which did not say.
+	UID *uint32 `json:"uid,omitempty"`
+	// Authorization says by what right: see Request.
+	Authorization string    `json:"authorization,omitempty"`
+	Why           string    `json:"why,omitempty"` // the requester's own words
+	Started       time.Time `json:"started"`
+	// Judged is when the guards were asked; zero when they were not.
+	Judged   time.Time        `json:"judged,omitzero"`
 	Finished time.Time        `json:"finished"`
 	Guards   []guards.Verdict `json:"guards"`
 	Steps    []Step           `json:"steps"`
@@ -145,6 +155,8 @@ type View struct {
 	Last          *Record     // nil before the first
 	// BlockedBy holds the verdicts that blocked the last request.
 	BlockedBy []guards.Verdict
+	// Warnings say what is wrong with the daemon itself, not with the host.
+	Warnings []observer.Reason
 }
 
 // Context is what classification may know beside the facts.
@@ -167,6 +179,8 @@ type Request struct {
 	UID       uint32
 	EndOthers bool   // may end other people's sessions
 	Why       string // the requester's own words
+	// Authorization is by what right: ByCredentials, ByPolicy or ByPolkit.
+	Authorization string
 }
 
 // Event is one thing that happened, in order. Exactly one field is set.
