@@ -45,7 +45,9 @@ type execution struct {
 func newExecution(m machinery, id uint64, r status.Request) *execution {
 	return &execution{machinery: m, request: r, entry: journalEntry{
 		Format: journalFormat, BootID: m.bootID,
-		Record: status.Record{ID: id, To: r.Mode, Origin: r.Origin, By: r.By, Why: r.Why, Started: time.Now()},
+		Record: status.Record{
+			ID: id, To: r.Mode, Origin: r.Origin, By: r.By, UID: &r.UID, Authorization: r.Authorization, Why: r.Why, Started: time.Now(),
+		},
 	}}
 }
 
@@ -66,7 +68,8 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	}
 	plan := plans.Build(x.policy, snapshot, x.entry.Record.To)
 	verdicts := guards.Evaluate(x.policy, snapshot, guardRequest(x.request), plan.Guards)
-	x.entry.Record.Guards = verdicts
+	x.entry.Record.Guards, x.entry.Record.Judged = verdicts, time.Now()
+	x.history.judged(x.entry.Record.ID, verdicts)
 	if blocking := guards.Blocking(verdicts); len(blocking) > 0 {
 		return x.end(before, status.Blocked, fmt.Errorf("%s: %s", blocking[0].Guard, blocking[0].Reason))
 	}
@@ -190,9 +193,7 @@ func (x *execution) record() {
 		}
 	}
 	note(x.journal.save(&x.entry))
-	if _, err := x.history.record(x.entry.Record.ID); errors.Is(err, status.ErrNoSuchTransition) {
-		note(x.history.append(x.entry.Record))
-	}
+	x.history.ended(x.entry.Record)
 	note(x.journal.clear())
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -81,8 +82,8 @@ func (e *Engine) finish(end outcome) {
 	if err := e.files.setLast(r); err != nil {
 		e.log.Error("cannot write the last transition", zap.Error(err))
 	}
-	e.log.Info("transition ended", zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
-		zap.String("to", string(r.To)), zap.String("result", string(r.Result)),
+	e.log.Info("transition ended", message.Is(message.Finished(r.Result)), zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
+		zap.String("mode", string(r.To)), zap.String("result", string(r.Result)),
 		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
 	e.emit(status.Event{Finished: &r})
 	e.classify()
@@ -104,7 +105,7 @@ func (e *Engine) classify() {
 	if next.State != old.State {
 		e.state.ObservedSince = now
 		e.emit(status.Event{StateChanged: &status.StateChanged{Old: old.State, New: next.State, Reasons: next.Reasons}})
-		e.log.Info("observed state changed", zap.String("old", string(old.State)), zap.String("new", string(next.State)),
+		e.log.Info("observed state changed", message.Is(message.StateChanged), zap.String("old", string(old.State)), zap.String("new", string(next.State)),
 			zap.Any("reasons", next.Reasons))
 	}
 	if err := e.files.setCurrent(next); err != nil {
@@ -125,6 +126,7 @@ func (e *Engine) emit(event status.Event) { e.events = append(e.events, event) }
 
 // publish hands out the view with what happened since the last one.
 func (e *Engine) publish() {
+	e.state.Warnings = e.warnings()
 	view := e.state
 	e.view.Store(&view)
 	events := e.events
@@ -142,7 +144,9 @@ func (e *Engine) normalise(ctx context.Context) {
 		return
 	}
 	e.booted = true
-	x := newExecution(e.machinery, e.nextID, status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: "dubniumd"})
+	r := status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: "dubniumd", Authorization: status.ByPolicy}
+	e.history.accepted(e.nextID, r, false)
+	x := newExecution(e.machinery, e.nextID, r)
 	e.nextID++
 	e.start(ctx, x, x.run)
 }

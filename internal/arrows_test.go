@@ -19,13 +19,15 @@ var allowed = map[string][]string{
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
 	"daemon/status":        {"policy", "observer", "guards"},
-	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile", "internal/eventlog", "internal/message"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration"},
 	"observer/recording":   {"policy", "observer"},
 	"observer/calibration": {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/oneshot"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
+	"internal/eventlog":    {},
+	"internal/message":     {"daemon/status"},
 }
 
 // pure packages decide; they reach no world to decide about.

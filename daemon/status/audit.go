@@ -57,3 +57,6 @@ func (f Filter) Match(r Record) bool {
 	}
 	return true
 }
+
+// WarnHistory: the history cannot be written.
+const WarnHistory = "history-not-written"
