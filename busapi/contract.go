@@ -37,11 +37,8 @@ const (
 	SignalTransitionFinished = "TransitionFinished"
 )
 
-// The options of RequestMode and the filter of History.
-const (
-	OptionReason = "reason"
-	FilterLimit  = "limit"
-)
+// OptionReason is the one option of RequestMode.
+const OptionReason = "reason"
 
 // The bounds of what a caller may ask.
 const (

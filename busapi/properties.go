@@ -44,6 +44,7 @@ func EncodeProperties(p Properties) Dict {
 		"Transition":     dbus.MakeVariant(EncodeTransition(v.Running)),
 		"LastTransition": dbus.MakeVariant(EncodeRecord(v.Last)),
 		"BlockedBy":      dbus.MakeVariant(dicts(v.BlockedBy, encodeVerdict)),
+		"Warnings":       dbus.MakeVariant(dicts(v.Warnings, encodeReason)),
 	}
 }
 
@@ -71,6 +72,7 @@ func DecodeProperties(d Dict) (Properties, error) {
 		},
 		ObservedSince: moment(r, "ObservedSince"),
 		BlockedBy:     list(r, "BlockedBy", decodeVerdict),
+		Warnings:      list(r, "Warnings", decodeReason),
 	}
 	p.View.Observation.Inferred = modeOf(p.View.Observation.State)
 	p.decodeNested(r)

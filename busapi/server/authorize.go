@@ -31,13 +31,15 @@ func (s *Server) authorize(c call, mode policy.Mode) (status.Request, error) {
 	}
 	request := status.Request{Mode: mode, Origin: status.OriginOperator, By: describe(uid), UID: uid, EndOthers: uid == 0}
 	if uid == 0 {
+		request.Authorization = status.ByCredentials
 		return request, nil
 	}
 	if !s.prompts.enter(uid) {
 		return status.Request{}, busapi.Refuse(busapi.ErrLimitExceeded, "%s has %d requests waiting for authorization", request.By, maxPrompts)
 	}
 	defer s.prompts.leave(uid)
-	if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionRequest(mode), c.interactive); err != nil {
+	actions := []string{busapi.ActionRequest(mode)}
+	if err := s.authorizer.Authorize(ctx, c.sender, actions[0], c.interactive); err != nil {
 		return status.Request{}, err
 	}
 	if mode == policy.Compute && s.endsOthers(uid) {
@@ -45,7 +47,9 @@ func (s *Server) authorize(c call, mode policy.Mode) (status.Request, error) {
 			return status.Request{}, fmt.Errorf("compute would end other people's sessions: %w", err)
 		}
 		request.EndOthers = true
+		actions = append(actions, busapi.ActionEndOtherSessions)
 	}
+	request.Authorization = status.ByPolkit(actions...)
 	return request, s.stillThere(ctx, c.sender)
 }
 

@@ -17,6 +17,14 @@ import (
 // requestMode checks the words of a request before it asks anyone about the
 // sender: a typo must not cost a person a password.
 func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.Dict) (uint64, error) {
+	id, err := s.acceptMode(c, mode, flags, options)
+	if err != nil {
+		s.refused(c, mode, options, err)
+	}
+	return id, err
+}
+
+func (s *Server) acceptMode(c call, mode string, flags uint64, options busapi.Dict) (uint64, error) {
 	wanted, err := s.parseMode(mode)
 	if err != nil {
 		return 0, err
@@ -170,35 +178,17 @@ func (s *Server) getPolicy(call) (busapi.Dict, error) {
 }
 
 func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {
-	limit, err := parseFilter(filter)
+	wanted, err := parseFilter(filter)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	records, err := s.controller.History(ctx, limit)
+	records, err := s.controller.History(ctx, wanted)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)
 	}
 	return busapi.EncodeHistory(records), nil
-}
-
-func parseFilter(filter busapi.Dict) (limit int, err error) {
-	if err := knownKeys("filter key", filter, busapi.FilterLimit); err != nil {
-		return 0, err
-	}
-	value, given := filter[busapi.FilterLimit]
-	if !given {
-		return busapi.DefaultHistory, nil
-	}
-	n, isNumber := value.Value().(uint32)
-	switch {
-	case !isNumber:
-		return 0, wrongType("filter key", busapi.FilterLimit, "u", value.Signature().String())
-	case n < 1 || n > busapi.MaxHistory:
-		return 0, busapi.Refuse(busapi.ErrBadOption, "the filter key limit is %d, not 1 to %d", n, busapi.MaxHistory)
-	}
-	return int(n), nil
 }
 
 // knownKeys refuses a key that this version does not know: a caller who asks for

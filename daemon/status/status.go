@@ -50,6 +50,11 @@ const (
 	Interrupted    Result = "interrupted"
 )
 
+// Results lists them all.
+func Results() []Result {
+	return []Result{Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded, Interrupted}
+}
+
 // Reached reports whether the target was observed.
 func (r Result) Reached() bool { return r == Success || r == Noop }
 

@@ -25,6 +25,9 @@ func Status(v status.View, now time.Time) string {
 			s.add("because", reasonLine(r))
 		}
 	}
+	for _, r := range v.Warnings {
+		s.add("warning", reasonLine(r))
+	}
 	s.add("reconcile", reconcileLine(v))
 	if v.Running != nil {
 		s.add("running", runningLines(*v.Running, now)...)
