@@ -157,9 +157,12 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	if err == nil || s != status.StepDoing {
 		x.note(i)
 	}
+	log := x.log.With(zap.Uint64("transition", x.entry.Record.ID), zap.String("mode", string(x.entry.Record.To)),
+		zap.String("step", x.entry.Steps[i].ID), zap.String("status", string(s)))
 	if cause != nil {
-		x.log.Warn("a step failed", message.Is(message.StepFailed), zap.Uint64("transition", x.entry.Record.ID), zap.String("mode", string(x.entry.Record.To)),
-			zap.String("step", x.entry.Steps[i].ID), zap.String("status", string(s)), zap.Error(cause))
+		log.Warn("a step failed", message.Is(message.StepFailed), zap.Error(cause))
+	} else if err == nil {
+		log.Info("a step got further")
 	}
 	return err
 }

@@ -14,7 +14,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
+	"github.com/dubnium/dubnium/internal/journald"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/observer/procfs"
 )
@@ -64,8 +66,8 @@ func command() *cobra.Command {
 	return root
 }
 
-// newLog writes structured lines to stderr, which is the journal in production;
-// the journal has the time already.
+// newLog writes structured lines to stderr, or with their fields to the journal
+// where that is what stderr leads to; the journal has the time already.
 func newLog() (*zap.Logger, error) {
 	config := zap.NewProductionConfig()
 	config.Encoding = "console"
@@ -73,5 +75,5 @@ func newLog() (*zap.Logger, error) {
 	config.DisableStacktrace = true
 	config.DisableCaller = true
 	config.Sampling = nil
-	return config.Build()
+	return config.Build(zap.WrapCore(func(plain zapcore.Core) zapcore.Core { return journald.New(plain, "dubniumd") }))
 }

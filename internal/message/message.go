@@ -6,6 +6,7 @@ package message
 
 import (
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/status"
 )
@@ -55,5 +56,8 @@ func All() []ID {
 	return all
 }
 
-// Is gives a line of the log its kind.
-func Is(id ID) zap.Field { return zap.String(Field, string(id)) }
+// Is gives a line of the log its kind. Only the journal has a place for it: to
+// whatever else writes the line it is not there.
+func Is(id ID) zap.Field {
+	return zap.Field{Key: Field, Type: zapcore.SkipType, String: string(id)}
+}
