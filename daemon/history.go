@@ -245,13 +245,21 @@ func (h *history) find(ctx context.Context, wanted func(status.Record) bool, eno
 	return h.scan(ctx, wanted, enough)
 }
 
+// maxFound bounds what one who asks gets, in bytes of lines: a reply above 32 MiB
+// costs the daemon its connection to the bus.
+const maxFound = 8 << 20
+
 // scan returns the newest outcomes that are wanted, the latest first, until enough
 // says that there are.
 func (h *history) scan(ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool) ([]status.Record, error) {
 	var found []status.Record
+	var size int
 	err := h.log.Backward(func(line []byte) bool {
 		r, is := asOutcome(line)
 		if is && wanted(r) {
+			if size += len(line); size > maxFound && len(found) > 0 {
+				return false
+			}
 			found = append(found, r)
 		}
 		return ctx.Err() == nil && !(is && enough(len(found), r))

@@ -362,6 +362,35 @@ func TestAnOutcomeIsNeverTooLong(t *testing.T) {
 	})
 }
 
+// A reply has to fit on the bus.
+func TestNobodyGetsMoreThanTheBusCarries(t *testing.T) {
+	h := testHistory(t, t.TempDir())
+	for id := range uint64(24) {
+		h.ended(status.Record{ID: id + 1, To: policy.Desktop, Why: strings.Repeat("x", 700_000)})
+	}
+	records := allRecords(t, h)
+	assert.Len(t, records, maxFound/700_000)
+	assert.Equal(t, uint64(24), records[0].ID)
+}
+
+// TestTheBoundsOfTheHistoryAreThoseOfThePolicyInForce: a reload changes them.
+func TestTheBoundsOfTheHistoryAreThoseOfThePolicyInForce(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		old := filepath.Join(r.dir, "state", "events.jsonl.1")
+		for range 3 {
+			r.history.ended(status.Record{ID: 90, To: policy.Desktop, Why: strings.Repeat("x", 600_000)})
+			r.history.add(startLine{head{Event: lineStart}, strings.Repeat("x", 600_000)}, false)
+		}
+		require.NoFileExists(t, old)
+		next := r.View().Policy
+		next.Audit.MaxMiB = 1
+		_, err := r.Reload(t.Context(), next)
+		require.NoError(t, err)
+		r.request(policy.Desktop)
+		assert.FileExists(t, old)
+	})
+}
+
 // FuzzHistory: whatever is in the file, it is opened, read and gone on with.
 func FuzzHistory(f *testing.F) {
 	f.Add([]byte(`{"id":1,"to":"desktop"}` + "\n" + `{"event":"outcome","id":2}` + "\n" + `{"event":"step","id":2}` + "\n" + `{"torn`))

@@ -140,10 +140,15 @@ func (f Facts) stores(s *sheet) {
 
 // unseenEvidence says for a check that rests on the daemon's look that there is none.
 func (f Facts) unseenEvidence(s *sheet) bool {
-	if f.EvidenceErr != "" {
+	switch {
+	case f.EvidenceErr == "":
+		return false
+	case f.BusErr == "" && f.Daemon.Err == "":
+		s.unseen("run modectl doctor again in a second", "the daemon could not look: %s", f.EvidenceErr)
+	default:
 		s.unseen(startDaemon, "it is the daemon that looks: %s", f.EvidenceErr)
 	}
-	return f.EvidenceErr != ""
+	return true
 }
 
 // probes: every source of the daemon's sees.

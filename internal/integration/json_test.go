@@ -70,7 +70,7 @@ var (
 	desiredShape = map[string]kind{"mode": aWord, "origin": aWord, "by": aWord, "since": aTime}
 	recordShape  = map[string]kind{
 		"id": aNumber, "from": aWord, "to": aWord, "final": aWord, "result": aWord, "origin": aWord, "by": aWord,
-		"started": aTime, "finished": aTime, "guards": aList, "steps": aList, "authorization": aWord, "uid": aNumber, "judged": aTime,
+		"started": aTime, "finished": aTime, "guards": aList, "steps": aList, "authorization": aWord, "uid": aNumber,
 	}
 	stepShape    = map[string]kind{"id": aWord, "status": aWord, "started": aTime, "finished": aTime}
 	verdictShape = map[string]kind{"guard": aWord, "ok": aBool, "code": aNumber, "hard": aBool, "reason": aText}
@@ -105,6 +105,7 @@ func TestTheJSONIsWhatScriptsWereTold(t *testing.T) {
 	require.Zero(t, finished.code)
 	record := decode[object](t, finished.stdout)
 	requireShape(t, recordShape, record)
+	require.True(t, aTime(record["judged"]))
 	requireShapes(t, stepShape, record["steps"])
 	requireShapes(t, verdictShape, record["guards"])
 	require.Equal(t, "success", record["result"])
