@@ -2,7 +2,11 @@ package doctor
 
 import (
 	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -220,5 +224,26 @@ func TestWhatCannotBeSeenIsNotWell(t *testing.T) {
 			assert.Equal(t, c.unseen, unseen)
 			assert.Equal(t, len(report), report.Count(OK)+report.Count(Warning)+report.Count(Failure)+report.Count(Unseen))
 		})
+	}
+}
+
+// The actions that are looked for are those that are installed.
+func TestTheActionsAreThoseOfTheFile(t *testing.T) {
+	file, err := os.ReadFile("../../dbus-policy/org.dubnium.mode1.policy")
+	require.NoError(t, err)
+	var installed []string
+	for _, m := range regexp.MustCompile(`<action id="([^"]+)">`).FindAllStringSubmatch(string(file), -1) {
+		installed = append(installed, m[1])
+	}
+	assert.ElementsMatch(t, installed, Actions())
+}
+
+// Every unit that is installed and has to outlive an isolate is looked at.
+func TestTheUnitsAreThoseThatAreInstalled(t *testing.T) {
+	files, err := filepath.Glob("../../systemd/dubnium*.*")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		assert.Contains(t, Units(policy.Default()), strings.Replace(filepath.Base(file), "@.", "@0.", 1))
 	}
 }
