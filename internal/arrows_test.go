@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 	"observer/audio":       {"policy", "observer", "internal/oneshot"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
 	"internal/doctor":      {"policy", "observer"},
-	"internal/eventlog":    {},
+	"internal/eventlog":    {"internal/atomicfile"},
 	"internal/message":     {"daemon/status"},
 }
 

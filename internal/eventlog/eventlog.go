@@ -20,6 +20,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/dubnium/dubnium/internal/atomicfile"
 )
 
 // Limits bound what is kept.
@@ -191,7 +193,7 @@ func (l *Log) open() (f *os.File, size int64, err error) {
 		return nil, 0, err
 	}
 	if fresh { // its name has to outlive a loss of power too
-		err = syncDir(filepath.Dir(l.path))
+		err = atomicfile.SyncDir(filepath.Dir(l.path))
 	}
 	if err == nil {
 		size, _, err = l.mend(f)
@@ -261,7 +263,7 @@ func (l *Log) rotate() error {
 			return fmt.Errorf("cannot rotate: %w", err)
 		}
 	}
-	return errors.Join(l.dropSurplus(), syncDir(filepath.Dir(l.path)))
+	return errors.Join(l.dropSurplus(), atomicfile.SyncDir(filepath.Dir(l.path)))
 }
 
 // dropSurplus removes what more was kept under other limits.
@@ -299,14 +301,6 @@ func (l *Log) may(what string) error {
 		return nil
 	}
 	return l.hook(what)
-}
-
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func wrapped(err error) error {

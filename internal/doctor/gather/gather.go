@@ -23,6 +23,8 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/client"
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/doctor"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/policy"
@@ -145,12 +147,12 @@ func changed(old, next policy.Policy) (keys []string) {
 func (g gatherer) owner(ctx context.Context, conn *dbus.Conn) {
 	var owner string
 	bus := conn.BusObject()
-	if call(ctx, bus, 0, "org.freedesktop.DBus.GetNameOwner", busapi.BusName).Store(&owner) != nil {
+	if call(ctx, bus, "org.freedesktop.DBus.GetNameOwner", busapi.BusName).Store(&owner) != nil {
 		return // the daemon's own error says it
 	}
 	var pid uint32
-	uidErr := call(ctx, bus, 0, "org.freedesktop.DBus.GetConnectionUnixUser", owner).Store(&g.Daemon.UID)
-	pidErr := call(ctx, bus, 0, "org.freedesktop.DBus.GetConnectionUnixProcessID", owner).Store(&pid)
+	uidErr := call(ctx, bus, "org.freedesktop.DBus.GetConnectionUnixUser", owner).Store(&g.Daemon.UID)
+	pidErr := call(ctx, bus, "org.freedesktop.DBus.GetConnectionUnixProcessID", owner).Store(&pid)
 	if uidErr != nil || pidErr != nil {
 		return // gone between two questions
 	}
@@ -169,31 +171,32 @@ func (g gatherer) polkit(ctx context.Context, conn *dbus.Conn) {
 		Annotations                                       map[string]string
 	}
 	authority := conn.Object("org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority")
-	err := call(ctx, authority, 0, "org.freedesktop.PolicyKit1.Authority.EnumerateActions", "").Store(&actions)
+	err := call(ctx, authority, "org.freedesktop.PolicyKit1.Authority.EnumerateActions", "").Store(&actions)
 	g.Polkit.Err = text(err)
 	for _, a := range actions {
 		g.Polkit.Actions = append(g.Polkit.Actions, a.ID)
 	}
 }
 
-const (
-	systemdName = "org.freedesktop.systemd1"
-	getProperty = "org.freedesktop.DBus.Properties.Get"
-)
-
+// systemd says which it is, and what it has of the units.
 func (g gatherer) systemd(ctx context.Context) {
-	conn, err := dbus.ConnectSystemBus()
+	bus, err := busconn.Connect()
 	if err != nil {
 		g.Manager.Err = text(err)
 		return
 	}
-	defer conn.Close()
-	manager := conn.Object(systemdName, "/org/freedesktop/systemd1")
-	var v dbus.Variant
-	err = call(ctx, manager, dbus.FlagNoAutoStart, getProperty, systemdName+".Manager", "Version").Store(&v)
+	defer bus.Close()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	const manager = systemd1.Name + ".Manager"
+	v, err := bus.Property(ctx, systemd1.Name, systemd1.Path, manager, "Version")
+	var body []any
 	if err == nil {
 		g.Manager.Version, _ = v.Value().(string)
-		err = call(ctx, manager, dbus.FlagNoAutoStart, systemdName+".Manager.GetDefaultTarget").Store(&g.Manager.DefaultTarget)
+		body, err = bus.Call(ctx, systemd1.Name, systemd1.Path, manager+".GetDefaultTarget")
+	}
+	if err == nil {
+		err = dbus.Store(body, &g.Manager.DefaultTarget)
 	}
 	if err != nil {
 		g.Manager.Err = text(err)
@@ -201,38 +204,33 @@ func (g gatherer) systemd(ctx context.Context) {
 	}
 	g.Units = map[string]doctor.Unit{}
 	for _, name := range doctor.Units(g.Policy.Policy) {
-		g.Units[name] = unit(ctx, conn, manager, name)
+		g.Units[name] = unit(ctx, bus, name)
 	}
 }
 
-func unit(ctx context.Context, conn *dbus.Conn, manager dbus.BusObject, name string) (u doctor.Unit) {
-	var at dbus.ObjectPath
-	var all map[string]dbus.Variant
-	err := call(ctx, manager, dbus.FlagNoAutoStart, systemdName+".Manager.LoadUnit", name).Store(&at)
+func unit(ctx context.Context, bus *busconn.Bus, name string) doctor.Unit {
+	var p busconn.Properties
+	at, err := systemd1.New(bus).Load(ctx, name)
 	if err == nil {
-		err = call(ctx, conn.Object(systemdName, at), dbus.FlagNoAutoStart, "org.freedesktop.DBus.Properties.GetAll", systemdName+".Unit").Store(&all)
+		p, err = bus.Properties(ctx, systemd1.Name, at, systemd1.Name+".Unit")
 	}
 	if err != nil {
 		return doctor.Unit{Err: text(err)}
 	}
-	ok := take(all, "LoadState", &u.LoadState) && take(all, "ActiveState", &u.ActiveState) && take(all, "UnitFileState", &u.FileState) &&
-		take(all, "IgnoreOnIsolate", &u.IgnoreOnIsolate) && take(all, "AllowIsolate", &u.AllowIsolate) && take(all, "NeedDaemonReload", &u.NeedReload)
-	if !ok {
-		return doctor.Unit{Err: "systemd does not describe it as documented"}
+	r := p.Read()
+	u := doctor.Unit{
+		LoadState: r.String("LoadState"), ActiveState: r.String("ActiveState"), FileState: r.String("UnitFileState"),
+		IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"), AllowIsolate: r.Bool("AllowIsolate"), NeedReload: r.Bool("NeedDaemonReload"),
 	}
+	u.Err = text(r.Err())
 	return u
 }
 
-func take[T any](all map[string]dbus.Variant, name string, into *T) (ok bool) {
-	*into, ok = all[name].Value().(T)
-	return ok
-}
-
 // call makes one bounded call.
-func call(ctx context.Context, object dbus.BusObject, flags dbus.Flags, method string, args ...any) *dbus.Call {
+func call(ctx context.Context, object dbus.BusObject, method string, args ...any) *dbus.Call {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return object.CallWithContext(ctx, method, flags, args...)
+	return object.CallWithContext(ctx, method, 0, args...)
 }
 
 // paths looks at what is Dubnium's in the file system.
