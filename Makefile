@@ -10,6 +10,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo devel)
 BINDIR     = $(DESTDIR)$(PREFIX)/bin
 LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/dubnium
 UNITDIR    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+CATALOGDIR = $(DESTDIR)$(PREFIX)/lib/systemd/catalog
 DATADIR    = $(DESTDIR)$(PREFIX)/share
 
 need    = ./internal/tools/need.sh
@@ -37,17 +38,18 @@ endif
 
 # The units name their programs under /usr; another PREFIX is written in.
 install: build
-	install -d $(BINDIR) $(LIBEXECDIR) $(UNITDIR) $(DATADIR)/dbus-1/system.d $(DATADIR)/polkit-1/actions \
+	install -d $(BINDIR) $(LIBEXECDIR) $(UNITDIR) $(CATALOGDIR) $(DATADIR)/dbus-1/system.d $(DATADIR)/polkit-1/actions \
 		$(DATADIR)/doc/dubnium $(DESTDIR)/etc/dubnium
 	install bin/modectl $(BINDIR)
 	install bin/dubniumd bin/dubnium-probe $(LIBEXECDIR)
 ifeq ($(GPU),yes)
 	install bin/dubnium-gpu-probe $(LIBEXECDIR)
 endif
-	for unit in $(if $(filter yes,$(GPU)),systemd/*,$(filter-out systemd/dubnium-probe-gpu.%,$(wildcard systemd/*))); do \
+	for unit in $(if $(filter yes,$(GPU)),systemd/*.*,$(filter-out systemd/dubnium-probe-gpu.%,$(wildcard systemd/*.*))); do \
 		sed -e 's#=/usr/libexec/#=$(PREFIX)/libexec/#' -e 's#=/usr/bin/modectl#=$(PREFIX)/bin/modectl#' $$unit \
 			> $(UNITDIR)/$${unit##*/} && chmod 644 $(UNITDIR)/$${unit##*/} || exit 1; \
 	done
+	install -m 644 systemd/catalog/dubnium.catalog $(CATALOGDIR)
 	install -m 644 dbus-policy/org.dubnium.Mode1.conf $(DATADIR)/dbus-1/system.d
 	install -m 644 dbus-policy/org.dubnium.mode1.policy $(DATADIR)/polkit-1/actions
 	install -m 644 README.md LICENSE docs/policy.example.toml docs/policy.schema.json dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium
@@ -101,6 +103,7 @@ soak:
 	TMPDIR=$(TESTTMP) $(GO) test -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
 	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy
+	$(GO) test -run '^$$' -fuzz FuzzHistory -fuzztime 2m ./daemon
 
 clean:
 	rm -rf bin e2e/artifacts

@@ -38,12 +38,11 @@ const (
 	SignalPrepare            = "PrepareForTransition"
 )
 
-// The options of RequestMode and the filter of History.
+// The options of RequestMode.
 const (
 	OptionReason = "reason"
 	OptionPlan   = "plan_fingerprint"
 	OptionGrace  = "grace_seconds"
-	FilterLimit  = "limit"
 )
 
 // FlagNoWait, of RequestMode, is for root: delay inhibitors are not waited for.

@@ -75,6 +75,7 @@ var genStep = rapid.Custom(func(t *rapid.T) status.Step {
 	return status.Step{
 		ID: genText.Draw(t, "id"), Status: drawWord[status.StepStatus](t, "status"), Error: genText.Draw(t, "error"),
 		Started: genTime.Draw(t, "started"), Finished: genTime.Draw(t, "finished"),
+		UndoError: genText.Draw(t, "undo error"), UndoStarted: genTime.Draw(t, "undo started"), UndoFinished: genTime.Draw(t, "undo finished"),
 	}
 })
 
@@ -95,7 +96,8 @@ var genRecord = rapid.Custom(func(t *rapid.T) status.Record {
 		ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"), To: genMode.Draw(t, "to"),
 		Final: genState.Draw(t, "final"), Result: drawWord[status.Result](t, "result"), Cause: genText.Draw(t, "cause"),
 		Origin: drawWord[status.Origin](t, "origin"), By: genText.Draw(t, "by"), Why: genText.Draw(t, "why"),
-		Started: genTime.Draw(t, "started"), Finished: genTime.Draw(t, "finished"),
+		Authorization: genText.Draw(t, "authorization"), UID: rapid.Ptr(rapid.Uint32(), true).Draw(t, "uid"),
+		Started: genTime.Draw(t, "started"), Judged: genTime.Draw(t, "judged"), Finished: genTime.Draw(t, "finished"),
 		Guards: some(t, genVerdict, "guards"), Forced: some(t, rapid.SampledFrom([]policy.GuardID{policy.CheckCPULoadSafe, policy.CheckUserJobsSafe}), "forced"), Steps: some(t, genStep, "steps"),
 	}
 })
@@ -162,7 +164,7 @@ var genProperties = rapid.Custom(func(t *rapid.T) Properties {
 			By: genText.Draw(t, "by"), Since: genTime.Draw(t, "since"),
 		},
 		Observation: genObservation(false).Draw(t, "observation"), ObservedSince: genTime.Draw(t, "observed since"),
-		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"),
+		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"), Warnings: some(t, genReason, "warnings"),
 	}}
 	if places := rapid.MapOfN(genText, rapid.SampledFrom([]policy.Place{policy.Local, policy.Remote}), 0, 3).Draw(t, "placement"); len(places) > 0 {
 		p.View.Placement = places

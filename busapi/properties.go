@@ -47,6 +47,7 @@ func EncodeProperties(p Properties) Dict {
 		"Inhibitors":     dbus.MakeVariant(dicts(v.Inhibitors, encodeInhibitor)),
 		"Placement":      dbus.MakeVariant(encodePlacement(v.Placement)),
 		"Topology":       dbus.MakeVariant(encodeStruct(v.Topology)),
+		"Warnings":       dbus.MakeVariant(dicts(v.Warnings, encodeReason)),
 	}
 }
 
@@ -73,6 +74,7 @@ func DecodeProperties(d Dict) (Properties, error) {
 		BlockedBy:     list(r, "BlockedBy", decodeVerdict),
 		Inhibitors:    list(r, "Inhibitors", decodeInhibitor),
 		Placement:     decodePlacement(get[map[string]string](r, "Placement")),
+		Warnings:      list(r, "Warnings", decodeReason),
 	}
 	p.View.Observation.Inferred = modeOf(p.View.Observation.State)
 	p.decodeNested(r)

@@ -78,7 +78,12 @@ func EncodeRecord(r *status.Record) Dict {
 		"forced":  dbus.MakeVariant(words(r.Forced)),
 		"steps":   dbus.MakeVariant(dicts(r.Steps, encodeStep)),
 	}
+	if r.UID != nil {
+		d["uid"] = dbus.MakeVariant(*r.UID)
+	}
+	d["authorization"] = textVariant(r.Authorization)
 	putTime(d, "started", r.Started)
+	putTime(d, "judged", r.Judged)
 	putTime(d, "finished", r.Finished)
 	return d
 }
@@ -90,20 +95,26 @@ func DecodeRecord(d Dict) (*status.Record, error) {
 	}
 	r := &reader{dict: d}
 	record := status.Record{
-		ID:       get[uint64](r, "id"),
-		From:     word[observer.State](r, "from"),
-		To:       word[policy.Mode](r, "to"),
-		Final:    word[observer.State](r, "final"),
-		Result:   word[status.Result](r, keyResult),
-		Cause:    get[string](r, "cause"),
-		Origin:   word[status.Origin](r, "origin"),
-		By:       get[string](r, "by"),
-		Why:      get[string](r, "why"),
-		Started:  moment(r, "started"),
-		Finished: moment(r, "finished"),
-		Guards:   list(r, "guards", decodeVerdict),
-		Forced:   readWords[policy.GuardID](r, "forced"),
-		Steps:    list(r, "steps", decodeStep),
+		ID:            get[uint64](r, "id"),
+		From:          word[observer.State](r, "from"),
+		To:            word[policy.Mode](r, "to"),
+		Final:         word[observer.State](r, "final"),
+		Result:        word[status.Result](r, keyResult),
+		Cause:         get[string](r, "cause"),
+		Origin:        word[status.Origin](r, "origin"),
+		By:            get[string](r, "by"),
+		Why:           get[string](r, "why"),
+		Authorization: get[string](r, "authorization"),
+		Started:       moment(r, "started"),
+		Judged:        moment(r, "judged"),
+		Finished:      moment(r, "finished"),
+		Guards:        list(r, "guards", decodeVerdict),
+		Forced:        readWords[policy.GuardID](r, "forced"),
+		Steps:         list(r, "steps", decodeStep),
+	}
+	if _, known := d["uid"]; known {
+		record.UID = new(uint32)
+		*record.UID = get[uint32](r, "uid")
 	}
 	return &record, r.finish("the record of a transition")
 }
@@ -188,6 +199,9 @@ func encodeStep(s status.Step) Dict {
 	d := Dict{"id": textVariant(s.ID), "status": textVariant(s.Status), "error": textVariant(s.Error)}
 	putTime(d, "started", s.Started)
 	putTime(d, "finished", s.Finished)
+	d["undo_error"] = textVariant(s.UndoError)
+	putTime(d, "undo_started", s.UndoStarted)
+	putTime(d, "undo_finished", s.UndoFinished)
 	return d
 }
 
@@ -199,6 +213,10 @@ func decodeStep(d Dict) (status.Step, error) {
 		Error:    get[string](r, "error"),
 		Started:  moment(r, "started"),
 		Finished: moment(r, "finished"),
+
+		UndoError:    get[string](r, "undo_error"),
+		UndoStarted:  moment(r, "undo_started"),
+		UndoFinished: moment(r, "undo_finished"),
 	}
 	return s, r.finish("a step")
 }

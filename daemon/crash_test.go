@@ -200,25 +200,3 @@ func TestAJournalFromElsewhereIsNotActedUpon(t *testing.T) {
 		})
 	}
 }
-
-func TestATornHistoryIsMended(t *testing.T) {
-	dir := t.TempDir()
-	h, repaired, err := openHistory(dir)
-	require.NoError(t, err)
-	assert.Zero(t, repaired)
-	require.NoError(t, h.append(status.Record{ID: 1, To: policy.Desktop}))
-	f, err := os.OpenFile(h.path, os.O_APPEND|os.O_WRONLY, 0)
-	require.NoError(t, err)
-	_, err = f.WriteString(`{"id":2,"fr`)
-	require.NoError(t, err)
-	require.NoError(t, f.Close())
-
-	h, repaired, err = openHistory(dir)
-	require.NoError(t, err)
-	assert.Equal(t, 11, repaired)
-	require.NoError(t, h.append(status.Record{ID: 3, To: policy.Desktop}))
-	records, err := h.records(10)
-	require.NoError(t, err)
-	require.Len(t, records, 2)
-	assert.Equal(t, uint64(3), records[1].ID)
-}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
@@ -68,8 +69,9 @@ type Engine struct {
 	done      chan outcome
 	booted    bool // the boot rule has had its one try
 	expiry    *time.Timer
-	pending   *reload // nil for none
-	placed    bool    // the files say what the state does of placement and topology
+	again     *time.Timer // to write what of the history waits
+	pending   *reload     // nil for none
+	placed    bool        // the files say what the state does of placement and topology
 	// halt ends the running transition before its point of no return.
 	halt      func(halt)
 	announced *announcement  // nil for none
@@ -87,22 +89,16 @@ type outcome struct {
 // this boot, the last transition, and one that did not end. Errors: a directory
 // cannot be used, or the journal is not one that this version understands.
 func New(c Config) (*Engine, error) {
-	history, repaired, err := openHistory(c.Policy.Paths.State)
-	if err != nil {
-		return nil, err
-	}
-	if repaired > 0 {
-		c.Log.Warn("cut a torn line off the history", zap.Int("bytes", repaired))
-	}
 	e := &Engine{
 		machinery: machinery{
 			eyes: c.Eyes, graph: c.Graph,
-			journal: newJournal(c.Policy.Paths.State), history: history, bootID: c.BootID, log: c.Log,
+			journal: newJournal(c.Policy.Paths.State), history: openHistory(c.Policy.Policy, c.Log), bootID: c.BootID, log: c.Log,
 		},
 		files: files{c.Policy.Paths.Runtime}, hands: c.Hands,
-		calls: make(chan func()), stopped: make(chan struct{}), expiry: time.NewTimer(0),
+		calls: make(chan func()), stopped: make(chan struct{}), expiry: time.NewTimer(0), again: time.NewTimer(0),
 	}
 	e.expiry.Stop()
+	e.again.Stop()
 	if err := e.govern(c.Policy); err != nil {
 		return nil, err
 	}
@@ -113,15 +109,18 @@ func (e *Engine) restore() (err error) {
 	if e.unended, err = e.journal.load(); err != nil {
 		return err
 	}
-	records, err := e.history.records(1)
-	if err != nil {
+	if e.state.Last, err = e.files.last(); err != nil {
 		return err
 	}
-	for _, r := range records {
-		e.nextID = r.ID
+	if e.nextID, err = e.history.lastID(); err != nil {
+		// A history that cannot be read is no reason to be without a controller.
+		e.log.Error("the history cannot be read, ids may be given twice", message.Is(message.HistoryFault), zap.Error(err))
 	}
 	if e.unended != nil {
 		e.nextID = max(e.nextID, e.unended.Record.ID)
+	}
+	if e.state.Last != nil { // the history may have been on a disk that was full
+		e.nextID = max(e.nextID, e.state.Last.ID)
 	}
 	e.nextID++
 	desired, asked, err := e.files.desired(e.bootID)
@@ -135,12 +134,13 @@ func (e *Engine) restore() (err error) {
 	}); err != nil {
 		return err
 	}
-	if e.state.Last, err = e.files.last(); err != nil {
-		return err
+	if last := e.state.Last; last != nil {
+		// The file is for everybody, and tells less than root's.
+		if full, err := e.history.record(context.Background(), last.ID); err == nil {
+			e.state.Last = &full
+		}
 	}
-	if last := e.state.Last; last != nil && len(records) > 0 && records[0].ID == last.ID {
-		e.state.Last = &records[0]
-	}
+	e.history.started(e.bootID)
 	e.classify()
 	e.events = nil // nobody can have heard of another state before this one
 	e.publish()
@@ -155,7 +155,10 @@ func (e *Engine) Run(ctx context.Context) {
 	defer close(e.stopped)
 	defer e.abandonReload()
 	defer e.expiry.Stop()
+	defer e.again.Stop()
+	defer e.history.retry()
 	e.life = ctx
+	e.awaitHistory()
 	if e.unended != nil {
 		x := newExecution(e.machinery, 0, status.Request{})
 		x.entry = *e.unended
@@ -189,6 +192,11 @@ func (e *Engine) Run(ctx context.Context) {
 			e.classify()
 		case <-e.announced.due():
 			e.resettle()
+		case <-e.history.changed:
+			e.awaitHistory()
+		case <-e.again.C:
+			e.history.retry()
+			e.awaitHistory()
 		}
 		e.publish()
 	}
@@ -253,16 +261,14 @@ func (e *Engine) SessionUIDs() []uint32 {
 	return slices.Compact(uids)
 }
 
-// History returns the newest limit records, the latest first.
-func (e *Engine) History(_ context.Context, limit int) ([]status.Record, error) {
-	records, err := e.history.records(limit)
-	slices.Reverse(records)
-	return records, err
+// History returns the newest transitions that the filter chooses, the latest first.
+func (e *Engine) History(ctx context.Context, f status.Filter) ([]status.Record, error) {
+	return e.history.records(ctx, f)
 }
 
 // Record returns the finished transition of that id, or status.ErrNoSuchTransition.
-func (e *Engine) Record(_ context.Context, id uint64) (status.Record, error) {
-	return e.history.record(id)
+func (e *Engine) Record(ctx context.Context, id uint64) (status.Record, error) {
+	return e.history.record(ctx, id)
 }
 
 // Request accepts a request that has been authorized, and returns the id of the
@@ -291,6 +297,7 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	}
 	if running := e.state.Running; running != nil {
 		if plan == nil && r.Joins(e.request) && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
+			e.history.accepted(running.ID, r, true)
 			return running.ID, nil
 		}
 		return 0, busy(running)
@@ -303,6 +310,7 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 		return 0, err
 	}
 	e.previous = previous
+	e.history.accepted(e.nextID, r, false)
 	x := newExecution(e.machinery, e.nextID, r)
 	x.agreed = plan
 	e.nextID++

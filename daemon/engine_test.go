@@ -58,7 +58,7 @@ func TestEveryModeIsReachedFromEveryOther(t *testing.T) {
 			assert.Equal(t, string(mode), word(t, r, "current"))
 			r.host.requireAs(t, mode, "request")
 		}
-		records, err := r.History(t.Context(), 100)
+		records, err := r.History(t.Context(), status.Filter{Limit: 100})
 		require.NoError(t, err)
 		assert.Len(t, records, len(route))
 		assert.NoFileExists(t, filepath.Join(r.dir, "state", "transition.json"))
@@ -281,7 +281,7 @@ func TestOneTransitionAtATime(t *testing.T) {
 		close(release)
 		v := r.settle()
 		assert.Equal(t, status.Success, v.Last.Result)
-		records, err := r.History(t.Context(), 10)
+		records, err := r.History(t.Context(), status.Filter{Limit: 10})
 		require.NoError(t, err)
 		assert.Len(t, records, 1)
 	})

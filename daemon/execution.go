@@ -59,7 +59,9 @@ type execution struct {
 func newExecution(m machinery, id uint64, r status.Request) *execution {
 	return &execution{machinery: m, request: r, entry: journalEntry{
 		Format: journalFormat, BootID: m.bootID,
-		Record: status.Record{ID: id, To: r.Mode, Origin: r.Origin, By: r.By, Why: r.Why, Started: time.Now()},
+		Record: status.Record{
+			ID: id, To: r.Mode, Origin: r.Origin, By: r.By, UID: &r.UID, Authorization: r.Authorization, Why: r.Why, Started: time.Now(),
+		},
 	}}
 }
 
@@ -115,7 +117,8 @@ func (x *execution) look() (prospect, error) {
 // judge takes the verdicts into the record, and says what stands in the way; nil
 // for nothing.
 func (x *execution) judge(ahead prospect) *halt {
-	x.entry.Record.Guards, x.entry.Record.Forced = ahead.verdicts, nil
+	x.entry.Record.Guards, x.entry.Record.Judged, x.entry.Record.Forced = ahead.verdicts, time.Now(), nil
+	x.history.judged(x.entry.Record.ID, ahead.verdicts)
 	blocking := slices.DeleteFunc(guards.Blocking(ahead.verdicts), func(v guards.Verdict) bool {
 		forced := !v.Hard && slices.Contains(x.request.Skip, v.Guard)
 		if forced {
@@ -307,9 +310,7 @@ func (x *execution) record() {
 		}
 	}
 	note(x.save())
-	if _, err := x.history.record(x.entry.Record.ID); errors.Is(err, status.ErrNoSuchTransition) {
-		note(x.history.append(x.entry.Record))
-	}
+	x.history.ended(x.entry.Record)
 	note(x.journal.clear())
 }
 

@@ -2,101 +2,321 @@ package daemon
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"sync"
+	"time"
+
+	"github.com/dubnium/dubnium/internal/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/eventlog"
+	"github.com/dubnium/dubnium/internal/message"
+	"github.com/dubnium/dubnium/policy"
 )
 
-// history is events.jsonl: one line for each transition that ended, oldest
-// first. It outlives the daemon and the boot.
+// history is events.jsonl: what was asked, judged, done and reached, a line of JSON
+// each, oldest first. It outlives the daemon and the boot. What cannot be written
+// is a warning, and never an error of a transition: the journal alone decides
+// whether a step may be done.
 type history struct {
-	path string
-	mu   sync.Mutex
+	log      *eventlog.Log
+	zap      *zap.Logger
+	refusals refusals
+	// reading is held by the one who reads: many readers at once would cost the
+	// host as many processors.
+	reading chan struct{}
+	// changed is poked when warnings are others than before.
+	changed chan struct{}
+
+	mu     sync.Mutex // of what follows
+	faulty bool
 }
 
-// openHistory returns the history in stateDir. repaired is the number of bytes of
-// a torn last line, which a crash in the middle of an append leaves, that were
-// cut off.
-func openHistory(stateDir string) (h *history, repaired int, err error) {
-	h = &history{path: filepath.Join(stateDir, "events.jsonl")}
-	data, err := os.ReadFile(h.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return h, 0, nil
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the history: %w", err)
-	}
-	whole := bytes.LastIndexByte(data, '\n') + 1
-	if whole == len(data) {
-		return h, 0, nil
-	}
-	if err := os.Truncate(h.path, int64(whole)); err != nil {
-		return nil, 0, fmt.Errorf("cannot cut the torn end off the history: %w", err)
-	}
-	return h, len(data) - whole, nil
+// The kinds of line. A line without a kind is an outcome that an older version
+// wrote.
+const (
+	lineStart   = "start"   // the daemon started
+	lineRequest = "request" // one was accepted
+	lineRefused = "refused" // one was turned down
+	lineVerdict = "verdict" // of a guard
+	lineStep    = "step"    // got further
+	lineOutcome = "outcome" // of a transition
+	lineCut     = "cut"     // a torn line was cut off
+	lineGap     = "gap"     // lines were lost
+)
+
+// head begins every line.
+type head struct {
+	Event string    `json:"event"`
+	Time  time.Time `json:"time"`
+	ID    uint64    `json:"id,omitempty"` // the transition's
 }
 
-// append adds a record; it is on disk when append returns nil.
-func (h *history) append(r status.Record) error {
+type startLine struct {
+	head
+	BootID string `json:"boot_id"`
+}
+
+// countLine is a lineCut or a lineGap.
+type countLine struct {
+	head
+	Bytes int `json:"bytes,omitempty"`
+	Lines int `json:"lines,omitempty"`
+}
+
+type requestLine struct {
+	head
+	Mode          policy.Mode   `json:"mode"`
+	Origin        status.Origin `json:"origin"`
+	By            string        `json:"by"`
+	UID           *uint32       `json:"uid"`
+	Authorization string        `json:"authorization"`
+	Why           string        `json:"why,omitempty"`
+	// Joined: the transition was running already, for somebody else.
+	Joined bool `json:"joined,omitempty"`
+}
+
+type refusedLine struct {
+	head
+	Mode   string  `json:"mode"`
+	By     string  `json:"by"`
+	UID    *uint32 `json:"uid"`
+	Reason string  `json:"reason"`
+	Text   string  `json:"text"`
+	Why    string  `json:"why,omitempty"`
+	// Unwritten counts the refusals of the same user since the last line of theirs
+	// that have no line of their own.
+	Unwritten int `json:"unwritten,omitempty"`
+}
+
+type verdictLine struct {
+	head
+	guards.Verdict
+}
+
+type stepLine struct {
+	head
+	Index int    `json:"index"`
+	Step  string `json:"step"`
+	// Guard is the one that a gate waits for.
+	Guard    policy.GuardID    `json:"guard,omitempty"`
+	Status   status.StepStatus `json:"status"`
+	Error    string            `json:"error,omitempty"`
+	Started  time.Time         `json:"started,omitzero"`
+	Finished time.Time         `json:"finished,omitzero"`
+}
+
+// outcomeLine is a record with what makes it a line: older lines are records alone.
+type outcomeLine struct {
+	Event string    `json:"event"`
+	Time  time.Time `json:"time"`
+	status.Record
+}
+
+func limits(p policy.Policy) eventlog.Limits {
+	return eventlog.Limits{MaxBytes: int64(p.Audit.MaxMiB) << 20, Keep: p.Audit.Keep}
+}
+
+// openHistory returns the history under the policy's state directory. A torn last
+// line is cut off and said; one that cannot be read or written is a warning.
+func openHistory(p policy.Policy, log *zap.Logger) *history {
+	h := &history{zap: log, reading: make(chan struct{}, 1), changed: make(chan struct{}, 1), refusals: refusals{users: map[uint32]*allowance{}}}
+	var cut int
+	h.log, cut = eventlog.Open(filepath.Join(p.Paths.State, "events.jsonl"), limits(p), func(lost int) []byte {
+		line, _ := json.Marshal(countLine{head: head{Event: lineGap, Time: time.Now()}, Lines: lost}) // plain data
+		return line
+	})
+	if cut > 0 {
+		log.Warn("cut a torn line off the history", message.Is(message.HistoryCut), zap.Int("bytes", cut))
+		h.add(countLine{head: head{Event: lineCut, Time: time.Now()}, Bytes: cut}, false)
+	}
+	return h
+}
+
+// add appends a line; an important one is on disk before add returns, if it can be.
+func (h *history) add(line any, important bool) {
+	data, err := json.Marshal(line)
+	if err == nil {
+		err = h.log.Append(data, important)
+	}
+	h.heed(err)
+}
+
+// heed tells of the first of many faults, and when they are over.
+func (h *history) heed(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	line, err := json.Marshal(r)
-	if err != nil {
-		return fmt.Errorf("cannot encode transition %d: %w", r.ID, err)
+	if err != nil && !h.faulty {
+		h.zap.Error("the history cannot be written; it goes on, and what cannot be written waits", message.Is(message.HistoryFault), zap.Error(err))
 	}
-	f, err := os.OpenFile(h.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
-	if err != nil {
-		return fmt.Errorf("cannot append to the history: %w", err)
+	if err == nil && h.faulty {
+		h.zap.Info("the history is written again", message.Is(message.HistoryWell))
 	}
-	_, err = f.Write(append(line, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("cannot append to the history: %w", err)
-	}
-	return nil
-}
-
-// records returns the newest limit records, oldest first. A line that is no
-// record is passed over: it may be of a newer version.
-func (h *history) records(limit int) ([]status.Record, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	data, err := os.ReadFile(h.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the history: %w", err)
-	}
-	lines := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
-	var records []status.Record
-	for _, line := range lines[max(0, len(lines)-limit):] {
-		var r status.Record
-		if json.Unmarshal(line, &r) == nil && r.ID != 0 {
-			records = append(records, r)
+	if was := h.faulty; was != (err != nil) {
+		h.faulty = !was
+		select {
+		case h.changed <- struct{}{}:
+		default:
 		}
 	}
-	return records, nil
+}
+
+// retry writes what waits, if anything does.
+func (h *history) retry() {
+	if _, _, err := h.log.Fault(); err != nil {
+		h.heed(h.log.Flush())
+	}
+}
+
+func (h *history) started(bootID string) {
+	h.add(startLine{head{Event: lineStart, Time: time.Now()}, bootID}, true)
+}
+
+func (h *history) accepted(id uint64, r status.Request, joined bool) {
+	h.add(requestLine{
+		head{lineRequest, time.Now(), id}, r.Mode, r.Origin, r.By, &r.UID, r.Authorization, r.Why, joined,
+	}, joined) // one that joined has no outcome of its own to be synced with
+	h.zap.Info("request accepted", message.Is(message.RequestAccepted), zap.Uint64("transition", id), zap.String("mode", string(r.Mode)),
+		zap.String("by", r.By), zap.Uint32("uid", r.UID), zap.String("authorization", r.Authorization), zap.Bool("joined", joined))
+}
+
+// refused writes refusals down, but of one user only so many: else whoever may
+// send a message could push everybody's outcomes out of the files.
+func (h *history) refused(r status.Refusal) {
+	uid := noUser
+	if r.UID != nil {
+		uid = *r.UID
+	}
+	write, unwritten := h.refusals.take(uid, time.Now())
+	if !write {
+		return
+	}
+	h.add(refusedLine{head{Event: lineRefused, Time: time.Now()}, r.Mode, r.By, r.UID, r.Reason, r.Text, r.Why, unwritten}, true)
+	h.zap.Info("request refused", message.Is(message.RequestRefused), zap.String("mode", r.Mode), zap.String("by", r.By),
+		zap.String("reason", r.Reason), zap.String("text", r.Text), zap.Int("unwritten", unwritten))
+}
+
+func (h *history) judged(id uint64, verdicts []guards.Verdict) {
+	for _, v := range verdicts {
+		h.add(verdictLine{head{lineVerdict, time.Now(), id}, v}, false)
+	}
+}
+
+func (h *history) step(id uint64, index int, guard policy.GuardID, s status.Step) {
+	line := stepLine{head{lineStep, time.Now(), id}, index, s.ID, guard, s.Status, s.Error, s.Started, s.Finished}
+	if s.Status == status.StepUndone || s.Status == status.StepUndoFailed {
+		line.Error, line.Started, line.Finished = s.UndoError, s.UndoStarted, s.UndoFinished
+	}
+	h.add(line, false)
+}
+
+// ended writes an outcome down, unless it is there already: a crash may have come
+// between that and the end of the journal.
+func (h *history) ended(r status.Record) {
+	// Readers are not waited for: who asks often must not keep a transition from ending.
+	if there, err := h.scan(context.Background(), isRecord(r.ID), orPast(r.ID)); err == nil && len(there) > 0 {
+		return
+	}
+	line := outcomeLine{lineOutcome, time.Now(), r}
+	if data, err := json.Marshal(line); err == nil && len(data) >= eventlog.MaxLine {
+		// The evidence is what has no bound of its own; the verdicts' own lines have it.
+		line.Guards = slices.Clone(r.Guards)
+		for i := range line.Guards {
+			line.Guards[i].Evidence = nil
+		}
+	}
+	h.add(line, true)
+}
+
+// find is scan for those who ask, one at a time.
+func (h *history) find(ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool) ([]status.Record, error) {
+	select {
+	case h.reading <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-h.reading }()
+	return h.scan(ctx, wanted, enough)
+}
+
+// maxFound bounds what one who asks gets, in bytes of lines: a reply above 32 MiB
+// costs the daemon its connection to the bus.
+const maxFound = 8 << 20
+
+// scan returns the newest outcomes that are wanted, the latest first, until enough
+// says that there are.
+func (h *history) scan(ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool) ([]status.Record, error) {
+	var found []status.Record
+	var size int
+	err := h.log.Backward(func(line []byte) bool {
+		r, is := asOutcome(line)
+		if is && wanted(r) {
+			if size += len(line); size > maxFound && len(found) > 0 {
+				return false
+			}
+			found = append(found, r)
+		}
+		return ctx.Err() == nil && !(is && enough(len(found), r))
+	})
+	return found, errors.Join(err, ctx.Err())
+}
+
+// asOutcome reads a line that is one. A line that is nothing at all is passed over:
+// it may be of a newer version.
+func asOutcome(line []byte) (r status.Record, is bool) {
+	const mark = `{"event":"`
+	if bytes.HasPrefix(line, []byte(mark)) && !bytes.HasPrefix(line, []byte(mark+lineOutcome+`"`)) {
+		return r, false // most lines are not worth more
+	}
+	var o outcomeLine
+	if json.Unmarshal(line, &o) != nil || o.ID == 0 || (o.Event != "" && o.Event != lineOutcome) {
+		return r, false
+	}
+	return o.Record, true
+}
+
+// records returns the newest transitions that the filter chooses, the latest first.
+func (h *history) records(ctx context.Context, f status.Filter) ([]status.Record, error) {
+	return h.find(ctx, f.Match, func(found int, _ status.Record) bool { return found >= f.Limit || (f.ID != 0 && found > 0) })
+}
+
+func isRecord(id uint64) func(status.Record) bool {
+	return func(r status.Record) bool { return r.ID == id }
+}
+
+// orPast ends a search for one id. Ids only ever rise, so that one which is not
+// there is not looked for in all that is.
+func orPast(id uint64) func(int, status.Record) bool {
+	return func(_ int, r status.Record) bool { return r.ID <= id }
 }
 
 // record returns the newest record of that id.
-func (h *history) record(id uint64) (status.Record, error) {
-	records, err := h.records(historyDepth)
+func (h *history) record(ctx context.Context, id uint64) (status.Record, error) {
+	records, err := h.find(ctx, isRecord(id), orPast(id))
+	if err == nil && len(records) == 0 {
+		err = fmt.Errorf("transition %d: %w", id, status.ErrNoSuchTransition)
+	}
 	if err != nil {
 		return status.Record{}, err
 	}
-	for i := len(records) - 1; i >= 0; i-- {
-		if records[i].ID == id {
-			return records[i], nil
-		}
-	}
-	return status.Record{}, fmt.Errorf("transition %d: %w", id, status.ErrNoSuchTransition)
+	return records[0], nil
 }
 
-// historyDepth bounds how far back one transition is looked for.
-const historyDepth = 10_000
+// lastID is the highest id that was given to a transition, 0 for none. A request
+// has its line before its outcome.
+func (h *history) lastID() (id uint64, err error) {
+	err = h.log.Backward(func(line []byte) bool {
+		var any head
+		if json.Unmarshal(line, &any) == nil {
+			id = any.ID
+		}
+		return id == 0
+	})
+	return id, err
+}

@@ -96,7 +96,7 @@ func (e *Engine) Plan(ctx context.Context, r status.Request) (status.Preview, ob
 	p := view.Policy.Policy // the engine's own belongs to its goroutine
 	f := e.graph.foresee(ctx, p, view.Snapshot, r, view.Inhibitors)
 	preview := f.preview(p)
-	records, err := e.history.records(historyDepth)
+	records, err := e.history.records(ctx, status.Filter{Mode: r.Mode, Result: status.Success, Limit: expectedFrom})
 	if err != nil {
 		return status.Preview{}, observer.Snapshot{}, err
 	}
@@ -125,6 +125,10 @@ func (f prospect) preview(p policy.Policy) status.Preview {
 	}
 	return preview
 }
+
+// expectedFrom is how many of the last transitions to a mode tell how long the next
+// will take.
+const expectedFrom = 100
 
 // expected is how long transitions of this pair took that succeeded. A degraded
 // mode counts as the mode: the way out of it is the same.

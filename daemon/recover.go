@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/dubnium/dubnium/internal/zap"
+
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -21,6 +24,8 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 	}
 	x.report(status.PhaseRecovering, 0, nil)
 	died := fmt.Errorf("the daemon ended %s", x.whereabouts())
+	x.log.Warn("recovering a transition in which the daemon ended", message.Is(message.Recovery), zap.Uint64("transition", x.entry.Record.ID),
+		zap.String("mode", string(x.entry.Record.To)), zap.String("where", x.whereabouts()))
 	snapshot, err := x.eyes.Fresh(ctx)
 	if err != nil {
 		return status.Record{}, errStopping

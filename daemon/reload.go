@@ -18,6 +18,7 @@ func (e *Engine) govern(d policy.Document) error {
 		return err
 	}
 	e.policy, e.state.Policy = d.Policy, d
+	e.history.log.SetLimits(limits(d.Policy))
 	e.actors = waits(d.Policy, e.eyes)
 	if e.hands != nil {
 		maps.Copy(e.actors, e.hands(d.Policy))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
@@ -49,6 +50,7 @@ func (x *execution) do(parent context.Context, i int) error {
 	x.entry.Before[i] = before
 	if err := x.mark(i, status.StepDoing, nil); err != nil {
 		x.set(i, status.StepPending, err)
+		x.note(i) // that it was not done
 		return err
 	}
 	if err = actor.Apply(ctx, step); err == nil {
@@ -126,6 +128,7 @@ func (x *execution) undoStep(ctx context.Context, i int) error {
 	step := x.entry.Steps[i]
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), step.Timeout)
 	defer cancel()
+	x.entry.Record.Steps[i].UndoStarted = time.Now()
 	err := x.actors[step.Kind].Undo(ctx, step, x.entry.Before[i])
 	outcome := status.StepUndone
 	if err != nil {
@@ -157,19 +160,39 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	x.report(phase, i, &status.StepEvent{
 		ID: x.entry.Record.ID, Index: i, Count: len(x.entry.Steps), Step: x.entry.Steps[i].ID, Status: s,
 	})
-	return x.save()
+	err := x.save()
+	if err == nil || s != status.StepDoing {
+		x.note(i)
+	}
+	log := x.log.With(zap.Uint64("transition", x.entry.Record.ID), zap.String("mode", string(x.entry.Record.To)),
+		zap.String("step", x.entry.Steps[i].ID), zap.String("status", string(s)))
+	if cause != nil {
+		log.Warn("a step failed", message.Is(message.StepFailed), zap.Error(cause))
+	} else if err == nil {
+		log.Info("a step got further")
+	}
+	return err
+}
+
+// note puts how far step i is into the history.
+func (x *execution) note(i int) {
+	x.history.step(x.entry.Record.ID, i, x.entry.Steps[i].Guard, x.entry.Record.Steps[i])
 }
 
 func (x *execution) set(i int, s status.StepStatus, cause error) {
 	step := &x.entry.Record.Steps[i]
 	step.Status = s
-	if s == status.StepDoing {
-		step.Started = time.Now()
-	} else {
-		step.Finished = time.Now()
-	}
+	var reason string
 	if cause != nil {
-		step.Error = cause.Error()
+		reason = cause.Error()
 		x.saw(secretsOf(cause)...)
+	}
+	switch now := time.Now(); s {
+	case status.StepDoing:
+		step.Started = now
+	case status.StepUndone, status.StepUndoFailed: // how the step itself went stays
+		step.UndoFinished, step.UndoError = now, reason
+	default:
+		step.Finished, step.Error = now, reason
 	}
 }

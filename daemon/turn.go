@@ -9,6 +9,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -105,8 +106,8 @@ func (e *Engine) finish(end outcome) {
 	if err := e.files.setLast(r); err != nil {
 		e.log.Error("cannot write the last transition", zap.Error(err))
 	}
-	e.log.Info("transition ended", zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
-		zap.String("to", string(r.To)), zap.String("result", string(r.Result)),
+	e.log.Info("transition ended", message.Is(message.Finished(r.Result)), zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
+		zap.String("mode", string(r.To)), zap.String("result", string(r.Result)),
 		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
 	e.emit(status.Event{Finished: &r})
 	e.classify()
@@ -164,6 +165,7 @@ func (e *Engine) publish() {
 	if slices.ContainsFunc(e.events, func(event status.Event) bool { return event.Finished != nil }) {
 		e.writeCurrent()
 	}
+	e.state.Warnings = e.warnings()
 	view := e.state
 	e.view.Store(&view)
 	events := e.events
@@ -174,7 +176,7 @@ func (e *Engine) publish() {
 	e.writeCurrent()
 	for _, event := range events {
 		if c := event.StateChanged; c != nil {
-			e.log.Info("observed state changed", zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
+			e.log.Info("observed state changed", message.Is(message.StateChanged), zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
 				zap.Any("reasons", c.Reasons))
 		}
 	}
@@ -188,7 +190,9 @@ func (e *Engine) normalise(ctx context.Context) {
 		return
 	}
 	e.booted = true
-	x := newExecution(e.machinery, e.nextID, status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: "dubniumd"})
+	r := status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: "dubniumd", Authorization: status.ByPolicy}
+	e.history.accepted(e.nextID, r, false)
+	x := newExecution(e.machinery, e.nextID, r)
 	e.nextID++
 	e.start(ctx, x, x.run)
 }

@@ -19,17 +19,20 @@ var allowed = map[string][]string{
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
 	"daemon/status":        {"policy", "observer", "guards"},
-	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile", "internal/zap"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/zap"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration"},
+	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration", "internal/doctor", "internal/doctor/gather"},
 	"observer/recording":   {"policy", "observer"},
 	"observer/calibration": {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/oneshot"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
+	"internal/doctor":      {"policy", "observer"},
+	"internal/eventlog":    {"internal/atomicfile"},
+	"internal/message":     {"daemon/status", "internal/zap"},
 }
 
 // pure packages decide; they reach no world to decide about.
-var pure = []string{"policy", "observer", "observer/recording", "observer/calibration", "guards", "plans", "daemon/status"}
+var pure = []string{"policy", "observer", "observer/recording", "observer/calibration", "guards", "plans", "daemon/status", "internal/doctor"}
 
 // worldly packages are what a pure one must not reach, even through others.
 var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}

@@ -54,6 +54,7 @@ func (p Policy) faults() []fault {
 	p.sliceFaults(check)
 	p.studioFaults(check)
 	p.contractFaults(check)
+	p.auditFaults(check)
 	return faults
 }
 

@@ -46,6 +46,7 @@ type Policy struct {
 	Guards    Thresholds `toml:"guards"`
 	Placement Placement  `toml:"placement"`
 	Modes     Contracts  `toml:"modes"`
+	Audit     Audit      `toml:"audit"`
 
 	Slices Slices `toml:"slices"`
 	Studio Studio `toml:"studio"`
@@ -249,6 +250,7 @@ func Default() Policy {
 		Guards:    defaultThresholds(),
 		Placement: Placement{Studio: Local, AI: Local, Platform: Local},
 		Modes:     defaultContracts(),
+		Audit:     Audit{MaxMiB: 8, Keep: 4},
 		Slices:    defaultSlices(),
 		Studio:    defaultStudio(),
 	}

@@ -165,11 +165,11 @@ func (c *Client) Policy(ctx context.Context) (busapi.Policy, error) {
 	return busapi.DecodePolicy(p)
 }
 
-// History returns at most limit finished transitions, the latest first.
-func (c *Client) History(ctx context.Context, limit uint32) ([]status.Record, error) {
+// History returns the newest finished transitions that the filter chooses, the
+// latest first.
+func (c *Client) History(ctx context.Context, f status.Filter) ([]status.Record, error) {
 	var records []busapi.Dict
-	filter := busapi.Dict{busapi.FilterLimit: dbus.MakeVariant(limit)}
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".History", filter).Store(&records); err != nil {
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".History", busapi.EncodeFilter(f)).Store(&records); err != nil {
 		return nil, problem(err)
 	}
 	return busapi.DecodeHistory(records)

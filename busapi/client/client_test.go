@@ -35,9 +35,9 @@ func TestReadsReturnTheDaemonsValues(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, e.View().Observation, evidence.Observation)
 
-	records, err := c.History(t.Context(), 12)
+	records, err := c.History(t.Context(), status.Filter{Limit: 12, By: "alice"})
 	require.NoError(t, err)
-	require.Equal(t, []status.Record{{ID: 12}}, records)
+	require.Equal(t, []status.Record{{ID: 12, By: "alice"}}, records)
 
 	plan, err := c.Plan(t.Context(), policy.Compute)
 	require.NoError(t, err)

@@ -65,9 +65,11 @@ func (e *engine) Record(context.Context, uint64) (status.Record, error) {
 	return status.Record{}, status.ErrNoSuchTransition
 }
 
-func (e *engine) History(_ context.Context, limit int) ([]status.Record, error) {
-	return []status.Record{{ID: uint64(limit)}}, nil
+func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, error) {
+	return []status.Record{{ID: uint64(f.Limit), By: f.By}}, nil
 }
+
+func (e *engine) Refused(status.Refusal) {}
 
 func (e *engine) Observe(context.Context) (status.View, error) { return e.View(), nil }
 func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {

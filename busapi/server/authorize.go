@@ -32,9 +32,11 @@ func (s *Server) authorize(c call, mode policy.Mode, action string) (status.Requ
 	}
 	request := status.Request{Mode: mode, Origin: status.OriginOperator, By: describe(uid), UID: uid, EndOthers: uid == 0}
 	if uid == 0 {
+		request.Authorization = status.ByCredentials
 		return request, nil
 	}
 	return request, s.prompt(uid, func() error {
+		actions := []string{action}
 		if err := s.authorizer.Authorize(ctx, c.sender, action, c.interactive); err != nil {
 			return err
 		}
@@ -43,7 +45,9 @@ func (s *Server) authorize(c call, mode policy.Mode, action string) (status.Requ
 				return fmt.Errorf("compute would end other people's sessions: %w", err)
 			}
 			request.EndOthers = true
+			actions = append(actions, busapi.ActionEndOtherSessions)
 		}
+		request.Authorization = status.ByPolkit(actions...)
 		return s.stillThere(ctx, c.sender)
 	})
 }

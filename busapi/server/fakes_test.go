@@ -33,7 +33,8 @@ type fakeController struct {
 	requests []status.Request
 	judged   []status.Request
 	looks    int
-	limit    int
+	filter   status.Filter
+	refusals []status.Refusal
 	fail     error // of every method that can fail
 	held     []status.Inhibitor
 	left     chan string // holders that left
@@ -85,11 +86,17 @@ func (c *fakeController) Record(_ context.Context, id uint64) (status.Record, er
 	return c.records[i], nil
 }
 
-func (c *fakeController) History(_ context.Context, limit int) ([]status.Record, error) {
+func (c *fakeController) History(_ context.Context, f status.Filter) ([]status.Record, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.limit = limit
-	return c.records[:min(limit, len(c.records))], c.fail
+	c.filter = f
+	return c.records[:min(f.Limit, len(c.records))], c.fail
+}
+
+func (c *fakeController) Refused(r status.Refusal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refusals = append(c.refusals, r)
 }
 
 func (c *fakeController) Observe(context.Context) (status.View, error) {

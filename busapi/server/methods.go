@@ -20,24 +20,44 @@ func (s *Server) requestMode(c call, mode string, flags uint64, options busapi.D
 
 // forceMode is for soft guards, by name: who forces has read what they say.
 func (s *Server) forceMode(c call, mode string, skip []string, flags uint64, options busapi.Dict) (uint64, error) {
-	ids, err := parseGuards(skip)
+	return s.submit(c, mode, func() ([]policy.GuardID, error) { return parseSoftGuards(skip) }, flags, options)
+}
+
+func parseSoftGuards(names []string) ([]policy.GuardID, error) {
+	ids, err := parseGuards(names)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if len(ids) == 0 {
-		return 0, busapi.Refuse(busapi.ErrBadOption, "no guard is named: that is RequestMode")
+		return nil, busapi.Refuse(busapi.ErrBadOption, "no guard is named: that is RequestMode")
 	}
 	for _, id := range ids {
 		if spec, _ := policy.Guard(id); spec.Hard {
-			return 0, busapi.Refuse(busapi.ErrHardGuard, "%s is a hard guard: nobody can force it", id)
+			return nil, busapi.Refuse(busapi.ErrHardGuard, "%s is a hard guard: nobody can force it", id)
 		}
 	}
-	return s.submit(c, mode, ids, flags, options)
+	return ids, nil
 }
 
-// submit checks the words of a request before it asks anyone about the sender: a
-// typo must not cost a person a password.
-func (s *Server) submit(c call, mode string, skip []policy.GuardID, flags uint64, options busapi.Dict) (uint64, error) {
+// submit has what is turned down written down. skips, where it is not nil, says
+// which guards are not to count.
+func (s *Server) submit(c call, mode string, skips func() ([]policy.GuardID, error), flags uint64, options busapi.Dict) (id uint64, err error) {
+	var skip []policy.GuardID
+	if skips != nil {
+		skip, err = skips()
+	}
+	if err == nil {
+		id, err = s.acceptMode(c, mode, skip, flags, options)
+	}
+	if err != nil {
+		s.refused(c, mode, options, err)
+	}
+	return id, err
+}
+
+// acceptMode checks the words of a request before it asks anyone about the sender:
+// a typo must not cost a person a password.
+func (s *Server) acceptMode(c call, mode string, skip []policy.GuardID, flags uint64, options busapi.Dict) (uint64, error) {
 	wanted, err := s.parseMode(mode)
 	if err != nil {
 		return 0, err
@@ -225,7 +245,7 @@ func (s *Server) getPolicy(call) (busapi.Dict, error) {
 }
 
 func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {
-	limit, err := parseFilter(filter)
+	wanted, err := parseFilter(filter)
 	if err != nil {
 		return nil, err
 	}
@@ -235,7 +255,7 @@ func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {
 	if err != nil {
 		return nil, senderUnknown(err)
 	}
-	records, err := s.controller.History(ctx, limit)
+	records, err := s.controller.History(ctx, wanted)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)
 	}
@@ -244,24 +264,6 @@ func (s *Server) history(c call, filter busapi.Dict) ([]busapi.Dict, error) {
 		told[i] = encodeRecord(r, uid)
 	}
 	return told, nil
-}
-
-func parseFilter(filter busapi.Dict) (limit int, err error) {
-	if err := knownKeys("filter key", filter, busapi.FilterLimit); err != nil {
-		return 0, err
-	}
-	value, given := filter[busapi.FilterLimit]
-	if !given {
-		return busapi.DefaultHistory, nil
-	}
-	n, isNumber := value.Value().(uint32)
-	switch {
-	case !isNumber:
-		return 0, wrongType("filter key", busapi.FilterLimit, "u", value.Signature().String())
-	case n < 1 || n > busapi.MaxHistory:
-		return 0, busapi.Refuse(busapi.ErrBadOption, "the filter key limit is %d, not 1 to %d", n, busapi.MaxHistory)
-	}
-	return int(n), nil
 }
 
 // knownKeys refuses a key that this version does not know: a caller who asks for

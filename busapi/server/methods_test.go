@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +29,7 @@ func TestRootNeedsNoPolkit(t *testing.T) {
 	require.Equal(t, uint64(7), id)
 	require.Empty(t, h.authorizer.questions())
 	require.Equal(t, []status.Request{{
-		Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", UID: 0, EndOthers: true, Why: "nightly batch",
+		Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", UID: 0, EndOthers: true, Why: "nightly batch", Authorization: status.ByCredentials,
 	}}, h.controller.asked())
 }
 
@@ -113,25 +115,75 @@ func TestGetTransitionTellsHowItStands(t *testing.T) {
 func TestHistoryIsBoundedAndStrict(t *testing.T) {
 	h := newHost(t)
 	h.controller.with(func(c *fakeController) { c.records = make([]status.Record, 30) })
-	for filter, want := range map[uint32]int{0: busapi.DefaultHistory, 1: 1, 1000: 1000} {
-		d := busapi.Dict{}
-		if filter != 0 {
-			d[busapi.FilterLimit] = dbus.MakeVariant(filter)
-		}
+	alice := uint32(1000)
+	for _, want := range []status.Filter{
+		{},
+		{Limit: 1},
+		{Limit: busapi.MaxHistory},
+		{Since: start, Until: start.Add(time.Hour), Result: status.Blocked, Mode: policy.Compute, By: "alice", UID: &alice, ID: 3, Limit: 5},
+	} {
 		var records []busapi.Dict
-		require.NoError(t, h.call("History", d).Store(&records))
-		h.controller.with(func(c *fakeController) { require.Equal(t, want, c.limit) })
-		require.Len(t, records, min(want, 30))
+		require.NoError(t, h.call("History", busapi.EncodeFilter(want)).Store(&records))
+		want.Limit = cmp.Or(want.Limit, busapi.DefaultHistory)
+		h.controller.with(func(c *fakeController) { require.Equal(t, want, c.filter) })
+		require.Len(t, records, min(want.Limit, 30))
 	}
 	refusals := map[string]busapi.Dict{
-		"is 0, not 1 to 1000":       {"limit": dbus.MakeVariant(uint32(0))},
-		"is 1001, not 1 to 1000":    {"limit": dbus.MakeVariant(uint32(1001))},
-		"limit is of type i, not u": {"limit": dbus.MakeVariant(int32(5))},
-		`unknown filter key "mode"`: {"mode": dbus.MakeVariant("compute"), "limit": dbus.MakeVariant(uint32(1))},
+		"is 0, not 1 to 1000":         {"limit": dbus.MakeVariant(uint32(0))},
+		"is 1001, not 1 to 1000":      {"limit": dbus.MakeVariant(uint32(1001))},
+		"limit is of type i, not u":   {"limit": dbus.MakeVariant(int32(5))},
+		"since is of type s, not t":   {"since": dbus.MakeVariant("today")},
+		"are no time":                 {"until": dbus.MakeVariant(uint64(math.MaxUint64))},
+		`"sauna", which is no result`: {"result": dbus.MakeVariant("sauna")},
+		"result is of type u, not s":  {"result": dbus.MakeVariant(uint32(1))},
+		"mode is of type u, not s":    {"mode": dbus.MakeVariant(uint32(1))},
+		"by is of type u, not s":      {"by": dbus.MakeVariant(uint32(1))},
+		"uid is of type s, not u":     {"uid": dbus.MakeVariant("0")},
+		"id is of type u, not t":      {"id": dbus.MakeVariant(uint32(1))},
+		`unknown filter key "colour"`: {"colour": dbus.MakeVariant("blue"), "limit": dbus.MakeVariant(uint32(1))},
 	}
 	for text, filter := range refusals {
 		refused(t, h.call("History", filter), busapi.ErrBadOption, text)
 	}
+	refused(t, h.call("History", busapi.Dict{"mode": dbus.MakeVariant("sauna")}), busapi.ErrUnknownMode, "the filter key mode")
+}
+
+// Every request that is turned down is on record: who, what for, and why.
+func TestRefusalsAreTold(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.as(1000)
+	words := busapi.Dict{"reason": dbus.MakeVariant("please")}
+	require.Error(t, h.call("RequestMode", strings.Repeat("x", 5000), uint64(0), words).Err)
+	require.Error(t, h.call("RequestMode", "compute", uint64(2), noOptions).Err)
+	require.Error(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
+	h.authorizer.as(0)
+	h.controller.with(func(c *fakeController) { c.fail = status.ErrBusy })
+	require.Error(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
+	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
+	require.Error(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
+
+	var got []string
+	h.controller.with(func(c *fakeController) {
+		for _, r := range c.refusals {
+			by := "nobody"
+			if r.UID != nil {
+				by = fmt.Sprint(*r.UID)
+			}
+			got = append(got, r.Reason+" to "+by)
+		}
+		require.Len(t, c.refusals[0].Mode, busapi.MaxReason+3)
+		require.Equal(t, "please", c.refusals[0].Why)
+		require.Equal(t, "compute", c.refusals[2].Mode)
+		require.Equal(t, "uid 0 (root)", c.refusals[3].By)
+	})
+	require.Equal(t, []string{"UnknownMode to 1000", "BadOption to 1000", "AccessDenied to 1000", "Busy to 0", "AccessDenied to nobody"}, got)
+
+	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute), busapi.ActionEndOtherSessions)
+	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = nil })
+	h.controller.with(func(c *fakeController) { c.fail, c.sessions, c.requests = nil, []uint32{1001}, nil })
+	require.NoError(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
+	require.Equal(t, "polkit org.dubnium.mode1.request-compute, org.dubnium.mode1.end-other-sessions", h.controller.asked()[0].Authorization)
+	h.controller.with(func(c *fakeController) { require.Len(t, c.refusals, 5, "what is accepted is no refusal") })
 }
 
 func TestObserveLooksAfreshAndReturnsTheEvidence(t *testing.T) {

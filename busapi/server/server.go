@@ -39,8 +39,10 @@ type Controller interface {
 	// Record returns the record of a finished transition, or
 	// status.ErrNoSuchTransition.
 	Record(ctx context.Context, id uint64) (status.Record, error)
-	// History returns at most limit records, the latest first.
-	History(ctx context.Context, limit int) ([]status.Record, error)
+	// History returns the newest records that the filter chooses, the latest first.
+	History(ctx context.Context, f status.Filter) ([]status.Record, error)
+	// Refused hears of a request that was answered with an error. It does not fail.
+	Refused(r status.Refusal)
 	// Observe looks at the host afresh and returns the view after that look.
 	Observe(ctx context.Context) (status.View, error)
 	// Judge looks at the host afresh and returns what the guards of a request, or

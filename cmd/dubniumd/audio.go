@@ -12,7 +12,6 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/audiopriority"
 	"github.com/dubnium/dubnium/internal/busconn"
-	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -41,7 +40,7 @@ func holdAudioPriority(ctx context.Context, policyFile, device string) error {
 	if err != nil {
 		return err
 	}
-	log := zap.Console(os.Stderr) // the journal's
+	log := newLog()
 	bus, err := busconn.Connect()
 	if err != nil {
 		return err

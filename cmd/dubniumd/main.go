@@ -14,8 +14,10 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/host"
+	"github.com/dubnium/dubnium/internal/journald"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer/procfs"
@@ -45,7 +47,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), policyFile, roots, zap.Console(os.Stderr)) // the journal's
+			return serve(cmd.Context(), policyFile, roots, newLog())
 		},
 	}
 	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
@@ -55,4 +57,10 @@ func command() *cobra.Command {
 	_ = root.Flags().MarkHidden("cgroups")
 	root.AddCommand(audioPriorityCommand(), quantumCommand(), impactCommand(), replayCommand())
 	return root
+}
+
+// newLog writes structured lines to stderr, or with their fields to the journal
+// where that is what stderr leads to.
+func newLog() *zap.Logger {
+	return zap.Console(os.Stderr).WrapCore(func(plain zapcore.Core) zapcore.Core { return journald.New(plain, "dubniumd") })
 }

@@ -64,7 +64,7 @@ func command(s streams) *cobra.Command {
 	root.SetErr(s.stderr)
 	root.SetVersionTemplate("modectl {{.Version}}\n")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
-	root.AddCommand(c.status(), c.current(), c.desired(), c.explain(), c.history(), c.record(),
+	root.AddCommand(c.status(), c.current(), c.desired(), c.explain(), c.history(), c.lastTransition(), c.show(), c.doctor(), c.record(),
 		c.request(), c.force(), c.dryRun(), c.cancel(), c.postpone(), c.inhibit(), c.guards(), c.guard(),
 		c.calibrate(), c.policy())
 	root.InitDefaultCompletionCmd()
@@ -191,29 +191,6 @@ func (c *commands) desired() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (c *commands) history() *cobra.Command {
-	var limit uint32
-	cmd := &cobra.Command{
-		Use:   "history",
-		Short: "List the transitions that ended, the latest first",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
-				records, err := daemon.History(cmd.Context(), limit)
-				if err != nil {
-					return "", err
-				}
-				if c.json {
-					return render.HistoryJSON(records), nil
-				}
-				return render.History(records), nil
-			})
-		},
-	}
-	cmd.Flags().Uint32Var(&limit, "limit", busapi.DefaultHistory, "at most `N` transitions")
-	return cmd
 }
 
 // evidence is the last look's result, or a fresh one's in full.

@@ -43,6 +43,8 @@ type engine struct {
 	hangs    bool // accepted requests never end
 	requests []status.Request
 	looks    int
+	kept     []status.Record            // the history, the latest first
+	filters  []status.Filter            // that it was asked with
 	sees     func(look int) status.View // what the n-th look sees, from 1; nil: the view
 	server   *server.Server
 }
@@ -83,13 +85,23 @@ func (e *engine) finish() {
 	})
 }
 
-func (e *engine) Record(context.Context, uint64) (status.Record, error) {
+func (e *engine) Record(_ context.Context, id uint64) (status.Record, error) {
+	for _, r := range e.kept {
+		if r.ID == id {
+			return r, nil
+		}
+	}
 	return status.Record{}, status.ErrNoSuchTransition
 }
 
-func (e *engine) History(context.Context, int) ([]status.Record, error) {
-	return []status.Record{e.ends}, nil
+func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.filters = append(e.filters, f)
+	return slices.Clone(e.kept), nil
 }
+
+func (e *engine) Refused(status.Refusal) {}
 
 func (e *engine) Observe(context.Context) (status.View, error) {
 	e.mu.Lock()

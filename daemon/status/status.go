@@ -51,6 +51,11 @@ const (
 	Interrupted    Result = "interrupted"
 )
 
+// Results lists them all.
+func Results() []Result {
+	return []Result{Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded, Interrupted}
+}
+
 // Reached reports whether the target was observed.
 func (r Result) Reached() bool { return r == Success || r == Noop }
 
@@ -119,21 +124,31 @@ type Step struct {
 	Error    string     `json:"error,omitempty"`
 	Started  time.Time  `json:"started,omitzero"`
 	Finished time.Time  `json:"finished,omitzero"`
+	// Of the way back, where there was one; an error says that it failed.
+	UndoStarted  time.Time `json:"undo_started,omitzero"`
+	UndoFinished time.Time `json:"undo_finished,omitzero"`
+	UndoError    string    `json:"undo_error,omitempty"`
 }
 
 // Record is a finished transition, as it stands in last-transition.json and in
 // the history.
 type Record struct {
-	ID       uint64           `json:"id"`
-	From     observer.State   `json:"from"`
-	To       policy.Mode      `json:"to"`
-	Final    observer.State   `json:"final"`
-	Result   Result           `json:"result"`
-	Cause    string           `json:"cause,omitempty"`
-	Origin   Origin           `json:"origin"`
-	By       string           `json:"by"`
-	Why      string           `json:"why,omitempty"` // the requester's own words
-	Started  time.Time        `json:"started"`
+	ID     uint64         `json:"id"`
+	From   observer.State `json:"from"`
+	To     policy.Mode    `json:"to"`
+	Final  observer.State `json:"final"`
+	Result Result         `json:"result"`
+	Cause  string         `json:"cause,omitempty"`
+	Origin Origin         `json:"origin"`
+	By     string         `json:"by"`
+	// UID is who asked; nil in records of older versions, which did not say.
+	UID *uint32 `json:"uid,omitempty"`
+	// Authorization says by what right: see Request.
+	Authorization string    `json:"authorization,omitempty"`
+	Why           string    `json:"why,omitempty"` // the requester's own words
+	Started       time.Time `json:"started"`
+	// Judged is when the guards were asked; zero when they were not.
+	Judged   time.Time        `json:"judged,omitzero"`
 	Finished time.Time        `json:"finished"`
 	Guards   []guards.Verdict `json:"guards"`
 	// Forced are the guards whose refusal did not count, by the requester's word.
@@ -163,6 +178,8 @@ type View struct {
 	// the files have them.
 	Placement map[string]policy.Place
 	Topology  observer.Topology
+	// Warnings say what is wrong with the daemon itself, not with the host.
+	Warnings []observer.Reason
 }
 
 // Context is what classification may know beside the facts.
@@ -185,6 +202,8 @@ type Request struct {
 	UID       uint32
 	EndOthers bool   // may end other people's sessions
 	Why       string // the requester's own words
+	// Authorization is by what right: ByCredentials, ByPolicy or ByPolkit.
+	Authorization string
 	// Plan is the fingerprint of the one plan that may be carried out; empty for
 	// whatever the host needs.
 	Plan string

@@ -30,7 +30,7 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	if err != nil {
 		return errors.Join(err, os.Remove(temp.Name()))
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // Remove removes the file at path, for good once it returns. A file that is not
@@ -43,10 +43,11 @@ func Remove(path string) (err error) {
 		}
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-func syncDir(path string) error {
+// SyncDir puts the names in the directory at path on disk.
+func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ package integration
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,9 +31,16 @@ func lastRecord(t *testing.T, w *embedded.Workstation) object {
 	t.Helper()
 	a := modectl(t, w, "history", "--limit", "1", "--json")
 	require.Zero(t, a.code)
-	records := decode[[]object](t, a.stdout)
-	require.Len(t, records, 1)
-	return records[0]
+	return decode[object](t, a.stdout)
+}
+
+// jsonLines reads a line of JSON each.
+func jsonLines(t *testing.T, text string) (all []any) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		all = append(all, decode[object](t, line))
+	}
+	return all
 }
 
 // kind is what a script may rely on of a value.
@@ -62,13 +70,13 @@ var (
 	desiredShape = map[string]kind{"mode": aWord, "origin": aWord, "by": aWord, "since": aTime}
 	recordShape  = map[string]kind{
 		"id": aNumber, "from": aWord, "to": aWord, "final": aWord, "result": aWord, "origin": aWord, "by": aWord,
-		"started": aTime, "finished": aTime, "guards": aList, "steps": aList,
+		"started": aTime, "finished": aTime, "guards": aList, "steps": aList, "authorization": aWord, "uid": aNumber,
 	}
 	stepShape    = map[string]kind{"id": aWord, "status": aWord, "started": aTime, "finished": aTime}
 	verdictShape = map[string]kind{"guard": aWord, "ok": aBool, "code": aNumber, "hard": aBool, "reason": aText}
 	statusShape  = map[string]kind{
 		"version": aWord, "modes": aList, "desired": anObject, "observed": anObject, "converged": aBool,
-		"transition": isNull, "last_transition": anObject, "blocked_by": aList,
+		"transition": isNull, "last_transition": anObject, "blocked_by": aList, "inhibitors": aList, "warnings": aList,
 		"placement": anObject, "topology": anObject,
 	}
 )
@@ -98,6 +106,7 @@ func TestTheJSONIsWhatScriptsWereTold(t *testing.T) {
 	require.Zero(t, finished.code)
 	record := decode[object](t, finished.stdout)
 	requireShape(t, recordShape, record)
+	require.True(t, aTime(record["judged"]))
 	requireShapes(t, stepShape, record["steps"])
 	requireShapes(t, verdictShape, record["guards"])
 	require.Equal(t, "success", record["result"])
@@ -119,7 +128,7 @@ func TestTheJSONIsWhatScriptsWereTold(t *testing.T) {
 
 	requireShape(t, observedShape, decode[object](t, modectl(t, w, "current", "--json").stdout))
 	requireShape(t, desiredShape, decode[object](t, modectl(t, w, "desired", "--json").stdout))
-	history := decode[[]any](t, modectl(t, w, "history", "--json").stdout)
+	history := jsonLines(t, modectl(t, w, "history", "--json").stdout)
 	require.Len(t, history, 2)
 	requireShapes(t, recordShape, history)
 	require.Equal(t, "blocked", history[0].(object)["result"], "the latest first")

@@ -128,7 +128,7 @@ func TestWhileATransitionRunsAnotherIsRefusedAndTheSameIsJoined(t *testing.T) {
 	require.NoError(t, w.Heal("greetd.service"))
 	require.Zero(t, soon(t, "the first", first).code)
 	require.Zero(t, soon(t, "the second", second).code)
-	require.Len(t, decode[[]object](t, modectl(t, w, "history", "--json").stdout), 1)
+	require.Len(t, jsonLines(t, modectl(t, w, "history", "--json").stdout), 1)
 	requireHost(t, w, policy.Compute)
 }
 

@@ -52,10 +52,18 @@ type polkit struct {
 	authorize Authorize
 	requests  []PolkitRequest
 	cancels   map[string]context.CancelFunc
+	actions   []string
+}
+
+// installedActions are those of org.dubnium.mode1.policy, and one of somebody else's.
+var installedActions = []string{
+	"org.freedesktop.systemd1.manage-units", "org.dubnium.mode1.request-desktop", "org.dubnium.mode1.request-studio-local",
+	"org.dubnium.mode1.request-compute", "org.dubnium.mode1.end-other-sessions",
+	"org.dubnium.mode1.force", "org.dubnium.mode1.cancel", "org.dubnium.mode1.inhibit-block", "org.dubnium.mode1.inhibit-delay",
 }
 
 func newPolkit(h *Host, authorize Authorize) *polkit {
-	p := &polkit{authorize: authorize, cancels: map[string]context.CancelFunc{}}
+	p := &polkit{authorize: authorize, cancels: map[string]context.CancelFunc{}, actions: installedActions}
 	if authorize == nil {
 		p.authorize = AllowAll
 	}
@@ -71,6 +79,7 @@ func (p *polkit) find(at dbus.ObjectPath) *object {
 	return &object{
 		methods: map[string]methods{polkitInterface: {
 			"CheckAuthorization":                     {in: "(sa{sv})sa{ss}us", out: "(bba{ss})", call: p.check, unlocked: true},
+			"EnumerateActions":                       {in: "s", out: "a(ssssssuuua{ss})", call: p.enumerate},
 			"CancelCheckAuthorization":               {in: "s", call: p.cancel},
 			"RegisterAuthenticationAgent":            {in: "(sa{sv})ss", call: nothing},
 			"RegisterAuthenticationAgentWithOptions": {in: "(sa{sv})ssa{sv}", call: nothing},
@@ -108,6 +117,30 @@ func (p *polkit) check(c *call) ([]any, error) {
 		Authorized, Challenge bool
 		Details               map[string]string
 	}{answer.Authorized, answer.Challenge, answer.Details}}, nil
+}
+
+// polkitAction is a row of EnumerateActions.
+type polkitAction struct {
+	ID, Description, Message, Vendor, VendorURL, Icon string
+	Any, Inactive, Active                             uint32
+	Annotations                                       map[string]string
+}
+
+func (p *polkit) enumerate(*call) ([]any, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rows := []polkitAction{}
+	for _, id := range p.actions {
+		rows = append(rows, polkitAction{ID: id, Annotations: map[string]string{}})
+	}
+	return []any{rows}, nil
+}
+
+// SetPolkitActions changes which actions polkit knows from now on.
+func (h *Host) SetPolkitActions(actions ...string) {
+	h.polkit.mu.Lock()
+	defer h.polkit.mu.Unlock()
+	h.polkit.actions = actions
 }
 
 func readRequest(c *call) PolkitRequest {

@@ -34,6 +34,12 @@ func Console(w io.Writer) *Logger {
 	return New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), zapcore.InfoLevel))
 }
 
+// With returns a logger whose lines have these fields too.
+func (l *Logger) With(fields ...Field) *Logger { return New(l.core.With(fields)) }
+
+// WrapCore returns a logger that writes to what wrap makes of this one's core.
+func (l *Logger) WrapCore(wrap func(zapcore.Core) zapcore.Core) *Logger { return New(wrap(l.core)) }
+
 // Debug is for whoever looks for a fault. What cannot be written, here as below, is
 // lost: there is nobody left to tell.
 func (l *Logger) Debug(msg string, fields ...Field) { l.write(zapcore.DebugLevel, msg, fields) }
@@ -71,6 +77,15 @@ func Stringer(key string, value fmt.Stringer) Field {
 // Int is a number.
 func Int(key string, value int) Field {
 	return Field{Key: key, Type: zapcore.Int64Type, Integer: int64(value)}
+}
+
+// Bool is a truth.
+func Bool(key string, value bool) Field {
+	f := Field{Key: key, Type: zapcore.BoolType}
+	if value {
+		f.Integer = 1
+	}
+	return f
 }
 
 // Uint32 is a number.

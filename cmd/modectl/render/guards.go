@@ -1,7 +1,6 @@
 package render
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -55,14 +54,4 @@ func yesNo(b bool) string {
 func GuardsJSON(verdicts []guards.Verdict) string { return marshal(some(verdicts)) }
 
 // GuardLines has a line of JSON for each verdict.
-func GuardLines(verdicts []guards.Verdict) string {
-	var b strings.Builder
-	for _, v := range verdicts {
-		line, err := json.Marshal(v)
-		if err != nil {
-			panic(fmt.Sprintf("cannot write a verdict as JSON: %v", err)) // plain data
-		}
-		b.Write(append(line, '\n'))
-	}
-	return b.String()
-}
+func GuardLines(verdicts []guards.Verdict) string { return jsonLines(verdicts) }

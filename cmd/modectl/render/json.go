@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dubnium/dubnium/busapi"
@@ -30,14 +31,16 @@ type currentJSON struct {
 }
 
 type statusJSON struct {
-	Version        string           `json:"version"`
-	Modes          []policy.Mode    `json:"modes"`
-	Desired        status.Desired   `json:"desired"`
-	Observed       currentJSON      `json:"observed"`
-	Converged      bool             `json:"converged"`
-	Transition     *transitionJSON  `json:"transition"`
-	LastTransition *status.Record   `json:"last_transition"`
-	BlockedBy      []guards.Verdict `json:"blocked_by"`
+	Version        string            `json:"version"`
+	Modes          []policy.Mode     `json:"modes"`
+	Desired        status.Desired    `json:"desired"`
+	Observed       currentJSON       `json:"observed"`
+	Converged      bool              `json:"converged"`
+	Transition     *transitionJSON   `json:"transition"`
+	LastTransition *status.Record    `json:"last_transition"`
+	BlockedBy      []guards.Verdict  `json:"blocked_by"`
+	Inhibitors     []inhibitorJSON   `json:"inhibitors"`
+	Warnings       []observer.Reason `json:"warnings"`
 	// Placement is by capability.
 	Placement map[string]policy.Place `json:"placement"`
 	Topology  observer.Topology       `json:"topology"`
@@ -62,6 +65,7 @@ func StatusJSON(p busapi.Properties) string {
 	return marshal(statusJSON{
 		Version: p.Version, Modes: some(p.Modes), Desired: desired(v.Desired), Observed: current(v.Observation, v.ObservedSince),
 		Converged: v.Converged(), Transition: transition(v.Running), LastTransition: last(v.Last), BlockedBy: some(v.BlockedBy),
+		Inhibitors: inhibitors(v.Inhibitors), Warnings: some(v.Warnings),
 		Placement: places(v.Placement), Topology: topology(v.Topology),
 	})
 }
@@ -112,14 +116,30 @@ func CurrentJSON(o observer.Observation, since time.Time) string { return marsha
 // DesiredJSON is `modectl desired --json`.
 func DesiredJSON(d status.Desired) string { return marshal(desired(d)) }
 
-// HistoryJSON is `modectl history --json`.
+// HistoryJSON is `modectl history --json`: a line for each record.
 func HistoryJSON(records []status.Record) string {
 	list := make([]status.Record, len(records))
 	for i, r := range records {
 		list[i] = record(r)
 	}
-	return marshal(list)
+	return jsonLines(list)
 }
+
+// jsonLines has a line of JSON for each value, which is plain data.
+func jsonLines[T any](list []T) string {
+	var b strings.Builder
+	for _, v := range list {
+		line, err := json.Marshal(v)
+		if err != nil {
+			panic(fmt.Sprintf("cannot write %T as JSON: %v", v, err))
+		}
+		b.Write(append(line, '\n'))
+	}
+	return b.String()
+}
+
+// TransitionJSON is `modectl show --json` of a transition that runs.
+func TransitionJSON(t status.Transition) string { return marshal(transition(&t)) }
 
 // FinishedJSON is `modectl request --json`.
 func FinishedJSON(r status.Record) string { return marshal(record(r)) }
@@ -188,11 +208,12 @@ func last(r *status.Record) *status.Record {
 }
 
 func record(r status.Record) status.Record {
-	r.Started, r.Finished = r.Started.UTC(), r.Finished.UTC()
+	r.Started, r.Judged, r.Finished = r.Started.UTC(), r.Judged.UTC(), r.Finished.UTC()
 	r.Guards = some(r.Guards)
 	steps := make([]status.Step, len(r.Steps))
 	for i, s := range r.Steps {
 		s.Started, s.Finished = s.Started.UTC(), s.Finished.UTC()
+		s.UndoStarted, s.UndoFinished = s.UndoStarted.UTC(), s.UndoFinished.UTC()
 		steps[i] = s
 	}
 	r.Steps = steps

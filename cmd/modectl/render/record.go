@@ -27,6 +27,9 @@ func Finished(r status.Record) string {
 		if s.Error != "" {
 			fmt.Fprintf(&b, "  step %s, %s: %s\n", clean(s.ID), clean(string(s.Status)), clean(s.Error))
 		}
+		if s.UndoError != "" {
+			fmt.Fprintf(&b, "  step %s, %s: %s\n", clean(s.ID), clean(string(s.Status)), clean(s.UndoError))
+		}
 	}
 	return b.String()
 }
@@ -91,6 +94,16 @@ func History(records []status.Record) string {
 	}
 	_ = table.Flush() // a Builder takes everything
 	return trimLines(b.String())
+}
+
+// HistoryLine is one transition as it ends.
+func HistoryLine(r status.Record) string {
+	line := fmt.Sprintf("%d  %s  %s -> %s  %s  in %s  by %s", r.ID, r.Finished.Format("2006-01-02 15:04:05"),
+		clean(string(r.From)), clean(string(r.To)), resultWord(r), clean(string(r.Final)), clean(r.By))
+	if r.Why != "" {
+		line += ": " + clean(r.Why)
+	}
+	return line + "\n"
 }
 
 // resultWord names the first guard of a refusal: the word alone explains nothing.

@@ -108,6 +108,9 @@ func views() map[string]status.View {
 	failed.Observation.Conflicts = []observer.Reason{{Code: "two-mode-targets", Text: "the desktop target and the compute target are both active"}}
 	failed.Observation.Reasons = failed.Observation.Conflicts
 
+	warned := view("desktop", policy.Desktop)
+	warned.Warnings = []observer.Reason{{Code: status.WarnHistory, Text: "cannot write the history: no space left on device; 3 entries wait in memory"}}
+
 	hostile := view("desktop", policy.Compute)
 	hostile.Observation.Reasons = []observer.Reason{{Code: "display-held", Text: "\x1b[2Jevil\n(pid 7) holds 0000:01:00.0"}}
 	hostile.Desired.By = "uid 1000 (al\x07ice)"
@@ -123,7 +126,7 @@ func views() map[string]status.View {
 	}
 	return map[string]status.View{
 		"as-desired": asDesired, "first-start": firstStart, "blocked": blocked, "running": running, "begun": begun,
-		"degraded": degraded, "failed": failed, "hostile": hostile, "drifted": drifted,
+		"degraded": degraded, "failed": failed, "hostile": hostile, "drifted": drifted, "warned": warned,
 		"externalized": externalized,
 	}
 }
@@ -191,7 +194,7 @@ func TestHistoryIsATable(t *testing.T) {
 	golden(t, "history", History([]status.Record{refusal, back}))
 	golden(t, "history.json", HistoryJSON([]status.Record{refusal, back}))
 	require.Equal(t, "no transition yet\n", History(nil))
-	require.Equal(t, "[]\n", HistoryJSON(nil))
+	require.Empty(t, HistoryJSON(nil), "no line for none")
 }
 
 func TestAcceptedAndSteps(t *testing.T) {

@@ -29,6 +29,9 @@ func Status(v status.View, now time.Time) string {
 	}
 	s.add("elsewhere", elsewhere(v.Placement)...)
 	s.add("missing GPU", each(v.Topology.Missing)...)
+	for _, r := range v.Warnings {
+		s.add("warning", reasonLine(r))
+	}
 	s.add("reconcile", reconcileLine(v))
 	if v.Running != nil {
 		s.add("running", runningLines(*v.Running, now)...)

@@ -122,6 +122,8 @@ func modeUnits() []Unit {
 		{Name: "mode-observe.service", Oneshot: true, IgnoreOnIsolate: true},
 		{Name: "dubniumd.service", IgnoreOnIsolate: true, WantedBy: []string{"multi-user.target"}},
 		quiet("dubnium-probe-holders.socket"), quiet("dubnium-probe-inference.socket"),
+		{Name: "dubnium-probe-holders.service", IgnoreOnIsolate: true},
+		{Name: "dubnium-probe-inference.service", IgnoreOnIsolate: true},
 		{Name: "dubnium-probe-audio@.socket", IgnoreOnIsolate: true},
 		{Name: "dubnium-probe-audio@.service", IgnoreOnIsolate: true},
 		{

@@ -1,0 +1,417 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dubnium/dubnium/internal/zap"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/message"
+	"github.com/dubnium/dubnium/policy"
+)
+
+type object = map[string]any
+
+// eventLines is what the file says, the oldest first.
+func eventLines(t *testing.T, stateDir string) []object {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(stateDir, "events.jsonl"))
+	require.NoError(t, err)
+	var lines []object
+	for text := range strings.Lines(string(data)) {
+		var line object
+		require.NoError(t, json.Unmarshal([]byte(text), &line), text)
+		require.Contains(t, line, "event")
+		require.Contains(t, line, "time")
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func ofKind(lines []object, kind string) []object {
+	return slices.DeleteFunc(slices.Clone(lines), func(l object) bool { return l["event"] != kind })
+}
+
+func testHistory(t *testing.T, stateDir string) *history {
+	t.Helper()
+	p := policy.Default()
+	p.Paths.State = stateDir
+	return openHistory(p, zap.NewNop())
+}
+
+func allRecords(t require.TestingT, h *history) []status.Record {
+	records, err := h.records(context.Background(), status.Filter{Limit: math.MaxInt})
+	require.NoError(t, err)
+	return records
+}
+
+// TestTheHistoryTellsTheWholeStory: who asked by what right, what every guard said,
+// how far each step got and when, how it ended; and who was turned down.
+func TestTheHistoryTellsTheWholeStory(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		alice := uint32(1000)
+		r.Refused(status.Refusal{Mode: "sleep", By: "uid 1000 (alice)", UID: &alice, Reason: "UnknownMode", Text: "unknown mode"})
+		request := status.Request{
+			Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, Why: "nightly",
+			Authorization: status.ByPolkit("org.dubnium.mode1.request-compute"),
+		}
+		id, err := r.Request(t.Context(), request)
+		require.NoError(t, err)
+		request.By = "uid 0 (root)"
+		joined, err := r.Request(t.Context(), request)
+		require.NoError(t, err)
+		require.Equal(t, id, joined)
+		record := *r.settle().Last
+		require.Equal(t, status.Success, record.Result)
+
+		lines := eventLines(t, filepath.Join(r.dir, "state"))
+		assert.Equal(t, thisBoot, ofKind(lines, "start")[0]["boot_id"])
+		refused := ofKind(lines, "refused")
+		require.Len(t, refused, 1)
+		assert.Equal(t, []any{"sleep", "UnknownMode", 1000.0}, []any{refused[0]["mode"], refused[0]["reason"], refused[0]["uid"]})
+		requests := ofKind(lines, "request")
+		require.Len(t, requests, 2)
+		assert.Equal(t, "polkit org.dubnium.mode1.request-compute", requests[0]["authorization"])
+		assert.Equal(t, []any{"uid 1000 (alice)", 1000.0, "nightly", "compute"},
+			[]any{requests[0]["by"], requests[0]["uid"], requests[0]["why"], requests[0]["mode"]})
+		assert.Equal(t, []any{"uid 0 (root)", true, float64(id)}, []any{requests[1]["by"], requests[1]["joined"], requests[1]["id"]})
+
+		verdicts := ofKind(lines, "verdict")
+		require.Len(t, verdicts, len(record.Guards))
+		for i, v := range verdicts {
+			assert.Equal(t, []any{string(record.Guards[i].Guard), true, float64(id)}, []any{v["guard"], v["ok"], v["id"]})
+		}
+		var told []string
+		for _, s := range ofKind(lines, "step") {
+			told = append(told, fmt.Sprint(s["step"], " ", s["status"]))
+			assert.NotEmpty(t, s["started"])
+			assert.Equal(t, s["status"] == "done", s["finished"] != nil, s)
+		}
+		var want []string
+		for _, s := range record.Steps {
+			want = append(want, s.ID+" doing", s.ID+" done")
+		}
+		assert.Equal(t, want, told)
+		outcomes := ofKind(lines, "outcome")
+		require.Len(t, outcomes, 1)
+		assert.Equal(t, []any{"success", float64(id), "polkit org.dubnium.mode1.request-compute"},
+			[]any{outcomes[0]["result"], outcomes[0]["id"], outcomes[0]["authorization"]})
+		kept, err := r.Record(t.Context(), id)
+		require.NoError(t, err)
+		assert.Equal(t, alice, *kept.UID)
+		assert.False(t, kept.Judged.IsZero())
+	})
+}
+
+// What was done and what became of taking it back are told apart.
+func TestTheWayBackIsToldBesideTheWayThere(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.fault = func(_ context.Context, _, what string) error {
+			if what == "apply isolate-compute" || what == "undo stop-display-manager" {
+				return errBroken
+			}
+			return nil
+		}
+		record := r.request(policy.Compute)
+		byID := map[string]status.Step{}
+		for _, s := range record.Steps {
+			byID[s.ID] = s
+		}
+		isolate, dm := byID["isolate-compute"], byID["stop-display-manager"]
+		assert.Equal(t, status.StepUndone, isolate.Status)
+		assert.Contains(t, isolate.Error, "broken on purpose")
+		assert.Empty(t, isolate.UndoError)
+		assert.False(t, isolate.UndoFinished.Before(isolate.UndoStarted))
+		assert.Equal(t, status.StepUndoFailed, dm.Status)
+		assert.Empty(t, dm.Error, "it was done well")
+		assert.Contains(t, dm.UndoError, "broken on purpose")
+		var undone []any
+		for _, s := range ofKind(eventLines(t, filepath.Join(r.dir, "state")), "step") {
+			if s["status"] == "undo-failed" {
+				undone = append(undone, s["step"], s["error"])
+			}
+		}
+		require.Len(t, undone, 2)
+		assert.Equal(t, "stop-display-manager", undone[0])
+		assert.Contains(t, undone[1], "cannot undo step stop-display-manager")
+	})
+}
+
+// Older versions wrote a record and nothing else into a line.
+func TestOldLinesAreRead(t *testing.T) {
+	dir := t.TempDir()
+	old := `{"id":1,"from":"desktop","to":"compute","final":"compute","result":"success","origin":"operator","by":"uid 0 (root)",` +
+		`"started":"2026-01-01T00:00:00Z","finished":"2026-01-01T00:01:00Z","guards":null,"steps":null}`
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "events.jsonl"), []byte(old+"\n"), 0o600))
+	h := testHistory(t, dir)
+	id, err := h.lastID()
+	require.NoError(t, err)
+	assert.Equal(t, uint64(1), id)
+	h.ended(status.Record{ID: 2, To: policy.Desktop})
+	records := allRecords(t, h)
+	require.Len(t, records, 2)
+	assert.Equal(t, []any{uint64(2), uint64(1), status.Success, (*uint32)(nil)},
+		[]any{records[0].ID, records[1].ID, records[1].Result, records[1].UID})
+	h.ended(records[1])
+	assert.Len(t, allRecords(t, h), 2, "what is there is not written twice")
+}
+
+func TestATornTailIsMendedAndSaid(t *testing.T) {
+	dir := t.TempDir()
+	testHistory(t, dir).ended(status.Record{ID: 1, To: policy.Desktop})
+	f, err := os.OpenFile(filepath.Join(dir, "events.jsonl"), os.O_APPEND|os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString(`{"event":"outcome","id":2,"fr`)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+
+	core, said := observer.New(zapcore.InfoLevel)
+	p := policy.Default()
+	p.Paths.State = dir
+	h := openHistory(p, zap.New(core))
+	require.Equal(t, 1, said.FilterField(message.Is(message.HistoryCut)).Len())
+	h.ended(status.Record{ID: 3, To: policy.Desktop})
+	records := allRecords(t, h)
+	require.Len(t, records, 2)
+	assert.Equal(t, []uint64{3, 1}, []uint64{records[0].ID, records[1].ID})
+	assert.Equal(t, 29.0, ofKind(eventLines(t, dir), "cut")[0]["bytes"])
+}
+
+// TestAHistoryThatCannotBeWrittenIsAWarning: transitions go on, everybody is told,
+// nothing is forgotten, and it is all written once that is possible again, without
+// anybody asking.
+func TestAHistoryThatCannotBeWrittenIsAWarning(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		require.Empty(t, r.View().Warnings)
+		file, away := filepath.Join(r.dir, "state", "events.jsonl"), filepath.Join(r.dir, "away")
+		require.NoError(t, os.Rename(file, away))
+		require.NoError(t, os.Mkdir(file, 0o755))
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.Success, record.Result, record.Cause)
+		warnings := r.View().Warnings
+		require.Len(t, warnings, 1)
+		assert.Equal(t, status.WarnHistory, warnings[0].Code)
+		assert.Contains(t, warnings[0].Text, "is a directory")
+		kept, err := r.Record(t.Context(), record.ID)
+		require.NoError(t, err, "it is in memory")
+		assert.Equal(t, status.Success, kept.Result)
+
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, os.Rename(away, file))
+		time.Sleep(historyRetry + time.Second)
+		synctest.Wait()
+		assert.Empty(t, r.View().Warnings)
+		assert.Len(t, ofKind(eventLines(t, filepath.Join(r.dir, "state")), "outcome"), 1)
+	})
+}
+
+// TestNoStepIsDoneThatTheJournalDoesNotHave: the disk is lost in the middle. What
+// the journal could not say is not done, the rest is taken back, and the record is
+// there all the same.
+func TestNoStepIsDoneThatTheJournalDoesNotHave(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		state, away := filepath.Join(r.dir, "state"), filepath.Join(r.dir, "away")
+		r.host.fault = func(_ context.Context, when, what string) error {
+			if when == "before" && what == "prepare end-sessions" {
+				return os.Rename(state, away)
+			}
+			return nil
+		}
+		record := r.request(policy.Compute)
+		assert.Equal(t, status.RolledBack, record.Result, record.Cause)
+		assert.Contains(t, record.Cause, "transition.json")
+		assert.NotContains(t, r.host.applied, "apply end-sessions")
+		assert.Contains(t, r.host.applied, "undo stop-display-manager")
+		require.Len(t, r.View().Warnings, 1)
+		kept, err := r.Record(t.Context(), record.ID)
+		require.NoError(t, err)
+		assert.Equal(t, status.RolledBack, kept.Result)
+
+		r.host.fault = nil
+		require.NoError(t, os.Rename(away, state))
+		require.NoError(t, os.Remove(filepath.Join(state, "transition.json")), "it could not be removed")
+		assert.Equal(t, status.Noop, r.request(policy.Desktop).Result)
+		assert.Empty(t, r.View().Warnings)
+		assert.Len(t, ofKind(eventLines(t, state), "outcome"), 2)
+		for _, s := range ofKind(eventLines(t, state), "step") {
+			assert.NotEqual(t, "end-sessions doing", fmt.Sprint(s["step"], " ", s["status"]))
+		}
+	})
+}
+
+// An id is not given twice when the history was lost or could not be written.
+func TestIDsGoOnWithoutAHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		r := startRig(t, host, dir, thisBoot)
+		r.settle()
+		first := r.request(policy.StudioLocal)
+		r.stop()
+		require.NoError(t, os.Remove(filepath.Join(dir, "state", "events.jsonl")))
+		r = startRig(t, host, dir, thisBoot)
+		defer r.stop()
+		r.settle()
+		assert.Greater(t, r.request(policy.Desktop).ID, first.ID)
+	})
+}
+
+// TestRefusalsAreRationed: a user who asks for nonsense all day does not push the
+// outcomes out, others are written down meanwhile, and nothing goes uncounted.
+func TestRefusalsAreRationed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := refusals{users: map[uint32]*allowance{}}
+		begin := time.Unix(1_800_000_000, 0)
+		now := begin
+		asked, written := map[uint32]int{}, map[uint32]int{}
+		counted := map[uint32]int{}
+		for range rapid.IntRange(1, 300).Draw(t, "refusals") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 4000).Draw(t, "ms")) * time.Millisecond)
+			uid := rapid.SampledFrom([]uint32{0, 1000, noUser}).Draw(t, "uid")
+			asked[uid]++
+			if write, unwritten := r.take(uid, now); write {
+				written[uid]++
+				counted[uid] += 1 + unwritten
+			}
+			bound := refusalBurst + int(now.Sub(begin)/refusalEvery) + 1
+			require.LessOrEqual(t, written[uid], bound)
+		}
+		for uid, n := range asked {
+			require.GreaterOrEqual(t, written[uid], min(n, refusalBurst))
+			left := 0
+			if a := r.users[uid]; a != nil {
+				left = a.unwritten
+			}
+			require.Equal(t, n, counted[uid]+left)
+		}
+	})
+}
+
+func TestFiltersChoose(t *testing.T) {
+	h := testHistory(t, t.TempDir())
+	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	root, alice := uint32(0), uint32(1000)
+	h.ended(status.Record{ID: 1, To: policy.Compute, Result: status.Success, By: "uid 0 (root)", UID: &root, Finished: begin})
+	h.ended(status.Record{ID: 2, To: policy.Desktop, Result: status.Blocked, By: "uid 1000 (alice)", UID: &alice, Finished: begin.Add(time.Hour)})
+	h.ended(status.Record{ID: 3, To: policy.Compute, Result: status.Blocked, By: "uid 1000 (alice)", UID: &alice, Finished: begin.Add(2 * time.Hour)})
+	for name, c := range map[string]struct {
+		filter status.Filter
+		want   []uint64
+	}{
+		"all":         {status.Filter{}, []uint64{3, 2, 1}},
+		"limit":       {status.Filter{Limit: 2}, []uint64{3, 2}},
+		"since":       {status.Filter{Since: begin.Add(time.Hour)}, []uint64{3, 2}},
+		"until":       {status.Filter{Until: begin.Add(time.Hour)}, []uint64{1}},
+		"result":      {status.Filter{Result: status.Blocked}, []uint64{3, 2}},
+		"mode":        {status.Filter{Mode: policy.Compute}, []uint64{3, 1}},
+		"limit found": {status.Filter{Mode: policy.Compute, Until: begin.Add(time.Minute), Limit: 1}, []uint64{1}},
+		"by name":     {status.Filter{By: "alice"}, []uint64{3, 2}},
+		"by words":    {status.Filter{By: "uid 0 (root)"}, []uint64{1}},
+		"no part":     {status.Filter{By: "lice"}, nil},
+		"root's uid":  {status.Filter{UID: &root}, []uint64{1}},
+		"id":          {status.Filter{ID: 2}, []uint64{2}},
+		"both":        {status.Filter{Result: status.Blocked, Mode: policy.Desktop}, []uint64{2}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.filter.Limit == 0 {
+				c.filter.Limit = 10
+			}
+			records, err := h.records(t.Context(), c.filter)
+			require.NoError(t, err)
+			var got []uint64
+			for _, r := range records {
+				got = append(got, r.ID)
+			}
+			assert.Equal(t, c.want, got)
+		})
+	}
+	_, err := h.record(t.Context(), 4)
+	require.ErrorIs(t, err, status.ErrNoSuchTransition)
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = h.records(canceled, status.Filter{Limit: 10})
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+// A record whose evidence is beyond all measure is kept without it.
+func TestAnOutcomeIsNeverTooLong(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		record := r.request(policy.Desktop)
+		record.ID = 99
+		record.Guards = append(record.Guards, guards.Verdict{Guard: policy.CheckAudioIdle, OK: true, Evidence: []string{strings.Repeat("x", 2<<20)}})
+		r.history.ended(record)
+		kept, err := r.Record(t.Context(), 99)
+		require.NoError(t, err)
+		assert.Equal(t, policy.CheckAudioIdle, kept.Guards[len(kept.Guards)-1].Guard)
+		assert.Empty(t, r.warnings())
+	})
+}
+
+// A reply has to fit on the bus.
+func TestNobodyGetsMoreThanTheBusCarries(t *testing.T) {
+	h := testHistory(t, t.TempDir())
+	for id := range uint64(24) {
+		h.ended(status.Record{ID: id + 1, To: policy.Desktop, Why: strings.Repeat("x", 700_000)})
+	}
+	records := allRecords(t, h)
+	assert.Len(t, records, maxFound/700_000)
+	assert.Equal(t, uint64(24), records[0].ID)
+}
+
+// TestTheBoundsOfTheHistoryAreThoseOfThePolicyInForce: a reload changes them.
+func TestTheBoundsOfTheHistoryAreThoseOfThePolicyInForce(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		old := filepath.Join(r.dir, "state", "events.jsonl.1")
+		for range 3 {
+			r.history.ended(status.Record{ID: 90, To: policy.Desktop, Why: strings.Repeat("x", 600_000)})
+			r.history.add(startLine{head{Event: lineStart}, strings.Repeat("x", 600_000)}, false)
+		}
+		require.NoFileExists(t, old)
+		next := r.View().Policy
+		next.Audit.MaxMiB = 1
+		_, err := r.Reload(t.Context(), next)
+		require.NoError(t, err)
+		r.request(policy.Desktop)
+		assert.FileExists(t, old)
+	})
+}
+
+// FuzzHistory: whatever is in the file, it is opened, read and gone on with.
+func FuzzHistory(f *testing.F) {
+	f.Add([]byte(`{"id":1,"to":"desktop"}` + "\n" + `{"event":"outcome","id":2}` + "\n" + `{"event":"step","id":2}` + "\n" + `{"torn`))
+	f.Add([]byte("\n\n\x00\x00\xff\n{}\nnull\n[]\n" + `{"event":"outcome","id":-1}` + "\n"))
+	f.Add([]byte(`{"event":"outcome","id":18446744073709551615}` + "\n"))
+	f.Add([]byte(strings.Repeat("x", 200_000)))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "events.jsonl"), content, 0o600))
+		h := testHistory(t, dir)
+		before := allRecords(t, h)
+		for _, r := range before {
+			require.NotZero(t, r.ID)
+		}
+		_, err := h.lastID()
+		require.NoError(t, err)
+		h.add(outcomeLine{Event: lineOutcome, Record: status.Record{ID: 7, To: policy.Desktop, Why: "new"}}, true)
+		after := allRecords(t, h)
+		require.Len(t, after, len(before)+1)
+		require.Equal(t, "new", after[0].Why)
+		require.Equal(t, before, append([]status.Record(nil), after[1:]...))
+	})
+}
