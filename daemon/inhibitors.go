@@ -2,12 +2,13 @@ package daemon
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dubnium/dubnium/internal/zap"
 
@@ -57,10 +58,10 @@ func (e *Engine) inhibit(i status.Inhibitor) (uint32, error) {
 // newCookie is a number that nobody can guess from another.
 func (e *Engine) newCookie() uint32 {
 	for {
-		var random [4]byte
-		_, _ = rand.Read(random[:]) // it never fails (crypto/rand)
+		var random [4]byte // crypto/rand brings big numbers along, which stay in memory
+		n, err := unix.Getrandom(random[:], 0)
 		id := binary.NativeEndian.Uint32(random[:])
-		if id != 0 && !slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool { return i.ID == id }) {
+		if err == nil && n == len(random) && id != 0 && !slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool { return i.ID == id }) {
 			return id
 		}
 	}

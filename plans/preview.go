@@ -24,7 +24,8 @@ type Outlook struct {
 // Errand is what the plan does to units, for observer.Blast, and whether that has
 // to be known. All units have to be read for it, which costs much more than a look:
 // so it is wanted only where a step can reach beyond the units that it names, or
-// where a job may be in its way.
+// where a job may be in its way. Maintenance is no errand: a job of its own is what
+// is to be stopped.
 func (p Plan) Errand(pol policy.Policy, s observer.Snapshot) (e observer.Errand, needed bool) {
 	for _, step := range p.Steps {
 		switch {
@@ -34,10 +35,6 @@ func (p Plan) Errand(pol policy.Policy, s observer.Snapshot) (e observer.Errand,
 			e.Starts = append(e.Starts, step.Unit)
 		case step.Kind == StopUnit && p.EndsSessions() && step.Unit == pol.Units.DisplayManager:
 			e.Seats = append(e.Seats, step.Unit)
-		case step.Kind == Quiesce:
-			e.Stops = append(e.Stops, step.Units...)
-		case step.Kind == Resume:
-			e.Starts = append(e.Starts, step.Units...)
 		case step.Kind == StopUnit:
 			e.Stops = append(e.Stops, step.Unit)
 		}

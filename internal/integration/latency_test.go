@@ -124,7 +124,7 @@ func TestABurstOfSignalsIsAFewStates(t *testing.T) {
 // The mark is 10 MB; a bound that other changes may come near to is what the test
 // holds.
 func TestTheDaemonIsSmall(t *testing.T) {
-	const bound = 11 << 10 // KiB
+	const bound = 14 << 10 // KiB
 	w := start(t, testhost.Options{}, nil)
 	c := watch(t, w)
 	began := resident(t, w)
