@@ -30,11 +30,7 @@ func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, 
 	}
 	// The manager forgets an inactive unit that no loaded one refers to: what the
 	// target would pull in is loaded by asking, as often as there is more of it.
-	missing := lacking(graph, known)
-	if !known[target] {
-		missing = append(missing, target)
-	}
-	for ; len(missing) > 0; missing = lacking(graph, known) {
+	for missing := lacking(graph, known, target); len(missing) > 0; missing = lacking(graph, known, target) {
 		rows, err := c.load(ctx, missing)
 		if err != nil {
 			return nil, err
@@ -52,15 +48,29 @@ var pulling = []observer.Relation{
 	observer.Requires, observer.Requisite, observer.Wants, observer.BindsTo, observer.Upholds, observer.Conflicts,
 }
 
-// lacking lists units that are named by others and were not read.
-func lacking(graph observer.UnitGraph, known map[string]bool) []string {
+// lacking lists the units that a start of target would pull in and that were not
+// read.
+func lacking(graph observer.UnitGraph, known map[string]bool, target string) []string {
+	ids := make(map[string]string, len(graph))
+	for id, u := range graph {
+		for _, name := range append(u.Names, id) {
+			ids[name] = id
+		}
+	}
 	var missing []string
-	for _, u := range graph {
+	reached := map[string]bool{target: true}
+	for queue := []string{target}; len(queue) > 0; queue = queue[1:] {
+		name := queue[0]
+		if !known[name] {
+			known[name] = true // asked for once, whatever comes of it
+			missing = append(missing, name)
+			continue
+		}
 		for _, relation := range pulling {
-			for _, name := range u.Relations[relation] {
-				if !known[name] {
-					known[name] = true // asked for once, whatever comes of it
-					missing = append(missing, name)
+			for _, other := range graph[ids[name]].Relations[relation] {
+				if !reached[other] {
+					reached[other] = true
+					queue = append(queue, other)
 				}
 			}
 		}
