@@ -149,7 +149,7 @@ func newEngine(d policy.Document, bus *busconn.Bus, roots roots, bootID string, 
 			return nil, nil, fmt.Errorf("cannot make a directory of the policy: %w", err)
 		}
 	}
-	engine, err := daemon.New(daemon.Config{Policy: d, Eyes: eyes, Hands: hands, Graph: systemd1.New(bus).Graph, BootID: bootID, Log: log})
+	engine, err := daemon.New(daemon.Config{Policy: d, Eyes: eyes, Hands: hands, Graph: systemd1.NewGraphs(bus).Read, BootID: bootID, Log: log})
 	return engine, eyes, err
 }
 

@@ -248,6 +248,14 @@ func TestAMaskPokes(t *testing.T) {
 	w.until(func(s observer.Systemd) bool { return s.Units["compute.target"].LoadState == "masked" })
 }
 
+// The manager refuses to keep a masked unit loaded; all are followed all the same.
+func TestAUnitThatIsMaskedFromTheStartIsFollowed(t *testing.T) {
+	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "mode-prepare-compute.service", Masked: true}}})
+	require.Equal(t, "masked", w.look().Units["mode-prepare-compute.service"].LoadState)
+	require.NoError(t, w.host.SetActive("vllm.service", "active"))
+	w.until(func(s observer.Systemd) bool { return s.Units["vllm.service"].Active() })
+}
+
 // Anybody may send signals that look like systemd's.
 func TestForgedSignalsChangeNothing(t *testing.T) {
 	w := watch(t, testhost.Options{})

@@ -17,6 +17,13 @@ import (
 // unit that goes away meanwhile is left out. The units change while they are
 // read: whoever acts on the answer reads again afterwards.
 func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, error) {
+	return c.graph(ctx, target, c.graphUnit)
+}
+
+// unitReader reads one unit; the id is empty for one that has gone.
+type unitReader func(ctx context.Context, row unitRow) (id string, u observer.GraphUnit, err error)
+
+func (c *Client) graph(ctx context.Context, target string, read unitReader) (observer.UnitGraph, error) {
 	rows, err := c.rows(ctx)
 	if err != nil {
 		return nil, err
@@ -25,7 +32,7 @@ func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, 
 	// others cannot stop.
 	rows = slices.DeleteFunc(rows, func(r unitRow) bool { return strings.HasSuffix(r.Name, ".device") })
 	graph, known := make(observer.UnitGraph, len(rows)), map[string]bool{}
-	if err := c.readInto(ctx, graph, known, rows); err != nil {
+	if err := readInto(ctx, graph, known, rows, read); err != nil {
 		return nil, err
 	}
 	// The manager forgets an inactive unit that no loaded one refers to: what the
@@ -35,7 +42,7 @@ func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, 
 		if err != nil {
 			return nil, err
 		}
-		if err := c.readInto(ctx, graph, known, rows); err != nil {
+		if err := readInto(ctx, graph, known, rows, read); err != nil {
 			return nil, err
 		}
 	}
@@ -96,10 +103,10 @@ func (c *Client) load(ctx context.Context, names []string) ([]unitRow, error) {
 
 // readInto adds the units of these rows to the graph, and their names to those
 // that are known.
-func (c *Client) readInto(ctx context.Context, graph observer.UnitGraph, known map[string]bool, rows []unitRow) error {
+func readInto(ctx context.Context, graph observer.UnitGraph, known map[string]bool, rows []unitRow, read unitReader) error {
 	ids, units := make([]string, len(rows)), make([]observer.GraphUnit, len(rows))
 	err := busconn.Parallel(len(rows), func(i int) (err error) {
-		ids[i], units[i], err = c.graphUnit(ctx, rows[i])
+		ids[i], units[i], err = read(ctx, rows[i])
 		return err
 	})
 	if err != nil {

@@ -62,3 +62,39 @@ func TestAGraphThatCannotBeReadIsAnError(t *testing.T) {
 	_, err := c.Graph(bounded(t), "compute.target")
 	require.ErrorContains(t, err, "cannot list units")
 }
+
+// What is kept is never told once it is another: the two readers agree after every
+// kind of change.
+func TestWhatIsKeptOfTheGraphIsWhatThereIs(t *testing.T) {
+	host := hosttest.Start(t, testhost.Options{Units: []testhost.Unit{
+		{Name: "worker.service", WantedBy: []string{"desktop.target"}},
+		{Name: "spared.service", WantedBy: []string{"desktop.target"}, IgnoreOnIsolate: true, Requires: []string{"worker.service"}},
+	}})
+	bus, err := busconn.Dial(host.Address())
+	require.NoError(t, err)
+	t.Cleanup(func() { bus.Close() })
+	kept, fresh := systemd1.NewGraphs(bus), systemd1.New(bus)
+	same := func(what string) observer.UnitGraph {
+		t.Helper()
+		want, err := fresh.Graph(bounded(t), "compute.target")
+		require.NoError(t, err)
+		got, err := kept.Read(bounded(t), "compute.target")
+		require.NoError(t, err)
+		require.Equal(t, want, got, what)
+		return got
+	}
+	same("the first reading")
+	same("with nothing new")
+	require.NoError(t, host.SetActive("worker.service", "failed"))
+	require.Equal(t, "failed", same("a unit that failed")["worker.service"].ActiveState)
+	require.NoError(t, host.StartUnit("vllm.service", "replace"))
+	same("a unit that runs")
+	require.Greater(t, kept.Kept(), 10, "most is not asked for again")
+	require.NoError(t, host.EditUnit("spared.service", func(u *testhost.Unit) { u.IgnoreOnIsolate = false }))
+	require.False(t, same("after a reload")["spared.service"].IgnoreOnIsolate)
+	require.NoError(t, host.RestartSystemd())
+	same("after the manager has executed itself anew")
+	kept.Forget()
+	require.Zero(t, kept.Kept())
+	same("once nothing is kept any more")
+}

@@ -125,7 +125,8 @@ func (h *holds) of(generation uint64) {
 	}
 }
 
-// hold asks for one unit. One without a file cannot be held.
+// hold asks for one unit. What the manager refuses, one without a file, masked, or
+// with a file that it cannot read, is not held: it is followed all the same.
 func (h *holds) hold(ctx context.Context, c *Client, unit string, at dbus.ObjectPath) error {
 	h.mu.Lock()
 	held := h.units[at]
@@ -134,7 +135,8 @@ func (h *holds) hold(ctx context.Context, c *Client, unit string, at dbus.Object
 		return nil
 	}
 	_, err := c.call(ctx, "RefUnit", unit)
-	if NoUnit(err) {
+	var refused dbus.Error
+	if errors.As(err, &refused) {
 		return nil
 	}
 	if err != nil {

@@ -146,11 +146,15 @@ func (m *Model) LoadUnit(name string) (string, error) {
 	return u.Name, nil
 }
 
-// RefUnit keeps a unit in memory, as the method does. One without a file it refuses.
+// RefUnit keeps a unit in memory, as the method does. One without a file, or masked,
+// it refuses (bus_unit_validate_load_state, src/core/dbus-unit.c).
 func (m *Model) RefUnit(name string) error {
 	u, err := m.lookup(name)
 	if err != nil {
 		return err
+	}
+	if u.Masked {
+		return refuse(ErrUnitMasked, "Unit %s is masked.", u.Name)
 	}
 	u.loaded = true
 	return nil

@@ -1,0 +1,128 @@
+package systemd1
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/observer"
+)
+
+// keepTies is for how long after a reading what ties the units is kept. It takes a
+// signal for each unit that comes or goes, which an idle machine is not to be woken
+// for.
+const keepTies = 2 * time.Minute
+
+// Graphs reads the units as Client.Graph does, and keeps for a while what does not
+// change as long as a unit is loaded and the manager does not reload: most of it.
+// A guard, a plan and a transition read it one after the other. Its methods may be
+// called from many goroutines.
+type Graphs struct {
+	client *Client
+
+	mu       sync.Mutex
+	listener *busconn.Listener // nil while nothing is kept
+	owner    uint64            // the listener's generation that the ties are of
+	ties     map[dbus.ObjectPath]*ties
+	end      *time.Timer
+}
+
+// ties are what was read of one unit; a unit that is being read has an entry that
+// is not known yet, and none any more once it has changed.
+type ties struct {
+	known bool
+	id    string
+	unit  observer.GraphUnit
+}
+
+// NewGraphs returns a reader over bus.
+func NewGraphs(bus *busconn.Bus) *Graphs { return &Graphs{client: New(bus)} }
+
+// Read is Client.Graph.
+func (g *Graphs) Read(ctx context.Context, target string) (observer.UnitGraph, error) {
+	if err := g.listen(ctx); err != nil {
+		return nil, err
+	}
+	return g.client.graph(ctx, target, g.unit)
+}
+
+// listen sees to it that changes are heard before anything is read.
+func (g *Graphs) listen(ctx context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.listener == nil {
+		var rules []busconn.Rule
+		for _, member := range []string{"UnitNew", "UnitRemoved", "Reloading"} {
+			rules = append(rules, busconn.Rule{Path: Path, Interface: managerInterface, Member: member})
+		}
+		l, err := g.client.bus.Listen(ctx, Name, g.hear, rules...)
+		if err != nil {
+			return err
+		}
+		g.listener, g.ties = l, map[dbus.ObjectPath]*ties{}
+		_, g.owner = l.Owner()
+		g.end = time.AfterFunc(keepTies, g.forget)
+	}
+	g.end.Reset(keepTies)
+	if _, now := g.listener.Owner(); now != g.owner { // another manager, or the same executed anew
+		g.owner, g.ties = now, map[dbus.ObjectPath]*ties{}
+	}
+	return g.client.Subscribe(ctx)
+}
+
+// forget ends what is kept; the next reading begins anew.
+func (g *Graphs) forget() {
+	g.mu.Lock()
+	l := g.listener
+	g.listener, g.ties = nil, nil
+	g.mu.Unlock()
+	if l != nil {
+		l.Close()
+	}
+}
+
+// hear notes what changed. It runs on the goroutine that reads from the bus, before
+// any reply that was sent after the signal.
+func (g *Graphs) hear(s *dbus.Signal) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(s.Body) == 2 { // UnitNew(so), UnitRemoved(so)
+		if at, ok := s.Body[1].(dbus.ObjectPath); ok {
+			delete(g.ties, at)
+			return
+		}
+	}
+	clear(g.ties)
+}
+
+// unit is graphUnit, from what is kept where that can be. What the list says of a
+// unit is of now.
+func (g *Graphs) unit(ctx context.Context, row unitRow) (string, observer.GraphUnit, error) {
+	g.mu.Lock()
+	entry := g.ties[row.Path]
+	if entry != nil && entry.known && row.Active != "" {
+		id, u := entry.id, entry.unit
+		g.mu.Unlock()
+		u.LoadState, u.ActiveState, u.Job = row.Load, row.Active, row.JobType
+		return id, u, nil
+	}
+	entry = &ties{}
+	if g.ties != nil {
+		g.ties[row.Path] = entry
+	}
+	g.mu.Unlock()
+	id, u, err := g.client.graphUnit(ctx, row)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.ties[row.Path] != entry: // it changed meanwhile
+	case err != nil || id == "":
+		delete(g.ties, row.Path)
+	default:
+		entry.known, entry.id, entry.unit = true, id, u
+	}
+	return id, u, err
+}
