@@ -94,7 +94,7 @@ func TestEverySessionShowsAsWhatItIsAndGoesWhenItGoes(t *testing.T) {
 	assert.Equal(t, "greetd", alice.Service)
 	all := logins()
 	if !soaking {
-		all = map[string]login{"a second desktop": all["a second desktop"], "on a console": all["on a console"]}
+		all = map[string]login{"a second desktop": all["a second desktop"]}
 	}
 	for name, l := range all {
 		t.Run(name, func(t *testing.T) {
