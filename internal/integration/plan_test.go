@@ -87,7 +87,7 @@ func overheard(t *testing.T, w *embedded.Workstation, f func()) []*dbus.Message 
 // had no use for until then.
 var reading = []string{
 	"Hello", "AddMatch", "RemoveMatch", "GetNameOwner", "NameHasOwner", "GetConnectionUnixUser", "GetConnectionCredentials", "GetId",
-	"Get", "GetAll", "ListUnits", "LoadUnit", "ListJobs", "ListSessions", "ListInhibitors", "ListSessionsEx", "Plan", "Ping",
+	"Get", "GetAll", "ListUnits", "ListUnitsByNames", "LoadUnit", "ListJobs", "ListSessions", "ListInhibitors", "ListSessionsEx", "Plan", "Ping",
 }
 
 func TestADryRunLeavesNoTrace(t *testing.T) {

@@ -98,7 +98,10 @@ func (s *service) disconnect() {
 	conn := s.conn
 	s.host.mu.Unlock()
 	if conn != nil {
-		_ = conn.Close() // the bus may have gone already
+		// The bus may have gone already. While it has not heard of the end of a
+		// connection, the name is still that one's, and cannot be had by another.
+		_, _ = conn.ReleaseName(s.name)
+		_ = conn.Close()
 	}
 }
 

@@ -234,8 +234,13 @@ func listUnits(c *call) ([]any, error) {
 func listUnitsByNames(c *call) ([]any, error) {
 	rows := []unitRow{}
 	for _, name := range c.msg.Body[0].([]string) {
-		if u, err := c.model.Unit(name); err == nil {
+		switch u, err := c.model.Unit(name); {
+		case err == nil:
 			rows = append(rows, row(u))
+		case sim.ValidName(name): // it is tried to be loaded, and told as it is then
+			rows = append(rows, unitRow{
+				Name: name, Description: name, Load: "not-found", Active: "inactive", Sub: "dead", Path: UnitPath(name), JobPath: "/",
+			})
 		}
 	}
 	return []any{rows}, nil

@@ -118,7 +118,7 @@ func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
 func (s *Source) Look(ctx context.Context) observer.Part {
 	s.take()
 	units, _ := s.watched()
-	return s.read(ctx, "", units, nil, func(i int) (observer.Unit, error) { return s.client.Unit(ctx, units[i]) })
+	return s.read(ctx, "", units, nil, s.client.Units)
 }
 
 // Glance reads the units that have signalled, and everything when it may be any of
@@ -135,30 +135,26 @@ func (s *Source) Glance(ctx context.Context) observer.Part {
 	if !s.last.Started() {
 		state = ""
 	}
-	return s.read(ctx, state, names, s.last.Units, func(i int) (observer.Unit, error) {
-		return s.client.UnitAt(ctx, names[i], signalled[names[i]])
+	return s.read(ctx, state, names, s.last.Units, func(ctx context.Context, names []string) ([]observer.Unit, error) {
+		units := make([]observer.Unit, len(names))
+		return units, busconn.Parallel(len(names), func(i int) (err error) {
+			units[i], err = s.client.UnitAt(ctx, names[i], signalled[names[i]])
+			return err
+		})
 	})
 }
 
 // read reads these units, and the manager's state unless it is given, and keeps
 // what is known of others.
 func (s *Source) read(
-	ctx context.Context, state string, names []string, others map[string]observer.Unit, unit func(int) (observer.Unit, error),
+	ctx context.Context, state string, names []string, others map[string]observer.Unit,
+	read func(context.Context, []string) ([]observer.Unit, error),
 ) observer.Part {
 	part := observer.Systemd{State: state, Units: make(map[string]observer.Unit, len(names)+len(others))}
-	units := make([]observer.Unit, len(names))
-	reads := len(names)
-	if state == "" {
-		reads++
+	units, err := read(ctx, names)
+	if state == "" && err == nil {
+		part.State, err = s.client.State(ctx)
 	}
-	err := busconn.Parallel(reads, func(i int) (err error) {
-		if i == len(names) {
-			part.State, err = s.client.State(ctx)
-			return err
-		}
-		units[i], err = unit(i)
-		return err
-	})
 	if err != nil {
 		part = observer.Systemd{Reading: observer.Reading{Reason: "systemd cannot be read: " + err.Error()}}
 	} else {

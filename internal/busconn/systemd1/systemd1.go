@@ -87,6 +87,36 @@ func (c *Client) path(body []any, err error) (dbus.ObjectPath, error) {
 	return at, err
 }
 
+// Units reads units by their names, which may be aliases, in that order: what
+// there is in one call, and then each that there is. One that does not exist is
+// not found and inactive.
+func (c *Client) Units(ctx context.Context, names []string) ([]observer.Unit, error) {
+	var rows []unitRow
+	body, err := c.call(ctx, "ListUnitsByNames", names)
+	if err == nil {
+		err = dbus.Store(body, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the units: %w", err)
+	}
+	units := make([]observer.Unit, len(names))
+	return units, busconn.Parallel(len(names), func(i int) (err error) {
+		switch {
+		case len(rows) != len(names): // it leaves out names that it does not understand
+			units[i], err = c.Unit(ctx, names[i])
+		case rows[i].Load == "not-found" && rows[i].Active == "inactive" && rows[i].JobID == 0:
+			units[i] = absent(names[i])
+		default:
+			units[i], err = c.UnitAt(ctx, names[i], rows[i].Path)
+		}
+		return err
+	})
+}
+
+func absent(unit string) observer.Unit {
+	return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}
+}
+
 // Unit reads a unit by its name. One that does not exist is not an error: it is
 // not found and inactive.
 func (c *Client) Unit(ctx context.Context, unit string) (observer.Unit, error) {
@@ -128,7 +158,7 @@ func (c *Client) UnitAt(ctx context.Context, unit string, at dbus.ObjectPath) (o
 
 func noUnit(unit string, err error) (observer.Unit, error) {
 	if NoUnit(err) {
-		return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}, nil
+		return absent(unit), nil
 	}
 	return observer.Unit{}, fmt.Errorf("cannot read %s: %w", unit, err)
 }
