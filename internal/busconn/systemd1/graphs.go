@@ -26,8 +26,10 @@ type Graphs struct {
 	mu       sync.Mutex
 	listener *busconn.Listener // nil while nothing is kept
 	owner    uint64            // the listener's generation that the ties are of
-	ties     map[dbus.ObjectPath]*ties
-	end      *time.Timer
+	// subscribed: that manager sends its signals.
+	subscribed bool
+	ties       map[dbus.ObjectPath]*ties
+	end        *time.Timer
 }
 
 // ties are what was read of one unit; a unit that is being read has an entry that
@@ -62,15 +64,20 @@ func (g *Graphs) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		g.listener, g.ties = l, map[dbus.ObjectPath]*ties{}
+		g.listener, g.ties, g.subscribed = l, map[dbus.ObjectPath]*ties{}, false
 		_, g.owner = l.Owner()
 		g.end = time.AfterFunc(keepTies, g.forget)
 	}
 	g.end.Reset(keepTies)
 	if _, now := g.listener.Owner(); now != g.owner { // another manager, or the same executed anew
-		g.owner, g.ties = now, map[dbus.ObjectPath]*ties{}
+		g.owner, g.ties, g.subscribed = now, map[dbus.ObjectPath]*ties{}, false
 	}
-	return g.client.Subscribe(ctx)
+	if g.subscribed {
+		return nil
+	}
+	err := g.client.Subscribe(ctx)
+	g.subscribed = err == nil
+	return err
 }
 
 // forget ends what is kept; the next reading begins anew.
