@@ -150,7 +150,7 @@ func TestTheActionsAreThoseTheDaemonAsksFor(t *testing.T) {
 		busapi.ActionRequest(policy.StudioLocal): {"auth_admin", "auth_admin", "yes"},
 		busapi.ActionRequest(policy.Compute):     {"auth_admin", "auth_admin", "auth_admin_keep"},
 		busapi.ActionEndOtherSessions:            {"auth_admin", "auth_admin", "auth_admin"},
-		busapi.ActionForce:                      {"auth_admin", "auth_admin", "auth_admin"},
+		busapi.ActionForce:                       {"auth_admin", "auth_admin", "auth_admin"},
 		busapi.ActionCancel:                      {"auth_admin", "auth_admin", "auth_admin_keep"},
 		busapi.ActionInhibitBlock:                {"auth_admin", "auth_admin", "auth_admin_keep"},
 		busapi.ActionInhibitDelay:                {"no", "yes", "yes"},
