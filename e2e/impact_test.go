@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +141,11 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 	w := restore(t)
 	w.patiently()
 	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv("E2E_SEED"); given != "" { // of a run that failed
+		var err error
+		seed, err = strconv.ParseUint(given, 10, 64)
+		require.NoError(t, err)
+	}
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var write strings.Builder
@@ -156,7 +163,9 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 		w.Sh(w.ctx, "systemctl start "+start) // some conflict, some cannot
 		w.isolate(fmt.Sprintf("graph%d.target", n), "'graph*'")
 		if t.Failed() {
-			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf("cd /run/systemd/system; grep -v '^$' graph%d[.-]*", n)))
+			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf(`cd /run/systemd/system; grep -v '^$' graph%[1]d[.-]*
+				systemctl list-units --all --no-legend --plain 'graph%[1]d[.-]*'; systemctl list-jobs --no-legend --plain
+				journalctl -b --no-pager -o cat _PID=1 | grep 'graph%[1]d[.-]' | tail -n 40 || true`, n)))
 			return
 		}
 	}

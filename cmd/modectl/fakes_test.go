@@ -101,6 +101,13 @@ func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, e
 	return slices.Clone(e.kept), nil
 }
 
+// searched lists the filters so far.
+func (e *engine) searched() []status.Filter {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.filters)
+}
+
 func (e *engine) Refused(status.Refusal) {}
 
 func (e *engine) Observe(context.Context) (status.View, error) {

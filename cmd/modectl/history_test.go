@@ -26,7 +26,7 @@ func TestHistoryPassesItsFiltersOn(t *testing.T) {
 	r := modectl(t.Context(), "history", "--result", "blocked", "--mode", "compute", "--by", "alice", "--limit", "3",
 		"--since", "2026-11-22", "--until", "2026-11-22T12:00:00Z", "--json")
 	require.Equal(t, exitOK, r.code, r.stderr)
-	f := e.filters[0]
+	f := e.searched()[0]
 	assert.True(t, f.Since.Equal(time.Date(2026, 11, 22, 0, 0, 0, 0, time.Local)))
 	assert.True(t, f.Until.Equal(time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)))
 	f.Since, f.Until = time.Time{}, time.Time{}
@@ -95,7 +95,7 @@ func TestHistoryFollows(t *testing.T) {
 	assert.Equal(t, uint64(8), next(), "6 was printed, and 7 is not asked for")
 	interrupt()
 	assert.Equal(t, exitOK, <-ended)
-	assert.Len(t, e.filters, 1)
+	assert.Len(t, e.searched(), 1)
 }
 
 func TestShowTellsOneTransition(t *testing.T) {
