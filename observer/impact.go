@@ -26,6 +26,8 @@ const (
 	ConsistsOf   Relation = "ConsistsOf"
 	TriggeredBy  Relation = "TriggeredBy"
 	WantedBy     Relation = "WantedBy"
+	PartOf       Relation = "PartOf"
+	Triggers     Relation = "Triggers"
 	UpheldBy     Relation = "UpheldBy"
 )
 
@@ -33,7 +35,7 @@ const (
 func Relations() []Relation {
 	return []Relation{
 		Requires, Requisite, Wants, BindsTo, Upholds, Conflicts, ConflictedBy,
-		RequiredBy, RequisiteOf, BoundBy, ConsistsOf, TriggeredBy, WantedBy, UpheldBy,
+		RequiredBy, RequisiteOf, BoundBy, ConsistsOf, TriggeredBy, WantedBy, UpheldBy, PartOf, Triggers,
 	}
 }
 
@@ -183,6 +185,7 @@ func (n *nodes) mirror() {
 	for i := range n.list {
 		for forward, back := range map[Relation]Relation{
 			Requires: RequiredBy, Requisite: RequisiteOf, BindsTo: BoundBy, Conflicts: ConflictedBy, Wants: WantedBy, Upholds: UpheldBy,
+			PartOf: ConsistsOf, Triggers: TriggeredBy,
 		} {
 			for _, other := range n.list[i].relations[forward] {
 				if u := &n.list[other]; !slices.Contains(u.relations[back], i) {

@@ -15,7 +15,7 @@ import (
 // mirrors are the relations that systemd shows from the other side too.
 var mirrors = map[Relation]Relation{
 	Requires: RequiredBy, Requisite: RequisiteOf, Wants: WantedBy, BindsTo: BoundBy,
-	Upholds: UpheldBy, Conflicts: ConflictedBy, "PartOf": ConsistsOf, "Triggers": TriggeredBy,
+	Upholds: UpheldBy, Conflicts: ConflictedBy, PartOf: ConsistsOf, Triggers: TriggeredBy,
 }
 
 // units builds a graph from lines like "a.service active Requires=b.service
@@ -201,6 +201,20 @@ func TestIsolateImpactSaysWhy(t *testing.T) {
 	}, i.Stops)
 	assert.True(t, i.StopsUnit("c.service"))
 	assert.False(t, i.StopsUnit("t.target"))
+}
+
+// What the target pulls in may be loaded only after the others were read, which do
+// not name it then.
+func TestAUnitThatWasLoadedLateCounts(t *testing.T) {
+	part := units("late.target inactive PartOf=a.service", "a.service active")
+	delete(part["a.service"].Relations, ConsistsOf)
+	require.Contains(t, IsolateImpact(part, "late.target").Refused, "conflicting jobs for late.target")
+
+	trigger := units("t.target inactive Wants=late.timer", "late.timer inactive Triggers=a.service", "a.service active", "b.service active")
+	delete(trigger["a.service"].Relations, TriggeredBy)
+	impact := IsolateImpact(trigger, "t.target")
+	require.False(t, impact.StopsUnit("a.service"), "its trigger is about to start")
+	require.True(t, impact.StopsUnit("b.service"))
 }
 
 func TestATargetThatNobodyKnowsIsRefused(t *testing.T) {
