@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dubnium/dubnium/internal/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/plans"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // halt ends a transition on purpose, before its point of no return. It is not a
@@ -175,7 +177,7 @@ func (e *Engine) pass(x *execution) (blocked bool, err error) {
 	if x.halting.Err() != nil {
 		return false, stopped(x.halting)
 	}
-	if inhibits(e.state.Inhibitors, x.request.Mode) {
+	if !slices.Contains(x.request.Skip, policy.CheckNoInhibitor) && inhibits(e.state.Inhibitors, x.request.Mode) {
 		return true, nil
 	}
 	running := *e.state.Running

@@ -304,6 +304,17 @@ func TestOnlyWhatIsNamedIsForced(t *testing.T) {
 	})
 }
 
+// An inhibitor is asked about twice: by its guard, and at the point of no return.
+func TestAnInhibitorIsForcedAtThePointOfNoReturnToo(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot"})
+		r.ask(status.Request{Mode: policy.Compute, UID: 1000, Skip: []policy.GuardID{policy.CheckNoInhibitor}})
+		last := r.settle().Last
+		require.Equal(t, status.Success, last.Result, last.Cause)
+		assert.Equal(t, []policy.GuardID{policy.CheckNoInhibitor}, last.Forced)
+	})
+}
+
 // What the bus refuses, the engine does not do either.
 func TestAHardGuardIsNotForced(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
