@@ -163,9 +163,9 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 		w.Sh(w.ctx, "systemctl start "+start) // some conflict, some cannot
 		w.isolate(fmt.Sprintf("graph%d.target", n), "'graph*'")
 		if t.Failed() {
-			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf(`cd /run/systemd/system; grep -v '^$' graph%[1]d[.-]*
-				systemctl list-units --all --no-legend --plain 'graph%[1]d[.-]*'; systemctl list-jobs --no-legend --plain
-				journalctl -b --no-pager -o cat _PID=1 | grep 'graph%[1]d[.-]' | tail -n 40 || true`, n)))
+			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf(`cd /run/systemd/system; grep -v '^$' graph%[1]d[.-]* graph%[2]d[.-]*
+				systemctl list-units --all --no-legend --plain 'graph*'; systemctl list-jobs --no-legend --plain
+				journalctl -b --no-pager -o cat _PID=1 | grep 'graph' | tail -n 60 || true`, n, max(0, n-1))))
 			return
 		}
 	}
