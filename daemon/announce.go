@@ -108,13 +108,13 @@ func (e *Engine) resettle() {
 }
 
 // concluded tells those who heard of an announcement that it is over.
-func (e *Engine) concluded(r status.Record) {
+func (e *Engine) concluded(t status.Transition) {
 	if e.announced == nil {
 		return
 	}
 	e.announced.timer.Stop()
 	e.announced = nil
-	e.emit(status.Event{Prepare: &status.Prepare{ID: r.ID, From: r.From, To: r.To}})
+	e.emit(status.Event{Prepare: &status.Prepare{ID: t.ID, From: t.From, To: t.To}})
 }
 
 // Cancel halts a transition before its point of no return; by says who, for the

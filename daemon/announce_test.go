@@ -261,6 +261,18 @@ func TestADaemonThatStopsWhileItWarnsHasDoneNothing(t *testing.T) {
 	})
 }
 
+// Holders leave while the daemon stops: there is nothing to hold up any more.
+func TestAnAnnouncementEndsWithATransitionThatIsLeftToItsJournal(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.inhibit(status.Inhibitor{How: status.Delay, Holder: ":1.7"})
+		r.ask(compute)
+		require.NoError(t, r.call(t.Context(), func() {
+			r.finish(outcome{err: errStopping})
+			require.Equal(t, 1, r.release(func(i status.Inhibitor) bool { return i.Holder == ":1.7" }))
+		}))
+	})
+}
+
 func TestInhibitorsAreBounded(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		seen := map[uint32]bool{}

@@ -87,6 +87,7 @@ func (e *Engine) progress(phase status.Phase, index, count int, step *status.Ste
 
 // finish takes in how an execution ended.
 func (e *Engine) finish(end outcome) {
+	e.concluded(*e.state.Running)
 	e.halt(halt{}) // frees the context; nobody waits for it any more
 	e.done, e.state.Running, e.unended = nil, nil, nil
 	if end.err != nil {
@@ -94,7 +95,6 @@ func (e *Engine) finish(end outcome) {
 		return
 	}
 	r := end.record
-	e.concluded(r)
 	if r.Result == status.Canceled {
 		e.unwish()
 	}

@@ -129,6 +129,7 @@ func (c *fakeController) Inhibit(_ context.Context, i status.Inhibitor) (uint32,
 	defer c.mu.Unlock()
 	i.ID = uint32(100 + len(c.held))
 	c.held = append(c.held, i)
+	c.view.Inhibitors = append(slices.Clip(c.view.Inhibitors), i)
 	return i.ID, c.fail
 }
 
@@ -137,6 +138,7 @@ func (c *fakeController) Release(_ context.Context, cookie uint32, mine func(sta
 	defer c.mu.Unlock()
 	for _, i := range c.held {
 		if i.ID == cookie && mine(i) {
+			c.view.Inhibitors = slices.DeleteFunc(slices.Clone(c.view.Inhibitors), func(other status.Inhibitor) bool { return other.ID == cookie })
 			return c.fail
 		}
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -48,7 +49,7 @@ func (s *Server) inhibit(c call, mode, who, why, how string) (cookie uint32, err
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	if cookie, err = s.controller.Inhibit(ctx, i); err == nil {
-		s.holders.Go(func() { s.releaseWithHolder(c.ctx, i.Holder) })
+		s.watchHolder(c.ctx, i.Holder)
 	}
 	return cookie, err
 }
@@ -72,12 +73,45 @@ func (s *Server) permit(c call, action string) (uid uint32, err error) {
 	})
 }
 
+// watchHolder has what a connection holds released when it leaves. There is one
+// watch for each connection that holds anything, and so no more than inhibitors:
+// whoever takes and releases them for ever must not use up the bus's match rules.
+func (s *Server) watchHolder(ctx context.Context, holder string) {
+	s.holdersMu.Lock()
+	defer s.holdersMu.Unlock()
+	if s.holders[holder] != nil {
+		return
+	}
+	watching, stop := context.WithCancel(ctx)
+	s.holders[holder] = stop
+	go s.releaseWithHolder(watching, holder)
+}
+
+// sweepHolders ends the watches of those who hold nothing any more. An inhibitor is
+// in the view before its holder is watched.
+func (s *Server) sweepHolders() {
+	s.holdersMu.Lock()
+	defer s.holdersMu.Unlock()
+	held := s.controller.View().Inhibitors
+	for holder, stop := range s.holders {
+		if !slices.ContainsFunc(held, func(i status.Inhibitor) bool { return i.Holder == holder }) {
+			stop()
+			delete(s.holders, holder)
+		}
+	}
+}
+
 // releaseWithHolder releases what a connection holds when it has left, at once if
 // it left before anybody looked. One that cannot be watched holds nothing up.
 func (s *Server) releaseWithHolder(ctx context.Context, holder string) {
-	if err := s.presence.AwaitGone(ctx, holder); err != nil && ctx.Err() == nil {
+	err := s.presence.AwaitGone(ctx, holder)
+	if ctx.Err() != nil {
+		return // it holds nothing any more, or we are ending
+	}
+	if err != nil {
 		s.log.Warn("cannot see whether the holder of an inhibitor is there", zap.String("holder", holder), zap.Error(err))
 	}
+	defer s.sweepHolders()
 	if err := s.controller.HolderLeft(ctx, holder); err != nil && ctx.Err() == nil && !errors.Is(err, status.ErrShuttingDown) {
 		s.log.Warn("cannot release the inhibitors of who left", zap.String("holder", holder), zap.Error(err))
 	}
@@ -90,6 +124,7 @@ func (s *Server) releaseInhibitor(c call, cookie uint32) error {
 	if err != nil {
 		return senderUnknown(err)
 	}
+	defer s.sweepHolders()
 	return s.controller.Release(ctx, cookie, func(i status.Inhibitor) bool { return uid == 0 || i.Holder == c.sender })
 }
 

@@ -98,6 +98,42 @@ func TestOnlyTheHolderAndRootRelease(t *testing.T) {
 	require.NoError(t, release(other).Err)
 }
 
+// counted is a presence that says how many are watched.
+type counted struct{ began, ended chan struct{} }
+
+func (p counted) AwaitGone(ctx context.Context, _ string) error {
+	p.began <- struct{}{}
+	<-ctx.Done()
+	p.ended <- struct{}{}
+	return ctx.Err()
+}
+
+// Whoever takes and releases inhibitors for ever has one watch, while they hold any.
+func TestAHolderIsWatchedOnceAndOnlyWhileItHolds(t *testing.T) {
+	h := newHost(t)
+	presence := counted{make(chan struct{}, 100), make(chan struct{}, 100)}
+	h.server.holdersMu.Lock() // every watch begins under it
+	h.server.presence = presence
+	h.server.holdersMu.Unlock()
+	take := func() (cookie uint32) {
+		require.NoError(t, h.call("Inhibit", "", "a", "b", "delay").Store(&cookie))
+		return cookie
+	}
+	first, second := take(), take()
+	<-presence.began
+	require.NoError(t, h.call("ReleaseInhibitor", first).Err)
+	require.Empty(t, presence.ended, "it holds another")
+	require.NoError(t, h.call("ReleaseInhibitor", second).Err)
+	<-presence.ended
+	require.Empty(t, presence.began, "one watch for both")
+	require.Empty(t, h.controller.left, "nothing was released that it did not release")
+	for range 20 {
+		require.NoError(t, h.call("ReleaseInhibitor", take()).Err)
+		<-presence.began
+		<-presence.ended
+	}
+}
+
 // running has alice's transition to compute under way.
 func running(h *host) {
 	h.controller.with(func(c *fakeController) {

@@ -102,7 +102,9 @@ type Server struct {
 	publisher *publisher
 	looks     *rateLimit
 	prompts   *inFlight
-	holders   sync.WaitGroup // who waits for holders of inhibitors to leave
+
+	holdersMu sync.Mutex
+	holders   map[string]context.CancelFunc // the watches, by the connections that hold inhibitors
 }
 
 // New makes a server on a connection to the bus; Start puts it there.
@@ -114,6 +116,7 @@ func New(conn *dbus.Conn, controller Controller, authorizer Authorizer, presence
 		conn: conn, controller: controller, authorizer: authorizer, presence: presence, log: log, options: options,
 		looks:   newRateLimit(lookInterval, time.Now),
 		prompts: newInFlight(maxPrompts),
+		holders: map[string]context.CancelFunc{},
 	}
 	s.publisher = newPublisher(s.encode, s.emit, log)
 	return s

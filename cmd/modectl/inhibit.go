@@ -44,6 +44,8 @@ func (c *commands) inhibit() *cobra.Command {
 				return errors.New("inhibit takes a command: modectl inhibit --why WHY -- COMMAND")
 			case why == "":
 				return errors.New("inhibit takes a reason: --why WHY")
+			case how != string(status.Block) && how != string(status.Delay):
+				return fmt.Errorf("unknown way to inhibit %q: it is block or delay", how)
 			case mode != "":
 				return err
 			}

@@ -94,8 +94,8 @@ func (c *commands) requester(cmd *cobra.Command, skips func() ([]policy.GuardID,
 		}
 		ask := client.Ask{Why: options.reason, Plan: options.plan, NoWait: options.ignoreDelays, Skip: skip}
 		if cmd.Flags().Changed("grace") {
-			if options.grace < 0 || options.grace%time.Second != 0 {
-				return exit{exitMisuse, fmt.Errorf("a grace is a whole number of seconds, not %s", options.grace)}
+			if options.grace < 0 || options.grace > busapi.MaxGrace*time.Second || options.grace%time.Second != 0 {
+				return exit{exitMisuse, fmt.Errorf("a grace is a whole number of seconds from 0s to 24h, not %s", options.grace)}
 			}
 			ask.Grace = &options.grace
 		}

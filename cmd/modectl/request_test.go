@@ -184,3 +184,24 @@ func TestForceNamesWhatItSkips(t *testing.T) {
 	}
 	require.Len(t, e.asked(), 1)
 }
+
+// Misuse is misuse whether or not there is a daemon.
+func TestWordsAreCheckedBeforeAnybodyIsAsked(t *testing.T) {
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "none"))
+	for _, wrong := range [][]string{
+		{"request", "compute", "--grace", "48h"},
+		{"request", "compute", "--grace", "1500ms"},
+		{"request", "compute", "--grace=-1s"},
+		{"inhibit", "--why", "x", "--how", "nicely", "--", "true"},
+		{"inhibit", "--why", "x", "--mode", "sauna", "--", "true"},
+		{"inhibit", "--", "true"},
+		{"inhibit", "--why", "x"},
+		{"inhibit", "--list", "true"},
+		{"postpone", "0s"},
+		{"postpone", "5m", "seven"},
+		{"cancel", "seven"},
+	} {
+		require.Equal(t, exitMisuse, modectl(t.Context(), wrong...).code, "%v", wrong)
+	}
+	require.Equal(t, exitNotReachable, modectl(t.Context(), "cancel").code)
+}
