@@ -67,9 +67,9 @@ func (u GraphUnit) up() bool { return Unit{ActiveState: u.ActiveState}.Active() 
 // Impact is what isolating a target would do to the units that run.
 //
 // systemd walks its hash tables in an order that differs from boot to boot, and
-// for a few units the outcome depends on it (see transaction.go). What every
-// order does is certain; what some do is only possible, and whoever guards a
-// unit has to count it as lost.
+// for a few units the outcome depends on it, or on systemd's release (see
+// transaction.go). What every order and release does is certain; what some do is
+// only possible, and whoever guards a unit has to count it as lost.
 type Impact struct {
 	// Target is the Id of the target.
 	Target string `json:"target"`
@@ -119,8 +119,8 @@ func (i Impact) StopsUnit(name string) bool {
 	return slices.ContainsFunc(i.Stops, func(c Casualty) bool { return c.Unit == name })
 }
 
-// orders is in how many orders the units are gone through. The first two are
-// chosen to pull apart, see order.
+// orders is in how many orders the units are gone through, half of them by each
+// rule of systemd's for triggers. The first two are chosen to pull apart, see order.
 const orders = 16
 
 // IsolateImpact computes which of the units that are up an isolate of target,
@@ -140,6 +140,7 @@ func IsolateImpact(g UnitGraph, target string) Impact {
 	tally := newTally(n, at)
 	for i := range orders {
 		t := n.transaction(n.order(i))
+		t.rule = triggerRule(i >= orders/2)
 		tally.add(t, t.isolate(at))
 	}
 	return tally.impact()

@@ -159,6 +159,15 @@ func TestIsolateImpact(t *testing.T) {
 		"a timer that ignores keeps its service": {
 			[]string{"t.target active", "a.timer active ignore Triggers=a.service", "a.service active"}, "",
 		},
+		"a trigger that starts may keep its service, by systemd's release": {
+			[]string{"t.target active Wants=a.socket", "a.socket inactive Triggers=a.service", "a.service active"}, "-a.service? +a.socket",
+		},
+		"and so may one that a conflict far away stops": {
+			[]string{
+				"t.target active Conflicts=gone.service", "b.service inactive Requires=gone.service",
+				"a.socket inactive Requisite=b.service Triggers=a.service", "a.service active",
+			}, "-a.service?",
+		},
 		"an inactive trigger that is not mentioned keeps nothing": {
 			[]string{"t.target active", "a.socket inactive Triggers=a.service", "a.service active"}, "-a.service",
 		},
@@ -210,7 +219,7 @@ func TestAUnitThatWasLoadedLateCounts(t *testing.T) {
 	delete(part["a.service"].Relations, ConsistsOf)
 	require.Contains(t, IsolateImpact(part, "late.target").Refused, "conflicting jobs for late.target")
 
-	trigger := units("t.target inactive Wants=late.timer", "late.timer inactive Triggers=a.service", "a.service active", "b.service active")
+	trigger := units("t.target inactive Wants=late.timer", "late.timer activating Triggers=a.service", "a.service active", "b.service active")
 	delete(trigger["a.service"].Relations, TriggeredBy)
 	impact := IsolateImpact(trigger, "t.target")
 	require.False(t, impact.StopsUnit("a.service"), "its trigger is about to start")

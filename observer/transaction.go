@@ -43,9 +43,20 @@ type transaction struct {
 	rank   []int
 	jobs   map[int][]*job // by unit
 	anchor *job
+	rule   triggerRule // of an isolate
 	// unneeded are units that stop after the transaction, when nobody needs them.
 	unneeded map[int]*job
 }
+
+// triggerRule says which triggers keep what they trigger. systemd changed it in its
+// stable releases (the loop of transaction_add_isolate_jobs before, shall_stop_on_isolate
+// of v257.13 after), and does not tell which one it has.
+type triggerRule bool
+
+const (
+	keptByAnyJob   triggerRule = false // by a trigger that has any job, to stop it too
+	keptByStayJobs triggerRule = true  // only by one that is up and is not to stop
+)
 
 func (n *nodes) transaction(rank []int) *transaction {
 	return &transaction{n: n, rank: rank, jobs: map[int][]*job{}, unneeded: map[int]*job{}}
@@ -182,7 +193,7 @@ func (t *transaction) propagateStop(j *job) error {
 
 // addIsolate is transaction_add_isolate_jobs: stop what runs, or is about to,
 // and is not mentioned. It asks about a trigger while it adds jobs itself, so
-// whether a unit goes down with its trigger depends on which of them comes first.
+// whether a unit goes down with its trigger may depend on which of them comes first.
 func (t *transaction) addIsolate() {
 	all := make([]int, len(t.n.list))
 	for i := range all {
@@ -190,18 +201,27 @@ func (t *transaction) addIsolate() {
 	}
 	for _, i := range t.ordered(all) {
 		u := t.unit(i)
-		if u.down() && u.Job == "" || !t.shallStop(i) {
-			continue
-		}
-		if slices.ContainsFunc(u.relations[TriggeredBy], func(trigger int) bool { return !t.shallStop(trigger) }) {
+		if u.down() && u.Job == "" || t.spared(i) || slices.ContainsFunc(u.relations[TriggeredBy], t.keeps) {
 			continue
 		}
 		_ = t.add(jobStop, i, t.anchor, link{matters: true}, CauseNotWanted) // "Cannot add isolate job, ignoring"
 	}
 }
 
-// shallStop is shall_stop_on_isolate.
-func (t *transaction) shallStop(i int) bool { return !t.unit(i).IgnoreOnIsolate && len(t.jobs[i]) == 0 }
+// spared: isolate itself adds no stop for the unit.
+func (t *transaction) spared(i int) bool { return t.unit(i).IgnoreOnIsolate || len(t.jobs[i]) > 0 }
+
+// keeps: what the trigger triggers is spared with it.
+func (t *transaction) keeps(trigger int) bool {
+	if t.rule == keptByAnyJob {
+		return t.spared(trigger)
+	}
+	switch t.unit(trigger).ActiveState {
+	case "inactive", "failed", "deactivating": // UNIT_IS_INACTIVE_OR_DEACTIVATING
+		return false
+	}
+	return t.spared(trigger) && !slices.ContainsFunc(t.jobs[trigger], func(j *job) bool { return j.kind == jobStop })
+}
 
 // drop is transaction_delete_job; with dependents, those that cannot go without
 // it are dropped too.
