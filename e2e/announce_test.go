@@ -17,31 +17,52 @@ func (w *workstation) unharmed(compositor int) {
 	assert.Equal(w.t, "desktop", w.current())
 }
 
-// TestPeopleAreWarnedAndCanSayNo: by what is for everybody, and by an inhibitor.
-func TestPeopleAreWarnedAndCanSayNo(t *testing.T) {
+// TestWhatSaysNoKeepsTheDesktop: people, by what is for everybody and by an inhibitor,
+// what they play, and a target that cannot be reached.
+func TestWhatSaysNoKeepsTheDesktop(t *testing.T) {
 	w := onDesktop(t)
 	w.audioKnown()
 	compositor := w.CompositorPID(w.ctx)
-	const announced = `[ "$(busctl --json=short get-property org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 Transition | grep -c '"announced"')" = 1 ]`
-
-	request := w.Start(w.ctx, "exec modectl request compute --grace 10m")
-	w.WaitFor(w.ctx, "the announcement", announced)
-	out, code := w.Sh(w.ctx, `runuser -u alice -- modectl postpone 5m && runuser -u alice -- modectl cancel --no-ask-password`)
-	assert.Equal(t, 40, code, "alice may put it off, and did not ask for it: %s", out)
-	w.sh("modectl cancel")
-	code, err := request.Wait(w.ctx)
-	require.NoError(t, err)
-	assert.Equal(t, 43, code)
-	w.unharmed(compositor)
-	assert.Equal(t, "desktop", w.sh("modectl desired"))
-
-	holder := w.Start(w.ctx, "exec modectl inhibit --who backup --why 'a snapshot' -- sleep infinity")
-	w.WaitFor(w.ctx, "the inhibitor", "modectl inhibit --list | grep -q backup")
-	out, code = w.modectl("request compute")
-	require.Equal(t, 13, code, out)
-	assert.Contains(t, out, "backup (uid 0) blocks it: a snapshot")
-	w.unharmed(compositor)
-	require.NoError(t, holder.Kill(w.ctx))
-	w.WaitFor(w.ctx, "the bus to tell of it", "modectl inhibit --list | grep -q nobody")
-	w.verdict("check_no_inhibitor", 0)
+	w.part("a warning can be answered", func(w *workstation) {
+		const announced = `[ "$(busctl --json=short get-property org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 Transition | grep -c '"announced"')" = 1 ]`
+		request := w.Start(w.ctx, "exec modectl request compute --grace 10m")
+		w.WaitFor(w.ctx, "the announcement", announced)
+		out, code := w.Sh(w.ctx, `runuser -u alice -- modectl postpone 5m && runuser -u alice -- modectl cancel --no-ask-password`)
+		assert.Equal(w.t, 40, code, "alice may put it off, and did not ask for it: %s", out)
+		w.sh("modectl cancel")
+		code, err := request.Wait(w.ctx)
+		require.NoError(w.t, err)
+		assert.Equal(w.t, 43, code)
+		w.unharmed(compositor)
+		assert.Equal(w.t, "desktop", w.sh("modectl desired"))
+	})
+	w.part("an inhibitor", func(w *workstation) {
+		holder := w.Start(w.ctx, "exec modectl inhibit --who backup --why 'a snapshot' -- sleep infinity")
+		w.WaitFor(w.ctx, "the inhibitor", "modectl inhibit --list | grep -q backup")
+		out, code := w.modectl("request compute")
+		require.Equal(w.t, 13, code, out)
+		assert.Contains(w.t, out, "backup (uid 0) blocks it: a snapshot")
+		w.unharmed(compositor)
+		require.NoError(w.t, holder.Kill(w.ctx))
+		w.WaitFor(w.ctx, "the bus to tell of it", "modectl inhibit --list | grep -q nobody")
+		w.verdict("check_no_inhibitor", 0)
+	})
+	w.part("music", func(w *workstation) {
+		p := w.start("pw-cat -p " + w.silence())
+		w.playing("playback of pw-cat")
+		w.blocked("check_audio_idle", 10, "playback of pw-cat (uid 1000)")
+		require.NoError(w.t, p.Kill(w.ctx))
+		w.silent()
+		w.verdict("check_audio_idle", 0)
+	})
+	w.part("a masked target", func(w *workstation) {
+		w.sh("systemctl mask -q --runtime compute.target")
+		out, code := w.modectl("request compute")
+		assert.Equal(w.t, 18, code, out)
+		assert.Contains(w.t, out, "systemctl unmask compute.target")
+		w.unharmed(compositor)
+		assert.Equal(w.t, "compute", w.sh("modectl desired"), "the wish stays")
+		w.sh("systemctl unmask -q --runtime compute.target")
+		w.verdict("check_target_reachable", 0)
+	})
 }

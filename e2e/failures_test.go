@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -23,6 +25,7 @@ func (w *workstation) override(exec string) {
 // once, and that cannot even be started.
 func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 	w := onDesktop(t)
+	w.sh("sed -i 's/^start_timeout = .*/start_timeout = \"5s\"/' /etc/dubnium/policy.toml && systemctl reload dubniumd")
 	faults := map[string]string{"never healthy": "/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --never-healthy"}
 	if soaking {
 		faults["ends at once"], faults["is not installed"] = "/bin/false", "/usr/local/bin/no-such-vllm"
@@ -50,42 +53,56 @@ func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 	}
 }
 
-// TestKilledInTheMiddle: dubniumd is killed as a step begins. What claims a mode
-// afterwards is true by the machine's own tools, and a request recovers it.
+// TestKilledInTheMiddle: dubniumd is killed as some step begins, on the way to compute
+// and back. What claims a mode afterwards is true by the machine's own tools, and a
+// request recovers it.
 func TestKilledInTheMiddle(t *testing.T) {
 	w := onDesktop(t)
-	// It takes long enough for its step to be the one that is cut off.
-	w.override("/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --healthy-after 5s")
-	type point struct{ from, to, step string }
-	points := []point{{"desktop", "compute", "await-vllm-healthy"}}
+	w.patiently()
+	random := rand.New(rand.NewPCG(seeded(t), 0))
+	kills := 5
 	if soaking {
-		points = append(points, point{"desktop", "compute", "stop-display-manager"}, point{"desktop", "compute", "end-sessions"},
-			point{"desktop", "compute", "isolate-compute"}, point{"compute", "desktop", "isolate-desktop"})
+		kills = 100
 	}
-	for _, at := range points {
-		t.Run(at.to+" in "+at.step, func(t *testing.T) {
-			w := w.within(t)
-			if at.from != "desktop" {
-				w.reach(at.from)
-			}
-			pid := w.sh("systemctl show -p MainPID --value dubniumd.service")
-			watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStep'")
-			request := w.Start(w.ctx, "modectl request "+at.to)
-			w.Await(w.ctx, watch, func(s bed.Signal) bool { return s.Args[3] == at.step && s.Args[4] == "doing" })
-			w.sh("kill -KILL " + pid)
-			exit, err := request.Wait(w.ctx)
-			require.NoError(t, err)
-			assert.NotZero(t, exit, "nobody is told that it worked: %s", request.Output().Both)
-			w.WaitFor(w.ctx, "dubniumd to be back and done",
-				`[ "$(systemctl show -p MainPID --value dubniumd)" != `+pid+` ] && modectl status >/dev/null && [ ! -e /var/lib/mode-controller/transition.json ]`)
-			last := w.last()
-			t.Logf("%s, ended in %s: %s", last.Result, last.Final, last.Cause)
-			assert.Contains(t, []string{"interrupted", "rollback-failed"}, last.Result)
-			w.requireTruth()
-			w.reach("desktop")
-			w.requireDesktop()
-		})
+	for n := range kills {
+		if n == kills/2 {
+			w.reach("compute") // the way back has its own steps
+		}
+		if t.Failed() {
+			return
+		}
+		to := "compute"
+		if w.current() == "compute" {
+			to = "desktop"
+		}
+		t.Run(fmt.Sprintf("%d to %s", n, to), func(t *testing.T) { w.within(t).killed(to, random) })
 	}
+	w.reach("desktop")
+	w.requireDesktop()
+}
+
+// killed asks for a mode and kills dubniumd as one of the plan's steps begins.
+func (w *workstation) killed(to string, random *rand.Rand) {
+	w.t.Helper()
+	if to == "compute" {
+		w.audioKnown()
+	}
+	steps := w.dryRun(to, 0).Steps
+	step := steps[random.IntN(len(steps))].ID
+	pid := w.sh("systemctl show -p MainPID --value dubniumd.service")
+	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStep'")
+	request := w.Start(w.ctx, "modectl request "+to)
+	w.Await(w.ctx, watch, func(s bed.Signal) bool { return s.Args[3] == step && s.Args[4] == "doing" })
+	w.sh("kill -KILL " + pid)
+	exit, err := request.Wait(w.ctx)
+	require.NoError(w.t, err)
+	assert.NotZero(w.t, exit, "nobody is told that it worked: %s", request.Output().Both)
+	w.WaitFor(w.ctx, "dubniumd to be back and done",
+		`[ "$(systemctl show -p MainPID --value dubniumd)" != `+pid+` ] && modectl status >/dev/null && [ ! -e /var/lib/mode-controller/transition.json ]`)
+	last := w.last()
+	w.t.Logf("killed in %s: %s, ended in %s: %s", step, last.Result, last.Final, last.Cause)
+	assert.Contains(w.t, []string{"interrupted", "rollback-failed"}, last.Result)
+	w.requireTruth()
 }
 
 // requireTruth holds whatever the daemon claims against the machine's own tools.
@@ -102,11 +119,13 @@ func (w *workstation) requireTruth() {
 	default:
 		require.False(w.t, strings.HasPrefix(state, "studio"), state)
 		w.t.Logf("the state is %s", state)
+		w.reach("desktop")
+		w.requireDesktop()
 	}
 }
 
 func TestTheUnitsAreSound(t *testing.T) {
-	w := restore(t)
+	w := onDesktop(t)
 	out, code := w.Sh(w.ctx, `cd /usr/lib/systemd/system && systemd-analyze verify --man=no dubniumd.service dubnium-probe-*.socket \
 		desktop.target compute.target audio-priority.service dubnium-quantum@1000.service studio-local-policy.service mode-observe.service mode-controller@desktop.service`)
 	assert.Zero(t, code, out)

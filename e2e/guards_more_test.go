@@ -23,3 +23,14 @@ func TestACompilerBlocksCompute(t *testing.T) {
 	require.NoError(t, p.Kill(w.ctx))
 	w.verdict("check_user_jobs_safe", 0)
 }
+
+func TestEveryGuardPassesOnADesktopAtRest(t *testing.T) {
+	w := onDesktop(t)
+	w.audioKnown()
+	for _, mode := range []string{"desktop", "studio-local", "compute"} {
+		out, code := w.modectl("guards " + mode)
+		assert.Zero(t, code, out)
+	}
+	v := w.verdict("check_persistence_paths_ready", 0)
+	assert.Equal(t, "the directories of the policy are there", v.Reason)
+}

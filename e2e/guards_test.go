@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"strings"
-	"testing"
 
 	"github.com/dubnium/dubnium/guards"
 	"github.com/stretchr/testify/assert"
@@ -47,25 +46,4 @@ func (w *workstation) verdict(guard string, code int) (v guards.Verdict) {
 		}
 		require.NoError(w.t, w.ctx.Err(), "%s ended with %d: %s", guard, got, out)
 	}
-}
-
-func TestEveryGuardPassesOnADesktopAtRest(t *testing.T) {
-	w := onDesktop(t)
-	w.audioKnown()
-	for _, mode := range []string{"desktop", "studio-local", "compute"} {
-		out, code := w.modectl("guards " + mode)
-		assert.Zero(t, code, out)
-	}
-	v := w.verdict("check_persistence_paths_ready", 0)
-	assert.Equal(t, "the directories of the policy are there", v.Reason)
-}
-
-func TestMusicBlocksCompute(t *testing.T) {
-	w := onDesktop(t)
-	p := w.start("pw-cat -p " + w.silence())
-	w.playing("playback of pw-cat")
-	w.blocked("check_audio_idle", 10, "playback of pw-cat (uid 1000)")
-	require.NoError(t, p.Kill(w.ctx))
-	w.silent()
-	w.verdict("check_audio_idle", 0)
 }

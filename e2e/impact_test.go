@@ -3,13 +3,10 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -120,14 +117,6 @@ func TestImpactOfTheModesTargets(t *testing.T) {
 	w.isolate("desktop.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
 }
 
-// patiently gives a test with many isolates more time than others need, from now
-// on: a machine without acceleration reads its own units for seconds.
-func (w *workstation) patiently() {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Minute)
-	w.t.Cleanup(cancel)
-	w.ctx = ctx
-}
-
 const graphs = 20
 
 // generatedMember: what a random graph's target wants may fail to start.
@@ -140,13 +129,7 @@ func generatedMember(unit string) bool {
 func TestImpactOfRandomGraphs(t *testing.T) {
 	w := restore(t)
 	w.patiently()
-	seed := uint64(time.Now().UnixNano())
-	if given := os.Getenv("E2E_SEED"); given != "" { // of a run that failed
-		var err error
-		seed, err = strconv.ParseUint(given, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("seed %d", seed)
+	seed := seeded(t)
 	random := rand.New(rand.NewPCG(seed, 0))
 	var write strings.Builder
 	var starts []string

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"regexp"
 	"strings"
-	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -50,26 +49,24 @@ func (w *workstation) overhears(f func()) (all []heard) {
 	return all
 }
 
-// TestAPlanIsShownWithoutATraceAndCarriedOut: by the bus, the files and the journal
-// nothing happens while it is shown; then it is what is done.
-func TestAPlanIsShownWithoutATraceAndCarriedOut(t *testing.T) {
-	w := onDesktop(t)
-	w.audioKnown()
-	w.sh("systemd-run -q --unit=extra.service sleep infinity")
-	w.dryRun("compute", 0) // what nobody has looked at for a while is news once
+// shownWithoutATrace: by the bus, the files and the journal nothing happens while the
+// plan for mode is shown. It tells what extra.service is, which somebody has started.
+func (w *workstation) shownWithoutATrace(mode string) (p status.Preview) {
+	w.t.Helper()
+	t := w.t
+	w.dryRun(mode, 0) // what nobody has looked at for a while is news once
 	const traces = `find /run/mode-controller /var/lib/mode-controller -type f -printf '%p %T@ %s\n' | sort
 		systemctl list-units --no-legend --plain --state=active '*.target' greetd.service vllm.service extra.service | cut -d' ' -f1`
 	before, compositor := w.sh(traces), w.CompositorPID(w.ctx)
 	cursor := w.sh("journalctl --sync; journalctl -n 0 --show-cursor -q | sed -n 's/^-- cursor: //p'")
 	require.NotEmpty(t, cursor)
 
-	var p status.Preview
 	messages := w.overhears(func() {
 		for _, form := range []string{"", " --dot"} {
-			out, code := w.modectl("dry-run compute" + form)
+			out, code := w.modectl("dry-run " + mode + form)
 			require.Zero(t, code, out)
 		}
-		p = w.dryRun("compute", 0)
+		p = w.dryRun(mode, 0)
 	})
 	assert.Equal(t, before, w.sh(traces))
 	assert.Equal(t, compositor, w.CompositorPID(w.ctx))
@@ -96,9 +93,5 @@ func TestAPlanIsShownWithoutATraceAndCarriedOut(t *testing.T) {
 	assert.Contains(t, stops, "greetd.service")
 	assert.NotContains(t, stops, "dubniumd.service")
 	assert.Equal(t, "alice", p.Sessions[0].User)
-	out, code := w.modectl("request compute --plan " + p.Fingerprint)
-	require.Zero(t, code, out)
-	w.requireCompute()
-	assert.Equal(t, "success", w.last().Result)
-	assert.NotEqual(t, "active", w.active("extra.service"))
+	return p
 }

@@ -102,64 +102,8 @@ var (
 	quiet = map[string]string{"nix-gc.timer": "inactive", "nix-gc.service": "failed", "nix-optimise.timer": "inactive"}
 )
 
-// Each mode weighs the slices as policy says, by the kernel's own files, and the
-// desktop is afterwards what it was.
-func TestEachModeWeighsTheSlices(t *testing.T) {
-	w := onStudioDesktop(t)
-	before := w.weights()
-	w.requireStates(loud)
-
-	w.reach("studio-local")
-	w.requireIOWeight()
-	studio := w.weights()
-	require.Equal(t, "400 400", studio["user.slice"])
-	require.Equal(t, "321 123", studio["user-1000.slice"])
-	group := w.sh("sed 's/^0:://' /proc/" + strconv.Itoa(w.CompositorPID(w.ctx)) + "/cgroup")
-	require.Contains(t, group, "/user.slice/user-1000.slice/", "the compositor is in what was weighed")
-	require.Equal(t, "67108864 0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low cpuset.cpus)"))
-	allowed := w.sh("sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/" + strconv.Itoa(w.CompositorPID(w.ctx)) + "/status")
-	require.Equal(t, "0", allowed, "it reaches the compositor itself")
-	w.requireStates(quiet)
-
-	t.Run("and a desktop is what it was", func(t *testing.T) {
-		w := w.within(t)
-		w.reach("desktop")
-		w.weighAs(before)
-		w.requireStates(loud)
-		require.Equal(t, "0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low; cat cpuset.cpus 2>/dev/null || true)"))
-	})
-	t.Run("after a failure they are what they were", func(t *testing.T) {
-		w := w.within(t)
-		w.sh("mkdir -p /run/systemd/system/audio-priority.service.d && printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > /run/systemd/system/audio-priority.service.d/test.conf && systemctl daemon-reload")
-		out, code := w.modectl("request studio-local")
-		require.Equal(t, 53, code, out)
-		w.weighAs(before)
-		w.requireStates(loud)
-		w.sh("rm -r /run/systemd/system/audio-priority.service.d && systemctl daemon-reload")
-	})
-	if !soaking {
-		return
-	}
-	t.Run("another daemon takes back what this one did", func(t *testing.T) {
-		w := w.within(t)
-		w.reach("studio-local")
-		w.sh("systemctl restart dubniumd")
-		w.reach("desktop")
-		w.weighAs(before)
-		w.requireStates(loud)
-	})
-	t.Run("compute weighs for vLLM", func(t *testing.T) {
-		w := w.within(t)
-		w.reach("studio-local")
-		w.reach("compute")
-		compute := w.weights()
-		require.Equal(t, "800 800", compute["ai.slice"])
-		require.Equal(t, "active", w.active("nix-gc.timer"), "what was quiesced is back, once the sessions have gone")
-		w.reach("desktop")
-		w.requireDesktop()
-		w.weighAs(before)
-	})
-}
+// latencyHolders are the processes that hold the processors' latency, by the kernel's files.
+const latencyHolders = `find /proc/[0-9]*/fd -lname /dev/cpu_dma_latency 2>/dev/null || true`
 
 // quantum is what alice's PipeWire forces, by its own tool.
 func (w *workstation) quantum(set string) string {
@@ -169,39 +113,57 @@ func (w *workstation) quantum(set string) string {
 	return out
 }
 
-// TestAudioPriorityLeavesNothingBehind: what it holds is held when it is ready, and
-// not held any more when it is killed with SIGKILL.
-func TestAudioPriorityLeavesNothingBehind(t *testing.T) {
+// TestStudioLocalIsAnOverlay: it leaves the compositor alone, weighs the slices as
+// policy says by the kernel's own files, keeps maintenance quiet and the latency low,
+// and nothing of that is left behind: not when it ends, and not when its helper is
+// killed with SIGKILL.
+func TestStudioLocalIsAnOverlay(t *testing.T) {
 	w := onStudioDesktop(t)
-	const latency = `find /proc/[0-9]*/fd -lname /dev/cpu_dma_latency 2>/dev/null`
+	compositor, before := w.CompositorPID(w.ctx), w.weights()
+	w.requireStates(loud)
 	w.quantum("256") // her own
-	w.reach("studio-local")
-	require.NotEmpty(t, w.sh(latency))
+
+	w.sh("systemctl start mode-controller@studio-local.service") // as an operator would ask
+	require.Equal(t, "studio-local", w.current())
+	require.Equal(t, compositor, w.CompositorPID(w.ctx))
+	w.requireIOWeight()
+	studio := w.weights()
+	require.Equal(t, "400 400", studio["user.slice"])
+	require.Equal(t, "321 123", studio["user-1000.slice"])
+	group := w.sh("sed 's/^0:://' /proc/" + strconv.Itoa(compositor) + "/cgroup")
+	require.Contains(t, group, "/user.slice/user-1000.slice/", "the compositor is in what was weighed")
+	require.Equal(t, "67108864 0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low cpuset.cpus)"))
+	allowed := w.sh("sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/" + strconv.Itoa(compositor) + "/status")
+	require.Equal(t, "0", allowed, "it reaches the compositor itself")
+	w.requireStates(quiet)
+	require.NotEmpty(t, w.sh(latencyHolders))
 	require.Contains(t, w.quantum(""), "value:'128'")
 	require.Equal(t, "active", w.active("dubnium-quantum@1000.service"))
 	require.Contains(t, w.sh("ps -o user= -C pw-metadata"), "alice", "it needs none but her own rights")
 
-	w.sh("kill -KILL $(systemctl show -p MainPID --value audio-priority.service)")
-	w.WaitUnit(w.ctx, "dubnium-quantum@1000.service", "inactive")
-	assert.Empty(t, w.sh(latency+" || true"))
-	assert.Contains(t, w.quantum(""), "value:'256'")
-	assert.Empty(t, w.sh("ls -d /run/dubnium-quantum-* 2>/dev/null || true"))
-	w.becomes("degraded-studio-local")
-	if !soaking {
-		return
-	}
-
-	w.reach("studio-local")
-	require.Contains(t, w.quantum(""), "value:'128'")
-	t.Run("so does the unit that forces the quantum", func(t *testing.T) {
-		w := w.within(t)
-		before := w.sh("systemctl show -p InvocationID --value dubnium-quantum@1000.service")
-		w.sh("kill -KILL $(systemctl show -p MainPID --value dubnium-quantum@1000.service)")
-		w.WaitFor(w.ctx, "it to be back", `[ "$(systemctl show -p InvocationID --value dubnium-quantum@1000.service)" != `+before+` ] &&
-			systemctl is-active -q dubnium-quantum@1000.service`)
-		require.Contains(t, w.quantum(""), "value:'128'")
+	w.part("a killed helper leaves nothing behind", func(w *workstation) {
+		w.sh("kill -KILL $(systemctl show -p MainPID --value audio-priority.service)")
+		w.WaitUnit(w.ctx, "dubnium-quantum@1000.service", "inactive")
+		assert.Empty(w.t, w.sh(latencyHolders))
+		assert.Contains(w.t, w.quantum(""), "value:'256'")
+		assert.Empty(w.t, w.sh("ls -d /run/dubnium-quantum-* 2>/dev/null || true"))
+		w.becomes("degraded-studio-local")
 	})
-	w.reach("desktop")
-	assert.Contains(t, w.quantum(""), "value:'256'")
-	assert.Empty(t, w.sh(latency+" || true"))
+	w.part("and a desktop is what it was", func(w *workstation) {
+		w.sh("systemctl start mode-observe.service mode-controller@desktop.service")
+		assert.Equal(w.t, "desktop", w.current())
+		assert.Equal(w.t, compositor, w.CompositorPID(w.ctx))
+		w.weighAs(before)
+		w.requireStates(loud)
+		w.requireStates(map[string]string{"audio-priority.service": "inactive", "studio-local-policy.service": "inactive"})
+		assert.Equal(w.t, "0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low; cat cpuset.cpus 2>/dev/null || true)"))
+	})
+	w.part("after a failure they are what they were", func(w *workstation) {
+		w.sh("mkdir -p /run/systemd/system/audio-priority.service.d && printf '[Service]\nExecStart=\nExecStart=/bin/false\n' > /run/systemd/system/audio-priority.service.d/test.conf && systemctl daemon-reload")
+		out, code := w.modectl("request studio-local")
+		require.Equal(w.t, 53, code, out)
+		w.weighAs(before)
+		w.requireStates(loud)
+		w.sh("rm -r /run/systemd/system/audio-priority.service.d && systemctl daemon-reload")
+	})
 }

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -81,6 +82,35 @@ func prepared(t *testing.T, how string, do func(context.Context, *bed.VM, string
 // within is the same machine in a subtest, which leaves it on the desktop.
 func (w *workstation) within(t *testing.T) *workstation {
 	return &workstation{Machine: w.Machine, t: t, ctx: w.ctx}
+}
+
+// patiently gives a test with many isolates more time than others need, from now
+// on: a machine without acceleration reads its own units for seconds.
+func (w *workstation) patiently() {
+	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Minute)
+	w.t.Cleanup(cancel)
+	w.ctx = ctx
+}
+
+// seeded is a seed that is told; E2E_SEED repeats a run that failed.
+func seeded(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv("E2E_SEED"); given != "" {
+		var err error
+		seed, err = strconv.ParseUint(given, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("E2E_SEED=%d", seed)
+	return seed
+}
+
+// part is a step of a longer story: what comes after it needs it to have gone well.
+func (w *workstation) part(name string, do func(w *workstation)) {
+	w.t.Helper()
+	if !w.t.Run(name, func(t *testing.T) { do(w.within(t)) }) {
+		w.t.FailNow()
+	}
 }
 
 // sh runs a script as root that has to succeed.

@@ -84,13 +84,16 @@ func Install(ctx context.Context, vm *bed.VM, tree string) error {
 	return err
 }
 
-// Serve starts the daemon and returns when it observes the desktop.
+// Serve starts the daemon and returns when it observes the desktop, and compute would
+// be let pass: to read all units for the first time takes an emulated machine seconds,
+// which each test would spend again.
 func Serve(ctx context.Context, vm *bed.VM) error {
 	if _, err := vm.Must(ctx, bed.Script("systemctl start dubniumd.service")); err != nil {
 		return err
 	}
 	return vm.WaitFor(ctx, "the desktop to be observed",
-		`[ "$(cat /run/mode-controller/current)" = desktop ] && [ ! -e /run/mode-controller/reconcile.pid ]`)
+		`[ "$(cat /run/mode-controller/current)" = desktop ] && [ ! -e /run/mode-controller/reconcile.pid ] &&
+			modectl guards compute >/dev/null`)
 }
 
 // Hash is one for all files of a tree: a machine that was prepared with the tree
