@@ -117,7 +117,7 @@ func TestWhatOthersDoInTheMiddleIsNotHidden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := onDesktop(t)
 			w.quickly()
-			w.override("/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --healthy-after 2s")
+			w.standin("--healthy-after 2s")
 			out, code := w.during(c.mode, c.step, c.script)
 			t.Logf("%d: %s", code, out)
 			w.WaitFor(w.ctx, "it to be over", `modectl status >/dev/null && [ ! -e /var/lib/mode-controller/transition.json ] && [ -z "$(systemctl list-jobs --no-legend)" ]`)
@@ -157,7 +157,7 @@ func TestADisplayManagerThatComesBack(t *testing.T) {
 func TestARebootInTheMiddle(t *testing.T) {
 	w := onDesktop(t)
 	w.patiently()
-	w.override("/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --healthy-after 60s")
+	w.standin("--healthy-after 60s")
 	w.audioKnown()
 	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStep'")
 	w.Start(w.ctx, "exec modectl request compute")

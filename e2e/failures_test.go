@@ -14,6 +14,12 @@ import (
 	"github.com/dubnium/dubnium/e2e/bed"
 )
 
+// standin adds options to those that the stand-in for vLLM starts with.
+func (w *workstation) standin(options string) {
+	w.t.Helper()
+	w.sh("echo 'VLLM_STANDIN=" + options + "' > /run/vllm-standin.env")
+}
+
 // override replaces how vllm.service starts.
 func (w *workstation) override(exec string) {
 	w.t.Helper()
@@ -26,14 +32,15 @@ func (w *workstation) override(exec string) {
 func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 	w := onDesktop(t)
 	w.sh("sed -i 's/^start_timeout = .*/start_timeout = \"5s\"/' /etc/dubnium/policy.toml && systemctl reload dubniumd")
-	faults := map[string]string{"never healthy": "/usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --never-healthy"}
+	faults := map[string]func(){"never healthy": func() { w.standin("--never-healthy") }}
 	if soaking {
-		faults["ends at once"], faults["is not installed"] = "/bin/false", "/usr/local/bin/no-such-vllm"
+		faults["ends at once"] = func() { w.override("/bin/false") }
+		faults["is not installed"] = func() { w.override("/usr/local/bin/no-such-vllm") }
 	}
-	for name, exec := range faults {
+	for name, breaks := range faults {
 		t.Run(name, func(t *testing.T) {
 			w := w.within(t)
-			w.override(exec)
+			breaks()
 			watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1'")
 			out, code := w.modectl("request compute")
 			assert.Equal(t, 53, code, out)

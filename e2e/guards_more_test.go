@@ -34,3 +34,17 @@ func TestEveryGuardPassesOnADesktopAtRest(t *testing.T) {
 	v := w.verdict("check_persistence_paths_ready", 0)
 	assert.Equal(t, "the directories of the policy are there", v.Reason)
 }
+
+func TestAMaskedTargetBlocksWithTheRemedy(t *testing.T) {
+	w := onDesktop(t)
+	w.sh("systemctl mask -q --runtime compute.target")
+	compositor := w.CompositorPID(w.ctx)
+	out, code := w.modectl("request compute")
+	assert.Equal(t, 18, code, out)
+	assert.Contains(t, out, "systemctl unmask compute.target")
+	w.unharmed(compositor)
+	assert.Equal(t, "compute", w.sh("modectl desired"), "the wish stays")
+	w.sh("systemctl unmask -q --runtime compute.target")
+	w.reach("compute")
+	w.requireCompute()
+}

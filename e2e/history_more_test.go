@@ -19,8 +19,8 @@ import (
 func TestADiskThatTakesNothing(t *testing.T) {
 	w := onDesktop(t)
 	const state = "/var/lib/mode-controller"
-	// The policy ends in the section of the guards; one of them would not let it come to this.
-	w.sh("echo min_free_mib = 0 >> /etc/dubnium/policy.toml && systemctl stop dubniumd && mount -t tmpfs -o size=128k,mode=0750 tmpfs " + state +
+	// One of the guards would not let it come to this.
+	w.sh("sed -i 's/^.guards.$/&\\nmin_free_mib = 0/' /etc/dubnium/policy.toml && modectl policy check /etc/dubnium/policy.toml && systemctl stop dubniumd && mount -t tmpfs -o size=128k,mode=0750 tmpfs " + state +
 		" && systemctl start dubniumd")
 	w.becomes("desktop")
 	w.reach("studio-local")

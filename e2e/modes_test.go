@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/e2e/bed"
 )
 
 func TestAMachineThatBootedToItsGraphicalTargetEndsInDesktop(t *testing.T) {
@@ -90,40 +88,4 @@ func TestComputeEndsTheSessionAndDesktopBringsItBack(t *testing.T) {
 	assert.Equal(t, 3, strings.Count(w.sh(`grep -E '"to":"(compute|desktop)".*"origin":"operator"' /var/lib/mode-controller/events.jsonl`), "\n")+1)
 	history := w.sh("modectl history")
 	assert.Contains(t, history, "training")
-}
-
-// follows checks that a change of the host reaches whoever listens to the daemon.
-func (w *workstation) follows() {
-	w.t.Helper()
-	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='StateChanged'")
-	becomes := func(state string) func(bed.Signal) bool {
-		return func(s bed.Signal) bool { return s.Args[1] == state }
-	}
-	started := time.Now()
-	w.sh("systemctl start vllm.service")
-	w.Await(w.ctx, watch, becomes("degraded-desktop"))
-	w.t.Logf("degraded-desktop after %s", time.Since(started))
-	w.sh("systemctl stop vllm.service")
-	w.Await(w.ctx, watch, becomes("desktop"))
-}
-
-// What the daemon listens to may begin anew under it.
-func TestTheStateIsFollowedAcrossRestartsOfTheHostsServices(t *testing.T) {
-	w := onDesktop(t)
-	restarts := []string{"daemon-reexec"}
-	if soaking {
-		restarts = append(restarts, "daemon-reload", "restart systemd-logind.service")
-	}
-	for _, restart := range restarts {
-		t.Run(restart, func(t *testing.T) {
-			w := w.within(t)
-			w.sh("systemctl " + restart)
-			w.follows()
-			// (wlroots does not survive that logind forgets which devices it gave it.)
-			w.WaitFor(w.ctx, "the state to be the machine's", `
-				there=false; grep -D skip -ls '^CLASS=user$' /run/systemd/sessions/* | xargs -r grep -qs '^TYPE=wayland' && there=true
-				modectl current --json --refresh | grep -q "\"graphical_session_active\": $there"`)
-			w.becomes("desktop")
-		})
-	}
 }

@@ -40,3 +40,13 @@ func TestWeightsAreTakenBackByAnotherDaemonAndByCompute(t *testing.T) {
 	w.requireDesktop()
 	w.weighAs(before)
 }
+
+func TestWeightsAfterAFailureAreWhatTheyWere(t *testing.T) {
+	w := onStudioDesktop(t)
+	before := w.weights()
+	w.service("audio-priority.service.d/fails.conf", "[Service]\nExecStart=\nExecStart=/bin/false\n")
+	out, code := w.modectl("request studio-local")
+	require.Equal(t, 53, code, out)
+	w.weighAs(before)
+	w.requireStates(loud)
+}
