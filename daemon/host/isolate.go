@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/login1"
@@ -106,6 +107,10 @@ func (a isolate) Apply(ctx context.Context, s plans.Step) error {
 		return fmt.Errorf("cannot isolate %s: %w", s.Unit, err)
 	}
 	defer jobs.Close()
+	return a.withUnfinished(ctx, a.change(ctx, jobs, s))
+}
+
+func (a isolate) change(ctx context.Context, jobs *systemd1.Jobs, s plans.Step) error {
 	job, err := a.manager.Start(ctx, s.Unit, "isolate")
 	if err != nil {
 		return fmt.Errorf("cannot isolate %s: %w", s.Unit, err)
@@ -127,6 +132,34 @@ func (a isolate) Apply(ctx context.Context, s plans.Step) error {
 	}
 	return nil
 }
+
+// withUnfinished adds to the error of a step whose time is over what systemd is still
+// at: the target waits for units that are not it.
+func (a isolate) withUnfinished(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	defer cancel()
+	queued, listErr := a.manager.ListJobs(ctx)
+	if listErr != nil {
+		return errors.Join(err, listErr)
+	}
+	var at []string
+	for _, q := range queued {
+		if q.State == "running" {
+			at = append(at, q.Unit+" ("+q.Type+")")
+		}
+	}
+	if len(at) == 0 {
+		return err
+	}
+	slices.Sort(at)
+	return fmt.Errorf("%w; systemd is still at %s", err, strings.Join(at, ", "))
+}
+
+// afterwards is how long may be asked, once a step's time is over, why it is.
+const afterwards = 2 * time.Second
 
 // Undo stops the mode's own units that came with the target, goes back to the
 // mode target that was active, whose Conflicts= stops the other, and starts again
