@@ -14,7 +14,7 @@ const module = "github.com/dubnium/dubnium/"
 // allowed says who may import whom, of our own packages. docs/architecture.md
 // draws the same picture.
 var allowed = map[string][]string{
-	"policy":               {},
+	"policy":               {"internal/form"},
 	"observer":             {"policy"},
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
@@ -71,6 +71,20 @@ func TestTheProgramsAreStatic(t *testing.T) {
 		})
 	}
 	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-gpu-probe"), "github.com/NVIDIA/go-nvml/pkg/nvml")
+}
+
+// A regular expression in a variable is compiled at every start of every program
+// that links it. Those of the libraries are cobra's, which are small.
+func TestNothingOfOursIsMatchedByRegularExpressions(t *testing.T) {
+	for _, program := range []string{"cmd/dubniumd", "cmd/modectl", "cmd/dubnium-probe"} {
+		t.Run(program, func(t *testing.T) {
+			ours := goList(t, "-deps", "-f", `{{$p := .ImportPath}}{{range .Imports}}{{if eq . "regexp"}}{{$p}}{{end}}{{end}}`, module+program)
+			for _, importer := range ours {
+				assert.NotContains(t, importer, module)
+			}
+			assert.NotEmpty(t, ours, "the list is one of importers")
+		})
+	}
 }
 
 // What a program imports stays in memory for as long as it runs. The root of zap
