@@ -58,7 +58,15 @@ func defaultContracts() Contracts {
 
 // Contract is what the policy asks of a mode.
 func (p Policy) Contract(mode Mode) Contract {
-	return map[Mode]Contract{Desktop: p.Modes.Desktop, StudioLocal: p.Modes.StudioLocal, Compute: p.Modes.Compute}[mode]
+	switch mode {
+	case Desktop:
+		return p.Modes.Desktop
+	case StudioLocal:
+		return p.Modes.StudioLocal
+	case Compute:
+		return p.Modes.Compute
+	}
+	return Contract{}
 }
 
 // ContractUnits lists the units that the contracts require or forbid, each once.
