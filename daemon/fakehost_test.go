@@ -291,7 +291,22 @@ func (f fakeHand) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, e
 	if err := f.host.maybe(ctx, "before", "prepare "+s.ID); err != nil {
 		return nil, err
 	}
-	return json.Marshal(f.host.clone().now)
+	return json.Marshal(f.host.found(s))
+}
+
+// found is as much of the host as an undo of s reads: all of it would be encoded
+// again with everything that the journal is told later.
+func (h *fakeHost) found(s plans.Step) observer.Snapshot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	units := map[string]observer.Unit{}
+	for _, name := range append([]string{s.Unit, "compute.target", "desktop.target", "vllm.service"}, s.Units...) {
+		units[name] = h.now.Systemd.Units[name]
+	}
+	for _, c := range s.Slices {
+		units[c.Slice] = h.now.Systemd.Units[c.Slice]
+	}
+	return observer.Snapshot{Systemd: observer.Systemd{Units: units}, Kept: h.now.Kept}
 }
 
 func (f fakeHand) Apply(ctx context.Context, s plans.Step) error {

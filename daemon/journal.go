@@ -81,7 +81,7 @@ func (e *journalEntry) check(path string) error {
 // save puts the entry on disk. When it fails, the step it announces must not be
 // applied.
 func (j journal) save(entry *journalEntry) error {
-	data, err := json.MarshalIndent(entry, "", "  ")
+	data, err := json.Marshal(entry)
 	if err != nil {
 		return fmt.Errorf("cannot encode the journal: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -172,6 +173,7 @@ func (e *Engine) publish() {
 	e.events = nil
 	if e.listener != nil {
 		e.listener.Notify(view, events)
+		runtime.Gosched() // to whoever tells it: the daemon has one processor
 	}
 	e.writeCurrent()
 	for _, event := range events {

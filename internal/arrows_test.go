@@ -1,7 +1,12 @@
 package internal
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -14,7 +19,7 @@ const module = "github.com/dubnium/dubnium/"
 // allowed says who may import whom, of our own packages. docs/architecture.md
 // draws the same picture.
 var allowed = map[string][]string{
-	"policy":               {},
+	"policy":               {"internal/form"},
 	"observer":             {"policy"},
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
@@ -73,13 +78,61 @@ func TestTheProgramsAreStatic(t *testing.T) {
 	assert.Contains(t, goList(t, "-deps", module+"cmd/dubnium-gpu-probe"), "github.com/NVIDIA/go-nvml/pkg/nvml")
 }
 
+// A regular expression in a variable is compiled at every start of every program
+// that links it. Those of the libraries are small.
+func TestNothingOfOursIsMatchedByRegularExpressions(t *testing.T) {
+	for _, program := range []string{"cmd/dubniumd", "cmd/modectl", "cmd/dubnium-probe"} {
+		t.Run(program, func(t *testing.T) {
+			arrows := goList(t, "-deps", "-f", `{{$p := .ImportPath}}{{range .Imports}}{{$p}}->{{.}}{{"\n"}}{{end}}`, module+program)
+			assert.Contains(t, arrows, module+"policy->"+module+"internal/form", "the list is one of imports")
+			for _, arrow := range arrows {
+				if from, to, _ := strings.Cut(arrow, "->"); to == "regexp" {
+					assert.NotContains(t, from, module)
+				}
+			}
+		})
+	}
+}
+
 // What a program imports stays in memory for as long as it runs. The root of zap
-// brings all of this along (internal/zap).
-func TestTheDaemonCarriesNoWebServer(t *testing.T) {
+// brings a web server along (internal/zap), and cobra templates.
+func TestTheDaemonCarriesNothingHeavy(t *testing.T) {
 	deps := goList(t, "-deps", module+"cmd/dubniumd")
 	assert.Contains(t, deps, "go.uber.org/zap/zapcore")
-	for _, heavy := range []string{"net/http", "crypto/tls", "go.uber.org/zap"} {
+	for _, heavy := range []string{"net/http", "crypto/tls", "go.uber.org/zap", "github.com/spf13/cobra", "text/template", "regexp"} {
 		assert.NotContains(t, deps, heavy)
+	}
+}
+
+// What has no goroutines has nothing for the race detector to find, so that `make
+// check` tries it without.
+func TestWhatIsTriedWithoutTheRaceDetectorHasNoGoroutines(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(makefile), "\nPURE = ")
+	list, _, found := strings.Cut(rest, "\n")
+	require.True(t, found)
+	packages := strings.Fields(list)
+	require.Contains(t, packages, "./observer")
+	for _, p := range packages {
+		t.Run(p, func(t *testing.T) {
+			files, err := filepath.Glob(filepath.Join("..", p, "*.go"))
+			require.NoError(t, err)
+			require.NotEmpty(t, files)
+			for _, file := range files {
+				parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+				require.NoError(t, err)
+				ast.Inspect(parsed, func(n ast.Node) bool {
+					switch n := n.(type) {
+					case *ast.GoStmt:
+						assert.Fail(t, "it starts a goroutine", file)
+					case *ast.SelectorExpr: // of a WaitGroup, a test, time
+						assert.NotContains(t, []string{"Go", "Parallel", "AfterFunc"}, n.Sel.Name, file)
+					}
+					return true
+				})
+			}
+		})
 	}
 }
 

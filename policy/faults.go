@@ -5,21 +5,25 @@ import (
 	"net/netip"
 	"net/url"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-)
 
-var (
-	pciAddress  = regexp.MustCompile(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
-	profileName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-	anyUnitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer|scope|mount|automount|swap|path|device)$`)
-	unitName    = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|target|slice|socket|timer)$`)
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // IsPCI reports whether text is a PCI address as policies write it.
-func IsPCI(text string) bool { return pciAddress.MatchString(text) }
+func IsPCI(text string) bool { return form.PCI(text, 4) }
+
+// isUnit reports whether text is the name of a unit that modes may start or stop.
+func isUnit(text string) bool {
+	return form.Unit(text, "service", "target", "slice", "socket", "timer")
+}
+
+// isAnyUnit reports whether text is the name of a unit of any type.
+func isAnyUnit(text string) bool {
+	return isUnit(text) || form.Unit(text, "scope", "mount", "automount", "swap", "path", "device")
+}
 
 // faults lists what the schema cannot see: values of the right type that make
 // no sense on any host.
@@ -67,12 +71,12 @@ type checker func(ok bool, key, format string, args ...any)
 
 func (p Policy) unitFaults(check checker) {
 	for key, unit := range p.Units.byKey() {
-		check(unitName.MatchString(unit), key, "%q is not the name of a unit", unit)
+		check(isUnit(unit), key, "%q is not the name of a unit", unit)
 	}
 	for name, unit := range p.VLLM.Profiles {
 		key := join("vllm.profiles", name)
-		check(unitName.MatchString(unit), key, "%q is not the name of a unit", unit)
-		check(profileName.MatchString(name), key, "a profile's name is of letters, digits, - and _")
+		check(isUnit(unit), key, "%q is not the name of a unit", unit)
+		check(form.Word(name), key, "a profile's name is of letters, digits, - and _")
 		check(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
 	}
 	for key, target := range map[string]string{
@@ -84,8 +88,8 @@ func (p Policy) unitFaults(check checker) {
 	stopped := p.stoppedByModes()
 	for i, unit := range p.MustSurvive {
 		key := element("must_survive", i)
-		check(anyUnitName.MatchString(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
-		check(!template.MatchString(unit), key, "%s is a template: name an instance of it", unit)
+		check(isAnyUnit(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
+		check(!form.Template(unit), key, "%s is a template: name an instance of it", unit)
 		check(stopped[unit] == "", key, "%s is stopped %s", unit, stopped[unit])
 	}
 }

@@ -2,9 +2,10 @@ package policy
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Contracts is the section [modes]: what each mode's contract has beyond what
@@ -57,7 +58,15 @@ func defaultContracts() Contracts {
 
 // Contract is what the policy asks of a mode.
 func (p Policy) Contract(mode Mode) Contract {
-	return map[Mode]Contract{Desktop: p.Modes.Desktop, StudioLocal: p.Modes.StudioLocal, Compute: p.Modes.Compute}[mode]
+	switch mode {
+	case Desktop:
+		return p.Modes.Desktop
+	case StudioLocal:
+		return p.Modes.StudioLocal
+	case Compute:
+		return p.Modes.Compute
+	}
+	return Contract{}
 }
 
 // ContractUnits lists the units that the contracts require or forbid, each once.
@@ -119,14 +128,9 @@ func (p Policy) Placed(mode Mode) Place {
 	return Local
 }
 
-// template matches the name of a unit that cannot run without an instance.
-var template = regexp.MustCompile(`@\.[a-z]+$`)
-
 // nameable reports whether systemd takes a text of the right characters for a name.
 // Asked for one that it does not, it would tell nothing of any unit.
 func nameable(unit string) bool { return len(unit) < 256 && !strings.HasPrefix(unit, "@") }
-
-var posture = regexp.MustCompile(`^[[:print:]]{0,200}$`)
 
 // untouchable are units without which nothing would lead out of a mode again.
 var untouchable = []string{
@@ -141,13 +145,13 @@ func (p Policy) contractFaults(check checker) {
 		for name, list := range map[string][]string{"required": c.Required, "forbidden": c.Forbidden, "permitted": c.Permitted} {
 			for i, unit := range list {
 				at := element(join(key, name), i)
-				check(unitName.MatchString(unit) && nameable(unit), at, "%q is not the name of a unit", unit)
-				check(!template.MatchString(unit), at, "%s is a template: name an instance of it", unit)
+				check(isUnit(unit) && nameable(unit), at, "%q is not the name of a unit", unit)
+				check(!form.Template(unit), at, "%s is a template: name an instance of it", unit)
 				check(!slices.Contains(list[:i], unit), at, "%s stands there twice", unit)
 			}
 		}
 		for name, text := range map[string]string{"latency": c.Latency, "security": c.Security} {
-			check(posture.MatchString(text), join(key, name), "it is not of at most 200 printable characters")
+			check(form.Printable(text, 200), join(key, name), "it is not of at most 200 printable characters")
 		}
 		p.unitContradictions(check, mode)
 		p.aiFaults(check, mode)

@@ -25,7 +25,7 @@ var schemaWords = map[string]map[string]any{
 	"Place":        {"enum": []Place{Local, Remote}},
 	"DrainAction":  {"enum": []DrainAction{DrainFail, DrainStop}},
 	"PowerProfile": {"enum": []PowerProfile{ProfilePerformance, ProfileAlone}},
-	"Memory":       {"pattern": memoryForm.String()},
+	"Memory":       {"pattern": `^(?:infinity|[0-9]{1,7}[MGT])?$`},
 	"CPUList":      {"pattern": `^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$`},
 	"Duration":     {"pattern": `^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
 }

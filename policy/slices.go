@@ -2,10 +2,11 @@ package policy
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Slices gives each mode's resource properties by slice: user.slice, ai.slice or
@@ -101,15 +102,21 @@ func (s Slice) Properties() Properties {
 // Empty is none given.
 type Memory string
 
-var memoryForm = regexp.MustCompile(`^(?:infinity|[0-9]{1,7}[MGT])?$`)
-
 // UnmarshalText refuses what is not an amount. The units are systemd's, of 1024.
 func (m *Memory) UnmarshalText(text []byte) error {
-	if !memoryForm.Match(text) {
+	if !Memory(text).wellFormed() {
 		return fmt.Errorf("cannot read %q as an amount of memory: write it like \"512M\", \"12G\" or \"infinity\"", text)
 	}
 	*m = Memory(text)
 	return nil
+}
+
+func (m Memory) wellFormed() bool {
+	if m == "" || m == Infinity {
+		return true
+	}
+	last := len(m) - 1
+	return last <= 7 && form.Number(string(m[:last])) && strings.IndexByte("MGT", m[last]) >= 0
 }
 
 // word is the amount in bytes.
@@ -118,7 +125,7 @@ func (m Memory) word() string {
 		return Infinity
 	}
 	last := len(m) - 1
-	n, _ := strconv.ParseUint(string(m[:last]), 10, 64) // it was read by memoryForm
+	n, _ := strconv.ParseUint(string(m[:last]), 10, 64) // it is well formed
 	return strconv.FormatUint(n<<map[byte]uint{'M': 20, 'G': 30, 'T': 40}[m[last]], 10)
 }
 
@@ -202,13 +209,11 @@ func defaultSlices() Slices {
 	}
 }
 
-var sliceName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.slice$`)
-
 func (p Policy) sliceFaults(check checker) {
 	for _, m := range Modes() {
 		for name, s := range p.Slices.Of(m) {
 			key := join("slices."+string(m), name)
-			check(sliceName.MatchString(name), key, "%q is not the name of a slice", name)
+			check(form.Unit(name, "slice"), key, "%q is not the name of a slice", name)
 			for field, weight := range map[string]int{"cpu_weight": s.CPUWeight, "io_weight": s.IOWeight} {
 				check(weight >= 0 && weight <= 10000, join(key, field), "%d is not from 1 to 10000, or 0 for none", weight)
 			}
@@ -283,13 +288,11 @@ func (s Studio) Units() []string {
 	return append(first, services...)
 }
 
-var quietName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|timer|path|socket)$`)
-
 func (p Policy) studioFaults(check checker) {
 	own := append(p.modeUnits(), p.Modes.StudioLocal.Required...)
 	for i, unit := range p.Studio.Quiesce {
 		key := element("studio.quiesce", i)
-		check(quietName.MatchString(unit), key, "%q is not the name of a service, timer, path or socket", unit)
+		check(form.Unit(unit, "service", "timer", "path", "socket"), key, "%q is not the name of a service, timer, path or socket", unit)
 		for _, stopped := range (Studio{Quiesce: []string{unit}}).Units() {
 			check(!slices.Contains(own, stopped), key, "%s belongs to a mode itself", stopped)
 		}

@@ -4,9 +4,10 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Thresholds is the section [guards]: what the guards judge by. A threshold of 0
@@ -204,8 +205,6 @@ func defaultThresholds() Thresholds {
 	}
 }
 
-var printable = regexp.MustCompile(`^[[:print:]]{1,200}$`)
-
 func (p Policy) guardFaults(fault checker) {
 	g := p.Guards
 	fault(g.MaxLoadPerCore >= 0 && g.MaxLoadPerCore <= 1000, "guards.max_load_per_core", "%v is not from 0 to 1000", g.MaxLoadPerCore)
@@ -225,7 +224,7 @@ func (p Policy) guardFaults(fault checker) {
 	}
 	for key, list := range map[string][]Pattern{"guards.jobs": g.Jobs, "guards.remote_jobs": g.RemoteJobs, "guards.not_jobs": g.NotJobs} {
 		for _, pattern := range list {
-			fault(printable.MatchString(string(pattern)), key, "%q is not a pattern of 1 to 200 printable characters", pattern)
+			fault(pattern != "" && form.Printable(string(pattern), 200), key, "%q is not a pattern of 1 to 200 printable characters", pattern)
 			fault(strings.Trim(string(pattern), "* ") != "", key, "%q matches every process", pattern)
 		}
 	}

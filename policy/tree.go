@@ -3,8 +3,9 @@ package policy
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 	"strconv"
+
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // node is one value of a file, whatever language it is written in, with the
@@ -79,11 +80,9 @@ func place(data []byte, offset int) (line, column int) {
 	return bytes.Count(lead, []byte("\n")) + 1, len(lead) - bytes.LastIndexByte(lead, '\n')
 }
 
-var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-
 // join is the path of a key in a table, as TOML writes it.
 func join(path, key string) string {
-	if !bareKey.MatchString(key) {
+	if !form.Word(key) {
 		key = strconv.Quote(key)
 	}
 	if path == "" {

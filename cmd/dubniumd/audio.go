@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
-	"github.com/spf13/cobra"
 
 	"github.com/dubnium/dubnium/daemon/audiopriority"
 	"github.com/dubnium/dubnium/internal/busconn"
@@ -19,20 +19,15 @@ import (
 // refused, or may not have been reloaded yet.
 const inForce = "/run/mode-controller/policy.toml"
 
-func audioPriorityCommand() *cobra.Command {
+func audioPriorityCommand() *command {
 	var policyFile, device string
-	cmd := &cobra.Command{
-		Use:   "audio-priority",
-		Short: "Hold what keeps audio latency low, until told to end",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return holdAudioPriority(cmd.Context(), policyFile, device)
-		},
+	c := newCommand("audio-priority", "Hold what keeps audio latency low, until told to end")
+	c.flag(&policyFile, "policy", inForce, "the policy `FILE`", false)
+	c.flag(&device, "device", audiopriority.Device, "where the kernel's `FILE` for the latency is, for tests", true)
+	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
+		return holdAudioPriority(ctx, policyFile, device)
 	}
-	cmd.Flags().StringVar(&policyFile, "policy", inForce, "the policy `FILE`")
-	cmd.Flags().StringVar(&device, "device", audiopriority.Device, "where the kernel's `FILE` for the latency is, for tests")
-	_ = cmd.Flags().MarkHidden("device") // it is there
-	return cmd
+	return c
 }
 
 func holdAudioPriority(ctx context.Context, policyFile, device string) error {
@@ -65,46 +60,49 @@ func tellReady(status string) error {
 	return err
 }
 
-// quantumCommand is what dubnium-quantum@UID.service runs as that user: hold while
-// it is up, and release after whatever end.
-func quantumCommand() *cobra.Command {
+// ourQuantum is what dubnium-quantum@UID.service, running as that user, holds while
+// it is up, and releases after whatever end.
+func ourQuantum() (audiopriority.Quantum, error) {
+	dir := os.Getenv("RUNTIME_DIRECTORY")
+	if dir == "" {
+		return audiopriority.Quantum{}, fmt.Errorf("cannot tell where to note what the quantum was: RUNTIME_DIRECTORY is not set")
+	}
+	return audiopriority.Quantum{Command: "pw-metadata", Note: filepath.Join(dir, "before.json")}, nil
+}
+
+func holdQuantumCommand() *command {
 	var policyFile string
-	q := audiopriority.Quantum{Command: "pw-metadata"}
-	cmd := &cobra.Command{
-		Use: "quantum", Short: "Force the quantum of this user's PipeWire", Args: cobra.NoArgs,
-		PersistentPreRunE: func(*cobra.Command, []string) error {
-			dir := os.Getenv("RUNTIME_DIRECTORY")
-			if dir == "" {
-				return fmt.Errorf("cannot tell where to note what the quantum was: RUNTIME_DIRECTORY is not set")
-			}
-			q.Note = filepath.Join(dir, "before.json")
-			return nil
-		},
-	}
-	hold := &cobra.Command{
-		Use: "hold", Short: "Hold the policy's quantum, until told to end", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := policy.Load(policyFile)
-			if err != nil {
-				return err
-			}
-			if p.Studio.Quantum == 0 {
-				return fmt.Errorf("the policy has no studio.quantum")
-			}
-			return q.Hold(cmd.Context(), p.Studio.Quantum, func() error {
-				return tellReady(fmt.Sprintf("PipeWire's quantum is %d", p.Studio.Quantum))
-			})
-		},
-	}
-	hold.Flags().StringVar(&policyFile, "policy", inForce, "the policy `FILE`")
-	release := &cobra.Command{
-		Use: "release", Short: "Put back what was there before", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			said, err := q.Release(cmd.Context())
-			fmt.Fprintln(cmd.ErrOrStderr(), said)
+	c := newCommand("quantum hold", "Hold the policy's quantum of this user's PipeWire, until told to end")
+	c.flag(&policyFile, "policy", inForce, "the policy `FILE`", false)
+	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
+		q, err := ourQuantum()
+		if err != nil {
 			return err
-		},
+		}
+		p, err := policy.Load(policyFile)
+		if err != nil {
+			return err
+		}
+		if p.Studio.Quantum == 0 {
+			return fmt.Errorf("the policy has no studio.quantum")
+		}
+		return q.Hold(ctx, p.Studio.Quantum, func() error {
+			return tellReady(fmt.Sprintf("PipeWire's quantum is %d", p.Studio.Quantum))
+		})
 	}
-	cmd.AddCommand(hold, release)
-	return cmd
+	return c
+}
+
+func releaseQuantumCommand() *command {
+	c := newCommand("quantum release", "Put back what was there before")
+	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
+		q, err := ourQuantum()
+		if err != nil {
+			return err
+		}
+		said, err := q.Release(ctx)
+		fmt.Fprintln(os.Stderr, said)
+		return err
+	}
+	return c
 }

@@ -7,8 +7,6 @@ import (
 	"io"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/observer"
@@ -16,27 +14,23 @@ import (
 
 // impactCommand tells what isolating a target would do now. It reads the bus and
 // changes nothing; anybody may run it, with or without a daemon.
-func impactCommand() *cobra.Command {
+func impactCommand() *command {
 	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "impact TARGET",
-		Short: "Tell which units isolating a target would stop and start",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			impact, err := readImpact(cmd.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if !asJSON {
-				return printImpact(cmd.OutOrStdout(), impact)
-			}
-			out := json.NewEncoder(cmd.OutOrStdout())
-			out.SetIndent("", "  ")
-			return out.Encode(impact)
-		},
+	c := newCommand("impact TARGET", "Tell which units isolating a target would stop and start")
+	c.flags.BoolVar(&asJSON, "json", false, "print JSON")
+	c.run = func(ctx context.Context, out io.Writer, args []string) error {
+		impact, err := readImpact(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if !asJSON {
+			return printImpact(out, impact)
+		}
+		encoder := json.NewEncoder(out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(impact)
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	return c
 }
 
 func readImpact(ctx context.Context, target string) (observer.Impact, error) {

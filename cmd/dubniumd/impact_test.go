@@ -17,10 +17,7 @@ import (
 func dubniumd(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	var out bytes.Buffer
-	root := command()
-	root.SetArgs(args)
-	root.SetOut(&out)
-	err := root.ExecuteContext(t.Context())
+	err := execute(t.Context(), &out, args)
 	return out.String(), err
 }
 

@@ -9,16 +9,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
-	"github.com/spf13/cobra"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/journald"
-	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer/procfs"
 )
@@ -26,7 +25,7 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	err := command().ExecuteContext(ctx)
+	err := execute(ctx, os.Stdout, os.Args[1:])
 	if errors.Is(err, errDiffers) {
 		os.Exit(2) // 1 is a replay that could not be done
 	}
@@ -36,27 +35,21 @@ func main() {
 	}
 }
 
-func command() *cobra.Command {
+func commands() []*command {
+	return []*command{serveCommand(), audioPriorityCommand(), holdQuantumCommand(), releaseQuantumCommand(), impactCommand(), replayCommand()}
+}
+
+func serveCommand() *command {
 	var policyFile string
 	var roots roots
-	root := &cobra.Command{
-		Use:           "dubniumd",
-		Short:         "Keep a workstation in the mode it was asked to be in",
-		Version:       version.Version,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return serve(cmd.Context(), policyFile, roots, newLog())
-		},
+	c := newCommand("", "Keep a workstation in the mode it was asked to be in")
+	c.flag(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`", false)
+	c.flag(&roots.proc, "proc", procfs.Root, "where the kernel's `DIRECTORY` of processes is, for tests", true)
+	c.flag(&roots.cgroups, "cgroups", host.Cgroups, "where the kernel's `DIRECTORY` of control groups is, for tests", true)
+	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
+		return serve(ctx, policyFile, roots, newLog())
 	}
-	root.Flags().StringVar(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`")
-	root.Flags().StringVar(&roots.proc, "proc", procfs.Root, "where the kernel's `DIRECTORY` of processes is, for tests")
-	root.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "where the kernel's `DIRECTORY` of control groups is, for tests")
-	_ = root.Flags().MarkHidden("proc") // they are there
-	_ = root.Flags().MarkHidden("cgroups")
-	root.AddCommand(audioPriorityCommand(), quantumCommand(), impactCommand(), replayCommand())
-	return root
+	return c
 }
 
 // newLog writes structured lines to stderr, or with their fields to the journal

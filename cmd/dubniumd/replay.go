@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"os"
 	"strings"
 	"time"
-
-	"github.com/spf13/cobra"
 
 	"github.com/dubnium/dubnium/observer/recording"
 	"github.com/dubnium/dubnium/policy"
@@ -20,30 +19,26 @@ var errDiffers = errors.New("the recording is classified otherwise")
 
 // replayCommand classifies what `modectl record` wrote under another policy, or
 // without --policy under the one it was recorded with. It touches nothing.
-func replayCommand() *cobra.Command {
+func replayCommand() *command {
 	var policyFile string
 	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "replay FILE",
-		Short: "Classify a recording again, and print what is called otherwise (exit code 2)",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			count, differences, err := replay(args[0], policyFile)
-			if err != nil {
-				return err
-			}
-			if err := printDifferences(cmd.OutOrStdout(), count, differences, asJSON); err != nil {
-				return err
-			}
-			if len(differences) > 0 {
-				return errDiffers
-			}
-			return nil
-		},
+	c := newCommand("replay FILE", "Classify a recording again, and print what is called otherwise (exit code 2)")
+	c.flag(&policyFile, "policy", "", "the policy `FILE`; none: that of the recording", false)
+	c.flags.BoolVar(&asJSON, "json", false, "print JSON")
+	c.run = func(_ context.Context, out io.Writer, args []string) error {
+		count, differences, err := replay(args[0], policyFile)
+		if err != nil {
+			return err
+		}
+		if err := printDifferences(out, count, differences, asJSON); err != nil {
+			return err
+		}
+		if len(differences) > 0 {
+			return errDiffers
+		}
+		return nil
 	}
-	cmd.Flags().StringVar(&policyFile, "policy", "", "the policy `FILE`; none: that of the recording")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	return cmd
+	return c
 }
 
 func replay(path, policyFile string) (count int, differences []recording.Difference, err error) {

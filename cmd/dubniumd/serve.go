@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -79,7 +78,9 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 		return err
 	}
 	api := server.New(clientBus, engine, polkit.New(polkitBus), hostBus, log, server.Options{Version: version.Version})
-	engine.Listen(api)
+	listener := newThrift(api, log) // the start takes more than most that follows
+	defer listener.timer.Stop()
+	engine.Listen(listener)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -96,7 +97,6 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 		return err
 	}
 	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })
-	debug.FreeOSMemory() // the start took more than all that follows
 	notify(log, sd.SdNotifyReady)
 	parts.Go(func() { (&reloader{policyFile, engine, log, notify}).run(ctx, hangups) })
 	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
@@ -119,14 +119,6 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 		return cause
 	}
 	return nil
-}
-
-// staySmall collects garbage at half of what would be left of it by default: the
-// daemon is idle for most of its life, and what a burst of looks took would stay.
-func staySmall() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
-	}
 }
 
 // newEngine puts the engine together from its eyes and hands.

@@ -8,9 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Quantum is the forced quantum of one user's PipeWire, which is reached by that
@@ -93,19 +94,20 @@ func (q Quantum) Release(ctx context.Context) (said string, err error) {
 
 const quantumKey = "clock.force-quantum"
 
-// quantumLine is how pw-metadata tells the value.
-var quantumLine = regexp.MustCompile(`key:'clock\.force-quantum' value:'([0-9]+)'`)
+// quantumWords are how pw-metadata tells the value.
+const quantumWords = "key:'" + quantumKey + "' value:'"
 
 func (q Quantum) get(ctx context.Context) (int, error) {
 	out, err := q.run(ctx)
 	if err != nil {
 		return 0, err
 	}
-	found := quantumLine.FindStringSubmatch(out)
-	if found == nil {
+	_, value, _ := strings.Cut(out, quantumWords)
+	value, _, told := strings.Cut(value, "'")
+	if !told || !form.Number(value) {
 		return 0, fmt.Errorf("cannot read PipeWire's quantum: pw-metadata says %q", out)
 	}
-	n, err := strconv.Atoi(found[1])
+	n, err := strconv.Atoi(value)
 	if err != nil {
 		return 0, fmt.Errorf("cannot read PipeWire's quantum: %w", err)
 	}

@@ -223,7 +223,7 @@ func TestWaitsForScripts(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	time.AfterFunc(50*time.Millisecond, func() { assert.NoError(t, os.WriteFile(path, nil, 0o644)) })
 	require.NoError(t, wait(t.Context(), wire.Wait{Script: "test -e " + path, Timeout: time.Minute}))
-	err := wait(t.Context(), wire.Wait{Script: "echo saw this; false", Timeout: 300 * time.Millisecond})
+	err := wait(t.Context(), wire.Wait{Script: "echo saw this; false", Timeout: 2 * time.Second})
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	assert.ErrorContains(t, err, "saw this")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -35,17 +34,10 @@ type station struct {
 	says string
 }
 
-// gpuStation builds everything that a machine with two NVIDIA cards has.
+// gpuStation starts a machine with two NVIDIA cards.
 func gpuStation(t *testing.T, ctx context.Context) *station {
 	t.Helper()
 	dir := t.TempDir()
-	programs, err := embedded.Build(ctx, dir)
-	require.NoError(t, err)
-	probe := filepath.Join(dir, "dubnium-gpu-probe")
-	build := exec.CommandContext(ctx, "go", "build", "-o", probe, "github.com/dubnium/dubnium/cmd/dubnium-gpu-probe")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "cannot build the GPU probe, which needs gcc: %s", out)
 	library, err := fakenvml.Build(ctx, dir)
 	require.NoError(t, err)
 	s := &station{t: t, ctx: ctx, says: filepath.Join(dir, "says")}
@@ -54,7 +46,7 @@ func gpuStation(t *testing.T, ctx context.Context) *station {
 	s.Workstation, err = embedded.Start(ctx, programs, embedded.Options{
 		Host: testhost.Options{
 			SecondGPU: true,
-			GPUProbe:  []string{probe, "--library", library, "--lock", filepath.Join(dir, "lock"), "--proc", "/proc", "--limit", "500ms"},
+			GPUProbe:  []string{filepath.Join(string(programs), "dubnium-gpu-probe"), "--library", library, "--lock", filepath.Join(dir, "lock"), "--proc", "/proc", "--limit", "500ms"},
 		},
 		Policy: func(p *policy.Policy) {
 			p.GPU.Display, p.GPU.AI = []string{"0000:01:00.0"}, []string{"0000:41:00.0"}

@@ -77,8 +77,6 @@ func request(t *testing.T, ctx context.Context, w *embedded.Workstation, mode st
 func TestRecordAndReplay(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	programs, err := embedded.Build(ctx, t.TempDir())
-	require.NoError(t, err)
 	for name, story := range stories {
 		t.Run(name, func(t *testing.T) {
 			w, err := embedded.Start(ctx, programs, embedded.Options{Host: testhost.Options{SecondGPU: true}})

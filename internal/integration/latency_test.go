@@ -95,10 +95,11 @@ func TestAChangeOfTheHostIsToldSoon(t *testing.T) {
 	t.Logf("a bare client adds p50 %s, p99 %s", least, least99)
 	t.Logf("the daemon adds p50 %s, p99 %s, slowest %s: %.1f and %.1f times that", p50, p99, slowest,
 		float64(p50)/float64(least), float64(p99)/float64(least99))
-	// The marks are 1 ms and 5 ms on an idle machine. Here other tests work beside it,
-	// and what slows the daemon slows the bare client just as much.
-	require.Less(t, p50, max(time.Millisecond, 5*least), "half of the changes")
-	require.Less(t, p99, max(5*time.Millisecond, 20*least99), "nearly all changes")
+	t.Logf("beyond the bare client that is p50 %s, p99 %s", p50-least, p99-least99)
+	// The marks are 1 ms and 5 ms beyond the bare client, on an idle machine. Here other
+	// tests work beside it, and what slows the daemon slows the bare client just as much.
+	require.Less(t, p50-least, max(time.Millisecond, 2*least), "half of the changes")
+	require.Less(t, p99-least99, max(5*time.Millisecond, 10*least99), "nearly all changes")
 }
 
 // A burst of real signals is a few classifications, and one truth at its end.
@@ -121,13 +122,25 @@ func TestABurstOfSignalsIsAFewStates(t *testing.T) {
 	require.Less(t, states, burst)
 }
 
-// The mark is 10 MB; a bound that other changes may come near to is what the test
-// holds.
+// The mark is 10 MB, for a daemon that is left alone: what it needed, for its start
+// and for whatever came, it gives back once nothing happens.
 func TestTheDaemonIsSmall(t *testing.T) {
-	const bound = 14 << 10 // KiB
+	const mark, busy = 10_000_000 >> 10, 14 << 10 // KiB
 	w := start(t, testhost.Options{}, nil)
 	c := watch(t, w)
-	began := resident(t, w)
+	quiet := func(after string) {
+		t.Helper()
+		most := resident(t, w)
+		require.Less(t, most, busy, after)
+		least := most
+		require.Eventually(t, func() bool {
+			now := resident(t, w)
+			least = min(least, now)
+			return now < most*9/10 && now < mark
+		}, patience, 100*time.Millisecond, "%s: %d KiB, and no less than %d KiB when nothing happens", after, most, least)
+		t.Logf("%s: %d KiB resident, %d KiB when nothing happens", after, most, least)
+	}
+	quiet("ready")
 	for i := range 1000 {
 		require.NoError(t, w.SetActive("audio-priority.service", []string{"active", "inactive"}[i%2]))
 	}
@@ -135,8 +148,6 @@ func TestTheDaemonIsSmall(t *testing.T) {
 	c.await(t, "the last change is seen", func(e status.Event) bool {
 		return e.StateChanged != nil && e.StateChanged.New == "unknown"
 	})
-	busy := resident(t, w)
-	t.Logf("%d KiB resident when ready, %d KiB after 1,000 changes", began, busy)
-	require.Less(t, began, bound)
-	require.Less(t, busy, bound+2<<10)
+	quiet("1,000 changes")
+	require.Equal(t, "unknown\n", modectl(t, w, "current").stdout, "it is alive, and knows what it knew")
 }

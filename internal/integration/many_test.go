@@ -106,6 +106,6 @@ func TestAHostWithFiveThousandUnits(t *testing.T) {
 	require.Equal(t, "active", hostOf(w).Units["crowd-0010.service"])
 	after := resident(t, w)
 	t.Logf("%d KiB when ready, %d KiB after all of it", ready, after)
-	require.Less(t, ready, 12<<10)
+	require.Less(t, ready, 14<<10)
 	require.Less(t, after, memory)
 }

@@ -44,7 +44,7 @@ func slept(t *testing.T, w *embedded.Workstation) (switches int) {
 // watchdog does, which does not run here.)
 func TestAnIdleDaemonSleeps(t *testing.T) {
 	w := start(t, testhost.Options{}, nil)
-	<-time.After(5 * time.Second) // what the start left to do, the garbage collector's two minutes aside
+	<-time.After(10 * time.Second) // what the start left to do and what it gives back, the garbage collector's two minutes aside
 	before := slept(t, w)
 	<-time.After(minute)
 	switches, used := slept(t, w)-before, resident(t, w)

@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 
+	"github.com/dubnium/dubnium/internal/form"
 	"github.com/dubnium/dubnium/internal/oneshot"
 	"github.com/dubnium/dubnium/observer"
 )
@@ -28,8 +28,6 @@ const (
 	maxName      = 600
 	maxText      = 200
 )
-
-var pciAddress = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 
 // Fault says why the probe could not look.
 func (d Document) Fault() string { return d.Error }
@@ -71,7 +69,7 @@ func checkCard(c *observer.Card) error {
 	switch {
 	case c.PCI == "" && c.Reason == "":
 		return errors.New("it tells of a card without an address and does not say why")
-	case c.PCI != "" && !pciAddress.MatchString(c.PCI):
+	case c.PCI != "" && !form.PCI(c.PCI, 8):
 		return fmt.Errorf("it tells of a card at %q", oneshot.Clean(c.PCI, maxText))
 	case c.Reason != "":
 		*c = observer.Card{PCI: c.PCI, UUID: c.UUID, Name: c.Name, Reason: c.Reason}

@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
+	"strings"
 
+	"github.com/dubnium/dubnium/internal/form"
 	"github.com/dubnium/dubnium/internal/oneshot"
 	"github.com/dubnium/dubnium/observer"
 )
@@ -44,8 +45,10 @@ const (
 // MaxJobs is how many jobs are listed; the rest is counted.
 const MaxJobs = 64
 
-// gpuID is a PCI address, or the name of a device that has none.
-var gpuID = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,64}$`)
+// isGPU reports whether id is a PCI address, or the name of a device that has none.
+func isGPU(id string) bool {
+	return id != "" && len(id) <= 64 && form.Only(id, func(c byte) bool { return form.Alphanumeric(c) || strings.IndexByte(":._-", c) >= 0 })
+}
 
 // Fault says why the probe could not look.
 func (d Document) Fault() string { return d.Error }
@@ -74,7 +77,7 @@ func (d *Document) check() error {
 	known := map[string]bool{}
 	for i := range d.GPUs {
 		g := &d.GPUs[i]
-		if !gpuID.MatchString(g.PCI) || (g.Audio != "" && !gpuID.MatchString(g.Audio)) {
+		if !isGPU(g.PCI) || (g.Audio != "" && !isGPU(g.Audio)) {
 			return fmt.Errorf("it names a GPU %q", oneshot.Clean(cmp.Or(g.Audio, g.PCI), maxReason))
 		}
 		g.Driver = oneshot.Clean(g.Driver, maxList)

@@ -1,8 +1,9 @@
 package probe
 
 import (
-	"regexp"
 	"strings"
+
+	"github.com/dubnium/dubnium/internal/form"
 )
 
 // place is where a process stands among systemd's units.
@@ -12,10 +13,13 @@ type place struct {
 	session string   // logind id, empty outside sessions
 }
 
-var (
-	userManager  = regexp.MustCompile(`^user@[0-9]+\.service$`)
-	sessionScope = regexp.MustCompile(`^session-([A-Za-z0-9]+)\.scope$`)
-)
+// within returns what stands between the two ends of text, and whether it is more
+// than nothing and of allowed characters alone.
+func within(text, before, after string, allowed func(byte) bool) (string, bool) {
+	text, begins := strings.CutPrefix(text, before)
+	text, ends := strings.CutSuffix(text, after)
+	return text, begins && ends && text != "" && form.Only(text, allowed)
+}
 
 // placeOf reads /proc/PID/cgroup.
 //
@@ -36,11 +40,11 @@ func placeOf(text string) place {
 			where.slices = append(where.slices, part)
 		case isUnit(part):
 			where.unit = part
-			if userManager.MatchString(part) {
+			if _, is := within(part, "user@", ".service", form.Digit); is {
 				where.unit += userUnit(parts[i+1:])
 			}
-			if m := sessionScope.FindStringSubmatch(part); m != nil {
-				where.session = m[1]
+			if id, is := within(part, "session-", ".scope", form.Alphanumeric); is {
+				where.session = id
 			}
 			return where
 		}

@@ -6,13 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dubnium/dubnium/internal/form"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -64,12 +64,17 @@ func (t *topology) add(number uint64, name string, gpus ...string) {
 	t.nodes[number] = n
 }
 
-// drmNode leaves out connectors such as card0-DP-1, which have no node, and
+// isDRMNode leaves out connectors such as card0-DP-1, which have no node, and
 // keeps the control nodes of old kernels.
-var drmNode = regexp.MustCompile(`^(card|renderD|controlD)[0-9]+$`)
+func isDRMNode(name string) bool {
+	kind := strings.TrimRight(name, digits)
+	return kind != name && slices.Contains([]string{"card", "renderD", "controlD"}, kind)
+}
+
+const digits = "0123456789"
 
 func (t *topology) readDRM(sys string) error {
-	return eachDevice(filepath.Join(sys, "class/drm"), drmNode, func(name, path string, number uint64) error {
+	return eachDevice(filepath.Join(sys, "class/drm"), isDRMNode, func(name, path string, number uint64) error {
 		id, err := gpuOf(path)
 		if err != nil {
 			return err
@@ -82,9 +87,9 @@ func (t *topology) readDRM(sys string) error {
 }
 
 // eachDevice calls visit for each entry of a /sys/class directory whose name
-// matches and that has a device number. A class that is not there has none: no
+// is wanted and that has a device number. A class that is not there has none: no
 // driver of that kind is loaded.
-func eachDevice(dir string, names *regexp.Regexp, visit func(name, path string, number uint64) error) error {
+func eachDevice(dir string, wanted func(name string) bool, visit func(name, path string, number uint64) error) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -93,7 +98,7 @@ func eachDevice(dir string, names *regexp.Regexp, visit func(name, path string, 
 		return fmt.Errorf("cannot list devices: %w", err)
 	}
 	for _, e := range entries {
-		if !names.MatchString(e.Name()) {
+		if !wanted(e.Name()) {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
@@ -131,8 +136,6 @@ func readNumber(path string) (uint64, error) {
 	return unix.Mkdev(uint32(hi), uint32(lo)), nil
 }
 
-var pciFunction = regexp.MustCompile(`^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
-
 // gpuOf names the GPU behind an entry of /sys/class/drm: the innermost PCI
 // function its `device` leads through (for virtio-gpu the device itself is
 // virtio's child of it), or the device's own name when it is not on PCI.
@@ -153,23 +156,27 @@ func gpuOf(path string) (string, error) {
 func pciOf(device string) string {
 	parts := strings.Split(device, string(filepath.Separator))
 	for _, part := range slices.Backward(parts) {
-		if pciFunction.MatchString(part) {
+		if form.PCI(part, 8) {
 			return part
 		}
 	}
 	return ""
 }
 
-// pcmNode leaves out controlC0 and hwC0D0 on purpose. A sound server keeps the
+// isPCMNode leaves out controlC0 and hwC0D0 on purpose. A sound server keeps the
 // control node of every card open for as long as it lives, to hear of plugs,
 // and that neither powers nor holds the device; only an open PCM does.
-var pcmNode = regexp.MustCompile(`^pcmC[0-9]+D[0-9]+[cp]$`)
+func isPCMNode(name string) bool {
+	numbers, is := strings.CutPrefix(name, "pcmC")
+	card, device, _ := strings.Cut(strings.TrimRight(numbers, "cp"), "D")
+	return is && len(numbers) == len(card)+len("D")+len(device)+1 && form.Number(card) && form.Number(device)
+}
 
 // readAudio adds the PCM nodes of each GPU's HDMI audio: function 1 of the
 // GPU's own slot. (The higher functions of an APU's slot are the board's analog
 // codec, and no part of the GPU.)
 func (t *topology) readAudio(sys string) error {
-	return eachDevice(filepath.Join(sys, "class/sound"), pcmNode, func(name, path string, number uint64) error {
+	return eachDevice(filepath.Join(sys, "class/sound"), isPCMNode, func(name, path string, number uint64) error {
 		device, err := filepath.EvalSymlinks(filepath.Join(path, "device"))
 		if err != nil {
 			return fmt.Errorf("cannot tell which card has %s: %w", name, err)
