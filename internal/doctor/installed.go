@@ -30,10 +30,7 @@ func Units(p policy.Policy) []string {
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager, p.Units.VLLM, p.Units.StudioPolicy,
 		p.Units.AudioPriority, p.Units.K3s,
 	}
-	for _, unit := range p.VLLM.Profiles {
-		all = append(all, unit)
-	}
-	all = append(append(all, p.MustSurvive...), p.GPU.PermittedHolders...)
+	all = append(append(append(all, p.VLLMUnits()...), p.MustSurvive...), p.GPU.PermittedHolders...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
