@@ -359,6 +359,13 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 	return map[plans.Kind]Actor{
 		plans.StartUnit: fakeHand{h, func(h *fakeHost, s plans.Step) { h.start(s.Unit) }, restore},
 		plans.StopUnit:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.StopVLLM:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.AskSessions: fakeHand{
+			h, func(*fakeHost, plans.Step) {}, func(*fakeHost, plans.Step, observer.Snapshot) {},
+		},
+		plans.EndManagers: fakeHand{
+			h, func(h *fakeHost, _ plans.Step) { h.now.Holders.Holders = nil }, func(*fakeHost, plans.Step, observer.Snapshot) {},
+		},
 		plans.SetSlices: fakeHand{h, (*fakeHost).setSlices, (*fakeHost).unsetSlices},
 		plans.Quiesce:   fakeHand{h, (*fakeHost).quiesce, (*fakeHost).asFound},
 		plans.Resume:    fakeHand{h, (*fakeHost).resume, (*fakeHost).asFound},

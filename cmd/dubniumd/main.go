@@ -55,7 +55,7 @@ func command() *cobra.Command {
 	root.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "where the kernel's `DIRECTORY` of control groups is, for tests")
 	_ = root.Flags().MarkHidden("proc") // they are there
 	_ = root.Flags().MarkHidden("cgroups")
-	root.AddCommand(audioPriorityCommand(), quantumCommand(), impactCommand(), replayCommand())
+	root.AddCommand(audioPriorityCommand(), quantumCommand(), sessionEndCommand(), impactCommand(), replayCommand())
 	return root
 }
 
