@@ -80,6 +80,7 @@ func Residue(p policy.Policy, s Snapshot, gpus []string) (memory, doubt string) 
 			reason = cmp.Or(used.Reason, "it does not say how much memory is in use")
 		}
 		switch {
+		case reason != "" && !p.GPU.Configured(): // nothing rests on NVML there
 		case reason != "":
 			doubt = cmp.Or(doubt, fmt.Sprintf("NVML does not confirm that %s is free: %s", pci, reason))
 		case p.GPU.ResidualMiB > 0 && *card.MemoryUsed.Value > float64(p.GPU.ResidualMiB)*(1<<20) && !taken(p, s, card):

@@ -75,7 +75,7 @@ func TestOnlyWhatWasSeenToBeFreeIsFree(t *testing.T) {
 
 func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 	p := policy.Default()
-	p.GPU.ResidualMiB = 160
+	p.GPU.ResidualMiB, p.GPU.AI = 160, []string{cardOne}
 	used := func(mib float64) Measure { bytes := mib * (1 << 20); return Measure{Value: &bytes} }
 	for name, c := range map[string]struct {
 		change        func(*Snapshot, *policy.Policy)
@@ -95,8 +95,9 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 		}, "nobody has", ""},
 		"of a card with another driver": {func(s *Snapshot, _ *policy.Policy) { s.Holders.GPUs[0].Driver = "amdgpu" }, "", ""},
 		"not told":                      {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = Measure{Reason: "no such thing"} }, "", "NVML does not confirm that " + cardOne + " is free: no such thing"},
-		"of a card that is lost":        {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].Reason = "GPU is lost" }, "", "GPU is lost"},
-		"of a driver that fails":        {func(s *Snapshot, _ *policy.Policy) { s.GPU.Reason = "version mismatch" }, "", "version mismatch"},
+		"of a driver that fails where nothing rests on it": {func(s *Snapshot, p *policy.Policy) { s.GPU.Reason, p.GPU.AI = "version mismatch", nil }, "", ""},
+		"of a card that is lost":                           {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].Reason = "GPU is lost" }, "", "GPU is lost"},
+		"of a driver that fails":                           {func(s *Snapshot, _ *policy.Policy) { s.GPU.Reason = "version mismatch" }, "", "version mismatch"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, p := nvidiaHost(), p

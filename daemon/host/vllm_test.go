@@ -183,6 +183,7 @@ func TestNVMLsWordAgainstItCounts(t *testing.T) {
 func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 	h := serving(t)
 	p := policy.Default()
+	p.GPU.AI = []string{card}
 	p.GPU.ResidualMiB, p.Timeouts.GPURelease = 160, policy.Duration(100*time.Millisecond)
 	h.govern(p)
 	used := float64(900 << 20)
