@@ -19,6 +19,7 @@ const (
 	gpuProbe       = "dubnium-probe-gpu.service"
 	audioSocket    = "dubnium-probe-audio@0.socket"
 	audioProbe     = "dubnium-probe-audio@0.service"
+	sessionEnd     = "dubnium-session-end@0.service"
 	reinstall      = "install Dubnium again (make install), then systemctl daemon-reload"
 	minimumSystemd = 253 // Type=notify-reload
 )
@@ -29,6 +30,9 @@ func Units(p policy.Policy) []string {
 		daemonUnit, holdersSocket, holdersUnit, vllmSocket, vllmProbe, gpuSocket, gpuProbe, audioSocket, audioProbe,
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager, p.Units.VLLM, p.Units.StudioPolicy,
 		p.Units.AudioPriority, p.Units.K3s,
+	}
+	if len(p.Sessions.EndHook) > 0 {
+		all = append(all, sessionEnd)
 	}
 	all = append(append(append(all, p.VLLMUnits()...), p.MustSurvive...), p.GPU.PermittedHolders...)
 	slices.Sort(all)
@@ -84,6 +88,9 @@ func units(f Facts, s *sheet) {
 	if f.Driver != "" {
 		f.unit(s, gpuSocket, demand{spared: true, active: true})
 		f.unit(s, gpuProbe, demand{spared: true})
+	}
+	if len(p.Sessions.EndHook) > 0 {
+		f.unit(s, sessionEnd, demand{})
 	}
 	f.unit(s, p.Units.DesktopTarget, demand{isolated: true})
 	f.unit(s, p.Units.ComputeTarget, demand{isolated: true})
