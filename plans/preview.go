@@ -153,7 +153,7 @@ func (o Outlook) Describe(s Step) Words {
 		return Words{
 			Does: fmt.Sprintf("wait until what %s left lets go of the GPU, and stop their user managers after %s",
 				count(len(s.Users), "user"), s.Grace),
-			Undo: "start the user managers again",
+			Undo: "start again those that logind keeps for somebody",
 		}
 	case Isolate:
 		return Words{

@@ -27,9 +27,12 @@ func (b *builder) endSessions() {
 		ID: "end-sessions", Kind: EndSessions, Users: users,
 		Grace: own.TerminateTimeout.D(), Timeout: own.TerminateTimeout.D() + own.KillTimeout.D(),
 	})
-	if slices.ContainsFunc(users, func(uid uint32) bool { return len(observer.ManagerHolds(b.policy, b.snapshot.Holders, uid)) > 0 }) {
+	holding := slices.DeleteFunc(slices.Clone(users), func(uid uint32) bool {
+		return len(observer.ManagerHolds(b.policy, b.snapshot.Holders, uid)) == 0 || b.survives(observer.UserManager(uid))
+	})
+	if len(holding) > 0 {
 		b.add(Step{
-			ID: "end-user-managers", Kind: EndManagers, Users: users,
+			ID: "end-user-managers", Kind: EndManagers, Users: holding,
 			Grace: own.ManagerTimeout.D(), Timeout: own.ManagerTimeout.D() + b.policy.Timeouts.Unit.D(),
 		})
 	}

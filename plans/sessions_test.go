@@ -68,6 +68,14 @@ func TestAUserManagerIsEndedWhereItHasTheGPU(t *testing.T) {
 	}
 }
 
+func TestAUserManagerThatMustSurviveIsLeftToTheGate(t *testing.T) {
+	p := policy.Default()
+	p.MustSurvive = []string{"user@1000.service"}
+	list := ids(Build(p, aliceAt("user@1000.service/x.service"), policy.Compute))
+	assert.NotContains(t, list, "end-user-managers")
+	assert.Contains(t, list, "check-gpu-display-released")
+}
+
 // orphaned is a host on which a unit of vLLM is down and a worker of it has the GPU.
 func orphaned(from host, unit string) observer.Snapshot {
 	s := of(from)

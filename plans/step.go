@@ -32,7 +32,7 @@ const (
 	AskSessions Kind = "ask-sessions"
 	// EndManagers ends the user managers of Users that hold a display GPU for longer
 	// than Grace after their sessions have gone: a compositor that runs under one
-	// outlives its session; undone by starting them.
+	// outlives its session; undone by starting those that logind keeps for somebody.
 	EndManagers Kind = "end-user-managers"
 	// EndSessions ends every graphical session and greeter: TerminateSession,
 	// after Grace KillSession, until logind has removed them. It cannot be undone;

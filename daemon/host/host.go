@@ -67,7 +67,7 @@ func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
 		plans.StopVLLM:    stopVLLM{stopUnit{units}, o.Eyes, p, &seenWorkers{}},
 		plans.AskSessions: askSessions{units},
 		plans.EndSessions: endSessions{logind},
-		plans.EndManagers: endManagers{units, o.Eyes, p},
+		plans.EndManagers: endManagers{units, logind, o.Eyes, p},
 		plans.SetSlices:   setSlices{units.manager, o.Memory, cgroups(o.Cgroups), o.Log},
 		plans.Quiesce:     quiesce{maintenance},
 		plans.Resume:      resume{maintenance},

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/dubnium/dubnium/internal/aside"
+	"github.com/dubnium/dubnium/internal/busconn/login1"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -18,6 +19,7 @@ import (
 // elsewhere as well, with whatever compositor runs there.
 type endManagers struct {
 	units
+	logind *login1.Client
 	eyes   Eyes
 	policy policy.Policy
 }
@@ -80,15 +82,22 @@ func (a endManagers) holding(s plans.Step, seen observer.Snapshot) []observer.Ho
 	return all
 }
 
-// Undo starts the managers that ran and do not any more.
+// Undo starts the managers that ran and that logind keeps for somebody, who lingers or
+// is logged in elsewhere. One that it does not keep would be nobody's to end again.
 func (a endManagers) Undo(ctx context.Context, _ plans.Step, before json.RawMessage) error {
 	var was managersBefore
 	if known, err := recall(before, &was); err != nil || !known {
 		return err
 	}
+	kept, err := a.logind.Users(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, uid := range was.Up {
-		errs = append(errs, a.start(ctx, observer.UserManager(uid), replace))
+		if slices.Contains(kept, uid) {
+			errs = append(errs, a.start(ctx, observer.UserManager(uid), replace))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -53,8 +53,18 @@ func TestACompositorUnderAUserManagerThatStaysIsEnded(t *testing.T) {
 	require.Equal(t, "inactive", h.state(manager))
 
 	require.NoError(t, h.undo(step, before))
+	require.Equal(t, "inactive", h.state(manager), "she is gone, and logind would never end it")
+}
+
+func TestTheUserManagerOfSomebodyWhoIsThereComesBack(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	step := endManagers(0, 1000)
+	before := h.prepare(step)
+	require.NoError(t, h.apply(plans.Step{Kind: plans.StopUnit, Unit: manager}))
+	require.NoError(t, h.undo(step, before))
 	require.Equal(t, "active", h.state(manager))
 	require.NoError(t, h.undo(step, before), "once more changes nothing")
+	require.NoError(t, h.undo(step, nil), "it has not begun")
 }
 
 // logind keeps the manager of somebody who is logged in over ssh too, and with it a
