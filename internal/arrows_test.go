@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
 	"internal/doctor":      {"policy", "observer"},
 	"internal/aside":       {"observer"},
+	"daemon/sessionend":    {"policy"},
 	"internal/eventlog":    {"internal/atomicfile"},
 	"internal/message":     {"daemon/status", "internal/zap"},
 }
