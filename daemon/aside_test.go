@@ -27,6 +27,9 @@ func (r *rig) progress() (texts []string) {
 	return texts
 }
 
+// inFlight gives vLLM requests; who looks just now keeps the number it has.
+func (r *rig) inFlight(n float64) { r.host.change(func() { r.host.now.Inference.Running = &n }) }
+
 func stepOf(t *testing.T, r status.Record, id string) status.Step {
 	t.Helper()
 	i := slices.IndexFunc(r.Steps, func(s status.Step) bool { return s.ID == id })
@@ -55,11 +58,11 @@ func TestHowFarAModelIsLoadedIsToldEveryFewSeconds(t *testing.T) {
 func TestHowFarADrainIsIsTold(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
-		r.host.change(func() { *r.host.now.Inference.Running = 3 })
+		r.inFlight(3)
 		r.ask(status.Request{Mode: policy.Desktop, UID: 1000})
 		time.Sleep(time.Second)
 		assert.Equal(t, "draining, 3 requests in flight, 0 s of 300 s", r.View().Running.Progress)
-		r.host.change(func() { *r.host.now.Inference.Running = 0 })
+		r.inFlight(0)
 		require.Equal(t, status.Success, r.settle().Last.Result)
 	})
 }
@@ -134,7 +137,7 @@ func TestAHookIsAWarningAtWorst(t *testing.T) {
 func TestAPolicyMayStopWhatDoesNotDrain(t *testing.T) {
 	underContract(t, func(p *policy.Policy) { p.VLLM.OnDrainTimeout = policy.DrainStop }, func(t *testing.T, r *rig) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
-		r.host.change(func() { *r.host.now.Inference.Running = 1 })
+		r.inFlight(1)
 		begun := time.Now()
 		record := r.request(policy.Desktop)
 		require.Equal(t, status.Success, record.Result, record.Cause)
