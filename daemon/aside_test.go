@@ -134,6 +134,38 @@ func TestAHookIsAWarningAtWorst(t *testing.T) {
 	})
 }
 
+// A hook that failed is no reason to go back behind what was reached since, and is not
+// run again.
+func TestAFailedHookDoesNotKeepAWaitFromBeingResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := testPolicy(t.TempDir())
+		p.Sessions.EndHook = []string{"uwsm", "stop"}
+		host := newFakeHost(p)
+		host.sick = true
+		host.fault = func(_ context.Context, _, what string) error {
+			if what == "apply ask-sessions" {
+				return errBroken
+			}
+			return nil
+		}
+		r := startRigWith(t, host, p, thisBoot)
+		r.settle()
+		r.ask(status.Request{Mode: policy.Compute, UID: 1000})
+		time.Sleep(5 * time.Second)
+		require.Equal(t, "await-vllm-healthy", r.View().Running.Step)
+		r.stop()
+		host.change(func() { host.applied, host.fault = nil, nil })
+		r = startRigWith(t, host, p, thisBoot)
+		time.Sleep(time.Second)
+		host.change(func() { host.now.Inference.Healthy = true })
+		v := r.settle()
+		assert.Equal(t, status.Interrupted, v.Last.Result, v.Last.Cause)
+		assert.Equal(t, observer.State("compute"), v.Last.Final, v.Last.Cause)
+		assert.Empty(t, host.applied)
+		r.stop()
+	})
+}
+
 func TestAPolicyMayStopWhatDoesNotDrain(t *testing.T) {
 	underContract(t, func(p *policy.Policy) { p.VLLM.OnDrainTimeout = policy.DrainStop }, func(t *testing.T, r *rig) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)

@@ -20,7 +20,7 @@ import (
 // the first that fails and is not optional.
 func (x *execution) forward(ctx context.Context, first int) error {
 	for i := range first {
-		if x.entry.Record.Steps[i].Status == status.StepDone {
+		if x.settledStep(i) {
 			continue
 		}
 		if ctx.Err() != nil {
