@@ -34,6 +34,7 @@ const (
 	SignalStateChanged       = "StateChanged"
 	SignalTransitionStarted  = "TransitionStarted"
 	SignalTransitionStep     = "TransitionStep"
+	SignalTransitionProgress = "TransitionProgress"
 	SignalTransitionFinished = "TransitionFinished"
 	SignalPrepare            = "PrepareForTransition"
 )

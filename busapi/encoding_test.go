@@ -76,6 +76,7 @@ var genStep = rapid.Custom(func(t *rapid.T) status.Step {
 		ID: genText.Draw(t, "id"), Status: drawWord[status.StepStatus](t, "status"), Error: genText.Draw(t, "error"),
 		Started: genTime.Draw(t, "started"), Finished: genTime.Draw(t, "finished"),
 		UndoError: genText.Draw(t, "undo error"), UndoStarted: genTime.Draw(t, "undo started"), UndoFinished: genTime.Draw(t, "undo finished"),
+		Notes: some(t, genText, "notes"),
 	}
 })
 
@@ -107,7 +108,7 @@ var genTransition = rapid.Custom(func(t *rapid.T) status.Transition {
 		ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"), To: genMode.Draw(t, "to"),
 		Origin: drawWord[status.Origin](t, "origin"), By: genText.Draw(t, "by"), Phase: drawWord[status.Phase](t, "phase"),
 		Step: genText.Draw(t, "step"), StepIndex: rapid.IntRange(0, 99).Draw(t, "index"),
-		StepCount: rapid.IntRange(0, 99).Draw(t, "count"), Started: genTime.Draw(t, "started"),
+		StepCount: rapid.IntRange(0, 99).Draw(t, "count"), Started: genTime.Draw(t, "started"), Progress: genText.Draw(t, "progress"),
 		Deadline: genTime.Draw(t, "deadline"), Cancellable: rapid.Bool().Draw(t, "cancellable"),
 	}
 })
@@ -217,7 +218,7 @@ func TestHistorySurvivesTheWire(t *testing.T) {
 
 func TestEventsSurviveTheWire(t *testing.T) {
 	genEvent := rapid.Custom(func(t *rapid.T) status.Event {
-		switch rapid.IntRange(0, 4).Draw(t, "kind") {
+		switch rapid.IntRange(0, 5).Draw(t, "kind") {
 		case 0:
 			return status.Event{StateChanged: &status.StateChanged{
 				Old: genState.Draw(t, "old"), New: genState.Draw(t, "new"), Reasons: some(t, genReason, "reasons"),
@@ -231,6 +232,11 @@ func TestEventsSurviveTheWire(t *testing.T) {
 				Count: rapid.IntRange(0, 99).Draw(t, "count"), Step: genText.Draw(t, "step"), Status: drawWord[status.StepStatus](t, "status"),
 			}}
 		case 3:
+			return status.Event{Progress: &status.StepProgress{
+				ID: rapid.Uint64().Draw(t, "id"), Index: rapid.IntRange(0, 99).Draw(t, "index"),
+				Count: rapid.IntRange(0, 99).Draw(t, "count"), Step: genText.Draw(t, "step"), Text: genText.Draw(t, "text"),
+			}}
+		case 4:
 			return status.Event{Prepare: &status.Prepare{
 				Begin: rapid.Bool().Draw(t, "begin"), ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"), To: genMode.Draw(t, "to"),
 				Deadline: genTime.Draw(t, "deadline"), EndsSessions: rapid.Bool().Draw(t, "ends sessions"),

@@ -24,6 +24,9 @@ func EncodeEvent(e status.Event) (member string, body []any) {
 	case e.Step != nil:
 		s := e.Step
 		return SignalTransitionStep, []any{s.ID, uint32(s.Index), uint32(s.Count), text(s.Step), text(string(s.Status))}
+	case e.Progress != nil:
+		p := e.Progress
+		return SignalTransitionProgress, []any{p.ID, uint32(p.Index), uint32(p.Count), text(p.Step), text(p.Text)}
 	case e.Prepare != nil:
 		p := e.Prepare
 		details := Dict{"ends_sessions": dbus.MakeVariant(p.EndsSessions)}
@@ -55,6 +58,7 @@ var eventDecoders = map[string]func([]any) (status.Event, error){
 	SignalStateChanged:       decodeStateChanged,
 	SignalTransitionStarted:  decodeStarted,
 	SignalTransitionStep:     decodeStepEvent,
+	SignalTransitionProgress: decodeProgress,
 	SignalPrepare:            decodePrepare,
 	SignalTransitionFinished: decodeFinished,
 }
@@ -95,6 +99,14 @@ func decodeStepEvent(body []any) (status.Event, error) {
 		Status: status.StepStatus(arg[string](&a)),
 	}
 	return status.Event{Step: &s}, a.finish()
+}
+
+func decodeProgress(body []any) (status.Event, error) {
+	a := args{body: body}
+	p := status.StepProgress{
+		ID: arg[uint64](&a), Index: int(arg[uint32](&a)), Count: int(arg[uint32](&a)), Step: arg[string](&a), Text: arg[string](&a),
+	}
+	return status.Event{Progress: &p}, a.finish()
 }
 
 func decodePrepare(body []any) (status.Event, error) {

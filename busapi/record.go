@@ -28,6 +28,9 @@ func EncodeTransition(t *status.Transition) Dict {
 		"step_index": dbus.MakeVariant(uint32(t.StepIndex)),
 		"step_count": dbus.MakeVariant(uint32(t.StepCount)),
 	}
+	if t.Progress != "" {
+		d["progress"] = textVariant(t.Progress)
+	}
 	d["cancellable"] = dbus.MakeVariant(t.Cancellable)
 	putTime(d, "started", t.Started)
 	putTime(d, "deadline", t.Deadline)
@@ -50,6 +53,7 @@ func DecodeTransition(d Dict) (*status.Transition, error) {
 		Step:      get[string](r, "step"),
 		StepIndex: int(get[uint32](r, "step_index")),
 		StepCount: int(get[uint32](r, "step_count")),
+		Progress:  get[string](r, "progress"),
 		Started:   moment(r, "started"),
 
 		Cancellable: get[bool](r, "cancellable"),
@@ -202,6 +206,9 @@ func encodeStep(s status.Step) Dict {
 	d["undo_error"] = textVariant(s.UndoError)
 	putTime(d, "undo_started", s.UndoStarted)
 	putTime(d, "undo_finished", s.UndoFinished)
+	if len(s.Notes) > 0 {
+		d["notes"] = dbus.MakeVariant(texts(s.Notes))
+	}
 	return d
 }
 
@@ -217,6 +224,9 @@ func decodeStep(d Dict) (status.Step, error) {
 		UndoError:    get[string](r, "undo_error"),
 		UndoStarted:  moment(r, "undo_started"),
 		UndoFinished: moment(r, "undo_finished"),
+	}
+	if notes := get[[]string](r, "notes"); len(notes) > 0 {
+		s.Notes = notes
 	}
 	return s, r.finish("a step")
 }

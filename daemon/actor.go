@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/aside"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -35,6 +36,9 @@ type wait struct {
 	// sources are where the condition can be seen; a wait looks at nothing else.
 	sources func(plans.Step) []string
 	met     func(plans.Step, observer.Snapshot) error
+	// doing says in a few words what is waited for, to be told with the time that it
+	// takes; nil for a wait that is short.
+	doing func(plans.Step, observer.Snapshot) string
 }
 
 // errNever marks a condition that waiting longer cannot bring about.
@@ -47,8 +51,11 @@ func (w wait) Undo(context.Context, plans.Step, json.RawMessage) error      { re
 // Verify looks until the condition is met or the step's time is over.
 func (w wait) Verify(ctx context.Context, s plans.Step) error {
 	var unmet error
+	began := time.Now()
 	err := w.eyes.Until(ctx, func(snapshot observer.Snapshot) bool {
-		unmet = w.met(s, snapshot)
+		if unmet = w.met(s, snapshot); unmet != nil && w.doing != nil {
+			aside.Progress(ctx, waited(w.doing(s, snapshot), time.Since(began), s.Timeout))
+		}
 		return unmet == nil || errors.Is(unmet, errNever)
 	}, w.sources(s)...)
 	switch {
@@ -60,19 +67,27 @@ func (w wait) Verify(ctx context.Context, s plans.Step) error {
 	return unmet
 }
 
+// tellEvery is the pace of what is told of a wait: everybody hears it.
+const tellEvery = 5 * time.Second
+
+// waited is "loading, 40 s of 600 s".
+func waited(what string, since, most time.Duration) string {
+	return fmt.Sprintf("%s, %.0f s of %.0f s", what, since.Truncate(tellEvery).Seconds(), most.Seconds())
+}
+
 // waits returns the actors for the kinds of step that only wait.
 func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
 	vllm := func(plans.Step) []string { return []string{observer.SourceSystemd, observer.SourceInference} }
 	return map[plans.Kind]Actor{
 		plans.Gate: wait{eyes, gateSources(p), func(s plans.Step, snapshot observer.Snapshot) error {
 			return gate(p, s, snapshot)
-		}},
+		}, nil},
 		plans.Drain: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
 			return drained(p, snapshot)
-		}},
+		}, draining},
 		plans.AwaitHealthy: wait{eyes, vllm, func(s plans.Step, snapshot observer.Snapshot) error {
 			return healthy(p, s.Unit, snapshot)
-		}},
+		}, loading},
 	}
 }
 
@@ -140,6 +155,22 @@ func drained(p policy.Policy, s observer.Snapshot) error {
 		return fmt.Errorf("vLLM has %.0f requests in flight", n)
 	}
 	return nil
+}
+
+func draining(_ plans.Step, s observer.Snapshot) string {
+	if n, known := s.Inference.Requests(); known {
+		return fmt.Sprintf("draining, %.0f requests in flight", n)
+	}
+	return "draining, how many requests are in flight is not known"
+}
+
+// loading says how far the unit is: systemd knows of its process, and its health check
+// of its model.
+func loading(step plans.Step, s observer.Snapshot) string {
+	if s.Systemd.Runs(step.Unit) != observer.True {
+		return "starting"
+	}
+	return "loading"
 }
 
 // healthy holds when this unit of vLLM runs and answers: what another one answers

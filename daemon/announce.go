@@ -187,7 +187,8 @@ func (e *Engine) pass(x *execution) (blocked bool, err error) {
 }
 
 // approach leads to the point of no return: it prepares, announces, waits, and
-// then looks and judges again if anything took time. What it has begun when it
+// then looks and judges again if anything took time, or if sessions will end: whose
+// those are, and whether the requester may end them, is of that very moment. What it has begun when it
 // fails is undone by goBack.
 func (x *execution) approach(noReturn int) error {
 	if err := x.forward(x.halting, noReturn); err != nil {
@@ -197,7 +198,7 @@ func (x *execution) approach(noReturn int) error {
 	if err != nil {
 		return err
 	}
-	for again := waited || noReturn > 0; ; again = true {
+	for again := waited || noReturn > 0 || x.plan.EndsSessions(); ; again = true {
 		if again {
 			if err := x.reconsider(noReturn); err != nil {
 				return err

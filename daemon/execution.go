@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"time"
 
@@ -117,8 +118,10 @@ func (x *execution) look() (prospect, error) {
 // judge takes the verdicts into the record, and says what stands in the way; nil
 // for nothing.
 func (x *execution) judge(ahead prospect) *halt {
+	if !reflect.DeepEqual(x.entry.Record.Guards, ahead.verdicts) { // else it is written down already
+		x.history.judged(x.entry.Record.ID, ahead.verdicts)
+	}
 	x.entry.Record.Guards, x.entry.Record.Judged, x.entry.Record.Forced = ahead.verdicts, time.Now(), nil
-	x.history.judged(x.entry.Record.ID, ahead.verdicts)
 	blocking := slices.DeleteFunc(guards.Blocking(ahead.verdicts), func(v guards.Verdict) bool {
 		forced := !v.Hard && slices.Contains(x.request.Skip, v.Guard)
 		if forced {

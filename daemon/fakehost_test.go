@@ -49,6 +49,9 @@ type fakeHost struct {
 	deaf error
 	// note hears that the systemd source was given a policy or looks.
 	note func(what string)
+	// read runs before the units are read that a plan may reach: after a look, and
+	// before the guards judge what it saw.
+	read func()
 }
 
 func newFakeHost(p policy.Policy) *fakeHost {
@@ -129,7 +132,7 @@ func (h *fakeHost) start(unit string) {
 		h.stop("desktop.target")
 		h.stop("graphical.target")
 		h.start("vllm.service")
-	case "vllm.service", "vllm-fast.service":
+	case "vllm.service", "vllm-fast.service", "vllm@fast.service":
 		h.now.Inference = observer.Inference{Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64)}
 	}
 }
@@ -374,6 +377,13 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 	return map[plans.Kind]Actor{
 		plans.StartUnit: fakeHand{h, func(h *fakeHost, s plans.Step) { h.start(s.Unit) }, restore},
 		plans.StopUnit:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.StopVLLM:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.AskSessions: fakeHand{
+			h, func(*fakeHost, plans.Step) {}, func(*fakeHost, plans.Step, observer.Snapshot) {},
+		},
+		plans.EndManagers: fakeHand{
+			h, func(h *fakeHost, _ plans.Step) { h.now.Holders.Holders = nil }, func(*fakeHost, plans.Step, observer.Snapshot) {},
+		},
 		plans.SetSlices: fakeHand{h, (*fakeHost).setSlices, (*fakeHost).unsetSlices},
 		plans.Quiesce:   fakeHand{h, (*fakeHost).quiesce, (*fakeHost).asFound},
 		plans.Resume:    fakeHand{h, (*fakeHost).resume, (*fakeHost).asFound},
@@ -399,6 +409,12 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 // graph is the units as an isolate sees them: nothing ties them, so that it stops
 // them all.
 func (h *fakeHost) graph(context.Context, string) (observer.UnitGraph, error) {
+	h.mu.Lock()
+	read := h.read
+	h.mu.Unlock()
+	if read != nil {
+		read()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.deaf != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/dubnium/dubnium/internal/zap"
 
@@ -62,13 +61,19 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 // been taken back yet.
 func (x *execution) onlyWaitsLeft() bool {
 	for i, s := range x.entry.Record.Steps {
-		if s.Status != status.StepDone && !x.entry.Steps[i].Waits() {
+		pending := s.Status == status.StepPending || s.Status == status.StepDoing
+		if !x.settledStep(i) && !(pending && x.entry.Steps[i].Waits()) {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(x.entry.Record.Steps, func(s status.Step) bool {
-		return s.Status == status.StepFailed || s.Status == status.StepUndone || s.Status == status.StepUndoFailed
-	})
+	return true
+}
+
+// settledStep: there is nothing to be done for step i any more. One that may fail and
+// did is told, and not tried again.
+func (x *execution) settledStep(i int) bool {
+	s := x.entry.Record.Steps[i].Status
+	return s == status.StepDone || s == status.StepFailed && x.entry.Steps[i].Optional
 }
 
 // resume takes up the waits and the verification, and returns the last look.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/aside"
 	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
@@ -19,7 +20,7 @@ import (
 // the first that fails and is not optional.
 func (x *execution) forward(ctx context.Context, first int) error {
 	for i := range first {
-		if x.entry.Record.Steps[i].Status == status.StepDone {
+		if x.settledStep(i) {
 			continue
 		}
 		if ctx.Err() != nil {
@@ -37,7 +38,7 @@ func (x *execution) forward(ctx context.Context, first int) error {
 func (x *execution) do(parent context.Context, i int) error {
 	step := x.entry.Steps[i]
 	actor := x.actors[step.Kind]
-	ctx, cancel := context.WithTimeout(parent, step.Timeout)
+	ctx, cancel := context.WithTimeout(aside.With(parent, &listener{x: x, step: i}), step.Timeout)
 	defer cancel()
 	before, err := actor.Prepare(ctx, step)
 	if err != nil {
@@ -126,7 +127,7 @@ func keepBelow(home policy.Mode, steps []plans.Step, f observer.Facts) int {
 // step's, and a daemon that is told to stop finishes the step it takes back.
 func (x *execution) undoStep(ctx context.Context, i int) error {
 	step := x.entry.Steps[i]
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), step.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(aside.With(ctx, &listener{x: x, step: i})), step.Timeout)
 	defer cancel()
 	x.entry.Record.Steps[i].UndoStarted = time.Now()
 	err := x.actors[step.Kind].Undo(ctx, step, x.entry.Before[i])
@@ -172,6 +173,33 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 		log.Info("a step got further")
 	}
 	return err
+}
+
+// listener hears what a step has to tell while it runs.
+type listener struct {
+	x    *execution
+	step int
+	said string
+}
+
+// Progress tells each text once: a step may say the same as often as it looks.
+func (l *listener) Progress(text string) {
+	if text == l.said {
+		return
+	}
+	l.said = text
+	l.x.engine(func(e *Engine) { e.advanced(l.step, text) })
+}
+
+// Note puts a text into the record. It is on disk with the next mark of the step.
+func (l *listener) Note(text string, secrets []observer.Secret) {
+	l.x.saw(secrets...)
+	step := &l.x.entry.Record.Steps[l.step]
+	if !slices.Contains(step.Notes, text) {
+		step.Notes = append(step.Notes, text)
+	}
+	l.x.log.Warn("a step has something to tell", message.Is(message.StepNoted), zap.Uint64("transition", l.x.entry.Record.ID),
+		zap.String("mode", string(l.x.entry.Record.To)), zap.String("step", step.ID), zap.String("note", text))
 }
 
 // note puts how far step i is into the history.

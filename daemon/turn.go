@@ -78,12 +78,22 @@ func (e *Engine) progress(phase status.Phase, index, count int, step *status.Ste
 	running := *e.state.Running
 	running.Phase, running.StepIndex, running.StepCount = phase, index, count
 	running.Deadline = time.Time{}
-	running.Step = ""
+	running.Step, running.Progress = "", ""
 	if step != nil {
 		running.Step = step.Step
 		e.emit(status.Event{Step: step})
 	}
 	e.state.Running = &running
+}
+
+// advanced notes how far the step is that runs.
+func (e *Engine) advanced(index int, text string) {
+	running := *e.state.Running
+	running.Progress = text
+	e.state.Running = &running
+	e.emit(status.Event{Progress: &status.StepProgress{
+		ID: running.ID, Index: index, Count: running.StepCount, Step: running.Step, Text: text,
+	}})
 }
 
 // finish takes in how an execution ended.

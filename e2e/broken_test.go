@@ -149,7 +149,7 @@ func TestADisplayManagerThatComesBack(t *testing.T) {
 	w := onDesktop(t)
 	w.quickly()
 	w.service("again.service", "[Unit]\nIgnoreOnIsolate=yes\nDefaultDependencies=no\nStartLimitIntervalSec=0\n"+
-		"[Service]\nType=oneshot\nRestart=always\nRestartSec=200ms\nExecStart=/usr/bin/systemctl start greetd.service\n")
+		"[Service]\nType=exec\nRestart=always\nRestartSec=200ms\nExecStart=/usr/bin/systemctl start greetd.service\n")
 	w.sh("systemctl start --no-block again.service")
 	w.audioKnown()
 	out, code := w.modectl("request compute")

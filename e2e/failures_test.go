@@ -134,7 +134,7 @@ func (w *workstation) requireTruth() {
 func TestTheUnitsAreSound(t *testing.T) {
 	w := onDesktop(t)
 	out, code := w.Sh(w.ctx, `cd /usr/lib/systemd/system && systemd-analyze verify --man=no dubniumd.service dubnium-probe-*.socket \
-		desktop.target compute.target audio-priority.service dubnium-quantum@1000.service studio-local-policy.service mode-observe.service mode-controller@desktop.service`)
+		desktop.target compute.target audio-priority.service dubnium-quantum@1000.service dubnium-session-end@1000.service studio-local-policy.service mode-observe.service mode-controller@desktop.service`)
 	assert.Zero(t, code, out)
 	assert.Empty(t, strings.TrimSpace(out))
 	exposure := w.sh(`systemd-analyze security --no-pager dubniumd.service | sed -n 's/.*exposure level for dubniumd.service: \([0-9.]*\).*/\1/p'`)

@@ -13,7 +13,7 @@ func vllmDrainable(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if !s.Systemd.Known() {
 		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
 	}
-	for _, name := range p.VLLMUnits() {
+	for _, name := range observer.VLLMUnits(p, s.Systemd) {
 		if _, seen := s.Systemd.Units[name]; !seen {
 			return cannotTell(name+" has not been read", "ask again")
 		}

@@ -186,7 +186,7 @@ func contract(p policy.Policy, mode policy.Mode, f Facts) []clause {
 
 // ownContract is what makes a mode that mode.
 func ownContract(p policy.Policy, mode policy.Mode, f Facts) []clause {
-	vllm := vllmClauses(p, mode)
+	vllm := vllmClauses(p, mode, f)
 	switch mode {
 	case policy.Compute:
 		return append([]clause{

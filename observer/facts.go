@@ -247,12 +247,23 @@ func maintenanceQuiet(p policy.Policy, s Systemd) Fact {
 // plus between.
 func aiProfile(p policy.Policy, s Systemd) Fact {
 	var running []string
+	ask := func(profile, unit string) Truth {
+		active := unitActive(s, unit).Truth
+		if active == True {
+			running = append(running, profile)
+		}
+		return active
+	}
 	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
-		switch f := unitActive(s, p.VLLM.Profiles[name]); f.Truth {
-		case Unknown:
-			return f
-		case True:
-			running = append(running, name)
+		if unit := p.VLLM.Profiles[name]; ask(name, unit) == Unknown {
+			return unitActive(s, unit)
+		}
+	}
+	for _, unit := range VLLMUnits(p, s) {
+		profile, is := p.InstanceOfVLLM(unit)
+		named := slices.Contains(slices.Collect(maps.Values(p.VLLM.Profiles)), unit)
+		if is && !named && ask(profile, unit) == Unknown {
+			return unitActive(s, unit)
 		}
 	}
 	f := unitActive(s, p.Units.VLLM)

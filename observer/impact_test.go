@@ -183,6 +183,10 @@ func TestIsolateImpact(t *testing.T) {
 		"and not before": {
 			[]string{"t.target active", "n.service active ignore unneeded", "a.service active Wants=n.service", "b.service active ignore Requires=n.service"}, "-a.service",
 		},
+		"it takes its parts along": {
+			[]string{"t.target active", "n.service active ignore unneeded", "a.service active Wants=n.service", "b.service active ignore PartOf=n.service"},
+			"-a.service -b.service -n.service",
+		},
 		"PropagatesStopTo does not fire":      {[]string{"t.target active", "a.service active PropagatesStopTo=b.scope", "b.scope active"}, "-a.service"},
 		"another mode's target goes":          {[]string{"t.target inactive Conflicts=d.target", "d.target active"}, "-d.target +t.target"},
 		"ConflictedBy alone gives way":        {[]string{"t.target active Requires=a.service", "b.service active ignore Conflicts=a.service", "a.service inactive"}, "-b.service +a.service"},
@@ -282,11 +286,32 @@ func TestIsolateImpactProperty(t *testing.T) {
 	})
 }
 
-// requireClosed: what depends on a casualty is one.
+// wanted are the units that a start of the target asks for.
+func wanted(g UnitGraph, target string) map[string]bool {
+	all := map[string]bool{target: true}
+	for queue := []string{target}; len(queue) > 0; queue = queue[1:] {
+		for _, relation := range []Relation{Requires, Requisite, Wants, BindsTo, Upholds} {
+			for _, other := range g[queue[0]].Relations[relation] {
+				if !all[other] {
+					all[other] = true
+					queue = append(queue, other)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// requireClosed: what depends on a casualty is one, unless it is asked for itself and the
+// casualty may go later, with something that is not needed any more.
 func requireClosed(t *rapid.T, g UnitGraph, lost map[string]Casualty, c Casualty) {
+	asked, later := wanted(g, "t.target"), false
+	for _, u := range g {
+		later = later || u.StopWhenUnneeded
+	}
 	for _, relation := range []Relation{RequiredBy, RequisiteOf, BoundBy, ConsistsOf} {
 		for _, other := range g[c.Unit].Relations[relation] {
-			if u := g[other]; !u.down() && !u.Perpetual && c.Cause != CauseUnneeded {
+			if u := g[other]; !u.down() && !u.Perpetual && !(later && asked[other]) {
 				d, stops := lost[other]
 				require.True(t, stops && (c.Possible || !d.Possible), "%s outlives %s", other, c.Unit)
 			}

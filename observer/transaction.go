@@ -44,7 +44,8 @@ type transaction struct {
 	jobs   map[int][]*job // by unit
 	anchor *job
 	rule   triggerRule // of an isolate
-	// unneeded are units that stop after the transaction, when nobody needs them.
+	// unneeded are units that stop after the transaction, when nobody needs them, and
+	// with them what they take along.
 	unneeded map[int]*job
 }
 
@@ -353,9 +354,22 @@ func (t *transaction) stopUnneeded() {
 			}
 			if last, unneeded := t.lostAll(i); unneeded {
 				t.unneeded[i] = &job{unit: i, kind: jobStop, cause: CauseUnneeded, by: last}
+				t.dragDown(i)
 				found = true
 			}
 		}
+	}
+}
+
+// dragDown has a unit that is stopped for want of need take along what does not pin
+// it and depends on it all the same: its own stop job propagates like any other.
+func (t *transaction) dragDown(i int) {
+	for _, other := range t.related(i, RequiredBy, RequisiteOf, BoundBy, ConsistsOf) {
+		if u := t.unit(other); u.down() || u.Perpetual || len(t.jobs[other]) > 0 || t.unneeded[other] != nil {
+			continue
+		}
+		t.unneeded[other] = &job{unit: other, kind: jobStop, cause: CausePropagated, by: i}
+		t.dragDown(other)
 	}
 }
 

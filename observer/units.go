@@ -1,6 +1,7 @@
 package observer
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ func ofUnit(s Signal) (unit string, is bool) { return strings.CutPrefix(string(s
 // forbid, and what vLLM may run as where there is more than one way.
 func unitFacts(p policy.Policy, s Systemd, f Facts) {
 	units := p.ContractUnits()
-	if vllm := p.VLLMUnits(); len(vllm) > 1 {
+	if vllm := VLLMUnits(p, s); len(vllm) > 1 {
 		units = append(units, vllm...)
 	}
 	for _, unit := range units {
@@ -60,7 +61,7 @@ func unitClauses(p policy.Policy, mode policy.Mode) []clause {
 
 // vllmClauses are what a mode promises of inference: that it runs as the policy
 // has it, or not at all. Where the host has none, compute does not care.
-func vllmClauses(p policy.Policy, mode policy.Mode) []clause {
+func vllmClauses(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	switch {
 	case p.VLLMUnit(mode) != "":
 	case mode == policy.Compute && !p.VLLM.Enabled:
@@ -72,7 +73,7 @@ func vllmClauses(p policy.Policy, mode policy.Mode) []clause {
 		{VLLMActive, True, false, "vllm-not-active", "vLLM does not run"},
 		{VLLMHealthy, True, false, "vllm-not-healthy", "vLLM is not healthy"},
 	}
-	for _, unit := range p.OtherVLLMUnits(mode) {
+	for _, unit := range others(p, mode, f) {
 		all = append(all, clause{
 			UnitSignal(unit), False, false, "vllm-other-profile",
 			"vLLM runs in another profile than " + p.Contract(mode).VLLMProfile + ", which is that of " + string(mode),
@@ -81,11 +82,43 @@ func vllmClauses(p policy.Policy, mode policy.Mode) []clause {
 	return all
 }
 
+// others are the units of vLLM that a mode is not served by: those that the policy
+// knows, and those of its template that there are facts of.
+func others(p policy.Policy, mode policy.Mode, f Facts) []string {
+	units := p.OtherVLLMUnits(mode)
+	for _, signal := range f.Names() {
+		unit, is := ofUnit(signal)
+		_, instance := p.InstanceOfVLLM(unit)
+		if is && instance && unit != p.VLLMUnit(mode) && !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
+	}
+	return units
+}
+
+// VLLMUnits lists every unit that is vLLM: those that the policy knows, and what else
+// systemd has of its template.
+func VLLMUnits(p policy.Policy, s Systemd) []string {
+	units := p.VLLMUnits()
+	for _, unit := range slices.Sorted(maps.Keys(s.Units)) {
+		if _, is := p.InstanceOfVLLM(unit); is && !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
+	}
+	return units
+}
+
+// OtherVLLMUnits are those that are not a mode's.
+func OtherVLLMUnits(p policy.Policy, s Systemd, mode policy.Mode) []string {
+	own := p.VLLMUnit(mode)
+	return slices.DeleteFunc(VLLMUnits(p, s), func(unit string) bool { return unit == own })
+}
+
 // vllmActive is True when vLLM runs, in whichever profile, and False when it is
 // known to run in none.
 func vllmActive(p policy.Policy, s Systemd) Fact {
 	var facts []Fact
-	for _, unit := range p.VLLMUnits() {
+	for _, unit := range VLLMUnits(p, s) {
 		facts = append(facts, unitActive(s, unit))
 	}
 	return strongest(facts, True, Unknown, False)
@@ -95,7 +128,7 @@ func vllmActive(p policy.Policy, s Systemd) Fact {
 // the one that became active last, since its predecessor had the port before it.
 // The name is empty when all are down.
 func RunningVLLM(p policy.Policy, s Systemd) (name string, running Unit) {
-	for _, unit := range p.VLLMUnits() {
+	for _, unit := range VLLMUnits(p, s) {
 		u, seen := s.Units[unit]
 		if !seen || u.Down() {
 			continue

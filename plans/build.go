@@ -159,13 +159,12 @@ func (b *builder) toCompute() {
 	}
 	b.noReturn()
 	b.stopVLLM(b.unwanted(false))
+	if people {
+		b.askSessions() // a display manager takes its session along when it stops
+	}
 	b.stop(units.DisplayManager, observer.DisplayManager)
 	if people {
-		grace := b.policy.Sessions.TerminateTimeout.D()
-		b.add(Step{
-			ID: "end-sessions", Kind: EndSessions, Grace: grace, Timeout: grace + b.policy.Sessions.KillTimeout.D(),
-			Users: b.snapshot.Logind.GraphicalUsers(),
-		})
+		b.endSessions()
 	}
 	if isolates || b.facts.Is(observer.DisplayReleased) != observer.True {
 		b.gate(policy.CheckGraphicalSessionAbsent)

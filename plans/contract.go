@@ -2,6 +2,7 @@ package plans
 
 import (
 	"slices"
+	"time"
 
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -45,15 +46,21 @@ func (b *builder) survives(unit string) bool {
 }
 
 // unwanted lists the units of vLLM that are not known to be down and are not the
-// mode's. One that isolating stops goes before that, drained, whichever it is.
+// mode's, and those that ended and left the GPU full, the mode's own too. One that
+// isolating stops goes before that, drained, whichever it is.
 func (b *builder) unwanted(isolates bool) []string {
 	own := b.policy.VLLMUnit(b.plan.To)
 	if !b.policy.VLLM.Enabled && b.plan.To == policy.Compute {
 		return nil // nobody's business there
 	}
-	return slices.DeleteFunc(b.policy.VLLMUnits(), func(unit string) bool {
-		return b.active(unit) == observer.False || unit == own && !isolates
+	return slices.DeleteFunc(observer.VLLMUnits(b.policy, b.snapshot.Systemd), func(unit string) bool {
+		return b.down(unit) || unit == own && !isolates && b.active(unit) != observer.False
 	})
+}
+
+// down: a unit of vLLM is known to be down, and nothing of it is seen on a GPU.
+func (b *builder) down(unit string) bool {
+	return b.active(unit) == observer.False && len(observer.Workers(b.snapshot, []string{unit}, nil)) == 0
 }
 
 // stopVLLM drains vLLM and stops these units of it.
@@ -61,11 +68,31 @@ func (b *builder) stopVLLM(units []string) {
 	if len(units) == 0 {
 		return
 	}
-	b.add(Step{ID: "drain-vllm", Kind: Drain, Timeout: b.policy.VLLM.DrainTimeout.D()})
+	if slices.ContainsFunc(units, func(unit string) bool { return b.active(unit) != observer.False }) {
+		b.add(Step{
+			ID: "drain-vllm", Kind: Drain, Timeout: b.policy.VLLM.DrainTimeout.D(),
+			Optional: b.policy.VLLM.OnDrainTimeout == policy.DrainStop,
+		})
+	}
 	b.noReturn()
 	for _, unit := range units {
-		b.add(Step{ID: "stop-" + bare(unit), Kind: StopUnit, Unit: unit})
+		b.endVLLM("stop-"+bare(unit), unit)
 	}
+	// Workers elsewhere are nobody's in particular: they go when all of vLLM does.
+	if own := b.policy.VLLMUnit(b.plan.To); own == "" || slices.Contains(units, own) || b.active(own) == observer.False {
+		b.plan.Steps[len(b.plan.Steps)-1].Units = b.policy.VLLM.WorkerUnits
+	}
+}
+
+// workerGrace is how long a worker in another unit than vLLM's has to see that it is
+// alone.
+const workerGrace = 5 * time.Second
+
+func (b *builder) endVLLM(id, unit string) {
+	b.add(Step{
+		ID: id, Kind: StopVLLM, Unit: unit, Grace: workerGrace, NeedsMemory: b.plan.To == policy.Compute,
+		Timeout: b.policy.Timeouts.Unit.D() + b.policy.Timeouts.GPURelease.D(),
+	})
 }
 
 // startVLLM has the mode served in its profile. A compute target that was isolated
@@ -75,9 +102,9 @@ func (b *builder) stopVLLM(units []string) {
 func (b *builder) startVLLM(isolates bool) {
 	compute, unit := b.plan.To == policy.Compute, b.policy.VLLMUnit(b.plan.To)
 	if compute && isolates && b.policy.VLLM.Enabled {
-		for _, other := range b.policy.OtherVLLMUnits(b.plan.To) {
+		for _, other := range observer.OtherVLLMUnits(b.policy, b.snapshot.Systemd, b.plan.To) {
 			if b.snapshot.Systemd.Units[other].Loaded() {
-				b.add(Step{ID: "stop-another-" + bare(other), Kind: StopUnit, Unit: other})
+				b.endVLLM("stop-another-"+bare(other), other)
 			}
 		}
 	}

@@ -35,7 +35,7 @@ func (p Plan) Errand(pol policy.Policy, s observer.Snapshot) (e observer.Errand,
 			e.Starts = append(e.Starts, step.Unit)
 		case step.Kind == StopUnit && p.EndsSessions() && step.Unit == pol.Units.DisplayManager:
 			e.Seats = append(e.Seats, step.Unit)
-		case step.Kind == StopUnit:
+		case step.Kind == StopUnit, step.Kind == StopVLLM:
 			e.Stops = append(e.Stops, step.Unit)
 		}
 	}
@@ -139,6 +139,22 @@ func (o Outlook) Describe(s Step) Words {
 			Does: fmt.Sprintf("end %s: ask, and kill after %s", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
 			Undo: "cannot be taken back: nobody but the person can log in again",
 		}
+	case StopVLLM:
+		return Words{
+			Does: "stop " + s.Unit + ", until nothing of it has a GPU", Undo: "start " + s.Unit,
+			Changes: workerWords(s.Units),
+		}
+	case AskSessions:
+		return Words{
+			Does: fmt.Sprintf("ask %s to end, for %s at most", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
+			Undo: "cannot be taken back",
+		}
+	case EndManagers:
+		return Words{
+			Does: fmt.Sprintf("wait until what %s left lets go of the GPU, and stop their user managers after %s",
+				count(len(s.Users), "user"), s.Grace),
+			Undo: "start again those that logind keeps for somebody",
+		}
 	case Isolate:
 		return Words{
 			Does: fmt.Sprintf("isolate %s, which stops %s", s.Unit, o.isolated()),
@@ -180,6 +196,15 @@ func (o Outlook) forGood() string {
 		return ""
 	}
 	return fmt.Sprintf(", except %s without a file", count(gone, "unit"))
+}
+
+// workerWords are a line for each further unit in which workers of vLLM are ended.
+func workerWords(units []string) []string {
+	var lines []string
+	for _, unit := range units {
+		lines = append(lines, "what has a GPU in "+unit+" then is killed with all of it")
+	}
+	return lines
 }
 
 // sliceWords are a line for each change, old and new.

@@ -23,6 +23,17 @@ const (
 	StartUnit Kind = "start-unit"
 	// StopUnit stops Unit; undone by starting it when it was up before.
 	StopUnit Kind = "stop-unit"
+	// StopVLLM stops Unit, which is vLLM, and is done when nothing of it has a GPU any
+	// more: a worker that outlives it is ended, with the unit that it is in, where that
+	// is Unit or, after Grace, one of Units; undone by starting it when it was up.
+	StopVLLM Kind = "stop-vllm"
+	// AskSessions runs the policy's hook as each of Users, for Grace at most. It cannot
+	// be undone, and is always optional: a session that was not asked is ended too.
+	AskSessions Kind = "ask-sessions"
+	// EndManagers ends the user managers of Users that hold a display GPU for longer
+	// than Grace after their sessions have gone: a compositor that runs under one
+	// outlives its session; undone by starting those that logind keeps for somebody.
+	EndManagers Kind = "end-user-managers"
 	// EndSessions ends every graphical session and greeter: TerminateSession,
 	// after Grace KillSession, until logind has removed them. It cannot be undone;
 	// the display manager's return is what brings a session back.
@@ -57,15 +68,19 @@ type Step struct {
 	Unit    string         `json:"unit,omitempty"`
 	Guard   policy.GuardID `json:"guard,omitempty"`
 	Timeout time.Duration  `json:"timeout"`
-	// Grace, of EndSessions, is how long a session has before it is killed.
+	// Grace, of EndSessions, is how long a session has before it is killed; of the
+	// others that have one, how long they wait before they use force.
 	Grace time.Duration `json:"grace,omitempty"`
-	// Users, of EndSessions, are those whose sessions it may end: whoever logs in
-	// after the guards have judged was not judged by them.
+	// Users, of EndSessions, AskSessions and EndManagers, are those whom they may
+	// touch: whoever logs in after the guards have judged was not judged by them.
 	Users []uint32 `json:"users,omitempty"`
 	// Slices are the changes of SetSlices.
 	Slices []SliceChange `json:"slices,omitempty"`
-	// Units are those of Quiesce and Resume, in the order in which they are stopped.
+	// Units are those of Quiesce and Resume, in the order in which they are stopped,
+	// and of StopVLLM those in which workers may be found.
 	Units []string `json:"units,omitempty"`
+	// NeedsMemory, of StopVLLM: the GPUs' memory has to be free as well.
+	NeedsMemory bool `json:"needs_memory,omitempty"`
 	// Optional: the plan goes on when the step fails, and what the host then lacks of
 	// the mode is observed.
 	Optional bool `json:"optional,omitempty"`
@@ -126,5 +141,5 @@ func Watched(p policy.Policy) []string {
 
 // Kinds lists every kind of step this version knows.
 func Kinds() []Kind {
-	return []Kind{StartUnit, StopUnit, EndSessions, Isolate, Gate, Drain, AwaitHealthy, SetSlices, Quiesce, Resume}
+	return []Kind{StartUnit, StopUnit, StopVLLM, AskSessions, EndSessions, EndManagers, Isolate, Gate, Drain, AwaitHealthy, SetSlices, Quiesce, Resume}
 }

@@ -12,6 +12,25 @@ import (
 	"github.com/dubnium/dubnium/internal/form"
 )
 
+// isTemplateOfServices reports whether text is the name of a template, like vllm@.service.
+func isTemplateOfServices(text string) bool {
+	return form.Unit(text, "service") && form.Template(text) && strings.Count(text, "@") == 1
+}
+
+// isPeoples reports whether a unit is where people's programs are, or the manager.
+func isPeoples(unit string) bool {
+	return unit == "init.scope" || slices.ContainsFunc([]string{"user@", "user-runtime-dir@", "session-"}, func(of string) bool { return strings.HasPrefix(unit, of) })
+}
+
+// isProgram reports whether text is the name of a program, or its path from the root.
+func isProgram(text string) bool {
+	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' }) {
+		return false
+	}
+	path, fromRoot := strings.CutPrefix(text, "/")
+	return path != "" && !slices.Contains(strings.Split(path, "/"), "") && (fromRoot || !strings.Contains(text, "/"))
+}
+
 // IsPCI reports whether text is a PCI address as policies write it.
 func IsPCI(text string) bool { return form.PCI(text, 4) }
 
@@ -41,6 +60,7 @@ func (p Policy) faults() []fault {
 	} {
 		check(filepath.IsAbs(dir) && filepath.Clean(dir) == dir && dir != "/", key, "%q is not a clean absolute path", dir)
 	}
+	p.sessionFaults(check)
 	p.unitFaults(check)
 	p.gpuFaults(check)
 	check(loopback(p.VLLM.HealthURL), "vllm.health_url", "%q is not an http URL on a loopback address", p.VLLM.HealthURL)
@@ -66,6 +86,19 @@ func (p Policy) faults() []fault {
 // left by then.
 const maxAnnounced = 24 * time.Hour
 
+// maxAsked bounds what a person's hook may take: dubnium-session-end@.service ends
+// one that is left alone with it a little later.
+const maxAsked = 5 * time.Minute
+
+func (p Policy) sessionFaults(check checker) {
+	for i, word := range p.Sessions.EndHook {
+		at := element("sessions.end_hook", i)
+		check(i > 0 || isProgram(word), at, "%q is neither the name of a program nor a path from the root", word)
+		check(!strings.ContainsRune(word, 0), at, "no argument of a program has a zero byte")
+	}
+	check(p.Sessions.EndTimeout.D() <= maxAsked, "sessions.end_timeout", "%s is more than %s", p.Sessions.EndTimeout.D(), maxAsked)
+}
+
 // checker notes a fault of a key unless it is ok.
 type checker func(ok bool, key, format string, args ...any)
 
@@ -79,6 +112,17 @@ func (p Policy) unitFaults(check checker) {
 		check(form.Word(name), key, "a profile's name is of letters, digits, - and _")
 		check(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
 	}
+	check(p.VLLM.Template == "" || nameable(p.VLLM.Template) && isTemplateOfServices(p.VLLM.Template),
+		"vllm.template", "%q is not the name of a template of services, like vllm@.service", p.VLLM.Template)
+	for i, unit := range p.VLLM.WorkerUnits {
+		at := element("vllm.worker_units", i)
+		check(form.Unit(unit, "service", "scope") && nameable(unit), at, "%q is not the name of a service or a scope", unit)
+		check(!form.Template(unit), at, "%s is a template: name an instance of it", unit)
+		check(!slices.Contains(p.VLLM.WorkerUnits[:i], unit), at, "%s stands there twice", unit)
+		check(!slices.Contains(untouchable, unit) && !isPeoples(unit), at, "%s is not vLLM's alone: all of it would be killed", unit)
+		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
+		check(!slices.Contains(p.modeUnits(), unit), at, "%s is one of the modes' own", unit)
+	}
 	for key, target := range map[string]string{
 		"units.desktop_target": p.Units.DesktopTarget, "units.compute_target": p.Units.ComputeTarget,
 	} {
@@ -90,6 +134,9 @@ func (p Policy) unitFaults(check checker) {
 		key := element("must_survive", i)
 		check(isAnyUnit(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
 		check(!form.Template(unit), key, "%s is a template: name an instance of it", unit)
+		if _, instance := p.InstanceOfVLLM(unit); instance {
+			stopped[unit] = "on the way out of compute"
+		}
 		check(stopped[unit] == "", key, "%s is stopped %s", unit, stopped[unit])
 	}
 }
@@ -103,7 +150,7 @@ func (p Policy) stoppedByModes() map[string]string {
 		p.Units.VLLM: "on the way out of compute", p.Units.StudioPolicy: "on the way out of studio-local",
 		p.Units.AudioPriority: "on the way out of studio-local",
 	}
-	for _, unit := range p.VLLM.Profiles {
+	for _, unit := range p.VLLMUnits() {
 		stopped[unit] = "on the way out of compute"
 	}
 	for _, unit := range p.Studio.Units() {
@@ -141,6 +188,7 @@ func (p Policy) durations() map[string]Duration {
 	return map[string]Duration{
 		"vllm.start_timeout": p.VLLM.StartTimeout, "vllm.drain_timeout": p.VLLM.DrainTimeout,
 		"sessions.terminate_timeout": p.Sessions.TerminateTimeout, "sessions.kill_timeout": p.Sessions.KillTimeout,
+		"sessions.end_timeout": p.Sessions.EndTimeout, "sessions.manager_timeout": p.Sessions.ManagerTimeout,
 		"timeouts.unit": p.Timeouts.Unit, "timeouts.isolate": p.Timeouts.Isolate,
 		"timeouts.gpu_release": p.Timeouts.GPURelease, "timeouts.verify": p.Timeouts.Verify,
 		"timeouts.look": p.Timeouts.Look, "timeouts.recheck": p.Timeouts.Recheck,

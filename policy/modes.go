@@ -88,7 +88,8 @@ func (p Policy) AIGPUs(mode Mode) []string {
 	return p.GPU.AI
 }
 
-// VLLMUnits lists every unit that is vLLM, units.vllm first, each once.
+// VLLMUnits lists every unit that the policy knows to be vLLM, units.vllm first, each
+// once. A template has others: InstanceOfVLLM tells.
 func (p Policy) VLLMUnits() []string {
 	units := []string{p.Units.VLLM}
 	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
@@ -96,19 +97,49 @@ func (p Policy) VLLMUnits() []string {
 			units = append(units, unit)
 		}
 	}
+	for _, mode := range Modes() {
+		if unit := p.profileUnit(p.Contract(mode).VLLMProfile); unit != "" && !slices.Contains(units, unit) {
+			units = append(units, unit)
+		}
+	}
 	return units
 }
 
-// VLLMUnit is the unit that serves in a mode, empty for none.
-func (p Policy) VLLMUnit(mode Mode) string {
-	switch profile := p.Contract(mode).VLLMProfile; {
-	case !p.VLLM.Enabled || profile == ProfileOff:
+// profileUnit is the unit of a profile, empty for none.
+func (p Policy) profileUnit(profile string) string {
+	unit, named := p.VLLM.Profiles[profile]
+	switch {
+	case profile == ProfileOff:
 		return ""
 	case profile == ProfileDefault:
 		return p.Units.VLLM
-	default:
-		return p.VLLM.Profiles[profile]
+	case named || p.VLLM.Template == "":
+		return unit
 	}
+	return strings.Replace(p.VLLM.Template, "@.", "@"+profile+".", 1)
+}
+
+// InstanceOfVLLM returns which instance of vllm.template a unit is, and whether it is
+// one.
+func (p Policy) InstanceOfVLLM(unit string) (profile string, is bool) {
+	prefix, suffix, given := strings.Cut(p.VLLM.Template, "@.")
+	if !given {
+		return "", false
+	}
+	rest, begins := strings.CutPrefix(unit, prefix+"@")
+	profile, ends := strings.CutSuffix(rest, "."+suffix)
+	return profile, begins && ends && profile != ""
+}
+
+// VLLMInstances is the pattern of vllm.template's instances, empty without one.
+func (p Policy) VLLMInstances() string { return strings.Replace(p.VLLM.Template, "@.", "@*.", 1) }
+
+// VLLMUnit is the unit that serves in a mode, empty for none.
+func (p Policy) VLLMUnit(mode Mode) string {
+	if !p.VLLM.Enabled {
+		return ""
+	}
+	return p.profileUnit(p.Contract(mode).VLLMProfile)
 }
 
 // OtherVLLMUnits are those that are not the mode's.
@@ -166,7 +197,8 @@ func (p Policy) unitContradictions(check checker, mode Mode) {
 		at := element(join(key, "required"), i)
 		check(!slices.Contains(c.Forbidden, unit), at, "%s is forbidden too", unit)
 		check(!slices.Contains(without, unit), at, "%s is stopped on the way to %s", unit, mode)
-		check(!slices.Contains(p.VLLMUnits(), unit), at, "%s is vLLM: vllm_profile says how that runs in a mode", unit)
+		_, instance := p.InstanceOfVLLM(unit)
+		check(!instance && !slices.Contains(p.VLLMUnits(), unit), at, "%s is vLLM: vllm_profile says how that runs in a mode", unit)
 	}
 	for i, unit := range c.Forbidden {
 		at := element(join(key, "forbidden"), i)
@@ -208,12 +240,17 @@ func (p Policy) aiFaults(check checker, mode Mode) {
 		check(mode == Compute || !slices.Contains(p.GPU.Display, pci), at, "%s drives the display in %s", pci, mode)
 	}
 	_, named := p.VLLM.Profiles[c.VLLMProfile]
-	check(named || c.VLLMProfile == ProfileOff || c.VLLMProfile == ProfileDefault, join(key, "vllm_profile"),
+	instance := p.VLLM.Template != "" && form.Word(c.VLLMProfile)
+	check(named || instance || c.VLLMProfile == ProfileOff || c.VLLMProfile == ProfileDefault, join(key, "vllm_profile"),
 		"%q is none of vllm.profiles: it is %s", c.VLLMProfile, p.profileWords())
 	check(mode != StudioLocal || c.VLLMProfile == ProfileOff, join(key, "vllm_profile"),
 		"studio-local is without inference: it is off")
 }
 
 func (p Policy) profileWords() string {
-	return strings.Join(append([]string{ProfileOff, ProfileDefault}, slices.Sorted(maps.Keys(p.VLLM.Profiles))...), ", ")
+	words := append([]string{ProfileOff, ProfileDefault}, slices.Sorted(maps.Keys(p.VLLM.Profiles))...)
+	if p.VLLM.Template != "" {
+		words = append(words, "an instance of "+p.VLLM.Template)
+	}
+	return strings.Join(words, ", ")
 }

@@ -86,6 +86,10 @@ type VLLM struct {
 	// Profiles names the unit of each way in which vLLM is run, where there is more
 	// than units.vllm.
 	Profiles map[string]string `toml:"profiles"`
+	// Template is a template like "vllm@.service", whose instances are ways to run vLLM
+	// too: a vllm_profile that is none of profiles is the name of one. Every other
+	// instance is stopped when a mode is served in its profile. Empty: there is none.
+	Template string `toml:"template"`
 	// HealthURL answers 200 when the server is ready. Loopback only.
 	HealthURL string `toml:"health_url"`
 	// MetricsURL is the Prometheus page with the requests in flight. Loopback only.
@@ -96,6 +100,9 @@ type VLLM struct {
 	DrainTimeout Duration `toml:"drain_timeout"`
 	// OnDrainTimeout is what to do with requests that outlast DrainTimeout.
 	OnDrainTimeout DrainAction `toml:"on_drain_timeout"`
+	// WorkerUnits are units that workers of vLLM may be found in beside its own. What of
+	// them holds a GPU after vLLM has stopped is killed with all of its unit.
+	WorkerUnits []string `toml:"worker_units"`
 }
 
 // The words for vLLM that does not run, and for one that runs in none of
@@ -163,12 +170,25 @@ type Audio struct {
 	Grace Duration `toml:"grace"`
 }
 
-// Sessions bounds each way of ending a graphical session.
+// Sessions says how a graphical session is asked to end, and bounds each way of
+// ending it.
 type Sessions struct {
+	// EndHook is a program with its arguments that ends a session politely, like
+	// ["uwsm", "stop"]. It is run first, as each person whose session ends, and has to
+	// stay until it is done: what it leaves in the background is killed. None: nobody
+	// is asked.
+	EndHook []string `toml:"end_hook"`
+	// EndTimeout is how long it has.
+	EndTimeout Duration `toml:"end_timeout"`
 	// TerminateTimeout is how long a session has to go after TerminateSession.
 	TerminateTimeout Duration `toml:"terminate_timeout"`
 	// KillTimeout is how long it has after KillSession with SIGKILL.
 	KillTimeout Duration `toml:"kill_timeout"`
+	// ManagerTimeout is how long the user manager of somebody whose session has ended
+	// may keep a display GPU. Then it is stopped, and everything under it. logind stops
+	// it by itself after UserStopDelaySec=, 10 s by default, unless it has a reason not
+	// to.
+	ManagerTimeout Duration `toml:"manager_timeout"`
 }
 
 // Announce bounds how long a transition that was announced waits before its point
@@ -219,6 +239,7 @@ func Default() Policy {
 		VLLM: VLLM{
 			Enabled:        true,
 			Profiles:       map[string]string{},
+			WorkerUnits:    []string{},
 			HealthURL:      "http://127.0.0.1:8000/health",
 			MetricsURL:     "http://127.0.0.1:8000/metrics",
 			StartTimeout:   Duration(20 * time.Minute),
@@ -231,8 +252,11 @@ func Default() Policy {
 		},
 		Audio: Audio{Required: true, Grace: Duration(10 * time.Second)},
 		Sessions: Sessions{
+			EndHook:          []string{},
+			EndTimeout:       Duration(30 * time.Second),
 			TerminateTimeout: Duration(20 * time.Second),
 			KillTimeout:      Duration(10 * time.Second),
+			ManagerTimeout:   Duration(15 * time.Second),
 		},
 		Announce: Announce{
 			Grace:       Duration(10 * time.Second),

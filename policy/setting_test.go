@@ -78,7 +78,7 @@ func otherWords(v reflect.Value) []reflect.Value {
 	var all []reflect.Value
 	for _, text := range []string{
 		"all", "studio-local", "stop", "never", "remote", ProfileDefault, ProfileOff, "check_user_jobs_safe", "none",
-		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", another.Add(1)), fmt.Sprintf("thing%d.service", another.Load()), "quiet.timer",
+		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", another.Add(1)), fmt.Sprintf("thing%d.service", another.Load()), "quiet.timer", "ways@.service",
 	} {
 		word := reflect.New(v.Type())
 		if strict, is := word.Interface().(encoding.TextUnmarshaler); !is {

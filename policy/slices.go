@@ -309,9 +309,7 @@ func (p Policy) modeUnits() []string {
 	for _, unit := range p.Units.byKey() {
 		own = append(own, unit)
 	}
-	for _, unit := range p.VLLM.Profiles {
-		own = append(own, unit)
-	}
+	own = append(own, p.VLLMUnits()...)
 	for _, m := range Modes() {
 		own = append(own, PrepareUnit(m))
 	}

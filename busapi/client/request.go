@@ -23,6 +23,8 @@ type Follower struct {
 	Prepare func(status.Prepare)
 	// Step: a step of the transition got further.
 	Step func(status.StepEvent)
+	// Progress: a step that takes long is so far.
+	Progress func(status.StepProgress)
 }
 
 // Ask is what a request says beside the mode. The zero value says nothing.
@@ -155,6 +157,8 @@ func (c *Client) progress(id uint64, follower Follower) (finished *status.Record
 		switch {
 		case e.Step != nil && e.Step.ID == id && follower.Step != nil:
 			follower.Step(*e.Step)
+		case e.Progress != nil && e.Progress.ID == id && follower.Progress != nil:
+			follower.Progress(*e.Progress)
 		case e.Prepare != nil && e.Prepare.Begin && e.Prepare.ID == id && follower.Prepare != nil:
 			follower.Prepare(*e.Prepare)
 		case e.Finished != nil && e.Finished.ID == id:

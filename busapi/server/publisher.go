@@ -64,7 +64,7 @@ func (p *publisher) notify(view status.View, events []status.Event) {
 	p.pending.view = &view
 	p.pending.events = append(p.pending.events, events...)
 	if len(p.pending.events) > maxQueued {
-		p.pending.events = slices.DeleteFunc(p.pending.events, func(e status.Event) bool { return e.Step != nil })
+		p.pending.events = slices.DeleteFunc(p.pending.events, func(e status.Event) bool { return e.Step != nil || e.Progress != nil })
 	}
 	p.mu.Unlock()
 	select {

@@ -22,6 +22,7 @@ var oneOfEach = []status.Event{
 	{StateChanged: &status.StateChanged{Old: "desktop", New: "transitioning", Reasons: []obs.Reason{{Code: "c", Text: "t"}}}},
 	{Started: &status.Transition{ID: 4, From: "desktop", To: policy.Compute, Started: start}},
 	{Step: &status.StepEvent{ID: 4, Index: 1, Count: 3, Step: "isolate", Status: status.StepDoing}},
+	{Progress: &status.StepProgress{ID: 4, Index: 1, Count: 3, Step: "await-vllm-healthy", Text: "loading, 40 s of 600 s"}},
 	{Prepare: &status.Prepare{Begin: true, ID: 4, From: "desktop", To: policy.Compute, Deadline: start, EndsSessions: true}},
 	{Finished: &status.Record{ID: 4, To: policy.Compute, Result: status.Blocked, Finished: start}},
 }
@@ -31,7 +32,7 @@ func TestEventsAreSignalledInOrderAfterTheProperties(t *testing.T) {
 	signals := h.subscribe(t)
 	view := h.controller.View()
 	view.Desired.Mode = policy.Compute
-	view.Last = oneOfEach[4].Finished
+	view.Last = oneOfEach[5].Finished
 	h.server.Notify(view, oneOfEach)
 
 	changed := next(t, signals)
@@ -123,7 +124,7 @@ func TestABusThatDoesNotReadCostsStepsOnly(t *testing.T) {
 	for member := range bus.sent {
 		sent = append(sent, member)
 	}
-	require.Equal(t, []string{"StateChanged", "TransitionStarted", "TransitionStep", "PrepareForTransition", "TransitionFinished"}, sent)
+	require.Equal(t, []string{"StateChanged", "TransitionStarted", "TransitionStep", "TransitionProgress", "PrepareForTransition", "TransitionFinished"}, sent)
 }
 
 func TestStopDoesNotWaitForABusThatDoesNotRead(t *testing.T) {

@@ -36,7 +36,7 @@ func main() {
 }
 
 func commands() []*command {
-	return []*command{serveCommand(), audioPriorityCommand(), holdQuantumCommand(), releaseQuantumCommand(), impactCommand(), replayCommand()}
+	return []*command{serveCommand(), audioPriorityCommand(), holdQuantumCommand(), releaseQuantumCommand(), sessionEndCommand(), impactCommand(), replayCommand()}
 }
 
 func serveCommand() *command {

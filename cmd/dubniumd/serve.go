@@ -130,7 +130,7 @@ func newEngine(d policy.Document, bus *busconn.Bus, roots roots, bootID string, 
 		locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), memory)
 	hands := func(p policy.Policy) map[plans.Kind]daemon.Actor {
 		hands := make(map[plans.Kind]daemon.Actor)
-		for kind, actor := range host.Actors(bus, p, host.Options{Memory: memory, Cgroups: roots.cgroups, Log: log}) {
+		for kind, actor := range host.Actors(bus, p, host.Options{Memory: memory, Cgroups: roots.cgroups, Eyes: eyes, Log: log}) {
 			hands[kind] = actor
 		}
 		return hands

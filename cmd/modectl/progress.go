@@ -24,6 +24,9 @@ func (p *progress) step(s status.StepEvent) {
 	p.show(render.Step(s), s.Status != status.StepDone && s.Status != status.StepPending)
 }
 
+// further is for who watches: elsewhere nobody needs a line every few seconds.
+func (p *progress) further(s status.StepProgress) { p.show(render.Progress(s), false) }
+
 // announced is a line of its own only where somebody has to wait for it.
 func (p *progress) announced(a status.Prepare) {
 	p.show(render.Announced(a), !a.Deadline.IsZero())

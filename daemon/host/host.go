@@ -41,7 +41,9 @@ type Options struct {
 	Memory *Memory
 	// Cgroups is the directory in which properties of slices are read back.
 	Cgroups string
-	Log     *zap.Logger
+	// Eyes see who has a GPU.
+	Eyes Eyes
+	Log  *zap.Logger
 }
 
 // Actors returns the actors of the steps that change the host.
@@ -62,7 +64,10 @@ func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
 			headless:    p.Units.ComputeTarget,
 			logind:      logind,
 		},
+		plans.StopVLLM:    stopVLLM{stopUnit{units}, o.Eyes, p, &seenWorkers{}},
+		plans.AskSessions: askSessions{units},
 		plans.EndSessions: endSessions{logind},
+		plans.EndManagers: endManagers{units, logind, o.Eyes, p},
 		plans.SetSlices:   setSlices{units.manager, o.Memory, cgroups(o.Cgroups), o.Log},
 		plans.Quiesce:     quiesce{maintenance},
 		plans.Resume:      resume{maintenance},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,11 +12,14 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/dubnium/dubnium/daemon"
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	"github.com/dubnium/dubnium/internal/zap"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/holders/probe"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -27,6 +31,7 @@ type hands struct {
 	bus    *busconn.Bus
 	memory *host.Memory
 	actors map[plans.Kind]host.Actor
+	nvml   *nvml
 }
 
 func newHands(t *testing.T, opts testhost.Options) *hands {
@@ -36,7 +41,101 @@ func newHands(t *testing.T, opts testhost.Options) *hands {
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
 	memory := host.OpenMemory(t.TempDir(), "this boot")
-	return &hands{t, h, bus, memory, host.Actors(bus, policy.Default(), options(t, h, memory))}
+	hands := &hands{t: t, host: h, bus: bus, memory: memory, nvml: &nvml{}}
+	hands.govern(policy.Default())
+	return hands
+}
+
+// govern makes the actors those of another policy.
+func (h *hands) govern(p policy.Policy) {
+	o := options(h.t, h.host, h.memory)
+	o.Eyes = h.eyes(o.Log)
+	h.actors = host.Actors(h.bus, p, o)
+}
+
+// eyes see who has a GPU by the holders probe's own code, and what a test has NVML
+// say.
+func (h *hands) eyes(log *zap.Logger) *daemon.Eyes {
+	roots := probe.Roots{Proc: filepath.Join(h.host.Root(), "proc"), Sys: filepath.Join(h.host.Root(), "sys")}
+	eyes := daemon.NewEyes(10*time.Second, log, holders{roots, h.nvml}, h.nvml)
+	ctx, cancel := context.WithCancel(h.t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); eyes.Run(ctx) }()
+	h.t.Cleanup(func() { cancel(); <-done })
+	return eyes
+}
+
+type holders struct {
+	probe.Roots
+	nvml *nvml
+}
+
+func (holders) Name() string                              { return observer.SourceHolders }
+func (holders) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
+func (s holders) Look(context.Context) observer.Part {
+	part := observer.Holders{Reading: observer.Reading{At: time.Now()}}
+	d, err := probe.Scan(s.Roots)
+	if err == nil {
+		err = s.nvml.blind()
+	}
+	if err != nil {
+		part.Reason = err.Error()
+		return part
+	}
+	part.GPUs, part.Holders = d.GPUs, d.Holders
+	for i := range part.GPUs {
+		part.GPUs[i].Driver = s.nvml.driver()
+	}
+	return part
+}
+
+// nvml is what the driver says, none at first; and whether the holders can be seen.
+type nvml struct {
+	mu    sync.Mutex
+	says  observer.NVML
+	is    string
+	fault error
+}
+
+func (n *nvml) set(driver string, says observer.NVML, blind error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.is, n.says, n.fault = driver, says, blind
+}
+
+func (n *nvml) driver() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.is
+}
+
+func (n *nvml) blind() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fault
+}
+
+func (*nvml) Name() string                              { return observer.SourceGPU }
+func (*nvml) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
+func (n *nvml) Look(context.Context) observer.Part {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	says := n.says
+	says.At = time.Now()
+	return says
+}
+
+// told are the asides of a step.
+type told struct {
+	mu    sync.Mutex
+	notes []string
+}
+
+func (*told) Progress(string) {}
+func (s *told) Note(text string, _ []observer.Secret) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.notes = append(s.notes, text)
 }
 
 func options(t *testing.T, h *testhost.Host, m *host.Memory) host.Options {
@@ -128,6 +227,7 @@ func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	for _, kind := range []plans.Kind{
 		plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions, plans.SetSlices, plans.Quiesce, plans.Resume,
+		plans.StopVLLM, plans.AskSessions, plans.EndManagers,
 	} {
 		require.NotNil(t, h.actors[kind], kind)
 	}

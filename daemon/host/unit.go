@@ -8,6 +8,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 )
 
@@ -30,8 +31,10 @@ func (u units) prepare(ctx context.Context, unit string) (json.RawMessage, error
 	if err != nil {
 		return nil, err
 	}
-	return remember(unitBefore{Up: now.Active() || now.ActiveState == "activating"})
+	return remember(unitBefore{Up: isUp(now)})
 }
+
+func isUp(u observer.Unit) bool { return u.Active() || u.ActiveState == "activating" }
 
 // start starts a unit and waits for its job.
 func (u units) start(ctx context.Context, unit, mode string) error {

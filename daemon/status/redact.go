@@ -21,7 +21,10 @@ func (r *Record) Keep(secrets []observer.Secret) {
 func (r *Record) texts() []*string {
 	all := []*string{&r.Cause}
 	for i := range r.Steps {
-		all = append(all, &r.Steps[i].Error)
+		all = append(all, &r.Steps[i].Error, &r.Steps[i].UndoError)
+		for j := range r.Steps[i].Notes {
+			all = append(all, &r.Steps[i].Notes[j])
+		}
 	}
 	for i := range r.Guards {
 		v := &r.Guards[i]
@@ -39,7 +42,11 @@ func (r Record) For(uid uint32) Record {
 	hide := observer.Hide(r.Private, uid)
 	r.Guards, r.Steps = guards.Redacted(r.Guards, hide), slices.Clone(r.Steps)
 	for i := range r.Steps {
-		r.Steps[i].Error = hide.Text(r.Steps[i].Error)
+		step := &r.Steps[i]
+		step.Error, step.UndoError, step.Notes = hide.Text(step.Error), hide.Text(step.UndoError), slices.Clone(step.Notes)
+		for j := range step.Notes {
+			step.Notes[j] = hide.Text(step.Notes[j])
+		}
 	}
 	r.Cause = hide.Text(r.Cause)
 	if uid != 0 {

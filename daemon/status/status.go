@@ -94,7 +94,9 @@ type Transition struct {
 	Step      string // id of the step that runs, empty before the first
 	StepIndex int    // of Step, from 0
 	StepCount int
-	Started   time.Time
+	// Progress says how far Step is, where it takes long; else empty.
+	Progress string
+	Started  time.Time
 	// Deadline is when an announced transition goes on at the latest, zero in every
 	// other phase.
 	Deadline time.Time
@@ -119,11 +121,13 @@ const (
 
 // Step is one step of a record.
 type Step struct {
-	ID       string     `json:"id"`
-	Status   StepStatus `json:"status"`
-	Error    string     `json:"error,omitempty"`
-	Started  time.Time  `json:"started,omitzero"`
-	Finished time.Time  `json:"finished,omitzero"`
+	ID     string     `json:"id"`
+	Status StepStatus `json:"status"`
+	Error  string     `json:"error,omitempty"`
+	// Notes are what there is to know although the step was done.
+	Notes    []string  `json:"notes,omitempty"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
 	// Of the way back, where there was one; an error says that it failed.
 	UndoStarted  time.Time `json:"undo_started,omitzero"`
 	UndoFinished time.Time `json:"undo_finished,omitzero"`
@@ -231,6 +235,7 @@ type Event struct {
 	StateChanged *StateChanged
 	Started      *Transition
 	Step         *StepEvent
+	Progress     *StepProgress
 	Prepare      *Prepare
 	Finished     *Record
 }
@@ -262,6 +267,14 @@ type StepEvent struct {
 	Index, Count int
 	Step         string
 	Status       StepStatus
+}
+
+// StepProgress says how far the running step is, in words.
+type StepProgress struct {
+	ID           uint64
+	Index, Count int
+	Step         string
+	Text         string
 }
 
 // The refusals. A request that meets one has changed nothing.

@@ -30,6 +30,7 @@ func healthy() Facts {
 	p.GPU.Display = []string{gpu}
 	p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
 	p.MustSurvive = []string{"sshd.service"}
+	p.Sessions.EndHook = []string{"uwsm", "stop"}
 	f := Facts{
 		Now: now, Version: "1.2.3", Driver: "NVRM version: 570.1",
 		Manager: Manager{Version: "257.8-1~deb13u2", DefaultTarget: "desktop.target"}, Units: map[string]Unit{},
@@ -85,6 +86,25 @@ func gone(name string) func(*Facts) {
 	return change(name, func(u *Unit) { *u = Unit{LoadState: "not-found", ActiveState: "inactive"} })
 }
 
+// instance has compute run in an instance of a template, and no vllm.service: nobody
+// needs that then.
+func instance(there bool) func(*Facts) {
+	return func(f *Facts) {
+		f.Policy.VLLM.Template, f.Policy.Modes.Compute.VLLMProfile = "vllm@.service", "big"
+		f.Units["vllm@big.service"] = f.Units["vllm.service"]
+		gone("vllm.service")(f)
+		if !there {
+			gone("vllm@big.service")(f)
+		}
+	}
+}
+
+func TestAnInstanceTakesThePlaceOfTheUnit(t *testing.T) {
+	f := healthy()
+	instance(true)(&f)
+	require.Empty(t, unwell(Examine(f)))
+}
+
 // TestEachThingThatIsWrongNamesItself: one thing is wrong, one line says so, with
 // its verdict and what to do; and nothing else is said.
 func TestEachThingThatIsWrongNamesItself(t *testing.T) {
@@ -101,6 +121,8 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		"a warning":             {func(f *Facts) { f.Daemon.Warnings = []observer.Reason{{Code: "history-not-written", Text: "full"}} }, Warning, "bus: dubniumd warns: history-not-written: full", "df"},
 		"masked":                {change(holdersSocket, func(u *Unit) { u.LoadState = "masked" }), Failure, "units: dubnium-probe-holders.socket is masked", "systemctl unmask dubnium-probe-holders.socket"},
 		"not installed":         {gone(audioProbe), Failure, "units: dubnium-probe-audio@0.service is not installed", "make install"},
+		"no unit for the hook":  {gone(sessionEnd), Failure, "units: dubnium-session-end@0.service is not installed", "make install"},
+		"no instance":           {instance(false), Failure, "policy: the policy names vllm@big.service (vllm.template)", "install it"},
 		"bad file":              {change("compute.target", func(u *Unit) { u.LoadState = "bad-setting" }), Failure, "units: compute.target cannot be used: its load state is bad-setting", "systemctl status"},
 		"unread":                {change("compute.target", func(u *Unit) { u.Err = "timeout" }), Unseen, "units: compute.target cannot be looked at: timeout", "systemctl status"},
 		"file changed":          {change(daemonUnit, func(u *Unit) { u.NeedReload = true }), Warning, "units: the file of dubniumd.service is another", "daemon-reload"},

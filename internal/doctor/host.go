@@ -50,7 +50,14 @@ func (f Facts) namedUnits(s *sheet) {
 	}
 	lacks("units.display_manager", p.Units.DisplayManager, s.fail)
 	if p.VLLM.Enabled {
-		lacks("units.vllm", p.Units.VLLM, s.fail)
+		if p.VLLM.Template == "" { // else it is one way among others
+			lacks("units.vllm", p.Units.VLLM, s.fail)
+		}
+		for _, unit := range p.VLLMUnits() {
+			if _, instance := p.InstanceOfVLLM(unit); instance {
+				lacks("vllm.template", unit, s.fail)
+			}
+		}
 		for _, profile := range sortedKeys(p.VLLM.Profiles) {
 			lacks("vllm.profiles."+profile, p.VLLM.Profiles[profile], s.fail)
 		}

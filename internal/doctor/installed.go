@@ -19,6 +19,7 @@ const (
 	gpuProbe       = "dubnium-probe-gpu.service"
 	audioSocket    = "dubnium-probe-audio@0.socket"
 	audioProbe     = "dubnium-probe-audio@0.service"
+	sessionEnd     = "dubnium-session-end@0.service"
 	reinstall      = "install Dubnium again (make install), then systemctl daemon-reload"
 	minimumSystemd = 253 // Type=notify-reload
 )
@@ -30,10 +31,10 @@ func Units(p policy.Policy) []string {
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager, p.Units.VLLM, p.Units.StudioPolicy,
 		p.Units.AudioPriority, p.Units.K3s,
 	}
-	for _, unit := range p.VLLM.Profiles {
-		all = append(all, unit)
+	if len(p.Sessions.EndHook) > 0 {
+		all = append(all, sessionEnd)
 	}
-	all = append(append(all, p.MustSurvive...), p.GPU.PermittedHolders...)
+	all = append(append(append(all, p.VLLMUnits()...), p.MustSurvive...), p.GPU.PermittedHolders...)
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -87,6 +88,9 @@ func units(f Facts, s *sheet) {
 	if f.Driver != "" {
 		f.unit(s, gpuSocket, demand{spared: true, active: true})
 		f.unit(s, gpuProbe, demand{spared: true})
+	}
+	if len(p.Sessions.EndHook) > 0 {
+		f.unit(s, sessionEnd, demand{})
 	}
 	f.unit(s, p.Units.DesktopTarget, demand{isolated: true})
 	f.unit(s, p.Units.ComputeTarget, demand{isolated: true})

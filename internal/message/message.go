@@ -23,6 +23,7 @@ const (
 	RequestRefused  ID = "fde6d51a03ac44769439546ed165fca7"
 	StateChanged    ID = "f6115ad831794b01bdec906f41c58f45"
 	StepFailed      ID = "9760e9223751403a9832efa797b58190"
+	StepNoted       ID = "57a48624523c4a4b81443eeaa0c47237"
 	Recovery        ID = "586baa747d3842cf928f53c7e5df5bc3"
 	HistoryFault    ID = "25a11bbc95724ef99c268e387251845c"
 	HistoryWell     ID = "d5ac926db74343bfaf5bff6db37ab7d9"
@@ -49,7 +50,7 @@ func Finished(r status.Result) ID { return finished[r] }
 
 // All lists every kind.
 func All() []ID {
-	all := []ID{RequestAccepted, RequestRefused, StateChanged, StepFailed, Recovery, HistoryFault, HistoryWell, HistoryCut}
+	all := []ID{RequestAccepted, RequestRefused, StateChanged, StepFailed, StepNoted, Recovery, HistoryFault, HistoryWell, HistoryCut}
 	for _, id := range finished {
 		all = append(all, id)
 	}

@@ -30,35 +30,36 @@ type Source struct {
 
 	mu        sync.Mutex
 	units     []string
+	pattern   string                     // of further units, empty for none
 	moved     chan struct{}              // closed and replaced when the units are others
 	signalled map[string]dbus.ObjectPath // since the last look or glance
 	any       bool                       // it may be any unit
 }
 
-// New returns a source for the units that names finds in a policy; they may be
-// aliases.
+// New returns a source for the units that names finds in a policy, which may be
+// aliases, and for what there is of the policy's template.
 func New(bus *busconn.Bus, names func(policy.Policy) []string, p policy.Policy) *Source {
-	return &Source{client: systemd1.New(bus), names: names, units: names(p), moved: make(chan struct{}), any: true}
+	return &Source{client: systemd1.New(bus), names: names, units: names(p), pattern: p.VLLMInstances(), moved: make(chan struct{}), any: true}
 }
 
 // Adopt makes the units of p those that are looked at from now on.
 func (s *Source) Adopt(p policy.Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	units := s.names(p)
-	if slices.Equal(units, s.units) {
+	units, pattern := s.names(p), p.VLLMInstances()
+	if slices.Equal(units, s.units) && pattern == s.pattern {
 		return
 	}
-	s.units, s.any = units, true
+	s.units, s.pattern, s.any = units, pattern, true
 	close(s.moved)
 	s.moved = make(chan struct{})
 }
 
 // watched are the units, and what closes when they are no longer these.
-func (s *Source) watched() (units []string, moved <-chan struct{}) {
+func (s *Source) watched() (units []string, pattern string, moved <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.units, s.moved
+	return s.units, s.pattern, s.moved
 }
 
 // Name names the source in facts and logs.
@@ -70,7 +71,7 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	// Nobody notes what is signalled while nobody watches.
 	defer s.note(nil)
 	for {
-		units, moved := s.watched()
+		units, pattern, moved := s.watched()
 		watching, stop := context.WithCancel(ctx)
 		go func() { // ends with watching
 			select {
@@ -79,7 +80,7 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 			case <-watching.Done():
 			}
 		}()
-		err := s.client.Watch(watching, units, func(units map[string]dbus.ObjectPath) {
+		err := s.client.Watch(watching, units, pattern, func(units map[string]dbus.ObjectPath) {
 			s.note(units)
 			changed()
 		})
@@ -117,8 +118,20 @@ func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
 // Look reads the manager's state and every unit.
 func (s *Source) Look(ctx context.Context) observer.Part {
 	s.take()
-	units, _ := s.watched()
-	return s.read(ctx, "", units, nil, s.client.Units)
+	units, pattern, _ := s.watched()
+	more, err := s.client.Matching(ctx, pattern)
+	names := slices.Clone(units)
+	for _, name := range more {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return s.read(ctx, "", names, nil, func(ctx context.Context, names []string) ([]observer.Unit, error) {
+		if err != nil {
+			return nil, err
+		}
+		return s.client.Units(ctx, names)
+	})
 }
 
 // Glance reads the units that have signalled, and everything when it may be any of

@@ -328,3 +328,39 @@ func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
 	require.False(t, s.Systemd.Known())
 	require.Contains(t, s.Systemd.Reason, "no answer from org.freedesktop.systemd1")
 }
+
+// An instance of the template that no policy names is found, and heard of when it is
+// started: its name is not known before.
+func TestInstancesOfTheTemplateAreFoundAndHeardOf(t *testing.T) {
+	p := policy.Default()
+	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "vllm@.service"}, {Name: "other@.service"}}})
+	w.source.Adopt(p)
+	require.NotContains(t, w.look().Units, "vllm@stray.service")
+	p.VLLM.Template = "vllm@.service"
+	w.source.Adopt(p)
+	<-w.pokes // the watch is another
+	require.NoError(t, w.host.StartUnit("vllm@stray.service", "replace"))
+	require.NoError(t, w.host.StartUnit("other@stray.service", "replace"))
+	w.glances(func(s observer.Systemd) bool { return s.Units["vllm@stray.service"].Active() })
+	require.NotContains(t, w.look().Units, "other@stray.service")
+	require.NoError(t, w.host.StopUnit("vllm@stray.service", "replace"))
+	w.glances(func(s observer.Systemd) bool { return s.Units["vllm@stray.service"].Down() })
+}
+
+// glances until it sees it: a look would find what no signal told of.
+func (w *watched) glances(seen func(observer.Systemd) bool) {
+	w.t.Helper()
+	for {
+		var s observer.Snapshot
+		w.source.Glance(w.t.Context()).Into(&s)
+		require.Empty(w.t, s.Systemd.Reason)
+		if seen(s.Systemd) {
+			return
+		}
+		select {
+		case <-w.pokes:
+		case <-time.After(10 * time.Second):
+			require.FailNow(w.t, "it was not signalled")
+		}
+	}
+}

@@ -27,6 +27,9 @@ func Finished(r status.Record) string {
 		if s.Error != "" {
 			fmt.Fprintf(&b, "  step %s, %s: %s\n", clean(s.ID), clean(string(s.Status)), clean(s.Error))
 		}
+		for _, note := range s.Notes {
+			fmt.Fprintf(&b, "  step %s: %s\n", clean(s.ID), clean(note))
+		}
 		if s.UndoError != "" {
 			fmt.Fprintf(&b, "  step %s, %s: %s\n", clean(s.ID), clean(string(s.Status)), clean(s.UndoError))
 		}
@@ -126,4 +129,9 @@ func trimLines(s string) string {
 // Step is one line of progress.
 func Step(s status.StepEvent) string {
 	return fmt.Sprintf("[%d/%d] %s: %s", s.Index+1, s.Count, clean(s.Step), clean(string(s.Status)))
+}
+
+// Progress is one line of a step that takes long.
+func Progress(s status.StepProgress) string {
+	return fmt.Sprintf("[%d/%d] %s: %s", s.Index+1, s.Count, clean(s.Step), clean(s.Text))
 }

@@ -115,7 +115,11 @@ func runningLines(t status.Transition, now time.Time) []string {
 	if t.Step == "" {
 		return append(lines, clean(string(t.Phase)))
 	}
-	return append(lines, fmt.Sprintf("%s, step %d of %d: %s", clean(string(t.Phase)), t.StepIndex+1, t.StepCount, clean(t.Step)))
+	line := fmt.Sprintf("%s, step %d of %d: %s", clean(string(t.Phase)), t.StepIndex+1, t.StepCount, clean(t.Step))
+	if t.Progress != "" {
+		line += " (" + clean(t.Progress) + ")"
+	}
+	return append(lines, line)
 }
 
 func lastLines(r status.Record, now time.Time) []string {

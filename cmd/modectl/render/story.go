@@ -19,6 +19,7 @@ func Story(r status.Record) string {
 	s.judged(r)
 	for _, step := range r.Steps {
 		s.step(step)
+		s.notes(step)
 	}
 	s.wayBack(r.Steps)
 	s.at(r.Finished, "%s", finishedSentence(r))
@@ -118,6 +119,13 @@ func (s *story) step(step status.Step) {
 		s.at(step.Started, "%s had begun, and nobody saw its end", id)
 	default:
 		s.at(step.Started, "%s was done%s", id, lasted)
+	}
+}
+
+// notes are under the step that they are about.
+func (s *story) notes(step status.Step) {
+	for _, note := range step.Notes {
+		s.under(0, sentence(note))
 	}
 }
 

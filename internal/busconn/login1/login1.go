@@ -63,6 +63,28 @@ func (c *Client) Sessions(ctx context.Context) ([]observer.Session, error) {
 	return sessions, nil
 }
 
+// Users lists whom logind keeps a user manager for: who is logged in, who has just
+// been, and who lingers.
+func (c *Client) Users(ctx context.Context) ([]uint32, error) {
+	var rows []struct {
+		UID  uint32
+		Name string
+		Path dbus.ObjectPath
+	}
+	body, err := c.bus.Call(ctx, Name, path, managerInterface+".ListUsers")
+	if err == nil {
+		err = dbus.Store(body, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot list users: %w", err)
+	}
+	users := make([]uint32, len(rows))
+	for i, r := range rows {
+		users[i] = r.UID
+	}
+	return users, nil
+}
+
 // session reads one session, nil when it is gone.
 func (c *Client) session(ctx context.Context, at dbus.ObjectPath) (*observer.Session, error) {
 	p, err := c.bus.Properties(ctx, Name, at, sessionInterface)

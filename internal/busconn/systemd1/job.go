@@ -32,6 +32,16 @@ func (c *Client) Stop(ctx context.Context, unit, mode string) (dbus.ObjectPath, 
 	return c.path(c.call(ctx, "StopUnit", unit, mode))
 }
 
+// Kill sends a signal to every process in the unit's control group. A unit that is
+// down may have left some there.
+func (c *Client) Kill(ctx context.Context, unit string, signal int32) error {
+	_, err := c.call(ctx, "KillUnit", unit, "all", signal)
+	if err != nil {
+		return fmt.Errorf("cannot kill what is left in %s: %w", unit, err)
+	}
+	return nil
+}
+
 // Job is a queued or running job.
 type Job struct {
 	ID                uint32

@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"sync"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 )
+
+// unitNew is sent for each unit that is loaded, scopes and mounts among them: it is
+// heard only where somebody looks for units whose names are not known before.
+var unitNew = busconn.Rule{Path: Path, Interface: managerInterface, Member: "UnitNew"}
 
 // managerRules are the manager's signals after which an answer may be another:
 // the end of the boot (SystemState itself sends no change signal), a reload and
@@ -36,10 +41,11 @@ const propertiesChanged = "org.freedesktop.DBus.Properties.PropertiesChanged"
 // another answer, until ctx ends: with the objects of the units that have
 // signalled, by the names they were asked by, or with nil when it may be any of
 // them. It follows units across reloads, and the manager across its own restarts.
-// It fails when it cannot go on.
-func (c *Client) Watch(ctx context.Context, units []string, changed func(map[string]dbus.ObjectPath)) error {
-	w := &watch{client: c, units: units, renamed: make(chan struct{}, 1)}
-	l, err := c.bus.Listen(ctx, Name, w.hear, managerRules()...)
+// So it does units that match pattern, unless it is empty. It fails when it cannot go
+// on.
+func (c *Client) Watch(ctx context.Context, units []string, pattern string, changed func(map[string]dbus.ObjectPath)) error {
+	w := &watch{client: c, units: units, pattern: pattern, renamed: make(chan struct{}, 1)}
+	l, err := c.bus.Listen(ctx, Name, w.hear, w.rules()...)
 	if err != nil {
 		return err
 	}
@@ -64,6 +70,7 @@ func (c *Client) Watch(ctx context.Context, units []string, changed func(map[str
 type watch struct {
 	client  *Client
 	units   []string
+	pattern string        // of further units, empty for none
 	renamed chan struct{} // capacity 1: names may mean other units
 	held    holds
 
@@ -83,6 +90,14 @@ func (w *watch) hear(s *dbus.Signal) {
 		case w.renamed <- struct{}{}:
 		default:
 		}
+	case unitNew.Interface + "." + unitNew.Member:
+		if !w.looksFor(s) {
+			return
+		}
+		select {
+		case w.renamed <- struct{}{}:
+		default:
+		}
 	case propertiesChanged:
 		for _, name := range w.names[s.Path] {
 			if w.signalled == nil {
@@ -93,6 +108,27 @@ func (w *watch) hear(s *dbus.Signal) {
 		return
 	}
 	w.everything = true
+}
+
+// rules are those that do not depend on which units there are.
+func (w *watch) rules() []busconn.Rule {
+	if w.pattern == "" {
+		return managerRules()
+	}
+	return append(managerRules(), unitNew)
+}
+
+// looksFor reports whether UnitNew(s id, o unit) is of a unit that is looked for and
+// not followed yet.
+func (w *watch) looksFor(s *dbus.Signal) bool {
+	if len(s.Body) != 2 {
+		return false
+	}
+	name, isString := s.Body[0].(string)
+	at, isPath := s.Body[1].(dbus.ObjectPath)
+	matches, err := path.Match(w.pattern, name)
+	_, followed := w.names[at]
+	return isString && isPath && err == nil && matches && !followed
 }
 
 // take returns what has been noted since it was taken last; nil is everything.
@@ -154,9 +190,14 @@ func (w *watch) follow(ctx context.Context, l *busconn.Listener) error {
 	if err := w.client.Subscribe(ctx); err != nil {
 		return err
 	}
-	rules := make([]busconn.Rule, len(w.units))
-	err := busconn.Parallel(len(w.units), func(i int) error {
-		at, err := w.client.Load(ctx, w.units[i])
+	units, err := w.client.Matching(ctx, w.pattern)
+	if err != nil {
+		return err
+	}
+	units = append(units, w.units...)
+	rules := make([]busconn.Rule, len(units))
+	err = busconn.Parallel(len(units), func(i int) error {
+		at, err := w.client.Load(ctx, units[i])
 		if NoUnit(err) {
 			return nil
 		}
@@ -164,19 +205,19 @@ func (w *watch) follow(ctx context.Context, l *busconn.Listener) error {
 			return err
 		}
 		rules[i] = unitRule(at)
-		return w.held.hold(ctx, w.client, w.units[i], at)
+		return w.held.hold(ctx, w.client, units[i], at)
 	})
 	if err != nil {
 		return err
 	}
 	names := map[dbus.ObjectPath][]string{}
 	for i, r := range rules {
-		names[r.Path] = append(names[r.Path], w.units[i])
+		names[r.Path] = append(names[r.Path], units[i])
 	}
 	w.mu.Lock()
 	w.names = names
 	w.mu.Unlock()
-	all := managerRules()
+	all := w.rules()
 	for _, r := range rules {
 		if r.Path != "" {
 			all = append(all, r)

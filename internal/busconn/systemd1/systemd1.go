@@ -113,6 +113,27 @@ func (c *Client) Units(ctx context.Context, names []string) ([]observer.Unit, er
 	})
 }
 
+// Matching lists the names of the loaded units that match a pattern of the shell's,
+// none for an empty one.
+func (c *Client) Matching(ctx context.Context, pattern string) ([]string, error) {
+	if pattern == "" {
+		return nil, nil
+	}
+	var rows []unitRow
+	body, err := c.call(ctx, "ListUnitsByPatterns", []string{}, []string{pattern})
+	if err == nil {
+		err = dbus.Store(body, &rows)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot find the units %s: %w", pattern, err)
+	}
+	names := make([]string, len(rows))
+	for i, r := range rows {
+		names[i] = r.Name
+	}
+	return names, nil
+}
+
 func absent(unit string) observer.Unit {
 	return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}
 }

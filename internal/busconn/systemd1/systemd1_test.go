@@ -143,7 +143,7 @@ func TestAManagerThatComesBackIsWatchedAnew(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- c.Watch(ctx, []string{"a.service", "b.service", "none.service"}, func(map[string]dbus.ObjectPath) {
+		ended <- c.Watch(ctx, []string{"a.service", "b.service", "none.service"}, "", func(map[string]dbus.ObjectPath) {
 			select {
 			case pokes <- struct{}{}:
 			default:

@@ -13,6 +13,9 @@ type Fault struct {
 	// TimeoutStop ends a stop job by a timeout: the unit fails, as one whose
 	// processes had to be killed.
 	TimeoutStop bool
+	// LeavesWorker keeps what holds a device alive when the unit stops: workers that
+	// outlive it, as with KillMode=process. SIGKILL ends them.
+	LeavesWorker bool
 	// Unkillable processes survive SIGKILL, as those in D state do.
 	Unkillable bool
 }

@@ -270,6 +270,7 @@ func (m *Model) find(name string) *unit {
 	}
 	u := m.declare(template.instance(name))
 	m.link()
+	m.emit(UnitNew{name})
 	return u
 }
 

@@ -350,3 +350,26 @@ func TestSlicePathsNest(t *testing.T) {
 	require.Equal(t, "/user.slice/user-1000.slice", slicePath("user-1000.slice"))
 	require.Empty(t, slicePath("-.slice"))
 }
+
+// What a unit leaves in its control group when it stops can still be killed there
+// (unit_kill, src/core/unit.c).
+func TestAWorkerOutlivesItsUnitUntilItIsKilled(t *testing.T) {
+	m := workstation(t)
+	workers := func() (n int) {
+		for _, p := range m.Processes() {
+			if p.Comm == "vllm" {
+				n++
+			}
+		}
+		return n
+	}
+	require.NoError(t, m.SetActive("vllm.service", "active"))
+	require.NoError(t, m.SetFault("vllm.service", Fault{LeavesWorker: true}))
+	require.NoError(t, m.SetActive("vllm.service", "inactive"))
+	require.Equal(t, 1, workers())
+	require.NoError(t, m.Kill("vllm.service", sigTerm))
+	require.Equal(t, 1, workers(), "it does not listen to that")
+	require.NoError(t, m.Kill("vllm.service", sigKill))
+	require.Zero(t, workers())
+	require.Error(t, m.Kill("vllm.service", sigKill), "there is nothing left")
+}

@@ -114,8 +114,14 @@ func (m *Model) Kill(name string, signal int32) error {
 	if err != nil {
 		return err
 	}
-	if down(u) {
-		return refuse(ErrNoSuchProcess, "Unit %s is not running.", u.Name)
+	if down(u) { // it may have left some in its control group
+		if len(m.members(u.cgroup())) == 0 {
+			return refuse(ErrNoSuchProcess, "Unit %s is not running.", u.Name)
+		}
+		if signal == sigKill && !u.fault.Unkillable {
+			m.killGroup(u.cgroup())
+		}
+		return nil
 	}
 	deaf := signal == sigTerm && u.fault.HangStop || u.fault.Unkillable
 	if deaf || signal != sigKill && signal != sigTerm {

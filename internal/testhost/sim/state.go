@@ -27,8 +27,7 @@ func (m *Model) enter(u *unit, state string) {
 	}
 	gone := down(u)
 	if gone && !u.fault.Unkillable {
-		m.killGroup(u.cgroup())
-		u.pid = 0
+		m.endPrograms(u)
 	}
 	m.changed(u)
 	if gone && was != "activating" {
@@ -42,6 +41,16 @@ func (m *Model) enter(u *unit, state string) {
 		}
 		m.after(0, m.dispatch) // a start job may wait for the stop
 	}
+}
+
+// endPrograms ends what the unit runs, except for workers that it leaves.
+func (m *Model) endPrograms(u *unit) {
+	for _, pid := range m.members(u.cgroup()) {
+		if !u.fault.LeavesWorker || len(m.procs[pid].Opens) == 0 {
+			m.RemoveProcess(pid)
+		}
+	}
+	u.pid = 0
 }
 
 func (m *Model) entered(u *unit, state string) {

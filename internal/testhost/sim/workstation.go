@@ -118,6 +118,7 @@ func modeUnits() []Unit {
 		{Name: "studio-local-policy.service", Oneshot: true, RemainAfterExit: true},
 		{Name: "audio-priority.service", Program: &Program{Comm: "dubniumd", Cmdline: []string{"dubniumd", "audio-priority"}}},
 		{Name: "dubnium-quantum@.service", BindsTo: []string{"audio-priority.service"}, Program: &Program{Comm: "dubniumd"}},
+		{Name: "dubnium-session-end@.service", Oneshot: true},
 		{Name: "mode-controller@.service", Oneshot: true, IgnoreOnIsolate: true},
 		{Name: "mode-observe.service", Oneshot: true, IgnoreOnIsolate: true},
 		{Name: "dubniumd.service", IgnoreOnIsolate: true, WantedBy: []string{"multi-user.target"}},

@@ -1,0 +1,35 @@
+package render
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/policy"
+)
+
+func TestWhatAStepHadToTellIsToldWithIt(t *testing.T) {
+	begun := time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
+	r := status.Record{
+		ID: 7, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, Started: begun, Finished: begun.Add(9 * time.Second),
+		Steps: []status.Step{{
+			ID: "stop-vllm", Status: status.StepDone, Started: begun.Add(time.Second), Finished: begun.Add(3 * time.Second),
+			Notes: []string{"worker (pid 9, vllm.service) outlived vllm.service\x1b[2J"},
+		}},
+	}
+	const told = "worker (pid 9, vllm.service) outlived vllm.service"
+	assert.Contains(t, Finished(r), "  step stop-vllm: "+told)
+	assert.Contains(t, Story(r), "stop-vllm was done after 2s\n            "+told)
+	assert.NotContains(t, Finished(r)+Story(r), "\x1b")
+}
+
+func TestARunningStepSaysHowFarItIs(t *testing.T) {
+	now := time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
+	v := status.View{Running: &status.Transition{
+		ID: 7, From: "desktop", To: policy.Compute, Phase: status.PhaseActing, Step: "await-vllm-healthy", StepIndex: 8, StepCount: 9, Started: now,
+		Progress: "loading, 40 s of 600 s",
+	}}
+	assert.Contains(t, Status(v, now), "acting, step 9 of 9: await-vllm-healthy (loading, 40 s of 600 s)\n")
+}

@@ -1,0 +1,159 @@
+package plans
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// asking is the policy of a host that asks sessions to end.
+func asking() policy.Policy {
+	p := policy.Default()
+	p.Sessions.EndHook = []string{"uwsm", "stop"}
+	return p
+}
+
+// aliceAt is a desktop with alice's session, where that process has the display GPU.
+func aliceAt(unit string) observer.Snapshot {
+	s := onDesktop.snapshot()
+	s.Logind.Sessions[0].UID = 1000
+	s.Holders.Holders[0].Unit, s.Holders.Holders[0].UID = unit, 1000
+	return s
+}
+
+func stepOf(t *testing.T, p Plan, kind Kind) Step {
+	t.Helper()
+	i := slices.IndexFunc(p.Steps, func(s Step) bool { return s.Kind == kind })
+	require.GreaterOrEqual(t, i, 0, "%s is not in %v", kind, ids(p))
+	return p.Steps[i]
+}
+
+// A display manager takes its session along when it stops, so the hook comes first;
+// and nobody is asked before the point of no return.
+func TestAHookIsRunAsThosePeopleBeforeAnythingIsTaken(t *testing.T) {
+	p := asking()
+	plan := Build(p, aliceAt("session-2.scope"), policy.Compute)
+	assert.Equal(t, "ask-sessions", plan.Steps[plan.NoReturn].ID)
+	assert.Equal(t, "stop-display-manager", plan.Steps[plan.NoReturn+1].ID)
+	ask := stepOf(t, plan, AskSessions)
+	assert.Equal(t, []uint32{1000}, ask.Users)
+	assert.True(t, ask.Optional, "what it comes to is no condition")
+	assert.Equal(t, p.Sessions.EndTimeout.D(), ask.Grace)
+	assert.Greater(t, ask.Timeout, ask.Grace, "to stop one that hangs takes time too")
+
+	assert.NotContains(t, ids(Build(policy.Default(), aliceAt("session-2.scope"), policy.Compute)), "ask-sessions")
+	greeted := host{active: onDesktop.active, greeter: true}.snapshot()
+	assert.NotContains(t, ids(Build(p, greeted, policy.Compute)), "ask-sessions", "a greeter is nobody's")
+	assert.NotContains(t, ids(Build(p, onCompute.snapshot(), policy.Desktop)), "ask-sessions")
+}
+
+func TestAUserManagerIsEndedWhereItHasTheGPU(t *testing.T) {
+	for unit, want := range map[string]bool{
+		"session-2.scope": false, "user@1000.service/wayland-wm@hyprland.service": true, "user@1000.service": true,
+		"user@10000.service/x.service": false, "user@1001.service/x.service": false,
+	} {
+		plan := Build(policy.Default(), aliceAt(unit), policy.Compute)
+		list := ids(plan)
+		assert.Equal(t, want, slices.Contains(list, "end-user-managers"), unit)
+		if want {
+			assert.Equal(t, slices.Index(list, "end-sessions")+1, slices.Index(list, "end-user-managers"))
+			assert.Equal(t, []uint32{1000}, stepOf(t, plan, EndManagers).Users)
+		}
+	}
+}
+
+func TestAUserManagerThatMustSurviveIsLeftToTheGate(t *testing.T) {
+	p := policy.Default()
+	p.MustSurvive = []string{"user@1000.service"}
+	list := ids(Build(p, aliceAt("user@1000.service/x.service"), policy.Compute))
+	assert.NotContains(t, list, "end-user-managers")
+	assert.Contains(t, list, "check-gpu-display-released")
+}
+
+// orphaned is a host on which a unit of vLLM is down and a worker of it has the GPU.
+func orphaned(from host, unit string) observer.Snapshot {
+	s := of(from)
+	s.Holders.Holders = append(s.Holders.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 77, Command: "worker", Unit: unit, Slices: []string{"ai.slice"}})
+	return s
+}
+
+func TestAWorkerThatWasLeftIsEndedBeforeTheNextVLLMStarts(t *testing.T) {
+	crashed := host{active: []string{"compute.target"}, has: policy.Compute}
+	assert.Equal(t, []string{"stop-vllm", "start-vllm", "await-vllm-healthy"}, ids(Build(policy.Default(), orphaned(crashed, "vllm.service"), policy.Compute)))
+	plan := Build(policy.Default(), orphaned(onDesktop, "vllm.service"), policy.Compute)
+	assert.Equal(t, "stop-vllm", plan.Steps[0].ID, "%v", ids(plan))
+	assert.NotContains(t, ids(plan), "drain-vllm", "it serves nobody")
+	assert.True(t, plan.Steps[0].NeedsMemory)
+	assert.Equal(t, []string{"stop-vllm"}, ids(Build(policy.Default(), orphaned(onDesktop, "vllm.service"), policy.Desktop)))
+	assert.Empty(t, ids(Build(policy.Default(), orphaned(onDesktop, "k3s.service"), policy.Desktop)), "nobody's worker")
+}
+
+func TestWorkersElsewhereGoWhenAllOfVLLMDoes(t *testing.T) {
+	p := contracted()
+	p.VLLM.WorkerUnits = []string{"ray.service"}
+	stop := stepOf(t, Build(p, of(bareCompute, "vllm-fast.service"), policy.Desktop), StopVLLM)
+	assert.Equal(t, []string{"ray.service"}, stop.Units)
+	assert.Equal(t, 5*time.Second, stop.Grace)
+	assert.False(t, stop.NeedsMemory, "a wrong number keeps nobody out of their desktop")
+	stop = stepOf(t, Build(p, of(bareCompute, "vllm.service", "vllm-fast.service"), policy.Compute), StopVLLM)
+	assert.Equal(t, "vllm.service", stop.Unit)
+	assert.Empty(t, stop.Units, "vllm-fast.service runs on, and they may be its workers")
+}
+
+func TestWhatADrainThatTakesTooLongMeansIsThePolicys(t *testing.T) {
+	p := policy.Default()
+	assert.False(t, stepOf(t, Build(p, onCompute.snapshot(), policy.Desktop), Drain).Optional)
+	p.VLLM.OnDrainTimeout = policy.DrainStop
+	assert.True(t, stepOf(t, Build(p, onCompute.snapshot(), policy.Desktop), Drain).Optional)
+}
+
+// instance adds an instance of the template that nobody knew of before.
+func instance(s observer.Snapshot, name, state string) observer.Snapshot {
+	s.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: state}
+	return s
+}
+
+// templated is a policy with profiles that are instances of a template.
+func templated(profile string) policy.Policy {
+	p := contracted()
+	p.VLLM.Profiles, p.VLLM.Template = map[string]string{}, "vllm@.service"
+	p.Modes.Compute.VLLMProfile = profile
+	return p
+}
+
+func TestEveryOtherInstanceOfTheTemplateIsStopped(t *testing.T) {
+	p := templated("fast")
+	s := instance(instance(instance(of(bareCompute, "batch.timer"), "vllm@fast.service", "active"), "vllm@stray.service", "active"), "vllm@old.service", "inactive")
+	assert.Equal(t, []string{"drain-vllm", "stop-vllm@stray"}, ids(Build(p, s, policy.Compute)))
+
+	s = instance(instance(of(onDesktop), "vllm@fast.service", "inactive"), "vllm@stray.service", "active")
+	plan := ids(Build(p, s, policy.Compute))
+	assert.Equal(t, []string{"drain-vllm", "stop-vllm@stray", "stop-display-manager"}, plan[:3])
+	assert.Equal(t, []string{"stop-another-vllm", "stop-another-vllm@stray", "start-vllm@fast", "await-vllm-healthy"}, plan[len(plan)-4:])
+
+	s = instance(instance(of(bareCompute), "vllm@fast.service", "active"), "vllm@stray.service", "activating")
+	assert.Equal(t, []string{"drain-vllm", "stop-vllm@fast", "stop-vllm@stray"}, ids(Build(p, s, policy.Desktop))[:3])
+	assert.Contains(t, Watched(p), "vllm@fast.service")
+}
+
+func TestTheNewStepsHaveWords(t *testing.T) {
+	p := asking()
+	p.VLLM.WorkerUnits = []string{"ray.service"}
+	s := aliceAt("user@1000.service/x.service")
+	o := Outlook{Plan: Build(p, s, policy.Compute), Snapshot: s}
+	assert.Equal(t, "ask 1 session to end, for 30s at most", o.Describe(stepOf(t, o.Plan, AskSessions)).Does)
+	assert.Equal(t, "wait until what 1 user left lets go of the GPU, and stop their user managers after 15s", o.Describe(stepOf(t, o.Plan, EndManagers)).Does)
+	s = onCompute.snapshot()
+	o = Outlook{Plan: Build(p, s, policy.Desktop), Snapshot: s}
+	words := o.Describe(stepOf(t, o.Plan, StopVLLM))
+	assert.Equal(t, "stop vllm.service, until nothing of it has a GPU", words.Does)
+	assert.Equal(t, []string{"what has a GPU in ray.service then is killed with all of it"}, words.Changes)
+	errand, _ := o.Errand(p, s)
+	assert.Equal(t, []string{"vllm.service"}, errand.Stops)
+}
