@@ -447,15 +447,22 @@ func TestIdlenessIsNeverLongerThanWasSeen(t *testing.T) {
 		const patience = 50 * time.Second
 		var i idleness
 		start := time.Unix(1, 0)
+		var last observer.Inference
+		looked := time.Duration(0)
 		now, busy := time.Hour, time.Hour // busy: the last moment that was not seen to be idle
 		for range rapid.IntRange(1, 40).Draw(t, "looks") {
 			step := time.Duration(rapid.IntRange(1, 80).Draw(t, "seconds")) * time.Second
 			now += step
 			latest := observer.Inference{Reading: observer.Reading{At: start.Add(now)}}
-			switch rapid.SampledFrom([]string{"idle", "idle", "idle", "busy", "unknown", "half"}).Draw(t, "what") {
+			switch rapid.SampledFrom([]string{"idle", "idle", "idle", "busy", "unknown", "half", "nobody"}).Draw(t, "what") {
+			case "nobody": // looked
+				latest = last
+				if now-looked > patience {
+					busy = now
+				}
 			case "idle":
 				latest.Running, latest.Waiting = new(float64), new(float64)
-				if step > patience {
+				if now-looked > patience {
 					busy = now
 				}
 			case "busy":
@@ -468,6 +475,9 @@ func TestIdlenessIsNeverLongerThanWasSeen(t *testing.T) {
 			case "unknown":
 				latest.Reason = "no answer"
 				busy = now
+			}
+			if latest != last {
+				last, looked = latest, now
 			}
 			i = i.seen(now, patience, latest)
 			if i.since > 0 && i.since < busy {

@@ -131,6 +131,79 @@ func TestACanceledTransitionIsNotAskedForAgain(t *testing.T) {
 	})
 }
 
+// Who said no to anything is not answered by the daemon's own wishes.
+func TestAPersonsCancelStandsInTheWay(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
+		cookie := r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+		id := r.ask(status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test"})
+		require.NoError(t, r.Cancel(t.Context(), id, "uid 0 (root)"))
+		require.Equal(t, status.Canceled, r.settle().Last.Result)
+		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
+		v := r.pass(48 * time.Hour)
+		assert.Equal(t, id, v.Last.ID)
+		assert.Equal(t, "transition 2 was canceled, and nobody has asked since", v.Reconcile.Refusal)
+		assert.Empty(t, r.host.applied)
+	})
+}
+
+func TestWhatThePolicyDoesNotTrustIsNotAskedFor(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		last := r.View().Last.ID
+		_, err := r.Reload(t.Context(), changed(r, func(p *policy.Policy) { p.Transitions = policy.TrustOverlay }))
+		require.NoError(t, err)
+		r.host.change(func() { r.host.stop("vllm.service") })
+		v := r.pass(48 * time.Hour)
+		assert.Equal(t, last, v.Last.ID)
+		assert.Equal(t, `the policy does not let it: transitions = "overlay"`, v.Reconcile.Refusal)
+	})
+}
+
+// What is asked for again is asked for on the terms that it was asked on first.
+func TestALeaseWaitsForTheModeThatIsAskedForAgain(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		cookie := r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+		require.Equal(t, status.Inhibited, r.requestOn(policy.StudioLocal, status.Terms{For: time.Hour}).Result)
+		require.NotNil(t, r.View().Lease)
+		require.True(t, r.View().Lease.Until.IsZero(), "it is not there yet")
+		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
+		r.pass(10 * time.Minute)
+		v := r.settle()
+		require.Equal(t, observer.State("studio-local"), v.Observation.State)
+		require.NotNil(t, v.Lease)
+		assert.False(t, v.Lease.Until.IsZero())
+		r.pass(time.Hour)
+		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
+	})
+}
+
+// A way back that failed is the lease's to try again, and nobody else's.
+func TestTheWayBackIsTriedByTheLeaseAlone(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *rig) {
+		r.leased(policy.Compute, status.Terms{For: time.Minute})
+		r.host.fault = func(_ context.Context, when, what string) error {
+			if what == "apply isolate-desktop" && when == "before" {
+				return errBroken
+			}
+			return nil
+		}
+		r.pass(6 * time.Hour)
+		v := r.settle()
+		require.Equal(t, policy.Desktop, v.Desired.Mode)
+		require.Equal(t, observer.State("compute"), v.Observation.State)
+		records, err := r.History(t.Context(), status.Filter{Limit: 1000})
+		require.NoError(t, err)
+		require.Greater(t, len(records), 30)
+		for _, record := range records[:len(records)-1] {
+			require.Equal(t, status.OriginLease, record.Origin)
+		}
+		assert.Zero(t, v.Reconcile.Attempts)
+	})
+}
+
 // What fails is tried again later each time, and not for ever; a person's request
 // begins anew.
 func TestAttemptsAreFewAndFurtherApart(t *testing.T) {
