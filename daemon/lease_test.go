@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,19 @@ func (r *rig) pass(d time.Duration) status.View {
 	time.Sleep(d)
 	synctest.Wait()
 	return r.View()
+}
+
+// failing makes f the host's fault, for what begins by the clock as well: whoever
+// changes the host tells the engine.
+func (r *rig) failing(f func(ctx context.Context, when, what string) error) {
+	r.host.change(func() { r.host.fault = f })
+}
+
+// applied lists what was done so far.
+func (r *rig) applied() []string {
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	return slices.Clone(r.host.applied)
 }
 
 func (r *rig) leaseFile() (l lease, there bool) {
@@ -230,13 +244,13 @@ func TestAWayBackThatFailsIsTriedAgain(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		r.leased(policy.Compute, status.Terms{For: time.Minute})
 		failures := 0
-		r.host.fault = func(_ context.Context, when, what string) error {
+		r.failing(func(_ context.Context, when, what string) error {
 			if what == "apply isolate-desktop" && when == "before" && failures < 3 {
 				failures++
 				return errBroken
 			}
 			return nil
-		}
+		})
 		r.pass(time.Minute + 10*time.Second)
 		v := r.settle()
 		assert.Equal(t, status.RolledBack, v.Last.Result)
@@ -281,12 +295,12 @@ func TestALateConfirmationEndsAWayBackThatWaits(t *testing.T) {
 func TestAConfirmationAfterAFailedWayBackIsAWish(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
-		r.host.fault = func(_ context.Context, when, what string) error {
+		r.failing(func(_ context.Context, when, what string) error {
 			if what == "apply isolate-desktop" && when == "before" {
 				return errBroken
 			}
 			return nil
-		}
+		})
 		r.pass(time.Minute + 10*time.Second)
 		v := r.settle()
 		require.Equal(t, status.RolledBack, v.Last.Result)
@@ -517,6 +531,6 @@ func TestALeaseThatCannotBeWrittenIsNoRequest(t *testing.T) {
 		require.ErrorContains(t, err, "cannot record the lease")
 		assert.Equal(t, policy.Desktop, r.View().Desired.Mode)
 		assert.Nil(t, r.View().Lease)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }

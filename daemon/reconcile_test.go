@@ -51,11 +51,11 @@ func TestWhatWasAskedIsAskedForAgain(t *testing.T) {
 		assert.True(t, v.Reconcile.Armed)
 		assert.WithinDuration(t, time.Now().Add(time.Minute), v.Reconcile.Next, 2*time.Second)
 		r.pass(55 * time.Second)
-		require.Empty(t, r.host.applied, "it may come back by itself")
+		require.Empty(t, r.applied(), "it may come back by itself")
 		r.pass(6 * time.Second)
 		v = r.settle()
 		assert.Equal(t, observer.State("compute"), v.Observation.State)
-		assert.Equal(t, []string{"apply start-vllm"}, r.host.applied)
+		assert.Equal(t, []string{"apply start-vllm"}, r.applied())
 		assert.Equal(t, status.OriginRecovery, v.Last.Origin)
 		assert.Equal(t, byDaemon, v.Last.By)
 		assert.Equal(t, "the host is degraded-compute, and compute was asked by test", v.Last.Why)
@@ -90,7 +90,7 @@ func TestNobodysSessionEndsUnasked(t *testing.T) {
 		last := r.View().Last.ID
 		v := r.pass(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		assert.False(t, v.Reconcile.Armed)
 		assert.Equal(t, "the way to compute ends sessions or the login screen (stop-display-manager): only a person asks for that", v.Reconcile.Refusal)
 		assert.Equal(t, policy.Compute, v.Desired.Mode)
@@ -109,7 +109,7 @@ func TestALoginScreenThatCameMeanwhileIsSeen(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, status.Blocked, v.Last.Result)
 		assert.Contains(t, v.Last.Cause, "only a person asks for that")
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -144,7 +144,7 @@ func TestAPersonsCancelStandsInTheWay(t *testing.T) {
 		v := r.pass(48 * time.Hour)
 		assert.Equal(t, id, v.Last.ID)
 		assert.Equal(t, "transition 2 was canceled, and nobody has asked since", v.Reconcile.Refusal)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -184,12 +184,12 @@ func TestALeaseWaitsForTheModeThatIsAskedForAgain(t *testing.T) {
 func TestTheWayBackIsTriedByTheLeaseAlone(t *testing.T) {
 	reconciling(t, func(t *testing.T, r *rig) {
 		r.leased(policy.Compute, status.Terms{For: time.Minute})
-		r.host.fault = func(_ context.Context, when, what string) error {
+		r.failing(func(_ context.Context, when, what string) error {
 			if what == "apply isolate-desktop" && when == "before" {
 				return errBroken
 			}
 			return nil
-		}
+		})
 		r.pass(6 * time.Hour)
 		v := r.settle()
 		require.Equal(t, policy.Desktop, v.Desired.Mode)
@@ -210,13 +210,13 @@ func TestAttemptsAreFewAndFurtherApart(t *testing.T) {
 	reconciling(t, func(t *testing.T, r *rig) {
 		r.request(policy.Compute)
 		var begun []time.Time
-		r.host.fault = func(_ context.Context, when, what string) error {
+		r.failing(func(_ context.Context, when, what string) error {
 			if when == "before" && what == "apply start-vllm" {
 				begun = append(begun, time.Now())
 				return errBroken
 			}
 			return nil
-		}
+		})
 		r.host.change(func() { r.host.stop("vllm.service") })
 		v := r.pass(48 * time.Hour)
 		require.Len(t, begun, 5)
@@ -230,7 +230,7 @@ func TestAttemptsAreFewAndFurtherApart(t *testing.T) {
 		r.request(policy.Compute)
 		v = r.pass(90 * time.Second)
 		assert.Equal(t, 1, v.Reconcile.Attempts, "a person asked")
-		r.host.fault = nil
+		r.failing(nil)
 		r.pass(time.Hour)
 		assert.Equal(t, observer.State("compute"), r.settle().Observation.State)
 	})
@@ -241,12 +241,12 @@ func TestWhatDoesNotLastIsGivenUp(t *testing.T) {
 	reconciling(t, func(t *testing.T, r *rig) {
 		r.request(policy.Compute)
 		starts := 0
-		r.host.fault = func(_ context.Context, when, what string) error {
+		r.failing(func(_ context.Context, when, what string) error {
 			if when == "after" && what == "apply start-vllm" {
 				starts++
 			}
 			return nil
-		}
+		})
 		for range 200 {
 			r.host.change(func() { r.host.stop("vllm.service") })
 			r.pass(3 * time.Minute)
