@@ -10,6 +10,7 @@ VERSION ?= $(shell git describe --always --dirty 2>/dev/null || echo devel)
 BINDIR     = $(DESTDIR)$(PREFIX)/bin
 LIBEXECDIR = $(DESTDIR)$(PREFIX)/libexec/dubnium
 UNITDIR    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+TMPFILES   = $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 CATALOGDIR = $(DESTDIR)$(PREFIX)/lib/systemd/catalog
 DATADIR    = $(DESTDIR)$(PREFIX)/share
 
@@ -38,8 +39,8 @@ endif
 
 # The units name their programs under /usr; another PREFIX is written in.
 install: build
-	install -d $(BINDIR) $(LIBEXECDIR) $(UNITDIR) $(CATALOGDIR) $(DATADIR)/dbus-1/system.d $(DATADIR)/polkit-1/actions \
-		$(DATADIR)/doc/dubnium $(DESTDIR)/etc/dubnium
+	install -d $(BINDIR) $(LIBEXECDIR) $(UNITDIR) $(CATALOGDIR) $(TMPFILES) $(DATADIR)/dbus-1/system.d $(DATADIR)/polkit-1/actions \
+		$(DATADIR)/doc/dubnium $(DESTDIR)/etc/dubnium $(DESTDIR)/etc/issue.d
 	install bin/modectl $(BINDIR)
 	install bin/dubniumd bin/dubnium-probe $(LIBEXECDIR)
 ifeq ($(GPU),yes)
@@ -50,6 +51,8 @@ endif
 			> $(UNITDIR)/$${unit##*/} && chmod 644 $(UNITDIR)/$${unit##*/} || exit 1; \
 	done
 	install -m 644 systemd/catalog/dubnium.catalog $(CATALOGDIR)
+	install -m 644 systemd/tmpfiles/dubnium.conf $(TMPFILES)
+	ln -sfn /run/issue.d/dubnium.issue $(DESTDIR)/etc/issue.d/dubnium.issue
 	install -m 644 dbus-policy/org.dubnium.Mode1.conf $(DATADIR)/dbus-1/system.d
 	install -m 644 dbus-policy/org.dubnium.mode1.policy $(DATADIR)/polkit-1/actions
 	install -m 644 README.md LICENSE docs/policy.example.toml docs/policy.schema.json dbus-policy/50-dubnium-operators.rules $(DATADIR)/doc/dubnium

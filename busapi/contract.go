@@ -44,6 +44,11 @@ const (
 	OptionReason = "reason"
 	OptionPlan   = "plan_fingerprint"
 	OptionGrace  = "grace_seconds"
+
+	// The terms on which a mode ends by itself.
+	OptionFor       = "for_seconds"
+	OptionUntilIdle = "until_idle_seconds"
+	OptionConfirm   = "confirm_seconds"
 )
 
 // FlagNoWait, of RequestMode, is for root: delay inhibitors are not waited for.
@@ -56,6 +61,8 @@ const (
 	MaxReason = 256
 	// MaxGrace bounds grace_seconds and what PostponeTransition takes: a day.
 	MaxGrace = 24 * 60 * 60
+	// MaxTerm bounds for_seconds, until_idle_seconds and confirm_seconds: a month.
+	MaxTerm = 31 * 24 * 60 * 60
 	// DefaultHistory is how many records History returns without a limit.
 	DefaultHistory = 20
 	// MaxHistory bounds the limit, and with it the size of a reply: one above

@@ -171,6 +171,11 @@ var genProperties = rapid.Custom(func(t *rapid.T) Properties {
 		p.View.Placement = places
 	}
 	fill(t, reflect.ValueOf(&p.View.Topology).Elem())
+	fill(t, reflect.ValueOf(&p.View.Reconcile).Elem())
+	if rapid.Bool().Draw(t, "leased?") {
+		p.View.Lease = new(status.Lease)
+		fill(t, reflect.ValueOf(p.View.Lease).Elem())
+	}
 	if rapid.Bool().Draw(t, "running?") {
 		running := genTransition.Draw(t, "running")
 		p.View.Running = &running

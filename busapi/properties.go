@@ -47,6 +47,8 @@ func EncodeProperties(p Properties) Dict {
 		"Inhibitors":     dbus.MakeVariant(dicts(v.Inhibitors, encodeInhibitor)),
 		"Placement":      dbus.MakeVariant(encodePlacement(v.Placement)),
 		"Topology":       dbus.MakeVariant(encodeStruct(v.Topology)),
+		"Lease":          dbus.MakeVariant(encodeLease(v.Lease)),
+		"AutoReconcile":  dbus.MakeVariant(encodeStruct(v.Reconcile)),
 		"Warnings":       dbus.MakeVariant(dicts(v.Warnings, encodeReason)),
 	}
 }
@@ -87,6 +89,11 @@ func (p *Properties) decodeNested(r *reader) {
 		r.fail(err)
 	}
 	r.structure(decodeStruct(get[Dict](r, "Topology"), &p.View.Topology))
+	r.structure(decodeStruct(get[Dict](r, "AutoReconcile"), &p.View.Reconcile))
+	if lease := get[Dict](r, "Lease"); len(lease) > 0 {
+		p.View.Lease = new(status.Lease)
+		r.structure(decodeStruct(lease, p.View.Lease))
+	}
 	if p.View.Running, err = DecodeTransition(get[Dict](r, "Transition")); err != nil {
 		r.fail(err)
 	}
@@ -104,6 +111,14 @@ func modeOf(s observer.State) policy.Mode {
 		return ""
 	}
 	return mode
+}
+
+// encodeLease is the property Lease; nil is empty.
+func encodeLease(l *status.Lease) Dict {
+	if l == nil {
+		return Dict{}
+	}
+	return encodeStruct(*l)
 }
 
 // Changed lists the properties of now that differ from before and are announced.

@@ -65,7 +65,7 @@ func encodeValue(v reflect.Value) (any, bool) {
 		return encodeValue(v.Elem())
 	case reflect.String:
 		return text(v.String()), true
-	case reflect.Bool, reflect.Float64, reflect.Uint32:
+	case reflect.Bool, reflect.Float64, reflect.Uint32, reflect.Uint64:
 		return v.Interface(), true
 	case reflect.Int:
 		return v.Int(), true

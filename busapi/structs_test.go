@@ -43,6 +43,8 @@ func fill(t *rapid.T, v reflect.Value) {
 		v.SetInt(int64(rapid.Int().Draw(t, "int")))
 	case reflect.Uint32:
 		v.SetUint(uint64(rapid.Uint32().Draw(t, "uint")))
+	case reflect.Uint64:
+		v.SetUint(rapid.Uint64().Draw(t, "long uint"))
 	case reflect.Float64:
 		v.SetFloat(rapid.Float64().Draw(t, "float"))
 	case reflect.Pointer:

@@ -180,6 +180,9 @@ func (e *Engine) pass(x *execution) (blocked bool, err error) {
 	if !slices.Contains(x.request.Skip, policy.CheckNoInhibitor) && inhibits(e.state.Inhibitors, x.request.Mode) {
 		return true, nil
 	}
+	if err := e.grant(x.request); err != nil {
+		return false, err
+	}
 	running := *e.state.Running
 	running.Cancellable, running.Deadline = false, time.Time{}
 	e.state.Running = &running

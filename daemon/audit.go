@@ -65,9 +65,13 @@ func (e *Engine) Refused(r status.Refusal) { e.history.refused(r) }
 
 // warnings says what is wrong with the daemon itself.
 func (e *Engine) warnings() []observer.Reason {
+	var warnings []observer.Reason
+	if err := e.console.fault; err != nil {
+		warnings = append(warnings, observer.Reason{Code: status.WarnConsole, Text: "the consoles do not show the way back: " + err.Error()})
+	}
 	waiting, lost, err := e.history.log.Fault()
 	if err == nil {
-		return nil
+		return warnings
 	}
 	text := err.Error()
 	if waiting > 0 {
@@ -76,7 +80,7 @@ func (e *Engine) warnings() []observer.Reason {
 	if lost > 0 {
 		text += fmt.Sprintf("; %d entries are lost", lost)
 	}
-	return []observer.Reason{{Code: status.WarnHistory, Text: text}}
+	return append(warnings, observer.Reason{Code: status.WarnHistory, Text: text})
 }
 
 // historyRetry is how long what could not be written waits, if nothing else has to

@@ -44,7 +44,9 @@ type Config struct {
 	// Graph reads the units that a plan may reach beyond those it names.
 	Graph  GraphReader
 	BootID string
-	Log    *zap.Logger
+	// Boottime is how long this boot lasts, sleep included; nil for the kernel's word.
+	Boottime func() time.Duration
+	Log      *zap.Logger
 }
 
 // Engine is the daemon's core. Make one with New.
@@ -77,6 +79,12 @@ type Engine struct {
 	announced *announcement  // nil for none
 	request   status.Request // that the running transition serves
 	previous  status.Desired // what was asked before it
+
+	now func() time.Duration // Config.Boottime
+	due *time.Timer          // when something is due by it
+	leasing
+	reconciler reconciler
+	console    console
 }
 
 // outcome is how an execution ended; err is errStopping or nil.
@@ -96,9 +104,14 @@ func New(c Config) (*Engine, error) {
 		},
 		files: files{c.Policy.Paths.Runtime}, hands: c.Hands,
 		calls: make(chan func()), stopped: make(chan struct{}), expiry: time.NewTimer(0), again: time.NewTimer(0),
+		now: c.Boottime, due: time.NewTimer(0), console: console{dir: c.Policy.Paths.Issue},
+	}
+	if e.now == nil {
+		e.now = boottime
 	}
 	e.expiry.Stop()
 	e.again.Stop()
+	e.due.Stop()
 	if err := e.govern(c.Policy); err != nil {
 		return nil, err
 	}
@@ -130,8 +143,11 @@ func (e *Engine) restore() (err error) {
 	if asked {
 		e.state.Desired = desired
 	} else if err := e.wish(status.Desired{
-		Mode: e.policy.DefaultMode, Origin: status.OriginBoot, By: "dubniumd", Since: time.Now(),
+		Mode: e.policy.DefaultMode, Origin: status.OriginBoot, By: byDaemon, Since: time.Now(),
 	}); err != nil {
+		return err
+	}
+	if err := e.restoreLease(); err != nil {
 		return err
 	}
 	if last := e.state.Last; last != nil {
@@ -156,6 +172,7 @@ func (e *Engine) Run(ctx context.Context) {
 	defer e.abandonReload()
 	defer e.expiry.Stop()
 	defer e.again.Stop()
+	defer e.due.Stop()
 	defer e.history.retry()
 	e.life = ctx
 	e.awaitHistory()
@@ -187,7 +204,7 @@ func (e *Engine) Run(ctx context.Context) {
 			e.adoptPending()
 		case <-e.eyes.Changed():
 			e.classify()
-			e.normalise(ctx)
+			e.normalise()
 		case <-e.expiry.C:
 			e.classify()
 		case <-e.announced.due():
@@ -197,7 +214,9 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-e.again.C:
 			e.history.retry()
 			e.awaitHistory()
+		case <-e.due.C:
 		}
+		e.tend()
 		e.publish()
 	}
 }
@@ -305,17 +324,21 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	if plan != nil && !plan.holds(e.policy, e.state) {
 		return 0, fmt.Errorf("%w: the policy was reloaded, or another transition has ended", status.ErrStalePlan)
 	}
-	previous := e.state.Desired
-	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
+	if err := e.wishFor(r); err != nil {
 		return 0, err
 	}
-	e.previous = previous
+	e.reconciler = reconciler{}
+	return e.begin(r, plan), nil
+}
+
+// begin starts the transition that serves a request, and returns its id.
+func (e *Engine) begin(r status.Request, plan *agreed) uint64 {
 	e.history.accepted(e.nextID, r, false)
 	x := newExecution(e.machinery, e.nextID, r)
 	x.agreed = plan
 	e.nextID++
 	e.start(e.life, x, x.run)
-	return x.entry.Record.ID, nil
+	return x.entry.Record.ID
 }
 
 func busy(running *status.Transition) error {

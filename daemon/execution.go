@@ -130,13 +130,22 @@ func (x *execution) judge(ahead prospect) *halt {
 		return forced
 	})
 	if len(blocking) == 0 {
-		return nil
+		return x.unasked(ahead)
 	}
 	refusal := halt{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
 	if blocking[0].Guard == policy.CheckNoInhibitor {
 		refusal.result = status.Inhibited
 	}
 	return &refusal
+}
+
+// unasked refuses what is only for a person to ask, nil for nothing: who has logged
+// in since the daemon decided to ask is seen here.
+func (x *execution) unasked(ahead prospect) *halt {
+	if why := unasked(x.policy, ahead.Plan); why != "" && x.request.Origin.Own() {
+		return &halt{status.Blocked, why}
+	}
+	return nil
 }
 
 // reached: a plan to the target would do nothing. What the kernel has for a slice

@@ -47,6 +47,9 @@ type fakeHost struct {
 	jobs   map[string]string
 	// deaf is why systemd does not tell of its units, nil when it does.
 	deaf error
+	// slept is how long the machine has slept, in which no timer ran.
+	slept  time.Duration
+	booted time.Time
 	// note hears that the systemd source was given a policy or looks.
 	note func(what string)
 	// read runs before the units are read that a plan may reach: after a look, and
@@ -55,7 +58,7 @@ type fakeHost struct {
 }
 
 func newFakeHost(p policy.Policy) *fakeHost {
-	h := &fakeHost{policy: p}
+	h := &fakeHost{policy: p, booted: time.Now().Add(-24 * time.Hour)}
 	h.now.Systemd.State = "running"
 	h.now.Systemd.Units = map[string]observer.Unit{}
 	for _, name := range plans.Watched(p) {
@@ -86,10 +89,17 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	return h
 }
 
+// boottime is the kernel's CLOCK_BOOTTIME, with a day before the test.
+func (h *fakeHost) boottime() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return time.Since(h.booted) + h.slept
+}
+
 func (h *fakeHost) clone() *fakeHost {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := &fakeHost{policy: h.policy, now: h.now}
+	c := &fakeHost{policy: h.policy, now: h.now, booted: h.booted, slept: h.slept}
 	c.now.Systemd.Units = maps.Clone(h.now.Systemd.Units)
 	c.now.Kept.Slices = maps.Clone(h.now.Kept.Slices)
 	c.now.Logind.Sessions = slices.Clone(h.now.Logind.Sessions)
@@ -471,7 +481,7 @@ func testPolicy(dir string) policy.Policy {
 	p := policy.Default()
 	p.Transitions = policy.TrustAll
 	p.Paths.Runtime, p.Paths.State = filepath.Join(dir, "run"), filepath.Join(dir, "state")
-	p.Paths.RebuildLock = filepath.Join(dir, "rebuild.lock")
+	p.Paths.RebuildLock, p.Paths.Issue = filepath.Join(dir, "rebuild.lock"), filepath.Join(dir, "issue.d")
 	return p
 }
 
@@ -498,7 +508,7 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
-	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Log: log})
+	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
 	require.NoError(t, err)
 	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}
 	engine.Listen(r.seen)

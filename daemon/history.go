@@ -41,14 +41,15 @@ type history struct {
 // The kinds of line. A line without a kind is an outcome that an older version
 // wrote.
 const (
-	lineStart   = "start"   // the daemon started
-	lineRequest = "request" // one was accepted
-	lineRefused = "refused" // one was turned down
-	lineVerdict = "verdict" // of a guard
-	lineStep    = "step"    // got further
-	lineOutcome = "outcome" // of a transition
-	lineCut     = "cut"     // a torn line was cut off
-	lineGap     = "gap"     // lines were lost
+	lineStart     = "start"     // the daemon started
+	lineRequest   = "request"   // one was accepted
+	lineRefused   = "refused"   // one was turned down
+	lineConfirmed = "confirmed" // a mode may stay
+	lineVerdict   = "verdict"   // of a guard
+	lineStep      = "step"      // got further
+	lineOutcome   = "outcome"   // of a transition
+	lineCut       = "cut"       // a torn line was cut off
+	lineGap       = "gap"       // lines were lost
 )
 
 // head begins every line.
@@ -80,6 +81,18 @@ type requestLine struct {
 	Why           string        `json:"why,omitempty"`
 	// Joined: the transition was running already, for somebody else.
 	Joined bool `json:"joined,omitempty"`
+	// Terms are how long it was asked for, in nanoseconds.
+	Terms status.Terms `json:"terms,omitzero"`
+}
+
+// confirmedLine has no id of its own: ids only rise from line to line.
+type confirmedLine struct {
+	head
+	Transition    uint64      `json:"transition"`
+	Mode          policy.Mode `json:"mode"`
+	By            string      `json:"by"`
+	UID           uint32      `json:"uid"`
+	Authorization string      `json:"authorization"`
 }
 
 type refusedLine struct {
@@ -180,10 +193,16 @@ func (h *history) started(bootID string) {
 
 func (h *history) accepted(id uint64, r status.Request, joined bool) {
 	h.add(requestLine{
-		head{lineRequest, time.Now(), id}, r.Mode, r.Origin, r.By, &r.UID, r.Authorization, r.Why, joined,
+		head{lineRequest, time.Now(), id}, r.Mode, r.Origin, r.By, &r.UID, r.Authorization, r.Why, joined, r.Terms,
 	}, joined) // one that joined has no outcome of its own to be synced with
 	h.zap.Info("request accepted", message.Is(message.RequestAccepted), zap.Uint64("transition", id), zap.String("mode", string(r.Mode)),
 		zap.String("by", r.By), zap.Uint32("uid", r.UID), zap.String("authorization", r.Authorization), zap.Bool("joined", joined))
+}
+
+func (h *history) confirmed(id uint64, mode policy.Mode, c status.Confirmation) {
+	h.add(confirmedLine{head{Event: lineConfirmed, Time: time.Now()}, id, mode, c.By, c.UID, c.Authorization}, true)
+	h.zap.Info("a mode is confirmed", zap.Uint64("transition", id), zap.String("mode", string(mode)),
+		zap.String("by", c.By), zap.Uint32("uid", c.UID), zap.String("authorization", c.Authorization))
 }
 
 // refused writes refusals down, but of one user only so many: else whoever may

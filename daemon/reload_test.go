@@ -48,7 +48,7 @@ func TestAReloadedPolicyIsInForce(t *testing.T) {
 func held(r *rig) (begun <-chan struct{}, letGo func()) {
 	started, gate := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	r.host.fault = func(ctx context.Context, when, _ string) error {
+	r.failing(func(ctx context.Context, when, _ string) error {
 		once.Do(func() { close(started) })
 		select {
 		case <-gate:
@@ -56,7 +56,7 @@ func held(r *rig) (begun <-chan struct{}, letGo func()) {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}
+	})
 	return started, func() { close(gate) }
 }
 

@@ -109,6 +109,8 @@ func (e *Engine) finish(end outcome) {
 	if r.Result == status.Canceled {
 		e.unwish()
 	}
+	e.judgeLease(r)
+	e.judgeReconcile(r)
 	e.state.Last = &r
 	e.state.BlockedBy = nil
 	if r.Result == status.Blocked || r.Result == status.Inhibited {
@@ -186,6 +188,9 @@ func (e *Engine) publish() {
 		runtime.Gosched() // to whoever tells it: the daemon has one processor
 	}
 	e.writeCurrent()
+	if e.showConsole(view) {
+		defer e.publish() // with another warning
+	}
 	for _, event := range events {
 		if c := event.StateChanged; c != nil {
 			e.log.Info("observed state changed", message.Is(message.StateChanged), zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
@@ -197,16 +202,12 @@ func (e *Engine) publish() {
 // normalise is the boot rule: a machine that came up to its graphical target
 // without a mode gets the default mode's target started, once, and nothing else.
 // It is never isolated, and nothing is done for a wish of anybody's.
-func (e *Engine) normalise(ctx context.Context) {
+func (e *Engine) normalise() {
 	if e.booted || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
 		return
 	}
 	e.booted = true
-	r := status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: "dubniumd", Authorization: status.ByPolicy}
-	e.history.accepted(e.nextID, r, false)
-	x := newExecution(e.machinery, e.nextID, r)
-	e.nextID++
-	e.start(ctx, x, x.run)
+	e.askItself(status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: byDaemon, Authorization: status.ByPolicy})
 }
 
 // bootStart reports whether the boot rule applies.

@@ -56,7 +56,7 @@ func (p Policy) faults() []fault {
 	check(p.DefaultMode != Compute, "default_mode", "a host does not boot to compute: ask for it once it is up")
 	for key, dir := range map[string]string{
 		"paths.runtime": p.Paths.Runtime, "paths.state": p.Paths.State, "paths.probes": p.Paths.Probes,
-		"paths.rebuild_lock": p.Paths.RebuildLock,
+		"paths.rebuild_lock": p.Paths.RebuildLock, "paths.issue": p.Paths.Issue,
 	} {
 		check(filepath.IsAbs(dir) && filepath.Clean(dir) == dir && dir != "/", key, "%q is not a clean absolute path", dir)
 	}
@@ -79,6 +79,7 @@ func (p Policy) faults() []fault {
 	p.studioFaults(check)
 	p.contractFaults(check)
 	p.auditFaults(check)
+	p.reconcileFaults(check)
 	return faults
 }
 

@@ -47,6 +47,7 @@ type Policy struct {
 	Placement Placement  `toml:"placement"`
 	Modes     Contracts  `toml:"modes"`
 	Audit     Audit      `toml:"audit"`
+	Reconcile Reconcile  `toml:"reconcile"`
 
 	Slices Slices `toml:"slices"`
 	Studio Studio `toml:"studio"`
@@ -61,6 +62,9 @@ type Paths struct {
 	State string `toml:"state"`
 	// Probes holds the sockets of the one-shot probes.
 	Probes string `toml:"probes"`
+	// Issue is where agetty finds what the consoles show before a login. The file
+	// agetty.reload, by which they show it anew, is beside it.
+	Issue string `toml:"issue"`
 	// RebuildLock is what nixos-rebuild holds while it switches to a configuration.
 	// Where there is no such file nobody does.
 	RebuildLock string `toml:"rebuild_lock"`
@@ -224,6 +228,7 @@ func Default() Policy {
 			Runtime: "/run/mode-controller",
 			State:   "/var/lib/mode-controller",
 			Probes:  "/run/dubnium",
+			Issue:   "/run/issue.d",
 
 			RebuildLock: "/run/nixos/switch-to-configuration.lock",
 		},
@@ -275,6 +280,7 @@ func Default() Policy {
 		Placement: Placement{Studio: Local, AI: Local, Platform: Local},
 		Modes:     defaultContracts(),
 		Audit:     Audit{MaxMiB: 8, Keep: 4},
+		Reconcile: Reconcile{Delay: Duration(time.Minute), MaxDelay: Duration(30 * time.Minute), Attempts: 5},
 		Slices:    defaultSlices(),
 		Studio:    defaultStudio(),
 	}

@@ -59,6 +59,12 @@ func (c *Client) Cancel(ctx context.Context, id uint64) error {
 	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".CancelTransition", dbus.FlagNoAutoStart, id).Err)
 }
 
+// Confirm lets the mode stay that the transition of that id led to. It waits as long
+// as a person needs for a password; ctx bounds it.
+func (c *Client) Confirm(ctx context.Context, id uint64) error {
+	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".ConfirmMode", dbus.FlagNoAutoStart, id).Err)
+}
+
 // Postpone puts the announced transition of that id off for so many seconds.
 func (c *Client) Postpone(ctx context.Context, id uint64, seconds uint32) error {
 	return problem(c.call(ctx, readTimeout, busapi.Interface+".PostponeTransition", id, seconds).Err)

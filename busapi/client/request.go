@@ -40,6 +40,8 @@ type Ask struct {
 	// Plan is the fingerprint of the one plan that may be carried out; empty for
 	// whatever the host needs.
 	Plan string
+	// Terms say for how long, in whole seconds.
+	Terms status.Terms
 }
 
 func (a Ask) encode() (flags uint64, options busapi.Dict) {
@@ -51,12 +53,23 @@ func (a Ask) encode() (flags uint64, options busapi.Dict) {
 		options[busapi.OptionPlan] = dbus.MakeVariant(a.Plan)
 	}
 	if a.Grace != nil {
-		options[busapi.OptionGrace] = dbus.MakeVariant(uint32(min(max(0, a.Grace.Seconds()), math.MaxUint32)))
+		options[busapi.OptionGrace] = seconds(*a.Grace)
+	}
+	for key, term := range map[string]time.Duration{
+		busapi.OptionFor: a.Terms.For, busapi.OptionUntilIdle: a.Terms.UntilIdle, busapi.OptionConfirm: a.Terms.Confirm,
+	} {
+		if term != 0 {
+			options[key] = seconds(term)
+		}
 	}
 	if a.NoWait {
 		flags |= busapi.FlagNoWait
 	}
 	return flags, options
+}
+
+func seconds(d time.Duration) dbus.Variant {
+	return dbus.MakeVariant(uint32(min(max(0, d.Seconds()), math.MaxUint32)))
 }
 
 // Request asks for a mode and waits until the transition has ended. It returns

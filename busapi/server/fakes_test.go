@@ -40,6 +40,7 @@ type fakeController struct {
 	left     chan string // holders that left
 	halted   []string
 	putOff   time.Duration
+	confirms []status.Confirmation
 	panics   bool
 }
 
@@ -161,6 +162,13 @@ func (c *fakeController) Postpone(_ context.Context, _ uint64, d time.Duration) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.putOff = d
+	return c.fail
+}
+
+func (c *fakeController) Confirm(_ context.Context, _ uint64, confirmation status.Confirmation) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.confirms = append(c.confirms, confirmation)
 	return c.fail
 }
 

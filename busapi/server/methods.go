@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
@@ -69,6 +68,9 @@ func (s *Server) acceptMode(c call, mode string, skip []policy.GuardID, flags ui
 	if err != nil {
 		return 0, err
 	}
+	if err := s.controller.View().Lasts(status.Request{Mode: wanted, Terms: asked.Terms}); err != nil {
+		return 0, busapi.Refuse(busapi.ErrBadOption, "%v", err)
+	}
 	action := busapi.ActionRequest(wanted)
 	if len(skip) > 0 {
 		action = busapi.ActionForce
@@ -77,7 +79,7 @@ func (s *Server) acceptMode(c call, mode string, skip []policy.GuardID, flags ui
 	if err != nil {
 		return 0, err
 	}
-	request.Skip, request.Why, request.Grace, request.Plan = skip, asked.Why, asked.Grace, asked.Plan
+	request.Skip, request.Why, request.Grace, request.Plan, request.Terms = skip, asked.Why, asked.Grace, asked.Plan, asked.Terms
 	request.NoWait = flags&busapi.FlagNoWait != 0
 	if request.NoWait && request.UID != 0 {
 		return 0, busapi.Refuse(busapi.ErrAccessDenied, "only root may leave delay inhibitors aside")
@@ -109,7 +111,11 @@ func noFlags(flags uint64) error {
 
 // parseRequestOptions returns what the requester says beside the mode.
 func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
-	if err := knownKeys("option", options, busapi.OptionReason, busapi.OptionGrace, busapi.OptionPlan); err != nil {
+	if err := knownKeys("option", options, busapi.OptionReason, busapi.OptionGrace, busapi.OptionPlan,
+		busapi.OptionFor, busapi.OptionUntilIdle, busapi.OptionConfirm); err != nil {
+		return r, err
+	}
+	if r.Terms, err = parseTerms(options); err != nil {
 		return r, err
 	}
 	if value, given := options[busapi.OptionReason]; given {
@@ -123,14 +129,10 @@ func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
 		r.Why = why
 	}
 	if value, given := options[busapi.OptionGrace]; given {
-		seconds, isNumber := value.Value().(uint32)
-		switch {
-		case !isNumber:
-			return r, wrongType("option", busapi.OptionGrace, "u", value.Signature().String())
-		case seconds > busapi.MaxGrace:
-			return r, busapi.Refuse(busapi.ErrBadOption, "the option grace_seconds is %d, more than %d", seconds, busapi.MaxGrace)
+		grace, err := parseSeconds(busapi.OptionGrace, value, 0, busapi.MaxGrace)
+		if err != nil {
+			return r, err
 		}
-		grace := time.Duration(seconds) * time.Second
 		r.Grace = &grace
 	}
 	if value, given := options[busapi.OptionPlan]; given {

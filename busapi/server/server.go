@@ -60,6 +60,8 @@ type Controller interface {
 	// announced one off.
 	Cancel(ctx context.Context, id uint64, by string) error
 	Postpone(ctx context.Context, id uint64, d time.Duration) error
+	// Confirm lets a mode stay that would go back else.
+	Confirm(ctx context.Context, id uint64, c status.Confirmation) error
 	// SessionUIDs lists the users with a graphical session now.
 	SessionUIDs() []uint32
 }
@@ -177,6 +179,7 @@ func (s *Server) exports() []interfaceTable {
 			"ForceMode":          s.forceMode,
 			"CancelTransition":   s.cancelTransition,
 			"PostponeTransition": s.postponeTransition,
+			"ConfirmMode":        s.confirmMode,
 			"Inhibit":            s.inhibit,
 			"ReleaseInhibitor":   s.releaseInhibitor,
 			"GetTransition":      s.getTransition,

@@ -43,10 +43,12 @@ type engine struct {
 	hangs    bool // accepted requests never end
 	requests []status.Request
 	looks    int
-	kept     []status.Record            // the history, the latest first
-	filters  []status.Filter            // that it was asked with
-	sees     func(look int) status.View // what the n-th look sees, from 1; nil: the view
-	server   *server.Server
+	// confirmed are the ids that were.
+	confirmed []uint64
+	kept      []status.Record            // the history, the latest first
+	filters   []status.Filter            // that it was asked with
+	sees      func(look int) status.View // what the n-th look sees, from 1; nil: the view
+	server    *server.Server
 }
 
 func (e *engine) View() status.View {
@@ -144,6 +146,13 @@ func (e *engine) Plan(_ context.Context, r status.Request) (status.Preview, obse
 	p := e.preview
 	p.To, p.Guards = r.Mode, e.verdicts
 	return p, observer.Snapshot{}, e.refuses
+}
+
+func (e *engine) Confirm(_ context.Context, id uint64, _ status.Confirmation) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.confirmed = append(e.confirmed, id)
+	return e.refuses
 }
 
 func (e *engine) SessionUIDs() []uint32 { return nil }

@@ -23,6 +23,7 @@ type requestOptions struct {
 	reason        string
 	plan          string
 	grace         time.Duration
+	terms         status.Terms
 	ignoreDelays  bool
 	noAskPassword bool
 	noWait        bool
@@ -33,6 +34,8 @@ func (c *commands) request() *cobra.Command {
 		Use:   "request MODE",
 		Short: "Ask for a mode and wait until it is reached",
 		Long: "Ask for a mode and wait until it is reached, or until it is clear that it will not be.\n\n" +
+			"A mode ends by itself when the first of the terms is over that it was asked for on: --for, --until-idle,\n" +
+			"--confirm. They count from when it was reached; then the mode from before is asked for, by the same guards.\n\n" +
 			"Exit codes: 0 reached or nothing to do; 10-19 the code of the first guard that blocks,\n" +
 			"20-29 of one that could not be judged; 30 misuse; 40 not authorized; 41 daemon not\n" +
 			"reachable; 42 busy; 43 canceled; 44 stale plan; 50 degraded; 51 failed; 52 timed out;\n" +
@@ -99,11 +102,17 @@ func (c *commands) requester(cmd *cobra.Command, skips func() ([]policy.GuardID,
 			}
 			ask.Grace = &options.grace
 		}
+		if ask.Terms, err = terms(cmd, options.terms); err != nil {
+			return err
+		}
 		return c.runRequest(cmd.Context(), policy.Mode(args[0]), ask, options)
 	}
 	cmd.Flags().StringVar(&options.reason, "reason", "", "`TEXT` for the record")
 	cmd.Flags().StringVar(&options.plan, "plan", "", "do exactly the plan of this `FINGERPRINT`, which dry-run prints, or nothing")
 	cmd.Flags().DurationVar(&options.grace, "grace", 0, "warn people for `TIME`, and not for as long as policy says")
+	cmd.Flags().DurationVar(&options.terms.For, "for", 0, "go back after `TIME` in the mode")
+	cmd.Flags().DurationVar(&options.terms.UntilIdle, "until-idle", 0, "go back when vLLM has had no request for `TIME`")
+	cmd.Flags().DurationVar(&options.terms.Confirm, "confirm", 0, "go back unless modectl confirm comes within `TIME`")
 	cmd.Flags().BoolVar(&options.ignoreDelays, "ignore-delays", false, "do not wait for delay inhibitors (root)")
 	cmd.Flags().BoolVar(&options.noAskPassword, "no-ask-password", false, "do not ask for a password")
 	cmd.Flags().BoolVar(&options.noWait, "no-wait", false, "return as soon as the request is accepted")
@@ -166,7 +175,7 @@ func (c *commands) runRequest(ctx context.Context, mode policy.Mode, ask client.
 		if c.json {
 			return render.FinishedJSON(record), nil
 		}
-		return render.Finished(record), nil
+		return render.Finished(record) + render.Terms(record, ask.Terms), nil
 	})
 	if err != nil {
 		return err

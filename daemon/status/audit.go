@@ -58,5 +58,10 @@ func (f Filter) Match(r Record) bool {
 	return true
 }
 
-// WarnHistory: the history cannot be written.
-const WarnHistory = "history-not-written"
+// What is wrong with the daemon itself.
+const (
+	// WarnHistory: the history cannot be written.
+	WarnHistory = "history-not-written"
+	// WarnConsole: the consoles' text cannot be written.
+	WarnConsole = "console-not-written"
+)

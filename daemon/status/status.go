@@ -22,7 +22,11 @@ const (
 	OriginOperator Origin = "operator"
 	OriginBoot     Origin = "boot"
 	OriginRecovery Origin = "recovery"
+	OriginLease    Origin = "lease"
 )
+
+// Own reports whether nobody asked but the daemon itself.
+func (o Origin) Own() bool { return o == OriginBoot || o == OriginRecovery || o == OriginLease }
 
 // Desired is what was asked of the host last.
 type Desired struct {
@@ -182,6 +186,8 @@ type View struct {
 	// the files have them.
 	Placement map[string]policy.Place
 	Topology  observer.Topology
+	Lease     *Lease // nil for none
+	Reconcile AutoReconcile
 	// Warnings say what is wrong with the daemon itself, not with the host.
 	Warnings []observer.Reason
 }
@@ -217,6 +223,8 @@ type Request struct {
 	NoWait bool
 	// Skip are soft guards whose refusal does not count.
 	Skip []policy.GuardID
+	// Terms say for how long.
+	Terms Terms
 }
 
 // Joins reports whether a request asks for no more than what runs for another.
@@ -227,7 +235,8 @@ func (r Request) Joins(running Request) bool {
 		}
 		return *r.Grace
 	}
-	return r.Mode == running.Mode && grace(r) == grace(running) && r.NoWait == running.NoWait && slices.Equal(r.Skip, running.Skip)
+	return r.Mode == running.Mode && grace(r) == grace(running) && r.NoWait == running.NoWait && slices.Equal(r.Skip, running.Skip) &&
+		r.Terms == running.Terms
 }
 
 // Event is one thing that happened, in order. Exactly one field is set.

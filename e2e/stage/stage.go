@@ -79,6 +79,7 @@ func Install(ctx context.Context, vm *bed.VM, tree string) error {
 	}
 	_, err := vm.Must(ctx, bed.Script(`set -e
 		systemctl daemon-reload
+		systemd-tmpfiles --create dubnium.conf
 		systemctl reload dbus
 		systemctl enable -q dubniumd.service dubnium-probe-holders.socket dubnium-probe-inference.socket vllm.service`))
 	return err
@@ -104,7 +105,11 @@ func Hash(tree string) (string, error) {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		data, err := os.ReadFile(path)
+		read := os.ReadFile
+		if entry.Type() == fs.ModeSymlink { // it may lead to nothing here
+			read = func(path string) ([]byte, error) { to, err := os.Readlink(path); return []byte(to), err }
+		}
+		data, err := read(path)
 		fmt.Fprintf(all, "%s %d\n", strings.TrimPrefix(path, tree), len(data))
 		all.Write(data)
 		return err

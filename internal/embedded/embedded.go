@@ -93,7 +93,7 @@ func (w *Workstation) policy(dir string) policy.Policy {
 	p.Transitions = policy.TrustAll
 	p.Paths = policy.Paths{
 		Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Probes: w.ProbeDir(),
-		RebuildLock: filepath.Join(dir, "switch-to-configuration.lock"),
+		RebuildLock: filepath.Join(dir, "switch-to-configuration.lock"), Issue: filepath.Join(dir, "issue.d"),
 	}
 	p.VLLM.HealthURL, p.VLLM.MetricsURL = w.VLLMURL()+"/health", w.VLLMURL()+"/metrics"
 	p.Announce.Grace = 0 // nobody is there to be warned
@@ -104,7 +104,7 @@ func (w *Workstation) policy(dir string) policy.Policy {
 
 // refuseReal makes sure that nothing real can be touched.
 func (w *Workstation) refuseReal() error {
-	return testhost.RefuseRealBus(w.Address(), w.Policy.Paths.Runtime, w.Policy.Paths.State)
+	return testhost.RefuseRealBus(w.Address(), w.Policy.Paths.Runtime, w.Policy.Paths.State, w.Policy.Paths.Issue)
 }
 
 // dir is where the daemon's files are.

@@ -77,7 +77,7 @@ var (
 	statusShape  = map[string]kind{
 		"version": aWord, "modes": aList, "desired": anObject, "observed": anObject, "converged": aBool,
 		"transition": isNull, "last_transition": anObject, "blocked_by": aList, "inhibitors": aList, "warnings": aList,
-		"placement": anObject, "topology": anObject,
+		"placement": anObject, "topology": anObject, "lease": isNull, "auto_reconcile": anObject,
 	}
 )
 

@@ -86,7 +86,7 @@ func TestAReloadOfTheEmptyPolicyIsJudgedLikeAnyOther(t *testing.T) {
 	w := start(t, testhost.Options{}, nil)
 	told, err := w.Reload(bounded(t), "# nothing\n")
 	require.NoError(t, err)
-	require.Contains(t, told, "paths.probes: cannot change", "its directories are others")
+	require.Contains(t, told, "paths.issue: cannot change", "its directories are others")
 	require.Equal(t, w.Policy, shown(t, w))
 }
 

@@ -31,16 +31,19 @@ type currentJSON struct {
 }
 
 type statusJSON struct {
-	Version        string            `json:"version"`
-	Modes          []policy.Mode     `json:"modes"`
-	Desired        status.Desired    `json:"desired"`
-	Observed       currentJSON       `json:"observed"`
-	Converged      bool              `json:"converged"`
-	Transition     *transitionJSON   `json:"transition"`
-	LastTransition *status.Record    `json:"last_transition"`
-	BlockedBy      []guards.Verdict  `json:"blocked_by"`
-	Inhibitors     []inhibitorJSON   `json:"inhibitors"`
-	Warnings       []observer.Reason `json:"warnings"`
+	Version        string           `json:"version"`
+	Modes          []policy.Mode    `json:"modes"`
+	Desired        status.Desired   `json:"desired"`
+	Observed       currentJSON      `json:"observed"`
+	Converged      bool             `json:"converged"`
+	Transition     *transitionJSON  `json:"transition"`
+	LastTransition *status.Record   `json:"last_transition"`
+	BlockedBy      []guards.Verdict `json:"blocked_by"`
+	Inhibitors     []inhibitorJSON  `json:"inhibitors"`
+	Lease          *status.Lease    `json:"lease"`
+	// AutoReconcile is what the daemon does by itself.
+	AutoReconcile status.AutoReconcile `json:"auto_reconcile"`
+	Warnings      []observer.Reason    `json:"warnings"`
 	// Placement is by capability.
 	Placement map[string]policy.Place `json:"placement"`
 	Topology  observer.Topology       `json:"topology"`
@@ -65,7 +68,7 @@ func StatusJSON(p busapi.Properties) string {
 	return marshal(statusJSON{
 		Version: p.Version, Modes: some(p.Modes), Desired: desired(v.Desired), Observed: current(v.Observation, v.ObservedSince),
 		Converged: v.Converged(), Transition: transition(v.Running), LastTransition: last(v.Last), BlockedBy: some(v.BlockedBy),
-		Inhibitors: inhibitors(v.Inhibitors), Warnings: some(v.Warnings),
+		Inhibitors: inhibitors(v.Inhibitors), Lease: lease(v.Lease), AutoReconcile: autoReconcile(v.Reconcile), Warnings: some(v.Warnings),
 		Placement: places(v.Placement), Topology: topology(v.Topology),
 	})
 }

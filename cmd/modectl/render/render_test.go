@@ -117,6 +117,26 @@ func views() map[string]status.View {
 
 	drifted := view("studio-local", policy.Desktop)
 
+	leased := view("compute", policy.Compute)
+	leased.Lease = &status.Lease{
+		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 1000 (al\x07ice)", For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute,
+		Until: now.Add(4 * time.Hour), ConfirmBy: now.Add(5 * time.Minute), IdleSince: before(time.Minute),
+	}
+	pendingLease := view("transitioning", policy.Compute)
+	pendingLease.Running = begun.Running
+	pendingLease.Lease = &status.Lease{ID: 8, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, UntilIdle: time.Minute, Confirm: time.Minute}
+	overdue := view("compute", policy.Compute)
+	overdue.Lease = &status.Lease{
+		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", Confirm: 5 * time.Minute, ConfirmBy: before(time.Minute),
+		Over: "nobody confirmed it within 5m0s", Waits: "inhibited: check_no_inhibitor: ba\x1bckup", Attempts: 2, Next: now.Add(time.Minute),
+	}
+	returning := overdue
+	returning.Lease = &status.Lease{ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, Over: "it was asked for 1h0m0s"}
+	armed := view("degraded-compute", policy.Compute)
+	armed.Reconcile = status.AutoReconcile{Enabled: true, Armed: true, Next: now.Add(time.Minute), Attempts: 1, Refusal: "transition 7 ended rolled-back: start-vllm"}
+	unarmed := view("desktop", policy.Compute)
+	unarmed.Reconcile = status.AutoReconcile{Enabled: true, Refusal: "the way to compute ends sessions (end-sessions): only a person asks for that"}
+
 	externalized := view("degraded-studio-local", policy.StudioLocal)
 	externalized.Observation.Reasons = []observer.Reason{{Code: "studio-externalized", Text: "the policy has the studio on another machine (placement.studio)"}}
 	externalized.Placement = map[string]policy.Place{"studio": policy.Remote, "ai": policy.Local, "platform": "mo\x1bon"}
@@ -127,7 +147,8 @@ func views() map[string]status.View {
 	return map[string]status.View{
 		"as-desired": asDesired, "first-start": firstStart, "blocked": blocked, "running": running, "begun": begun,
 		"degraded": degraded, "failed": failed, "hostile": hostile, "drifted": drifted, "warned": warned,
-		"externalized": externalized,
+		"externalized": externalized, "leased": leased, "lease-pending": pendingLease, "lease-overdue": overdue, "lease-over": returning,
+		"armed": armed, "unarmed": unarmed,
 	}
 }
 

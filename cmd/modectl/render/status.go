@@ -33,6 +33,12 @@ func Status(v status.View, now time.Time) string {
 		s.add("warning", reasonLine(r))
 	}
 	s.add("reconcile", reconcileLine(v))
+	if line := autoReconcileLine(v.Reconcile, now); line != "" {
+		s.add("", line)
+	}
+	if v.Lease != nil {
+		s.add("lease", leaseLines(*v.Lease, now)...)
+	}
 	if v.Running != nil {
 		s.add("running", runningLines(*v.Running, now)...)
 	}

@@ -1,0 +1,58 @@
+package server
+
+import (
+	"context"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+)
+
+// parseTerms returns for how long a mode is asked for.
+func parseTerms(options busapi.Dict) (terms status.Terms, err error) {
+	for key, term := range map[string]*time.Duration{
+		busapi.OptionFor: &terms.For, busapi.OptionUntilIdle: &terms.UntilIdle, busapi.OptionConfirm: &terms.Confirm,
+	} {
+		if value, given := options[key]; given {
+			if *term, err = parseSeconds(key, value, 1, busapi.MaxTerm); err != nil {
+				return terms, err
+			}
+		}
+	}
+	return terms, nil
+}
+
+func parseSeconds(key string, value dbus.Variant, least, most uint32) (time.Duration, error) {
+	seconds, isNumber := value.Value().(uint32)
+	switch {
+	case !isNumber:
+		return 0, wrongType("option", key, "u", value.Signature().String())
+	case seconds < least:
+		return 0, busapi.Refuse(busapi.ErrBadOption, "the option %s is %d, less than %d", key, seconds, least)
+	case seconds > most:
+		return 0, busapi.Refuse(busapi.ErrBadOption, "the option %s is %d, more than %d", key, seconds, most)
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// confirmMode is for whoever may ask for the mode that is to stay.
+func (s *Server) confirmMode(c call, id uint64) error {
+	lease := s.controller.View().Lease
+	if lease == nil || lease.ID != id || lease.Confirm == 0 {
+		return busapi.Refuse(status.ErrNoSuchTransition, "no transition %d waits to be confirmed", id)
+	}
+	action := busapi.ActionRequest(lease.Mode)
+	uid, err := s.permit(c, action)
+	if err != nil {
+		return err
+	}
+	confirmation := status.Confirmation{By: describe(uid), UID: uid, Authorization: status.ByPolkit(action)}
+	if uid == 0 {
+		confirmation.Authorization = status.ByCredentials
+	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
+	return s.controller.Confirm(ctx, id, confirmation)
+}

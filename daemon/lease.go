@@ -1,0 +1,404 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/atomicfile"
+	"github.com/dubnium/dubnium/internal/zap"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// How long a way back that could not be taken waits: twice as long each time.
+const (
+	leaseRetry    = 30 * time.Second
+	leaseMaxRetry = 10 * time.Minute
+)
+
+// lease is a mode that ends by itself (status.Lease), as lease.json has it. Its times
+// are of the boot clock, and 0 is none.
+type lease struct {
+	BootID string       `json:"boot_id"`
+	ID     uint64       `json:"id"`
+	Mode   policy.Mode  `json:"mode"`
+	BackTo policy.Mode  `json:"back_to"`
+	By     string       `json:"by"`
+	Terms  status.Terms `json:"terms"`
+	// Reached is when the mode was: the terms count from then on.
+	Reached  time.Duration `json:"reached,omitempty"`
+	Over     string        `json:"over,omitempty"`
+	Waits    string        `json:"waits,omitempty"`
+	Attempts int           `json:"attempts,omitempty"`
+	Next     time.Duration `json:"next,omitempty"`
+}
+
+// overAt is when the terms that only time can end are over, 0 for never, and why.
+func (l lease) overAt() (at time.Duration, why string) {
+	if l.Terms.For > 0 {
+		at, why = l.Reached+l.Terms.For, fmt.Sprintf("it was asked for %s", l.Terms.For)
+	}
+	if by := l.Reached + l.Terms.Confirm; l.Terms.Confirm > 0 && (at == 0 || by <= at) {
+		at, why = by, fmt.Sprintf("nobody confirmed it within %s", l.Terms.Confirm)
+	}
+	return at, why
+}
+
+// over says why the mode is to end, empty while it is not, and when to ask again.
+func (l lease) over(now time.Duration, idle idleness) (why string, again time.Duration) {
+	at, because := l.overAt()
+	if at > 0 && now >= at {
+		return because, 0
+	}
+	if most := l.Terms.UntilIdle; most > 0 && idle.since > 0 {
+		if now >= idle.since+most {
+			return fmt.Sprintf("vLLM has had no request for %s", most), 0
+		}
+		at = earlier(at, idle.since+most)
+	}
+	return "", at
+}
+
+// idleness is since when vLLM has had no request, as far as looks can tell. What
+// nobody knows is not idle, nor is a time in which nobody looked.
+type idleness struct {
+	since time.Duration // of the boot clock; 0: it is not idle
+	look  time.Time     // the last that counted
+	at    time.Duration // when that was, by the boot clock
+}
+
+// seen takes the latest look in. Two looks that are further apart than patience say
+// nothing of the time between.
+func (i idleness) seen(now, patience time.Duration, latest observer.Inference) idleness {
+	followed := now-i.at <= patience
+	if latest.At.Equal(i.look) {
+		if !followed {
+			i.since = 0
+		}
+		return i
+	}
+	next := idleness{look: latest.At, at: now}
+	if requests, known := latest.Requests(); known && requests == 0 {
+		next.since = now
+		if i.since > 0 && followed {
+			next.since = i.since
+		}
+	}
+	return next
+}
+
+// leasing is what the engine keeps of leases.
+type leasing struct {
+	lease *lease // nil for none
+	// replaced is what the running transition's request took the place of.
+	replaced *lease
+	idle     idleness
+}
+
+const leaseFile = "lease.json"
+
+// restoreLease takes up the lease of this boot. One that is for a wish which is
+// not the last any more died with the daemon before it could be removed.
+func (e *Engine) restoreLease() error {
+	var l lease
+	switch err := e.files.read(leaseFile, &l); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if wish := e.state.Desired.Mode; l.BootID == e.bootID && (wish == l.Mode || wish == l.BackTo) {
+		e.holdLease(&l)
+		return nil
+	}
+	return e.keepLease(nil)
+}
+
+// keepLease makes l the lease, on disk first: one that a restart would forget would
+// be a promise that nobody keeps.
+func (e *Engine) keepLease(l *lease) error {
+	path := filepath.Join(e.files.dir, leaseFile)
+	if l == nil {
+		if err := atomicfile.Remove(path); err != nil {
+			return err
+		}
+	} else {
+		data, err := json.MarshalIndent(l, "", "  ")
+		if err != nil {
+			return fmt.Errorf("cannot encode the lease: %w", err)
+		}
+		// It tells who asked and why the way back waits, which status tells everybody.
+		if err := atomicfile.Write(path, append(data, '\n'), 0o644); err != nil {
+			return err
+		}
+	}
+	e.holdLease(l)
+	return nil
+}
+
+// holdLease makes l the lease in memory. Idleness counts for one lease alone.
+func (e *Engine) holdLease(l *lease) {
+	if e.lease == nil || l == nil || e.lease.ID != l.ID {
+		e.idle = idleness{}
+	}
+	e.lease = l
+	e.showLease(e.now())
+}
+
+// changeLease keeps a change of the lease in memory even where the disk does not
+// take it: it holds until the next restart then.
+func (e *Engine) changeLease(change func(*lease)) {
+	next := *e.lease
+	change(&next)
+	if err := e.keepLease(&next); err != nil {
+		e.log.Error("a lease cannot be recorded: after a restart it is what it was", zap.Error(err))
+		e.holdLease(&next)
+	}
+}
+
+// endLease ends the lease for a reason.
+func (e *Engine) endLease(why string) {
+	e.log.Info("a lease ends", zap.String("mode", string(e.lease.Mode)), zap.Uint64("transition", e.lease.ID), zap.String("why", why))
+	if err := e.keepLease(nil); err != nil {
+		e.log.Error("a lease that has ended cannot be removed", zap.Error(err))
+		e.holdLease(nil)
+	}
+}
+
+// leaseOf is the lease that a request asks for, nil for none. Errors: there would be
+// nowhere to go back to, or nothing to tell the end by.
+func (e *Engine) leaseOf(r status.Request) (*lease, error) {
+	if r.Terms == (status.Terms{}) {
+		return nil, nil
+	}
+	if err := e.state.Lasts(r); err != nil {
+		return nil, err
+	}
+	return &lease{BootID: e.bootID, ID: e.nextID, Mode: r.Mode, BackTo: e.state.WayBack(r.Mode), By: r.By, Terms: r.Terms}, nil
+}
+
+// wishFor records what a person asks for, with the lease on it. A lease is on disk
+// before the wish that it is for, and one that ends is removed after the wish that
+// ends it: a daemon that dies in between leaves no mode without the end that it was
+// asked with.
+func (e *Engine) wishFor(r status.Request) error {
+	next, err := e.leaseOf(r)
+	if err != nil {
+		return err
+	}
+	before, wanted := e.lease, e.state.Desired
+	if next != nil {
+		if err := e.keepLease(next); err != nil {
+			return fmt.Errorf("cannot record the lease: %w", err)
+		}
+	}
+	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
+		if next != nil {
+			err = errors.Join(err, e.keepLease(before))
+		}
+		return err
+	}
+	if next == nil && before != nil {
+		e.endLease("another mode is asked for by " + r.By)
+	}
+	e.previous, e.replaced = wanted, before
+	return nil
+}
+
+// unlease puts the lease back that a request took the place of, when the request has
+// changed nothing: it was canceled, or refused and for the mode that the lease leads
+// to by itself.
+func (e *Engine) unlease(r status.Record) {
+	before := e.replaced
+	e.replaced = nil
+	refused := r.Result == status.Blocked || r.Result == status.Inhibited
+	if !r.Origin.Own() && (r.Result == status.Canceled || refused && before != nil && before.BackTo == r.To) {
+		if err := e.keepLease(before); err != nil {
+			e.log.Error("the lease from before is lost", zap.Error(err))
+		}
+	}
+}
+
+// judgeLease follows what a transition that ended means for the lease.
+func (e *Engine) judgeLease(r status.Record) {
+	e.unlease(r)
+	l := e.lease
+	switch {
+	case l == nil:
+	case r.ID == l.ID && !is(r.Final, l.Mode) && !e.policy.Reconcile.Enabled:
+		// Where the daemon asks again by itself it is on the same terms.
+		e.endLease("the mode was not reached: " + string(r.Result))
+	case r.Origin != status.OriginLease:
+	case r.Result.Reached() || is(r.Final, l.BackTo):
+		e.grantOrSay(r.To)
+		e.endLease("the host is back in " + string(l.BackTo))
+	case r.Result == status.Canceled && l.Over != "":
+		e.endLease(r.Cause)
+	case r.Result != status.Canceled:
+		e.changeLease(func(l *lease) {
+			l.Waits = fmt.Sprintf("%s: %s", r.Result, r.For(observer.Nobody).Cause)
+			l.Next = e.now() + backoff(leaseRetry, leaseMaxRetry, l.Attempts)
+		})
+	}
+}
+
+// is reports whether the state is that of the mode, healthy or not.
+func is(s observer.State, m policy.Mode) bool {
+	return s == observer.Of(m) || s == observer.DegradedOf(m)
+}
+
+// grant writes the wish of a lease that is over: once its guards have passed, and so
+// at the point of no return. Whoever is refused at night wishes nothing.
+func (e *Engine) grant(r status.Request) error {
+	if r.Origin != status.OriginLease || e.state.Desired.Mode == r.Mode {
+		return nil
+	}
+	return e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()})
+}
+
+func (e *Engine) grantOrSay(mode policy.Mode) {
+	if err := e.grant(status.Request{Mode: mode, Origin: status.OriginLease, By: byDaemon}); err != nil {
+		e.log.Error("the wish stays what it was although the host is back", zap.Error(err))
+	}
+}
+
+// byDaemon is who asks when nobody does.
+const byDaemon = "dubniumd"
+
+// tendLease begins the lease when its mode is there, finds out when it is over, and
+// takes the way back then. It returns when it has to be called again, 0 for when
+// something changes.
+func (e *Engine) tendLease(now time.Duration) (again time.Duration) {
+	if e.lease == nil {
+		return 0
+	}
+	there := func(m policy.Mode) bool { return e.state.Running == nil && is(e.state.Observation.State, m) }
+	if l := e.lease; l.Over == "" && l.Reached == 0 && there(l.Mode) && e.state.Desired.Mode == l.Mode {
+		e.changeLease(func(l *lease) { l.Reached = now })
+	}
+	l := e.lease
+	if l.Reached == 0 {
+		return 0
+	}
+	e.idle = e.idle.seen(now, e.policy.Timeouts.Recheck.D()+2*e.policy.Timeouts.Look.D(), e.state.Snapshot.Inference)
+	if l.Over == "" {
+		why, again := l.over(now, e.idle)
+		if why == "" {
+			e.showLease(now)
+			return again
+		}
+		e.log.Info("a lease is over", zap.String("mode", string(l.Mode)), zap.Uint64("transition", l.ID), zap.String("why", why))
+		e.changeLease(func(l *lease) { l.Over = why })
+	}
+	return e.takeWayBack(now)
+}
+
+// takeWayBack asks for the mode from before, as anybody would.
+func (e *Engine) takeWayBack(now time.Duration) (again time.Duration) {
+	l := e.lease
+	switch {
+	case e.state.Running != nil: // its end brings us here again
+		return 0
+	case is(e.state.Observation.State, l.BackTo) && e.state.Desired.Mode == l.BackTo:
+		e.endLease("the host is back in " + string(l.BackTo))
+		return 0
+	case now < l.Next:
+		e.showLease(now)
+		return l.Next
+	}
+	e.changeLease(func(l *lease) {
+		l.Attempts++
+		l.Next = now + backoff(leaseRetry, leaseMaxRetry, l.Attempts)
+	})
+	e.askItself(status.Request{
+		Mode: l.BackTo, Origin: status.OriginLease, By: byDaemon, Authorization: status.ByPolicy,
+		Why: fmt.Sprintf("the end of %s, transition %d of %s: %s", l.Mode, l.ID, l.By, l.Over),
+	})
+	return 0
+}
+
+// askItself starts a transition that the daemon asks for itself.
+func (e *Engine) askItself(r status.Request) {
+	e.previous = e.state.Desired
+	e.begin(r, nil)
+}
+
+// showLease publishes the lease.
+func (e *Engine) showLease(now time.Duration) {
+	l := e.lease
+	if l == nil {
+		e.state.Lease = nil
+		return
+	}
+	var told status.Lease
+	if e.state.Lease != nil {
+		told = *e.state.Lease
+	}
+	next := status.Lease{
+		ID: l.ID, Mode: l.Mode, BackTo: l.BackTo, By: l.By, For: l.Terms.For, UntilIdle: l.Terms.UntilIdle, Confirm: l.Terms.Confirm,
+		Over: l.Over, Waits: l.Waits, Attempts: l.Attempts,
+	}
+	if l.Reached > 0 && l.Terms.For > 0 {
+		next.Until = moment(told.Until, l.Reached+l.Terms.For, now)
+	}
+	if l.Reached > 0 && l.Terms.Confirm > 0 {
+		next.ConfirmBy = moment(told.ConfirmBy, l.Reached+l.Terms.Confirm, now)
+	}
+	if l.Terms.UntilIdle > 0 && e.idle.since > 0 {
+		next.IdleSince = moment(told.IdleSince, e.idle.since, now)
+	}
+	if l.Over != "" && l.Waits != "" {
+		next.Next = moment(told.Next, l.Next, now)
+	}
+	e.state.Lease = &next
+}
+
+// Confirm ends the clock of a mode that goes back unless somebody confirms it. A
+// person who is late is in time until the way back is past its point of no return.
+// Errors: status.ErrNoSuchTransition when none of that id waits for it;
+// status.ErrBusy before the mode was reached; status.ErrNotCancellable.
+func (e *Engine) Confirm(ctx context.Context, id uint64, c status.Confirmation) (err error) {
+	callErr := e.call(ctx, func() {
+		if err = e.confirm(id, c); err == nil {
+			e.publish()
+		}
+	})
+	return errors.Join(callErr, err)
+}
+
+func (e *Engine) confirm(id uint64, c status.Confirmation) error {
+	l, running := e.lease, e.state.Running
+	returning := running != nil && running.Origin == status.OriginLease
+	switch {
+	case l == nil || l.ID != id || l.Terms.Confirm == 0:
+		return fmt.Errorf("%w waits to be confirmed under the id %d", status.ErrNoSuchTransition, id)
+	case l.Reached == 0:
+		return fmt.Errorf("%w: %s is not reached yet", status.ErrBusy, l.Mode)
+	case returning && !running.Cancellable:
+		return fmt.Errorf("%w: the way back to %s is past its point of no return", status.ErrNotCancellable, l.BackTo)
+	}
+	if e.state.Desired.Mode != l.Mode { // a way back that failed has wished already
+		if err := e.wish(status.Desired{Mode: l.Mode, Origin: status.OriginOperator, By: c.By, Since: time.Now()}); err != nil {
+			return err
+		}
+	}
+	e.history.confirmed(id, l.Mode, c)
+	if returning {
+		e.previous = e.state.Desired
+		e.halt(halt{status.Canceled, fmt.Sprintf("%s was confirmed by %s", l.Mode, c.By)})
+	}
+	if (status.Terms{Confirm: l.Terms.Confirm}) == l.Terms {
+		e.endLease("it was confirmed by " + c.By)
+		return nil
+	}
+	e.changeLease(func(l *lease) {
+		l.Terms.Confirm, l.Over, l.Waits, l.Attempts, l.Next = 0, "", "", 0, 0
+	})
+	return nil
+}

@@ -1,0 +1,536 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// leased asks for a mode on terms, and returns once it is reached.
+func (r *rig) leased(mode policy.Mode, terms status.Terms) uint64 {
+	r.t.Helper()
+	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, Terms: terms})
+	require.NoError(r.t, err)
+	require.Equal(r.t, status.Success, r.settle().Last.Result)
+	synctest.Wait()
+	return id
+}
+
+// pass lets time go by, and everybody get to rest.
+func (r *rig) pass(d time.Duration) status.View {
+	r.t.Helper()
+	time.Sleep(d)
+	synctest.Wait()
+	return r.View()
+}
+
+// failing makes f the host's fault, for what begins by the clock as well: whoever
+// changes the host tells the engine.
+func (r *rig) failing(f func(ctx context.Context, when, what string) error) {
+	r.host.change(func() { r.host.fault = f })
+}
+
+// applied lists what was done so far.
+func (r *rig) applied() []string {
+	r.host.mu.Lock()
+	defer r.host.mu.Unlock()
+	return slices.Clone(r.host.applied)
+}
+
+func (r *rig) leaseFile() (l lease, there bool) {
+	r.t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.dir, "run", leaseFile))
+	if os.IsNotExist(err) {
+		return l, false
+	}
+	require.NoError(r.t, err)
+	require.NoError(r.t, json.Unmarshal(data, &l))
+	return l, true
+}
+
+func TestALeaseLeadsBackWhenItsTimeIsOver(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		begun := time.Now()
+		id := r.leased(policy.Compute, status.Terms{For: 4 * time.Hour})
+		v := r.View()
+		require.NotNil(t, v.Lease)
+		assert.Equal(t, id, v.Lease.ID)
+		assert.Equal(t, policy.Desktop, v.Lease.BackTo)
+		assert.WithinDuration(t, begun.Add(4*time.Hour), v.Lease.Until, time.Minute)
+		assert.True(t, v.Lease.ConfirmBy.IsZero())
+
+		v = r.pass(time.Until(v.Lease.Until) - time.Second)
+		assert.Equal(t, observer.State("compute"), v.Observation.State)
+		assert.Equal(t, id, v.Last.ID, "nothing was asked for before its time")
+
+		r.pass(2 * time.Second)
+		v = r.settle()
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Equal(t, status.Success, v.Last.Result)
+		assert.Equal(t, status.OriginLease, v.Last.Origin)
+		assert.Equal(t, byDaemon, v.Last.By)
+		assert.Equal(t, status.ByPolicy, v.Last.Authorization)
+		assert.Equal(t, "the end of compute, transition 1 of uid 1000 (alice): it was asked for 4h0m0s", v.Last.Why)
+		assert.Equal(t, policy.Desktop, v.Desired.Mode)
+		assert.Equal(t, status.OriginLease, v.Desired.Origin)
+		assert.Nil(t, v.Lease)
+		_, there := r.leaseFile()
+		assert.False(t, there)
+		assert.Equal(t, observer.State("desktop"), r.pass(24*time.Hour).Observation.State)
+		assert.Equal(t, v.Last.ID, r.View().Last.ID, "it is over once")
+	})
+}
+
+// A machine that sleeps through the end finds it when it wakes up, though no timer
+// ran; a clock that somebody sets moves nothing, as nothing asks it.
+func TestALeaseRunsOnWhileTheMachineSleeps(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.leased(policy.Compute, status.Terms{For: 4 * time.Hour})
+		r.host.change(func() { r.host.slept += 3 * time.Hour })
+		synctest.Wait()
+		v := r.View()
+		assert.Equal(t, observer.State("compute"), v.Observation.State)
+		assert.WithinDuration(t, time.Now().Add(time.Hour), v.Lease.Until, time.Minute, "people are told anew")
+		r.host.change(func() { r.host.slept += 2 * time.Hour })
+		synctest.Wait()
+		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
+	})
+}
+
+func TestALeaseOutlivesTheDaemonButNotTheBoot(t *testing.T) {
+	cases := map[string]struct {
+		boot  string
+		away  time.Duration
+		state observer.State
+		lease bool
+	}{
+		"a restart in time":          {thisBoot, time.Minute, "compute", true},
+		"a restart after its end":    {thisBoot, 5 * time.Hour, "desktop", false},
+		"another boot forgets it":    {"boot-2", 5 * time.Hour, "compute", false}, // the fake host does not boot
+		"a restart while it is late": {thisBoot, 4 * time.Hour, "desktop", false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				host := newFakeHost(testPolicy(dir))
+				r := startRig(t, host, dir, thisBoot)
+				r.settle()
+				r.leased(policy.Compute, status.Terms{For: 4 * time.Hour})
+				until := r.View().Lease.Until
+				r.stop()
+				time.Sleep(c.away)
+				r = startRig(t, host, dir, c.boot)
+				defer r.stop()
+				r.settle()
+				r.pass(time.Minute)
+				v := r.settle()
+				assert.Equal(t, c.state, v.Observation.State)
+				require.Equal(t, c.lease, v.Lease != nil)
+				if c.lease {
+					assert.WithinDuration(t, until, v.Lease.Until, drift)
+				}
+			})
+		})
+	}
+}
+
+func TestAModeThatNobodyConfirmsGoesBack(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.change(func() { r.host.sick = true })
+		id, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000, Terms: status.Terms{Confirm: 5 * time.Minute}})
+		require.NoError(t, err)
+		v := r.pass(10 * time.Minute)
+		require.NotNil(t, v.Running, "vLLM loads its model")
+		assert.True(t, v.Lease.ConfirmBy.IsZero(), "the clock starts when the target is reached")
+		assert.ErrorIs(t, r.Confirm(t.Context(), id, status.Confirmation{By: "test"}), status.ErrBusy)
+		r.host.change(func() { r.host.sick = false; r.host.now.Inference.Healthy = true })
+		v = r.settle()
+		require.Equal(t, status.Success, v.Last.Result)
+		assert.WithinDuration(t, time.Now().Add(5*time.Minute), v.Lease.ConfirmBy, 2*time.Second)
+		r.pass(5*time.Minute + time.Second)
+		v = r.settle()
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Contains(t, v.Last.Why, "nobody confirmed it within 5m0s")
+	})
+}
+
+func TestAConfirmedModeStays(t *testing.T) {
+	cases := map[string]struct {
+		terms status.Terms
+		stays bool
+	}{
+		"for ever":                     {status.Terms{Confirm: 5 * time.Minute}, true},
+		"for as long as it was leased": {status.Terms{Confirm: 5 * time.Minute, For: time.Hour}, false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			onDesktop(t, func(t *testing.T, r *rig) {
+				id := r.leased(policy.Compute, c.terms)
+				alice := status.Confirmation{By: "uid 1000 (alice)", UID: 1000, Authorization: status.ByPolkit("x")}
+				assert.ErrorIs(t, r.Confirm(t.Context(), id+1, alice), status.ErrNoSuchTransition)
+				require.NoError(t, r.Confirm(t.Context(), id, alice))
+				assert.ErrorIs(t, r.Confirm(t.Context(), id, alice), status.ErrNoSuchTransition, "once is enough")
+				events, err := os.ReadFile(filepath.Join(r.dir, "state", "events.jsonl"))
+				require.NoError(t, err)
+				assert.Contains(t, string(events), `"transition":1,"mode":"compute","by":"uid 1000 (alice)","uid":1000,"authorization":"polkit x"`)
+
+				v := r.pass(10 * time.Minute)
+				assert.Equal(t, observer.State("compute"), v.Observation.State)
+				assert.Equal(t, c.stays, v.Lease == nil)
+				r.pass(24 * time.Hour)
+				v = r.settle()
+				assert.Equal(t, c.stays, v.Observation.Is(policy.Compute))
+			})
+		})
+	}
+}
+
+// The way back goes through the same guards. While they refuse, nothing is wished,
+// people are told, and it is tried again, later each time.
+func TestAWayBackThatIsBlockedIsSaidAndTriedAgain(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
+		cookie := r.inhibit(status.Inhibitor{How: status.Block, Mode: policy.Desktop, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+		r.pass(time.Minute + time.Second)
+		v := r.settle()
+		assert.Equal(t, status.Inhibited, v.Last.Result)
+		assert.Equal(t, policy.Compute, v.Desired.Mode, "who is refused wishes nothing")
+		assert.Equal(t, observer.State("compute"), v.Observation.State)
+		require.NotNil(t, v.Lease)
+		assert.Equal(t, "nobody confirmed it within 1m0s", v.Lease.Over)
+		assert.Contains(t, v.Lease.Waits, "inhibited: check_no_inhibitor")
+		assert.Equal(t, 1, v.Lease.Attempts)
+		assert.Len(t, v.BlockedBy, 1)
+
+		var tries []uint64
+		r.seen.mu.Lock()
+		r.seen.also = func(e status.Event) {
+			if e.Finished != nil {
+				tries = append(tries, e.Finished.ID)
+			}
+		}
+		r.seen.mu.Unlock()
+		next := v.Lease.Next
+		assert.WithinDuration(t, time.Now().Add(leaseRetry), next, 2*time.Second)
+		r.pass(24 * time.Hour)
+		r.seen.mu.Lock()
+		assert.InDelta(t, 24*6, len(tries), 6, "every ten minutes in the end, and for as long as it takes")
+		r.seen.mu.Unlock()
+
+		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
+		r.pass(leaseMaxRetry + time.Second)
+		v = r.settle()
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Equal(t, policy.Desktop, v.Desired.Mode)
+		assert.Nil(t, v.Lease)
+	})
+}
+
+func TestAWayBackThatFailsIsTriedAgain(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.leased(policy.Compute, status.Terms{For: time.Minute})
+		failures := 0
+		r.failing(func(_ context.Context, when, what string) error {
+			if what == "apply isolate-desktop" && when == "before" && failures < 3 {
+				failures++
+				return errBroken
+			}
+			return nil
+		})
+		r.pass(time.Minute + 10*time.Second)
+		v := r.settle()
+		assert.Equal(t, status.RolledBack, v.Last.Result)
+		assert.Contains(t, v.Lease.Waits, "rolled-back: step isolate-desktop failed")
+		r.pass(30 * time.Minute)
+		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
+		assert.Equal(t, 3, failures)
+		assert.Nil(t, r.View().Lease)
+	})
+}
+
+// A person who is late is in time until the way back is past its point of no return.
+func TestALateConfirmationEndsAWayBackThatWaits(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
+		cookie := r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+		v := r.pass(time.Minute + time.Second)
+		require.NotNil(t, v.Running)
+		require.Equal(t, status.PhaseAnnounced, v.Running.Phase)
+		require.NoError(t, r.Confirm(t.Context(), id, status.Confirmation{By: "uid 0 (root)"}))
+		v = r.settle()
+		assert.Equal(t, status.Canceled, v.Last.Result)
+		assert.Equal(t, "compute was confirmed by uid 0 (root)", v.Last.Cause)
+		assert.Equal(t, policy.Compute, v.Desired.Mode)
+		assert.Nil(t, v.Lease)
+		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
+		assert.Equal(t, observer.State("compute"), r.pass(24*time.Hour).Observation.State)
+	})
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
+		begun, letGo := held(r)
+		r.pass(time.Minute + time.Second)
+		<-begun
+		assert.ErrorIs(t, r.Confirm(t.Context(), id, status.Confirmation{}), status.ErrNotCancellable)
+		letGo()
+		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
+	})
+}
+
+// After a way back that failed behind its point of no return the wish is for the
+// desktop already: who confirms then wishes for compute.
+func TestAConfirmationAfterAFailedWayBackIsAWish(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
+		r.failing(func(_ context.Context, when, what string) error {
+			if what == "apply isolate-desktop" && when == "before" {
+				return errBroken
+			}
+			return nil
+		})
+		r.pass(time.Minute + 10*time.Second)
+		v := r.settle()
+		require.Equal(t, status.RolledBack, v.Last.Result)
+		require.Equal(t, policy.Desktop, v.Desired.Mode, "its guards had passed")
+		require.NoError(t, r.Confirm(t.Context(), id, status.Confirmation{By: "uid 1000 (alice)"}))
+		v = r.pass(time.Hour)
+		assert.Equal(t, policy.Compute, v.Desired.Mode)
+		assert.Equal(t, "uid 1000 (alice)", v.Desired.By)
+		assert.Equal(t, observer.State("compute"), v.Observation.State)
+	})
+}
+
+func TestACanceledWayBackEndsTheLease(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.leased(policy.Compute, status.Terms{For: time.Minute})
+		r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+		v := r.pass(time.Minute + time.Second)
+		require.NotNil(t, v.Running)
+		require.NoError(t, r.Cancel(t.Context(), v.Running.ID, "uid 0 (root)"))
+		v = r.settle()
+		assert.Nil(t, v.Lease)
+		assert.Equal(t, policy.Compute, v.Desired.Mode)
+		assert.Equal(t, v.Last.ID, r.pass(24*time.Hour).Last.ID)
+	})
+}
+
+func TestWhatEndsAndWhatReplacesALease(t *testing.T) {
+	hour := status.Terms{For: time.Hour}
+	cases := map[string]struct {
+		first policy.Mode
+		then  func(t *testing.T, r *rig)
+		mode  policy.Mode // of the lease afterwards, empty for none
+		back  policy.Mode
+	}{
+		"another mode": {policy.Compute, func(_ *testing.T, r *rig) { r.request(policy.Desktop) }, "", ""},
+		"the same mode, without an end": {
+			policy.Compute, func(_ *testing.T, r *rig) { r.request(policy.Compute) }, "", "",
+		},
+		"the same mode on other terms keeps the way back": {
+			policy.StudioLocal, func(t *testing.T, r *rig) { r.requestOn(policy.StudioLocal, status.Terms{Confirm: time.Hour}) },
+			policy.StudioLocal, policy.Desktop,
+		},
+		"a mode that is left for another on terms": {
+			policy.StudioLocal, func(t *testing.T, r *rig) { r.requestOn(policy.Compute, hour) }, policy.Compute, policy.StudioLocal,
+		},
+		"a mode that is not reached": {
+			policy.StudioLocal, func(t *testing.T, r *rig) {
+				r.host.sick = true
+				require.Equal(t, status.RolledBack, r.requestOn(policy.Compute, hour).Result)
+			}, "", "",
+		},
+		"a request that is canceled changes nothing": {
+			policy.StudioLocal, func(t *testing.T, r *rig) {
+				id := r.ask(compute)
+				require.Nil(t, r.View().Lease)
+				require.NoError(t, r.Cancel(t.Context(), id, "uid 0"))
+				require.Equal(t, status.Canceled, r.settle().Last.Result)
+			}, policy.StudioLocal, policy.Desktop,
+		},
+		"a request for the way back that is refused": {
+			policy.Compute, func(t *testing.T, r *rig) {
+				r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+				require.Equal(t, status.Inhibited, r.request(policy.Desktop).Result)
+			}, policy.Compute, policy.Desktop,
+		},
+		"a request for elsewhere that is refused": {
+			policy.Compute, func(t *testing.T, r *rig) {
+				r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+				require.Equal(t, status.Inhibited, r.request(policy.StudioLocal).Result)
+			}, "", "",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			onDesktop(t, func(t *testing.T, r *rig) {
+				r.leased(c.first, hour)
+				c.then(t, r)
+				synctest.Wait()
+				l := r.View().Lease
+				kept, there := r.leaseFile()
+				require.Equal(t, c.mode != "", l != nil)
+				require.Equal(t, c.mode != "", there)
+				if l != nil {
+					assert.Equal(t, c.mode, l.Mode)
+					assert.Equal(t, c.back, l.BackTo)
+					assert.Equal(t, c.back, kept.BackTo)
+				}
+			})
+		})
+	}
+}
+
+func (r *rig) requestOn(mode policy.Mode, terms status.Terms) status.Record {
+	r.t.Helper()
+	r.ask(status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, Terms: terms})
+	return *r.settle().Last
+}
+
+func TestALeaseLeadsToNoCompute(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		hour := status.Terms{For: time.Hour}
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop, Terms: hour})
+		require.ErrorContains(t, err, "nowhere to go back to")
+		r.request(policy.Compute)
+		_, err = r.Request(t.Context(), status.Request{Mode: policy.Desktop, Terms: hour})
+		require.ErrorContains(t, err, "nowhere to go back to")
+		assert.Equal(t, policy.Compute, r.View().Desired.Mode, "nothing was written")
+		r.leased(policy.StudioLocal, hour)
+		assert.Equal(t, policy.Desktop, r.View().Lease.BackTo, "and not compute, where it came from")
+		_, err = r.Request(t.Context(), status.Request{Mode: policy.StudioLocal, Terms: status.Terms{UntilIdle: time.Hour}})
+		require.ErrorContains(t, err, "vLLM does not run in studio-local")
+	})
+}
+
+func TestAnIdleVLLMEndsTheLease(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		serves := func(n float64) {
+			r.host.change(func() {
+				running := n
+				r.host.now.Inference.Running = &running
+			})
+		}
+		look := func(until time.Duration) status.View {
+			for range until / (20 * time.Second) {
+				time.Sleep(20 * time.Second)
+				_, err := r.Observe(t.Context())
+				require.NoError(t, err)
+			}
+			return r.settle()
+		}
+		r.leased(policy.Compute, status.Terms{UntilIdle: 30 * time.Minute})
+		look(20 * time.Minute)
+		serves(1)
+		v := look(40 * time.Minute)
+		assert.Equal(t, observer.State("compute"), v.Observation.State)
+		assert.True(t, v.Lease.IdleSince.IsZero())
+		serves(0)
+		v = look(29 * time.Minute)
+		assert.Equal(t, observer.State("compute"), v.Observation.State)
+		assert.WithinDuration(t, time.Now().Add(-29*time.Minute), v.Lease.IdleSince, time.Minute)
+		r.host.change(func() { r.host.now.Inference.Running = nil })
+		look(time.Hour)
+		assert.True(t, r.View().Observation.Is(policy.Compute), "what is not known is not idle")
+		serves(0)
+		r.host.change(func() { r.host.slept += 8 * time.Hour })
+		v = look(29 * time.Minute)
+		assert.True(t, v.Observation.Is(policy.Compute), "a machine that slept was not idle")
+		v = look(2 * time.Minute)
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Contains(t, v.Last.Why, "vLLM has had no request for 30m0s")
+	})
+}
+
+// Idle is what looks have seen, all of them and close together: never longer than
+// since the last request, nor than since anything was unknown or unseen.
+func TestIdlenessIsNeverLongerThanWasSeen(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const patience = 50 * time.Second
+		var i idleness
+		start := time.Unix(1, 0)
+		var last observer.Inference
+		looked := time.Duration(0)
+		now, busy := time.Hour, time.Hour // busy: the last moment that was not seen to be idle
+		for range rapid.IntRange(1, 40).Draw(t, "looks") {
+			step := time.Duration(rapid.IntRange(1, 80).Draw(t, "seconds")) * time.Second
+			now += step
+			latest := observer.Inference{Reading: observer.Reading{At: start.Add(now)}}
+			switch rapid.SampledFrom([]string{"idle", "idle", "idle", "busy", "unknown", "half", "nobody"}).Draw(t, "what") {
+			case "nobody": // looked
+				latest = last
+				if now-looked > patience {
+					busy = now
+				}
+			case "idle":
+				latest.Running, latest.Waiting = new(float64), new(float64)
+				if now-looked > patience {
+					busy = now
+				}
+			case "busy":
+				one := 1.0
+				latest.Running, latest.Waiting = new(float64), &one
+				busy = now
+			case "half":
+				latest.Running = new(float64)
+				busy = now
+			case "unknown":
+				latest.Reason = "no answer"
+				busy = now
+			}
+			if latest != last {
+				last, looked = latest, now
+			}
+			i = i.seen(now, patience, latest)
+			if i.since > 0 && i.since < busy {
+				t.Fatalf("idle since %s, but it was not at %s", i.since, busy)
+			}
+			if same := i.seen(now, patience, latest); same != i {
+				t.Fatalf("the same look counts twice: %+v, %+v", i, same)
+			}
+		}
+	})
+}
+
+func TestBackoffGrowsToItsBound(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		first := time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(t, "first"))
+		most := first + time.Duration(rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "more"))
+		before := time.Duration(0)
+		for n := range 200 {
+			d := backoff(first, most, n)
+			if d < before || d < first || d > most {
+				t.Fatalf("after %d failures %s, before that %s; %s to %s", n, d, before, first, most)
+			}
+			before = d
+		}
+		if before != most {
+			t.Fatalf("it ends at %s, not at %s", before, most)
+		}
+	})
+}
+
+// A wish whose lease cannot be written is refused as a whole.
+func TestALeaseThatCannotBeWrittenIsNoRequest(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		inTheWay := filepath.Join(r.dir, "run", leaseFile)
+		require.NoError(t, os.MkdirAll(filepath.Join(inTheWay, "in the way"), 0o755))
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, Terms: status.Terms{For: time.Hour}})
+		require.ErrorContains(t, err, "cannot record the lease")
+		assert.Equal(t, policy.Desktop, r.View().Desired.Mode)
+		assert.Nil(t, r.View().Lease)
+		assert.Empty(t, r.applied())
+	})
+}
