@@ -27,7 +27,9 @@ var allowed = map[string][]string{
 	"observer/audio":       {"policy", "observer", "internal/oneshot"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
 	"internal/doctor":      {"policy", "observer"},
-	"internal/eventlog":    {"internal/atomicfile"},
+	"internal/eventlog":    {"internal/atomicfile", "internal/fault"},
+	"internal/atomicfile":  {"internal/fault"},
+	"internal/fault":       {},
 	"internal/message":     {"daemon/status", "internal/zap"},
 }
 
