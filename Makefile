@@ -67,6 +67,8 @@ demo-vm:
 check: lint
 	@$(need) dbus-daemon:dbus-daemon $(cc)
 	TMPDIR=$(TESTTMP) $(GO) test -race -timeout 10m ./...
+	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints -short -timeout 10m -run Crash ./daemon/...
+	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints ./internal/fault
 
 lint:
 	@$(need) $(cc)
@@ -96,10 +98,12 @@ e2e-shell:
 test: check integration e2e
 
 # What takes long: ten round trips, both flavours, random unit graphs against a
-# real systemd, minutes of idling and of forged signals, fuzzing.
+# real systemd, minutes of idling and of forged signals, every crash, fuzzing.
 soak:
 	$(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
+	TMPDIR=$(TESTTMP) DUBNIUM_CRASHES=all $(GO) test -tags faultpoints -count=1 -timeout 120m -v -run CrashMatrix ./daemon
+	TMPDIR=$(TESTTMP) $(GO) test -count=1 -timeout 60m -run Invariants ./daemon -rapid.checks=3000 -rapid.steps=40
 	TMPDIR=$(TESTTMP) $(GO) test -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
 	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy

@@ -95,17 +95,12 @@ func (e *Engine) finish(end outcome) {
 		return
 	}
 	r := end.record
-	if r.Result == status.Canceled {
-		e.unwish()
-	}
-	e.state.Last = &r
+	e.state.Last, e.untold, e.canceled = &r, true, r.Result == status.Canceled && e.previous.Mode != ""
 	e.state.BlockedBy = nil
 	if r.Result == status.Blocked || r.Result == status.Inhibited {
 		e.state.BlockedBy = guards.Blocking(r.Guards)
 	}
-	if err := e.files.setLast(r); err != nil {
-		e.log.Error("cannot write the last transition", zap.Error(err))
-	}
+	e.writeLast()
 	e.log.Info("transition ended", message.Is(message.Finished(r.Result)), zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
 		zap.String("mode", string(r.To)), zap.String("result", string(r.Result)),
 		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
@@ -141,9 +136,38 @@ func (e *Engine) writeCurrent() {
 	if !e.unwritten {
 		return
 	}
-	e.unwritten = false
-	if err := e.files.setCurrent(e.state.Public().Observation); err != nil {
+	err := e.files.setCurrent(e.state.Public().Observation)
+	e.unwritten = err != nil // else it is tried again with the next look
+	if err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
+	}
+}
+
+// writeLast takes a canceled wish back and puts how the last transition ended into
+// the files, if that is still to be done, and only then ends its journal: until then
+// a crash must not make anybody forget the end. What fails is tried again with the
+// next look.
+func (e *Engine) writeLast() {
+	if !e.untold {
+		return
+	}
+	if e.canceled {
+		if err := e.wish(e.previous); err != nil {
+			e.log.Error("a canceled wish stays for now", zap.Error(err))
+			return
+		}
+		e.canceled = false
+	}
+	if err := e.files.setLast(*e.state.Last); err != nil {
+		e.log.Error("cannot write the last transition", zap.Error(err))
+		return
+	}
+	e.untold = false
+	if e.state.Running != nil {
+		return // the journal is that one's
+	}
+	if err := e.journal.clear(); err != nil {
+		e.log.Error("cannot end the journal", zap.Uint64("transition", e.state.Last.ID), zap.Error(err))
 	}
 }
 
@@ -174,6 +198,7 @@ func (e *Engine) publish() {
 		e.listener.Notify(view, events)
 	}
 	e.writeCurrent()
+	e.writeLast()
 	for _, event := range events {
 		if c := event.StateChanged; c != nil {
 			e.log.Info("observed state changed", message.Is(message.StateChanged), zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
@@ -186,6 +211,9 @@ func (e *Engine) publish() {
 // without a mode gets the default mode's target started, once, and nothing else.
 // It is never isolated, and nothing is done for a wish of anybody's.
 func (e *Engine) normalise(ctx context.Context) {
+	if o := e.state.Observation; o.State != observer.Boot && o.Inferred != "" {
+		e.booted = true // into a mode: if that goes, somebody has taken it
+	}
 	if e.booted || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
 		return
 	}
