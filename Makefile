@@ -67,7 +67,7 @@ demo-vm:
 check: lint
 	@$(need) dbus-daemon:dbus-daemon $(cc)
 	TMPDIR=$(TESTTMP) $(GO) test -race -timeout 10m ./...
-	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints -short -timeout 10m -run Crash ./daemon/...
+	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints -short -timeout 10m -run Crash ./daemon/... ./internal/embedded
 	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints ./internal/fault
 
 lint:

@@ -403,10 +403,10 @@ func (f *tape) roll() (stop func()) {
 // run is a plan that was carried out, with whatever broke.
 type run struct {
 	*tape
-	origin   effects
-	from     status.View // before the transition
-	id       uint64      // the transition's, 0 when it was refused
-	request  error
+	origin  effects
+	from    status.View // before the transition
+	id      uint64      // the transition's, 0 when it was refused
+	request error
 }
 
 // carryOut runs a plan in which something breaks, or nothing. What is left is judged
@@ -601,6 +601,9 @@ func (m *matrix) recovery(t *testing.T, p plan, before *run, at machine, boot, w
 		v := r.settle()
 		stop()
 		j.judge(v, at.files)
+		if j.rebooted && len(host.applied) > 0 {
+			j.violate("another boot's journal is acted upon", "%v", host.applied)
+		}
 		j.nextRequest(r)
 	})
 	require.NoError(t, os.RemoveAll(dir))
@@ -758,8 +761,21 @@ func (j judgement) judgeLast(v status.View, outcomes map[uint64]status.Record) {
 	if err := json.Unmarshal([]byte(j.word("last-guards.json")), &judged); err != nil || len(judged) != len(file.Guards) {
 		j.violate("last-guards.json is not of the last", "%d verdicts (%v), not %d", len(judged), err, len(file.Guards))
 	}
-	if want := v.Last.Final; !v.Last.Finished.IsZero() && want == "" {
+	if v.Last.Final == "" {
 		j.violate("an end without a state", "%+v", v.Last)
+	}
+	if v.Last.Result == status.RolledBack || v.Last.Result == status.RollbackFailed {
+		j.requireUndone(*v.Last, func(int) bool { return true })
+	}
+}
+
+// requireUndone: of the steps that count nothing is left, or it is told that it could
+// not be taken back.
+func (j judgement) requireUndone(r status.Record, counts func(int) bool) {
+	for i, s := range r.Steps {
+		if counts(i) && (s.Status == status.StepDoing || s.Status == status.StepDone || s.Status == status.StepFailed) {
+			j.violate("a step is not taken back", "%s is %s, after %s to %s: %s", s.ID, s.Status, r.Result, r.Final, r.Cause)
+		}
 	}
 }
 
@@ -784,7 +800,6 @@ func (j judgement) judgeRecovery(outcomes map[uint64]status.Record, entry *journ
 			step = "in step " + s.ID
 		}
 	}
-	_, mode := j.p.to(), record.Result
 	switch {
 	case !ended:
 		j.violate("a transition without an end", "%d", entry.Record.ID)
@@ -792,12 +807,16 @@ func (j judgement) judgeRecovery(outcomes map[uint64]status.Record, entry *journ
 		if record.Result != entry.Record.Result {
 			j.violate("an end was changed", "%s was %s", record.Result, entry.Record.Result)
 		}
-	case mode != status.Interrupted && mode != status.RollbackFailed:
+	case record.Result != status.Interrupted && record.Result != status.RollbackFailed:
 		j.violate("a crash is not told", "%s: %s", record.Result, record.Cause)
 	case !strings.Contains(record.Cause, step):
 		j.violate("the step is not told", "%q does not say %q", record.Cause, step)
 	case j.rebooted && !strings.Contains(record.Cause, "the machine restarted"):
 		j.violate("the restart is not told", "%q", record.Cause)
+	}
+	stays := entry.Home == policy.Compute && record.Final != "compute" // somebody may be logged in by then
+	if entry.Record.Result == "" && !j.rebooted && record.Final != observer.Of(record.To) && !stays {
+		j.requireUndone(record, func(i int) bool { return !entry.Steps[i].Waits() })
 	}
 }
 
@@ -830,9 +849,13 @@ func (j judgement) judgeEffects(v status.View) {
 }
 
 // accounted: the record of the last transition says of a step that did this that it
-// is not as it was, or the host is said to be degraded or worse.
+// is not as it was, or the host is said to be degraded, by the state or by the record's
+// end where the state says more, or nothing at all.
 func (j judgement) accounted(v status.View, key string) bool {
-	if v.Observation.Degraded() || v.Observation.State == observer.FailedTransition || v.Observation.State == observer.StateUnknown {
+	if v.Observation.Degraded() || v.Observation.State == observer.StateUnknown {
+		return true
+	}
+	if v.Last != nil && strings.HasPrefix(string(v.Last.Final), "degraded-") {
 		return true
 	}
 	if strings.HasPrefix(key, "mode-prepare-") && v.Last != nil && v.Last.Result.Reached() {

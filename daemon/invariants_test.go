@@ -41,6 +41,8 @@ func TestInvariants1To13(t *testing.T) {
 			rt.Repeat(map[string]func(*rapid.T){
 				"":                     w.check,
 				"request":              w.request,
+				"request on":           w.request, // twice as often as the rest
+				"request once more":    w.request,
 				"cancel":               w.cancel,
 				"ask again":            w.askAgain,
 				"let it end":           func(*rapid.T) { w.settle() },
@@ -180,9 +182,9 @@ func (w *workstation) point(ctx context.Context, when, what string) error {
 }
 
 func (w *workstation) request(t *rapid.T) {
-	mode := rapid.SampledFrom(policy.Modes()).Draw(t, "mode")
+	mode := rapid.SampledFrom(append(policy.Modes(), policy.Compute)).Draw(t, "mode")
 	r := status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, EndOthers: rapid.Bool().Draw(t, "may end others")}
-	if rapid.Bool().Draw(t, "forces") {
+	if rapid.SampledFrom([]bool{false, false, false, true}).Draw(t, "forces") {
 		r.Skip = []policy.GuardID{policy.CheckAudioIdle, policy.CheckCPULoadSafe}
 	}
 	if rapid.Bool().Draw(t, "warns") {
@@ -190,7 +192,15 @@ func (w *workstation) request(t *rapid.T) {
 		r.Grace = &grace
 	}
 	w.ask(t, r)
-	if rapid.Bool().Draw(t, "ends") {
+	switch rapid.SampledFrom([]string{"ends", "ends", "goes on", "is canceled", "meets music"}).Draw(t, "then") {
+	case "ends":
+		w.settle()
+	case "is canceled":
+		if running := w.r.View().Running; running != nil && running.Cancellable {
+			w.cancel(t)
+		}
+	case "meets music":
+		w.host.change(func() { w.host.playing = true })
 		w.settle()
 	}
 }
