@@ -78,6 +78,8 @@ check: lint
 	@$(need) dbus-daemon:dbus-daemon $(cc)
 	TMPDIR=$(TESTTMP) $(GO) test -timeout 10m $(PURE) ./daemon
 	TMPDIR=$(TESTTMP) RAPID_CHECKS=25 $(GO) test -race -p $(SLOTS) -timeout 10m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PURE))")
+	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints -short -timeout 10m -run Crash ./daemon/... ./internal/embedded
+	TMPDIR=$(TESTTMP) $(GO) test -tags faultpoints ./internal/fault
 
 lint:
 	@$(need) $(cc)
@@ -107,11 +109,13 @@ e2e-shell:
 test: check integration e2e
 
 # What takes long: ten round trips, both flavours, random unit graphs against a
-# real systemd, minutes of idling and of forged signals, fuzzing.
+# real systemd, minutes of idling and of forged signals, every crash, fuzzing.
 soak:
 	TMPDIR=$(TESTTMP) RAPID_CHECKS=1000 $(GO) test -timeout 30m ./...
 	$(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
+	TMPDIR=$(TESTTMP) DUBNIUM_CRASHES=all $(GO) test -tags faultpoints -count=1 -timeout 120m -v -run CrashMatrix ./daemon
+	TMPDIR=$(TESTTMP) $(GO) test -count=1 -timeout 60m -run Invariants ./daemon -rapid.checks=3000 -rapid.steps=40
 	TMPDIR=$(TESTTMP) $(GO) test -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
 	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy

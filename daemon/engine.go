@@ -63,17 +63,19 @@ type Engine struct {
 	life   context.Context // Run's: transitions outlive the calls that asked for them
 	state  status.View
 	events []status.Event
-	// unwritten: the files say something else than state.Observation.
-	unwritten bool
-	nextID    uint64
-	ending    bool
-	unended   *journalEntry // of a transition the daemon died in
-	done      chan outcome
-	booted    bool // the boot rule has had its one try
-	expiry    *time.Timer
-	again     *time.Timer // to write what of the history waits
-	pending   *reload     // nil for none
-	placed    bool        // the files say what the state does of placement and topology
+	// unwritten: the files say something else than state.Observation; untold: than
+	// state.Last, whose journal is not ended yet; canceled: the wish is still that of
+	// a transition that was canceled.
+	unwritten, untold, canceled bool
+	nextID                      uint64
+	ending                      bool
+	unended                     *journalEntry // of a transition the daemon died in
+	done                        chan outcome
+	booted                      bool // the boot rule has had its one try
+	expiry                      *time.Timer
+	again                       *time.Timer // to write what of the history waits
+	pending                     *reload     // nil for none
+	placed                      bool        // the files say what the state does of placement and topology
 	// halt ends the running transition before its point of no return.
 	halt      func(halt)
 	announced *announcement  // nil for none
@@ -142,6 +144,9 @@ func (e *Engine) restore() (err error) {
 	}
 	if asked {
 		e.state.Desired = desired
+		if err := e.files.setDesiredWord(desired); err != nil { // the daemon may have died between the two
+			return err
+		}
 	} else if err := e.wish(status.Desired{
 		Mode: e.policy.DefaultMode, Origin: status.OriginBoot, By: byDaemon, Since: time.Now(),
 	}); err != nil {
@@ -179,6 +184,9 @@ func (e *Engine) Run(ctx context.Context) {
 	if e.unended != nil {
 		x := newExecution(e.machinery, 0, status.Request{})
 		x.entry = *e.unended
+		if x.entry.BootID == e.bootID {
+			e.previous = x.entry.Previous
+		}
 		e.start(ctx, x, x.recover)
 	}
 	e.publish()
@@ -327,7 +335,7 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	if err := e.wishFor(r); err != nil {
 		return 0, err
 	}
-	e.reconciler = reconciler{}
+	e.canceled, e.reconciler = false, reconciler{}
 	return e.begin(r, plan), nil
 }
 
@@ -335,7 +343,7 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 func (e *Engine) begin(r status.Request, plan *agreed) uint64 {
 	e.history.accepted(e.nextID, r, false)
 	x := newExecution(e.machinery, e.nextID, r)
-	x.agreed = plan
+	x.agreed, x.entry.Previous = plan, e.previous
 	e.nextID++
 	e.start(e.life, x, x.run)
 	return x.entry.Record.ID
@@ -350,15 +358,11 @@ func busy(running *status.Transition) error {
 // refused, since a restart would forget it.
 func (e *Engine) wish(d status.Desired) error {
 	if err := e.files.setDesired(d, e.bootID); err != nil {
+		if e.state.Desired.Mode != "" { // half of it may be there, or all of it
+			err = errors.Join(err, e.files.setDesired(e.state.Desired, e.bootID))
+		}
 		return fmt.Errorf("cannot record what was asked: %w", err)
 	}
 	e.state.Desired = d
 	return nil
-}
-
-// unwish takes a wish back that was canceled.
-func (e *Engine) unwish() {
-	if err := e.wish(e.previous); err != nil {
-		e.log.Error("a canceled wish stays", zap.Error(err))
-	}
 }

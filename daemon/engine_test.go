@@ -312,6 +312,44 @@ func TestAMachineWithoutAModeIsBroughtToDesktopByStartingNotIsolating(t *testing
 	})
 }
 
+func TestTheBootRuleIsNoRuleForAHostThatWasInAMode(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.host.change(func() { r.host.stop("desktop.target") })
+		assert.Equal(t, observer.StateUnknown, r.settle().Observation.State)
+		assert.Empty(t, r.host.applied, "a person took it away")
+	})
+}
+
+// A file that cannot be written now is written with a later look.
+func TestTheEndOfATransitionIsWrittenAgain(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		require.Equal(t, status.Noop, r.request(policy.Desktop).Result)
+		run, away := filepath.Join(r.dir, "run", "last-guards.json"), filepath.Join(r.dir, "run", "away")
+		require.NoError(t, os.Rename(run, away))
+		require.NoError(t, os.MkdirAll(filepath.Join(run, "in the way"), 0o755))
+		id := r.request(policy.StudioLocal).ID
+		assert.FileExists(t, filepath.Join(r.dir, "state", "transition.json"), "a crash must not forget the end")
+		require.NoError(t, os.RemoveAll(run))
+		r.settle()
+		assert.Contains(t, word(t, r, "last-transition.json"), fmt.Sprintf(`"id": %d`, id))
+		assert.FileExists(t, run)
+		assert.NoFileExists(t, filepath.Join(r.dir, "state", "transition.json"))
+	})
+}
+
+func TestAWishThatCannotBeWrittenIsNobodys(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		wish := filepath.Join(r.dir, "run", "desired.json")
+		require.NoError(t, os.Remove(wish))
+		require.NoError(t, os.MkdirAll(filepath.Join(wish, "in the way"), 0o755))
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
+		require.ErrorContains(t, err, "cannot record what was asked")
+		assert.Equal(t, policy.Desktop, r.View().Desired.Mode)
+		assert.Equal(t, "desktop", word(t, r, "desired"), "what was written of it is taken back")
+		assert.Empty(t, r.host.applied)
+	})
+}
+
 func TestStagedTrust(t *testing.T) {
 	cases := map[string]struct {
 		trust   policy.Trust

@@ -312,18 +312,14 @@ func (x *execution) end(o observer.Observation, result status.Result, cause erro
 	return *r, nil
 }
 
-// record moves the entry from the journal to the history. Each of the three
-// steps may be the last before a crash: an entry with a result is not acted upon
-// again, and a record that is there already is not written twice.
+// record puts the end into the journal and into the history; Engine.writeLast ends
+// the journal. Each step may be the last before a crash: an entry with a result is
+// not acted upon again, and a record that is there already is not written twice.
 func (x *execution) record() {
-	note := func(err error) {
-		if err != nil {
-			x.log.Error("cannot record a transition", zap.Uint64("transition", x.entry.Record.ID), zap.Error(err))
-		}
+	if err := x.save(); err != nil {
+		x.log.Error("cannot record a transition", zap.Uint64("transition", x.entry.Record.ID), zap.Error(err))
 	}
-	note(x.save())
 	x.history.ended(x.entry.Record)
-	note(x.journal.clear())
 }
 
 func texts(reasons []observer.Reason) string {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -36,8 +37,13 @@ type fakeHost struct {
 	policy  policy.Policy
 	now     observer.Snapshot
 	watches []func()
+	// changes counts what was changed.
+	changes int
 	// sick: vLLM never gets healthy. mute: no audio server runs.
 	sick, mute bool
+	// playing: something plays for whoever is at the screen. away: nothing can be read
+	// of systemd.
+	playing, away bool
 	// applied lists what was done, as "apply STEP" and "undo STEP".
 	applied []string
 	// fault is asked before and after each thing a hand does.
@@ -99,7 +105,10 @@ func (h *fakeHost) boottime() time.Duration {
 func (h *fakeHost) clone() *fakeHost {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	c := &fakeHost{policy: h.policy, now: h.now, booted: h.booted, slept: h.slept}
+	c := &fakeHost{
+		policy: h.policy, now: h.now, booted: h.booted, slept: h.slept,
+		sick: h.sick, mute: h.mute, playing: h.playing, away: h.away,
+	}
 	c.now.Systemd.Units = maps.Clone(h.now.Systemd.Units)
 	c.now.Kept.Slices = maps.Clone(h.now.Kept.Slices)
 	c.now.Logind.Sessions = slices.Clone(h.now.Logind.Sessions)
@@ -111,6 +120,7 @@ func (h *fakeHost) clone() *fakeHost {
 func (h *fakeHost) change(f func()) {
 	h.mu.Lock()
 	f()
+	h.changes++
 	watches := slices.Clone(h.watches)
 	h.mu.Unlock()
 	for _, changed := range watches {
@@ -141,7 +151,9 @@ func (h *fakeHost) start(unit string) {
 	case "compute.target":
 		h.stop("desktop.target")
 		h.stop("graphical.target")
-		h.start("vllm.service")
+		if h.policy.VLLM.Enabled {
+			h.start("vllm.service")
+		}
 	case "vllm.service", "vllm-fast.service", "vllm@fast.service":
 		h.now.Inference = observer.Inference{Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64)}
 	}
@@ -156,72 +168,100 @@ func (h *fakeHost) stop(unit string) {
 
 func (h *fakeHost) endSessions() { h.now.Logind.Sessions, h.now.Holders.Holders = nil, nil }
 
-// setSlices is plans.SetSlices, with what it writes down.
-func (h *fakeHost) setSlices(s plans.Step) {
-	for _, c := range s.Slices {
-		unit := h.now.Systemd.Units[c.Slice]
-		was := unit.Properties[c.Property]
-		unit.Properties = maps.Clone(unit.Properties)
-		unit.Properties[c.Property] = c.New
-		h.now.Systemd.Units[c.Slice] = unit
-		kept := maps.Clone(h.now.Kept.Slices[c.Slice])
-		if _, there := kept[c.Property]; !there && !c.Returns {
-			if kept == nil {
-				kept = policy.Properties{}
-			}
-			kept[c.Property] = was
-		} else if c.Returns {
-			delete(kept, c.Property)
+// setSlice is one change of plans.SetSlices, with what it writes down.
+func (h *fakeHost) setSlice(c plans.SliceChange) {
+	unit := h.now.Systemd.Units[c.Slice]
+	was := unit.Properties[c.Property]
+	unit.Properties = maps.Clone(unit.Properties)
+	unit.Properties[c.Property] = c.New
+	h.now.Systemd.Units[c.Slice] = unit
+	kept := maps.Clone(h.now.Kept.Slices[c.Slice])
+	if _, there := kept[c.Property]; !there && !c.Returns {
+		if kept == nil {
+			kept = policy.Properties{}
 		}
-		if h.now.Kept.Slices == nil {
-			h.now.Kept.Slices = map[string]policy.Properties{}
-		}
-		h.now.Kept.Slices[c.Slice] = kept
+		kept[c.Property] = was
+	} else if c.Returns {
+		delete(kept, c.Property)
 	}
+	all := maps.Clone(h.now.Kept.Slices)
+	if all == nil {
+		all = map[string]policy.Properties{}
+	}
+	all[c.Slice] = kept
+	h.now.Kept.Slices = all
 }
 
 // unsetSlices takes it back.
-func (h *fakeHost) unsetSlices(s plans.Step, found observer.Snapshot) {
+func (h *fakeHost) unsetSlices(s plans.Step, was found) {
 	for _, c := range s.Slices {
 		unit := h.now.Systemd.Units[c.Slice]
-		unit.Properties = found.Systemd.Units[c.Slice].Properties
+		unit.Properties = was.Slices[c.Slice]
 		h.now.Systemd.Units[c.Slice] = unit
 	}
-	h.now.Kept.Slices = found.Kept.Slices
+	h.now.Kept.Slices = was.Kept.Slices
 }
 
-// quiesce and resume are the steps of these names.
-func (h *fakeHost) quiesce(s plans.Step) {
-	for _, unit := range s.Units {
-		if h.now.Systemd.Units[unit].Active() {
-			h.stop(unit)
-			h.now.Kept.Quiesced = append(slices.Clone(h.now.Kept.Quiesced), unit)
-		}
+// quiesce and resume are the steps of these names, for one unit.
+func (h *fakeHost) quiesce(unit string) {
+	if h.now.Systemd.Units[unit].Active() {
+		h.stop(unit)
+		h.now.Kept.Quiesced = append(slices.Clone(h.now.Kept.Quiesced), unit)
 	}
 }
 
-func (h *fakeHost) resume(s plans.Step) {
-	for _, unit := range s.Units {
-		h.start(unit)
-	}
-	h.now.Kept.Quiesced = nil
+func (h *fakeHost) resume(unit string) {
+	h.start(unit)
+	h.now.Kept.Quiesced = slices.DeleteFunc(slices.Clone(h.now.Kept.Quiesced), func(kept string) bool { return kept == unit })
 }
 
 // asFound takes either back.
-func (h *fakeHost) asFound(s plans.Step, found observer.Snapshot) {
+func (h *fakeHost) asFound(s plans.Step, was found) {
 	for _, unit := range s.Units {
-		h.set(unit, found.Systemd.Units[unit].ActiveState)
+		if was.up(unit) {
+			h.start(unit)
+		} else {
+			h.stop(unit)
+		}
 	}
-	h.now.Kept.Quiesced = found.Kept.Quiesced
+	h.now.Kept.Quiesced = was.Kept.Quiesced
 }
 
-// isolate stops all that the target does not want.
-func (h *fakeHost) isolate(target string) {
+// clear is the first half of an isolate: it stops all that the target may not want.
+func (h *fakeHost) clear() {
 	wanted := []string{"audio-priority.service", "studio-local-policy.service", "display-manager.service"}
 	for _, u := range slices.Concat(wanted, h.policy.VLLMUnits(), h.policy.ContractUnits()) {
 		h.stop(u)
 	}
+}
+
+// isolate stops all that the target does not want.
+func (h *fakeHost) isolate(target string) {
+	h.clear()
 	h.start(target)
+}
+
+// unisolate is host's undo of an isolate: what came with the target goes, and the
+// target that it replaced and what was up come back.
+func (h *fakeHost) unisolate(s plans.Step, was found) {
+	for _, u := range slices.Concat(h.policy.VLLMUnits(), h.policy.ContractUnits()) {
+		if !was.up(u) {
+			h.stop(u)
+		}
+	}
+	switch {
+	case was.up("compute.target"):
+		h.start("compute.target")
+	case was.up("desktop.target"):
+		h.start("desktop.target")
+	default:
+		h.stop(s.Unit)
+	}
+	for _, u := range was.Up {
+		if !h.now.Systemd.Units[u].Active() && u != "desktop.target" && u != "compute.target" {
+			h.start(u)
+		}
+	}
 }
 
 // fakeSource shows one part of the host.
@@ -260,11 +300,15 @@ func (s fakeSource) noted(what string) {
 
 func (s fakeSource) Look(context.Context) observer.Part {
 	s.noted("looks")
-	c := s.host.clone().now
+	host := s.host.clone()
+	c, away, playing := host.now, host.away, host.playing
 	reading := observer.Reading{At: time.Now()}
 	switch s.name {
 	case "systemd":
 		c.Systemd.Reading = reading
+		if away {
+			c.Systemd.Reason = "systemd does not answer"
+		}
 		return c.Systemd
 	case "logind":
 		c.Logind.Reading = reading
@@ -284,7 +328,11 @@ func (s fakeSource) Look(context.Context) observer.Part {
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
-			c.Audio.Servers = append(c.Audio.Servers, observer.AudioServer{Reading: reading, UID: uid, Running: !s.host.mute})
+			server := observer.AudioServer{Reading: reading, UID: uid, Running: !s.host.mute}
+			if playing {
+				server.Streams = []observer.AudioStream{{Direction: "playback", Application: "mpv", Media: "a song"}}
+			}
+			c.Audio.Servers = append(c.Audio.Servers, server)
 		}
 		return c.Audio
 	default:
@@ -296,34 +344,40 @@ func (s fakeSource) Look(context.Context) observer.Part {
 // fakeHand carries out one kind of step on the host.
 type fakeHand struct {
 	host *fakeHost
-	do   func(*fakeHost, plans.Step)
-	undo func(*fakeHost, plans.Step, observer.Snapshot)
+	// do is what is done, in the parts between which the host can be seen.
+	do   func(plans.Step) []func()
+	undo func(*fakeHost, plans.Step, found)
 }
 
 func (f fakeHand) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
 	if err := f.host.maybe(ctx, "before", "prepare "+s.ID); err != nil {
 		return nil, err
 	}
-	return json.Marshal(f.host.found(s))
-}
-
-// found is as much of the host as an undo of s reads: all of it would be encoded
-// again with everything that the journal is told later.
-func (h *fakeHost) found(s plans.Step) observer.Snapshot {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	units := map[string]observer.Unit{}
-	for _, name := range append([]string{s.Unit, "compute.target", "desktop.target", "vllm.service"}, s.Units...) {
-		units[name] = h.now.Systemd.Units[name]
+	now := f.host.clone().now
+	before := found{Kept: now.Kept, Slices: map[string]policy.Properties{}}
+	for name, u := range now.Systemd.Units {
+		if u.Active() && u.Properties == nil {
+			before.Up = append(before.Up, name)
+		}
 	}
 	for _, c := range s.Slices {
-		units[c.Slice] = h.now.Systemd.Units[c.Slice]
+		before.Slices[c.Slice] = now.Systemd.Units[c.Slice].Properties
 	}
-	return observer.Snapshot{Systemd: observer.Systemd{Units: units}, Kept: h.now.Kept}
+	slices.Sort(before.Up)
+	return json.Marshal(before)
 }
 
+// found is what a step found before it did anything.
+type found struct {
+	Up     []string                     `json:"up"`
+	Slices map[string]policy.Properties `json:"slices"`
+	Kept   observer.Kept                `json:"kept"`
+}
+
+func (f found) up(unit string) bool { return slices.Contains(f.Up, unit) }
+
 func (f fakeHand) Apply(ctx context.Context, s plans.Step) error {
-	return f.act(ctx, "apply "+s.ID, func() { f.do(f.host, s) })
+	return f.act(ctx, "apply "+s.ID, f.do(s)...)
 }
 
 func (f fakeHand) Verify(ctx context.Context, s plans.Step) error {
@@ -332,21 +386,26 @@ func (f fakeHand) Verify(ctx context.Context, s plans.Step) error {
 
 func (f fakeHand) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	return f.act(ctx, "undo "+s.ID, func() {
-		var found observer.Snapshot
-		if before != nil && json.Unmarshal(before, &found) == nil {
-			f.undo(f.host, s, found)
+		var was found
+		if before != nil && json.Unmarshal(before, &was) == nil {
+			f.undo(f.host, s, was)
 		}
 	})
 }
 
-func (f fakeHand) act(ctx context.Context, what string, change func()) error {
+func (f fakeHand) act(ctx context.Context, what string, parts ...func()) error {
 	if err := f.host.maybe(ctx, "before", what); err != nil {
 		return err
 	}
-	f.host.change(func() {
-		f.host.applied = append(f.host.applied, what)
-		change()
-	})
+	f.host.change(func() { f.host.applied = append(f.host.applied, what) })
+	for i, change := range parts {
+		if i > 0 {
+			if err := f.host.maybe(ctx, "amid", what); err != nil {
+				return err
+			}
+		}
+		f.host.change(change)
+	}
 	return f.host.maybe(ctx, "after", what)
 }
 
@@ -377,41 +436,46 @@ func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 }
 
 func (h *fakeHost) hands() map[plans.Kind]Actor {
-	restore := func(h *fakeHost, s plans.Step, found observer.Snapshot) {
-		if found.Systemd.Units[s.Unit].Active() {
+	restore := func(h *fakeHost, s plans.Step, was found) {
+		if was.up(s.Unit) {
 			h.start(s.Unit)
 		} else {
 			h.stop(s.Unit)
 		}
 	}
+	each := func(do func(string)) func(plans.Step) []func() {
+		return func(s plans.Step) (parts []func()) {
+			for _, unit := range s.Units {
+				parts = append(parts, func() { do(unit) })
+			}
+			return parts
+		}
+	}
 	return map[plans.Kind]Actor{
-		plans.StartUnit: fakeHand{h, func(h *fakeHost, s plans.Step) { h.start(s.Unit) }, restore},
-		plans.StopUnit:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
-		plans.StopVLLM:  fakeHand{h, func(h *fakeHost, s plans.Step) { h.stop(s.Unit) }, restore},
+		plans.StartUnit: fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.start(s.Unit) }} }, restore},
+		plans.StopUnit:  fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
+		plans.StopVLLM:  fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
 		plans.AskSessions: fakeHand{
-			h, func(*fakeHost, plans.Step) {}, func(*fakeHost, plans.Step, observer.Snapshot) {},
+			h, func(plans.Step) []func() { return nil }, func(*fakeHost, plans.Step, found) {},
 		},
 		plans.EndManagers: fakeHand{
-			h, func(h *fakeHost, _ plans.Step) { h.now.Holders.Holders = nil }, func(*fakeHost, plans.Step, observer.Snapshot) {},
+			h, func(plans.Step) []func() { return []func(){func() { h.now.Holders.Holders = nil }} }, func(*fakeHost, plans.Step, found) {},
 		},
-		plans.SetSlices: fakeHand{h, (*fakeHost).setSlices, (*fakeHost).unsetSlices},
-		plans.Quiesce:   fakeHand{h, (*fakeHost).quiesce, (*fakeHost).asFound},
-		plans.Resume:    fakeHand{h, (*fakeHost).resume, (*fakeHost).asFound},
+		plans.SetSlices: fakeHand{h, func(s plans.Step) (parts []func()) {
+			for _, c := range s.Slices {
+				parts = append(parts, func() { h.setSlice(c) })
+			}
+			return parts
+		}, (*fakeHost).unsetSlices},
+		plans.Quiesce: fakeHand{h, each(h.quiesce), (*fakeHost).asFound},
+		plans.Resume:  fakeHand{h, each(h.resume), (*fakeHost).asFound},
 		plans.EndSessions: fakeHand{
-			h, func(h *fakeHost, _ plans.Step) { h.endSessions() },
-			func(*fakeHost, plans.Step, observer.Snapshot) {},
+			h, func(plans.Step) []func() { return []func(){h.endSessions} },
+			func(*fakeHost, plans.Step, found) {},
 		},
 		plans.Isolate: fakeHand{
-			h, func(h *fakeHost, s plans.Step) { h.isolate(s.Unit) },
-			func(h *fakeHost, _ plans.Step, found observer.Snapshot) {
-				for _, u := range []string{"compute.target", "desktop.target", "vllm.service"} {
-					if found.Systemd.Units[u].Active() {
-						h.start(u)
-					} else {
-						h.stop(u)
-					}
-				}
-			},
+			h, func(s plans.Step) []func() { return []func(){h.clear, func() { h.start(s.Unit) }} },
+			(*fakeHost).unisolate,
 		},
 	}
 }
@@ -429,6 +493,9 @@ func (h *fakeHost) graph(context.Context, string) (observer.UnitGraph, error) {
 	defer h.mu.Unlock()
 	if h.deaf != nil {
 		return nil, h.deaf
+	}
+	if h.away {
+		return nil, errors.New("systemd does not answer")
 	}
 	graph := observer.UnitGraph{}
 	for name, u := range h.now.Systemd.Units {
@@ -458,11 +525,15 @@ type recorder struct {
 	mu     sync.Mutex
 	events []status.Event
 	also   func(status.Event) // hears each before the engine goes on; nil for nobody
+	views  func(status.View)  // sees each that is published; nil for nobody
 }
 
-func (r *recorder) Notify(_ status.View, events []status.Event) {
+func (r *recorder) Notify(v status.View, events []status.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.views != nil {
+		r.views(v)
+	}
 	r.events = append(r.events, events...)
 	for _, e := range events {
 		if r.also != nil {

@@ -40,11 +40,15 @@ func (f files) desired(bootID string) (status.Desired, bool, error) {
 	return saved.Desired, err == nil, err
 }
 
+// setDesired writes last what the next start believes.
 func (f files) setDesired(d status.Desired, bootID string) error {
-	return errors.Join(
-		f.write("desired.json", savedDesired{d, bootID}),
-		f.word("desired", string(d.Mode)))
+	if err := f.setDesiredWord(d); err != nil {
+		return err
+	}
+	return f.write("desired.json", savedDesired{d, bootID})
 }
+
+func (f files) setDesiredWord(d status.Desired) error { return f.word("desired", string(d.Mode)) }
 
 // currentFile is current.json.
 type currentFile struct {

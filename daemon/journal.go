@@ -32,6 +32,8 @@ type journalEntry struct {
 	Steps []plans.Step `json:"steps"`
 	// Before holds, for each step that was prepared, what it found.
 	Before []json.RawMessage `json:"before"`
+	// Previous is what was asked before, which a cancel brings back.
+	Previous status.Desired `json:"previous,omitzero"`
 }
 
 // journal is the one file that is written before the host is touched.

@@ -325,7 +325,9 @@ func (e *Engine) takeWayBack(now time.Duration) (again time.Duration) {
 
 // askItself starts a transition that the daemon asks for itself.
 func (e *Engine) askItself(r status.Request) {
-	e.previous = e.state.Desired
+	if !e.canceled { // else there is still a wish to be taken back
+		e.previous = e.state.Desired
+	}
 	e.begin(r, nil)
 }
 

@@ -23,6 +23,7 @@ func (e *Engine) govern(d policy.Document) error {
 	if e.hands != nil {
 		maps.Copy(e.actors, e.hands(d.Policy))
 	}
+	e.actors = breakable(d.Policy.Paths.State, e.actors)
 	return nil
 }
 

@@ -106,19 +106,14 @@ func (e *Engine) finish(end outcome) {
 		return
 	}
 	r := end.record
-	if r.Result == status.Canceled {
-		e.unwish()
-	}
-	e.judgeLease(r)
-	e.judgeReconcile(r)
-	e.state.Last = &r
+	e.state.Last, e.untold, e.canceled = &r, true, r.Result == status.Canceled && e.previous.Mode != ""
 	e.state.BlockedBy = nil
 	if r.Result == status.Blocked || r.Result == status.Inhibited {
 		e.state.BlockedBy = guards.Blocking(r.Guards)
 	}
-	if err := e.files.setLast(r); err != nil {
-		e.log.Error("cannot write the last transition", zap.Error(err))
-	}
+	e.writeLast()
+	e.judgeLease(r)
+	e.judgeReconcile(r)
 	e.log.Info("transition ended", message.Is(message.Finished(r.Result)), zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
 		zap.String("mode", string(r.To)), zap.String("result", string(r.Result)),
 		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
@@ -154,9 +149,38 @@ func (e *Engine) writeCurrent() {
 	if !e.unwritten {
 		return
 	}
-	e.unwritten = false
-	if err := e.files.setCurrent(e.state.Public().Observation); err != nil {
+	err := e.files.setCurrent(e.state.Public().Observation)
+	e.unwritten = err != nil // else it is tried again with the next look
+	if err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
+	}
+}
+
+// writeLast takes a canceled wish back and puts how the last transition ended into
+// the files, if that is still to be done, and only then ends its journal: until then
+// a crash must not make anybody forget the end. What fails is tried again with the
+// next look.
+func (e *Engine) writeLast() {
+	if !e.untold {
+		return
+	}
+	if e.canceled {
+		if err := e.wish(e.previous); err != nil {
+			e.log.Error("a canceled wish stays for now", zap.Error(err))
+			return
+		}
+		e.canceled = false
+	}
+	if err := e.files.setLast(*e.state.Last); err != nil {
+		e.log.Error("cannot write the last transition", zap.Error(err))
+		return
+	}
+	e.untold = false
+	if e.state.Running != nil {
+		return // the journal is that one's
+	}
+	if err := e.journal.clear(); err != nil {
+		e.log.Error("cannot end the journal", zap.Uint64("transition", e.state.Last.ID), zap.Error(err))
 	}
 }
 
@@ -188,6 +212,7 @@ func (e *Engine) publish() {
 		runtime.Gosched() // to whoever tells it: the daemon has one processor
 	}
 	e.writeCurrent()
+	e.writeLast()
 	if e.showConsole(view) {
 		defer e.publish() // with another warning
 	}
@@ -203,6 +228,9 @@ func (e *Engine) publish() {
 // without a mode gets the default mode's target started, once, and nothing else.
 // It is never isolated, and nothing is done for a wish of anybody's.
 func (e *Engine) normalise() {
+	if o := e.state.Observation; o.State != observer.Boot && o.Inferred != "" {
+		e.booted = true // into a mode: if that goes, somebody has taken it
+	}
 	if e.booted || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
 		return
 	}

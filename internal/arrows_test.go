@@ -34,7 +34,9 @@ var allowed = map[string][]string{
 	"internal/doctor":      {"policy", "observer"},
 	"internal/aside":       {"observer"},
 	"daemon/sessionend":    {"policy"},
-	"internal/eventlog":    {"internal/atomicfile"},
+	"internal/eventlog":    {"internal/atomicfile", "internal/fault"},
+	"internal/atomicfile":  {"internal/fault"},
+	"internal/fault":       {},
 	"internal/message":     {"daemon/status", "internal/zap"},
 }
 

@@ -59,6 +59,10 @@ func (p Policy) faults() []fault {
 		"paths.rebuild_lock": p.Paths.RebuildLock, "paths.issue": p.Paths.Issue,
 	} {
 		check(filepath.IsAbs(dir) && filepath.Clean(dir) == dir && dir != "/", key, "%q is not a clean absolute path", dir)
+		check(!beneath(dir, store), key, "%s is in the Nix store, where nothing that changes can be", dir)
+		for _, home := range []string{"/home", "/root", "/run/user"} {
+			check(!beneath(dir, home), key, "%s is somebody's own, and decides nothing for the machine", dir)
+		}
 	}
 	p.sessionFaults(check)
 	p.unitFaults(check)
@@ -82,6 +86,12 @@ func (p Policy) faults() []fault {
 	p.reconcileFaults(check)
 	return faults
 }
+
+// store is where Nix keeps what never changes.
+const store = "/nix/store"
+
+// beneath reports whether path is dir or in it.
+func beneath(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // maxAnnounced bounds how long a transition that was accepted may wait: who asks has
 // left by then.

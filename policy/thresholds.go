@@ -230,4 +230,5 @@ func (p Policy) guardFaults(fault checker) {
 	}
 	fault(g.ModelStore == "" || filepath.IsAbs(g.ModelStore) && filepath.Clean(g.ModelStore) == g.ModelStore,
 		"guards.model_store", "%q is not a clean absolute path", g.ModelStore)
+	fault(!beneath(g.ModelStore, store), "guards.model_store", "%s is in the Nix store, and models live outside it", g.ModelStore)
 }

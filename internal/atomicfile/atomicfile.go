@@ -7,17 +7,23 @@
 package atomicfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/dubnium/dubnium/internal/fault"
 )
 
 // Write replaces the file at path with data. When it returns nil, the content
 // and the name are on disk. On an error the old file is still whole.
 func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	defer wrap(&err, "write", path)
+	if err := at(path, "save"); err != nil {
+		return err
+	}
 	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -25,25 +31,34 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	_, err = temp.Write(data)
 	err = errors.Join(err, temp.Chmod(mode), temp.Sync(), temp.Close())
 	if err == nil {
+		err = at(path, "rename")
+	}
+	if err == nil {
 		err = os.Rename(temp.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(temp.Name()))
 	}
-	return SyncDir(filepath.Dir(path))
+	return errors.Join(at(path, "saved"), SyncDir(filepath.Dir(path)))
 }
+
+// at is a fault point.
+func at(path, what string) error { return fault.At(context.Background(), path, what) }
 
 // Remove removes the file at path, for good once it returns. A file that is not
 // there is not an error.
 func Remove(path string) (err error) {
 	defer wrap(&err, "remove", path)
+	if err := at(path, "remove"); err != nil {
+		return err
+	}
 	if err := os.Remove(path); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	return SyncDir(filepath.Dir(path))
+	return errors.Join(at(path, "removed"), SyncDir(filepath.Dir(path)))
 }
 
 // SyncDir puts the names in the directory at path on disk.

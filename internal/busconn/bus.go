@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/internal/fault"
 )
 
 // Bus is a connection to the system bus of its own, so that no amount of traffic
@@ -73,7 +75,13 @@ var ErrAbsent = errors.New("not on the bus")
 // Call calls a method and returns the reply's values. It never starts a service
 // that is not running: to look at a thing must not change it.
 func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method string, args ...any) ([]any, error) {
+	if err := fault.At(ctx, method, "call"); err != nil {
+		return nil, err
+	}
 	call := b.conn.Object(name, at).CallWithContext(ctx, method, dbus.FlagNoAutoStart, args...)
+	if call.Err == nil {
+		call.Err = fault.At(ctx, method, "answered")
+	}
 	return call.Body, b.explain(ctx, name, call.Err)
 }
 

@@ -10,6 +10,7 @@ package eventlog
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"sync"
 
 	"github.com/dubnium/dubnium/internal/atomicfile"
+	"github.com/dubnium/dubnium/internal/fault"
 )
 
 // Limits bound what is kept.
@@ -297,10 +299,10 @@ func (l *Log) numbers() ([]int, error) {
 }
 
 func (l *Log) may(what string) error {
-	if l.hook == nil {
-		return nil
+	if l.hook != nil {
+		return l.hook(what)
 	}
-	return l.hook(what)
+	return fault.At(context.Background(), l.path, what)
 }
 
 func wrapped(err error) error {

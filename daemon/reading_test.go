@@ -1,0 +1,147 @@
+package daemon
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
+)
+
+// readFiles reads what is in the daemon's two directories. Its loop replaces files
+// meanwhile: each is read whole, old or new.
+func readFiles(dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, sub := range []string{"run", "state"} {
+		entries, err := os.ReadDir(filepath.Join(dir, sub))
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			name := filepath.Join(sub, e.Name())
+			data, err := os.ReadFile(filepath.Join(dir, name))
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			files[name] = data
+		}
+	}
+	return files, nil
+}
+
+// effects is what transitions do to a host, by what it is done to.
+type effects map[string]string
+
+func (h *fakeHost) effects() effects {
+	now, all := h.clone().now, effects{}
+	for name, u := range now.Systemd.Units {
+		all[name] = u.ActiveState
+		for property, value := range u.Properties {
+			all[name+"/"+property] = value
+		}
+		if kept := now.Kept.Slices[name]; len(kept) > 0 {
+			all[name+"/kept"] = fmt.Sprint(kept)
+		}
+	}
+	for _, unit := range now.Kept.Quiesced {
+		all[unit+"/quiesced"] = "kept"
+	}
+	for _, s := range now.Logind.Sessions {
+		all["session-"+s.ID+".scope"] = s.User
+	}
+	return all
+}
+
+// not lists what is otherwise.
+func (e effects) not(other effects) []string {
+	var differ []string
+	for key := range e {
+		if e[key] != other[key] {
+			differ = append(differ, key)
+		}
+	}
+	for key := range other {
+		if _, there := e[key]; !there && other[key] != "" {
+			differ = append(differ, key)
+		}
+	}
+	slices.Sort(differ)
+	return slices.Compact(differ)
+}
+
+// reads is what the host is, by the words of docs/architecture.md and by nothing of
+// observer's: the mode that its targets point at, and its state.
+func (h *fakeHost) reads() (policy.Mode, observer.State) {
+	now, p := h.clone().now, h.policy
+	if h.clone().away {
+		return "", "unknown"
+	}
+	up := func(unit string) bool { return now.Systemd.Units[unit].ActiveState == "active" }
+	session, held := len(now.Logind.Sessions) > 0, len(now.Holders.Holders) > 0
+	var mode policy.Mode
+	var wrong []string
+	is := func(want bool, what string, got bool) {
+		if want != got {
+			wrong = append(wrong, what)
+		}
+	}
+	serving := ""
+	for _, unit := range append(slices.Collect(maps.Values(p.VLLM.Profiles)), "vllm.service") {
+		if up(unit) {
+			serving += unit
+		}
+	}
+	switch {
+	case now.Systemd.State == "starting":
+		return "", "boot"
+	case up("compute.target") && (up("desktop.target") || session || held || up("studio-local-policy.service")):
+		return policy.Compute, "unknown"
+	case up("compute.target"):
+		mode = policy.Compute
+		is(false, "display manager", up("display-manager.service"))
+	case up("desktop.target") && up("studio-local-policy.service"):
+		mode = policy.StudioLocal
+		is(true, "session", session)
+		is(true, "audio priority", up("audio-priority.service"))
+		for _, unit := range p.Studio.Quiesce {
+			is(false, unit, up(unit) || up(strings.TrimSuffix(unit, ".timer")+".service"))
+		}
+	case up("desktop.target"):
+		mode = policy.Desktop
+		is(true, "somebody", session || up("display-manager.service"))
+		is(false, "audio priority", up("audio-priority.service"))
+	default:
+		return "", "unknown"
+	}
+	contract := map[policy.Mode]policy.Contract{"desktop": p.Modes.Desktop, "studio-local": p.Modes.StudioLocal, "compute": p.Modes.Compute}[mode]
+	if mode != policy.Compute && p.Audio.Required && session {
+		is(false, "audio", h.mute)
+	}
+	switch {
+	case !p.VLLM.Enabled && mode == policy.Compute:
+	case !p.VLLM.Enabled || contract.VLLMProfile == "off":
+		is(true, "vLLM off", serving == "")
+	default:
+		is(true, "vLLM", serving == cmp.Or(p.VLLM.Profiles[contract.VLLMProfile], "vllm.service") && now.Inference.Healthy)
+	}
+	for _, unit := range contract.Required {
+		is(true, unit, up(unit))
+	}
+	for _, unit := range contract.Forbidden {
+		is(false, unit, up(unit))
+	}
+	if len(wrong) > 0 {
+		return mode, observer.State("degraded-" + string(mode))
+	}
+	return mode, observer.State(mode)
+}
