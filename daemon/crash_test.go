@@ -57,6 +57,44 @@ func TestStopInTheMiddle(t *testing.T) {
 	})
 }
 
+// A machine that was restarted in the middle comes up as any other does: the boot rule
+// holds, although the last transition was interrupted.
+func TestAMachineThatWasRestartedInTheMiddleIsBroughtToDesktop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		r := startRig(t, host, dir, thisBoot)
+		r.settle()
+		host.fault = func(ctx context.Context, when, what string) error {
+			if what == "apply isolate-compute" && when == "before" {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		}
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
+		require.NoError(t, err)
+		synctest.Wait()
+		r.stop()
+
+		host = newFakeHost(testPolicy(dir))
+		host.stop("desktop.target")
+		host.now.Systemd.State = "starting"
+		r = startRig(t, host, dir, "boot-2")
+		defer r.stop()
+		synctest.Wait()
+		last := r.View().Last
+		assert.Equal(t, status.Interrupted, last.Result)
+		assert.True(t, last.Restarted)
+		host.change(func() { host.now.Systemd.State = "running" })
+		synctest.Wait()
+		v := r.settle()
+		assert.Equal(t, observer.State("desktop"), v.Observation.State)
+		assert.Equal(t, status.OriginBoot, v.Last.Origin)
+		assert.Equal(t, []string{"apply start-desktop"}, host.applied)
+	})
+}
+
 func TestAJournalFromElsewhereIsNotActedUpon(t *testing.T) {
 	cases := map[string]string{
 		"another format":      `{"format":2}`,

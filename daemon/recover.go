@@ -21,6 +21,7 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 		len(ended) > 0 && ended[0].Started.Equal(x.entry.Record.Started) {
 		x.entry.Record = ended[0] // only the journal could not be told
 	}
+	x.entry.Record.Restarted = x.entry.BootID != x.bootID
 	if x.entry.Record.Result != "" {
 		x.record()
 		return x.entry.Record, nil
@@ -34,7 +35,7 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 		return status.Record{}, errStopping
 	}
 	o := x.settled(snapshot)
-	if x.entry.BootID != x.bootID {
+	if x.entry.Record.Restarted {
 		return x.end(o, status.Interrupted, fmt.Errorf("the machine restarted: %w", died))
 	}
 	if !x.touched() || x.reached(o, snapshot) {

@@ -168,7 +168,6 @@ func TestADisplayManagerThatComesBack(t *testing.T) {
 // what was interrupted.
 func TestARebootInTheMiddle(t *testing.T) {
 	w := onDesktop(t)
-	w.patiently()
 	w.standin("--healthy-after 60s")
 	w.audioKnown()
 	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStep'")
@@ -178,8 +177,7 @@ func TestARebootInTheMiddle(t *testing.T) {
 	w.WaitFile(w.ctx, "/run/mode-controller/current")
 	w.becomes("desktop")
 	w.requireDesktop()
-	last := w.last()
-	assert.Equal(t, "interrupted", last.Result, "%+v", last)
+	assert.Contains(t, w.sh("modectl history"), "interrupted")
 	assert.Equal(t, "desktop", w.sh("modectl desired"))
 	w.recovers()
 }

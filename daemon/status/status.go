@@ -162,6 +162,9 @@ type Record struct {
 	// Forced are the guards whose refusal did not count, by the requester's word.
 	Forced []policy.GuardID `json:"forced,omitempty"`
 	Steps  []Step           `json:"steps"`
+	// Restarted: the machine was restarted before the daemon could deal with its end.
+	// Nothing of it is left, and so no doubt either.
+	Restarted bool `json:"restarted,omitempty"`
 	// Private is what the texts tell of people's processes. It stays in root's files.
 	Private []observer.Secret `json:"private,omitempty"`
 }
@@ -197,7 +200,7 @@ func (v View) Context() observer.Context {
 	return observer.Context{
 		InFlight:   v.Running != nil,
 		Desired:    v.Desired.Mode,
-		LastFailed: v.Last != nil && v.Last.Result.LeavesDoubt(),
+		LastFailed: v.Last != nil && v.Last.Result.LeavesDoubt() && !v.Last.Restarted,
 	}
 }
 
