@@ -9,18 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// govern adds sections to the policy and has the daemon read it.
-func (w *workstation) govern(sections string) {
-	w.t.Helper()
-	w.sh("cat >> /etc/dubnium/policy.toml <<'EOF'\n" + sections + "\nEOF\nmodectl policy check /etc/dubnium/policy.toml && systemctl reload dubniumd.service")
-}
-
-// install writes a service that only waits.
-func (w *workstation) install(unit string) {
-	w.t.Helper()
-	w.sh("printf '[Service]\\nType=exec\\nExecStart=/usr/bin/sleep infinity\\n' > /etc/systemd/system/" + unit + " && systemctl daemon-reload")
-}
-
 func TestAForbiddenUnitDegradesAndARequestStopsIt(t *testing.T) {
 	w := onDesktop(t)
 	w.install("batch.service")

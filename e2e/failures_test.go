@@ -127,7 +127,8 @@ func (w *workstation) requireTruth() {
 		require.False(w.t, strings.HasPrefix(state, "studio"), state)
 		w.t.Logf("the state is %s", state)
 		w.reach("desktop")
-		w.requireDesktop()
+		require.Equal(w.t, "active", w.active("desktop.target"))
+		require.Equal(w.t, "active", w.active("greetd.service"))
 	}
 }
 

@@ -74,7 +74,7 @@ func prepared(t *testing.T, how string, do func(context.Context, *bed.VM, string
 		Do:  func(ctx context.Context, vm *bed.VM) error { return do(ctx, vm, tree) },
 	})
 	// From here on: to wait for the machine may take as long as another run of it.
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	return &workstation{Machine: m, t: t, ctx: ctx}
 }
@@ -90,6 +90,18 @@ func (w *workstation) patiently() {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Minute)
 	w.t.Cleanup(cancel)
 	w.ctx = ctx
+}
+
+// govern adds sections to the policy and has the daemon read it.
+func (w *workstation) govern(sections string) {
+	w.t.Helper()
+	w.sh("cat >> /etc/dubnium/policy.toml <<'EOF'\n" + sections + "\nEOF\nmodectl policy check /etc/dubnium/policy.toml && systemctl reload dubniumd.service")
+}
+
+// install writes a service that only waits.
+func (w *workstation) install(unit string) {
+	w.t.Helper()
+	w.sh("printf '[Service]\\nType=exec\\nExecStart=/usr/bin/sleep infinity\\n' > /etc/systemd/system/" + unit + " && systemctl daemon-reload")
 }
 
 // seeded is a seed that is told; E2E_SEED repeats a run that failed.
