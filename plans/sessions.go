@@ -23,8 +23,12 @@ func (b *builder) askSessions() {
 // sessions these were.
 func (b *builder) endSessions() {
 	own, users := b.policy.Sessions, b.snapshot.Logind.GraphicalUsers()
+	var ids []string
+	for _, session := range b.snapshot.Logind.Graphical() {
+		ids = append(ids, session.ID)
+	}
 	b.add(Step{
-		ID: "end-sessions", Kind: EndSessions, Users: users,
+		ID: "end-sessions", Kind: EndSessions, Users: users, Sessions: ids,
 		Grace: own.TerminateTimeout.D(), Timeout: own.TerminateTimeout.D() + own.KillTimeout.D(),
 	})
 	holding := slices.DeleteFunc(slices.Clone(users), func(uid uint32) bool {

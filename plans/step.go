@@ -74,6 +74,9 @@ type Step struct {
 	// Users, of EndSessions, AskSessions and EndManagers, are those whom they may
 	// touch: whoever logs in after the guards have judged was not judged by them.
 	Users []uint32 `json:"users,omitempty"`
+	// Sessions, of EndSessions, are the graphical ones by their ids: without its
+	// compositor a session may be none any more, and what is left of it still lives.
+	Sessions []string `json:"sessions,omitempty"`
 	// Slices are the changes of SetSlices.
 	Slices []SliceChange `json:"slices,omitempty"`
 	// Units are those of Quiesce and Resume, in the order in which they are stopped,

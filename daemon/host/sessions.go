@@ -20,12 +20,13 @@ import (
 
 // endSessions is plans.EndSessions: it ends every graphical session and every
 // greeter. A session is gone when logind has removed it; one that is `closing`
-// may stay so for ever, and still holds the GPU. user@UID.service outlives the
-// session and is not this step's business.
+// may stay so for ever, and still holds the GPU; logind calls it a tty's as soon as
+// its compositor has let go. user@UID.service outlives the session and is not this
+// step's business.
 type endSessions struct{ logind *login1.Client }
 
-func (a endSessions) Prepare(ctx context.Context, _ plans.Step) (json.RawMessage, error) {
-	ending, err := a.ending(ctx)
+func (a endSessions) Prepare(ctx context.Context, step plans.Step) (json.RawMessage, error) {
+	ending, err := a.ending(ctx, step)
 	if err != nil {
 		return nil, err
 	}
@@ -33,13 +34,13 @@ func (a endSessions) Prepare(ctx context.Context, _ plans.Step) (json.RawMessage
 }
 
 // ending lists the sessions that have to go.
-func (a endSessions) ending(ctx context.Context) ([]observer.Session, error) {
+func (a endSessions) ending(ctx context.Context, step plans.Step) ([]observer.Session, error) {
 	sessions, err := a.logind.Sessions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(sessions, func(s observer.Session) bool {
-		return s.Kind() != observer.KindGraphical && s.Kind() != observer.KindGreeter
+		return s.Kind() != observer.KindGraphical && s.Kind() != observer.KindGreeter && !slices.Contains(step.Sessions, s.ID)
 	}), nil
 }
 
@@ -55,7 +56,7 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 	ends := map[string]*end{}
 	var left []observer.Session
 	for {
-		now, err := a.ending(ctx)
+		now, err := a.ending(ctx, s)
 		switch {
 		case errors.Is(err, busconn.ErrAbsent): // logind restarts: its sessions stay
 		case err != nil:
@@ -150,8 +151,8 @@ func describe(sessions []observer.Session) string {
 // login screen back is the undo of the step that stopped the display manager.
 func (a endSessions) Undo(context.Context, plans.Step, json.RawMessage) error { return nil }
 
-func (a endSessions) Verify(ctx context.Context, _ plans.Step) error {
-	left, err := a.ending(ctx)
+func (a endSessions) Verify(ctx context.Context, s plans.Step) error {
+	left, err := a.ending(ctx, s)
 	if err != nil {
 		return err
 	}

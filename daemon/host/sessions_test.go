@@ -49,6 +49,23 @@ func TestASessionThatIgnoresTheRequestIsKilledAfterItsGrace(t *testing.T) {
 	require.NoError(t, h.verify(ends(0)))
 }
 
+// logind calls a session a tty's once its compositor has let go of the devices: what is
+// left of it is ended all the same, and nobody's session on a console is.
+func TestWhatIsLeftOfASessionWithoutItsCompositorIsEnded(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	alice, _ := h.host.SessionOf("user")
+	console := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "alice", UID: 1000, Seat: "seat0"})
+	step := ends(time.Millisecond)
+	step.Sessions = []string{alice.ID}
+	quiet(t, h)
+	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.Type, s.IgnoresTerm = "tty", true }))
+	require.ErrorContains(t, h.verify(step), "there is still session "+alice.ID)
+	require.NoError(t, h.apply(step))
+	require.NoError(t, h.verify(step))
+	require.False(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == alice.ID }))
+	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == console }))
+}
+
 func TestOnlyTheSeatsSessionsAreEnded(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	ssh := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "bob", UID: 1001, Remote: true})
