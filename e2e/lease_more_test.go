@@ -122,10 +122,10 @@ func TestWhatWasAskedIsAskedForAgain(t *testing.T) {
 	w.requireDesktop()
 	compositor := w.CompositorPID(w.ctx)
 	w.audioKnown()
-	w.sh("systemctl mask -q --runtime vllm.service")
+	w.sh("systemctl mask -q --runtime compute.target")
 	out, code := w.modectl("request compute")
 	require.Equal(t, 18, code, out)
-	w.sh("systemctl unmask -q --runtime vllm.service")
+	w.sh("systemctl unmask -q --runtime compute.target")
 	w.WaitFor(w.ctx, "the reason", "modectl status | grep -q 'only a person asks for that'")
 	w.unharmed(compositor)
 }
