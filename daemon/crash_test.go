@@ -25,30 +25,36 @@ var routes = map[string][]policy.Mode{
 	"compute to studio-local": {"compute", "studio-local"},
 }
 
+// stopIsolating runs a daemon on the host until it is told to stop in the isolate of
+// compute.
+func stopIsolating(t *testing.T, host *fakeHost, dir string) {
+	r := startRig(t, host, dir, thisBoot)
+	r.settle()
+	host.fault = func(ctx context.Context, when, what string) error {
+		if what == "apply isolate-compute" && when == "before" {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return nil
+	}
+	_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
+	require.NoError(t, err)
+	synctest.Wait()
+	r.stop()
+}
+
 // TestStopInTheMiddle: SIGTERM is no failure of a step. The daemon stops without
 // taking anything back, and the next one recovers.
 func TestStopInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
-		r.settle()
-		host.fault = func(ctx context.Context, when, what string) error {
-			if what == "apply isolate-compute" && when == "before" {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
-		}
-		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
-		require.NoError(t, err)
-		synctest.Wait()
-		r.stop()
+		stopIsolating(t, host, dir)
 		assert.NotContains(t, host.applied, "undo end-sessions")
 		assert.FileExists(t, filepath.Join(dir, "state", "transition.json"))
 
 		host.fault = nil
-		r = startRig(t, host, dir, thisBoot)
+		r := startRig(t, host, dir, thisBoot)
 		defer r.stop()
 		v := r.settle()
 		assert.Equal(t, status.Interrupted, v.Last.Result)
@@ -63,24 +69,12 @@ func TestAMachineThatWasRestartedInTheMiddleIsBroughtToDesktop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
-		r.settle()
-		host.fault = func(ctx context.Context, when, what string) error {
-			if what == "apply isolate-compute" && when == "before" {
-				<-ctx.Done()
-				return ctx.Err()
-			}
-			return nil
-		}
-		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
-		require.NoError(t, err)
-		synctest.Wait()
-		r.stop()
+		stopIsolating(t, host, dir)
 
 		host = newFakeHost(testPolicy(dir))
 		host.stop("desktop.target")
 		host.now.Systemd.State = "starting"
-		r = startRig(t, host, dir, "boot-2")
+		r := startRig(t, host, dir, "boot-2")
 		defer r.stop()
 		synctest.Wait()
 		last := r.View().Last
