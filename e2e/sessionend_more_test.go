@@ -117,11 +117,12 @@ func TestAWorkerThatOutlivesVLLM(t *testing.T) {
 		w.reach("compute")
 		w.WaitFor(w.ctx, "the worker", "pgrep -x gpu-worker")
 		out, code := w.modectl("request desktop")
-		assert.Equal(t, 53, code, out)
+		assert.Equal(t, 54, code, "vLLM runs again, beside a stranger on its GPU: %s", out)
 		assert.Contains(t, out, "elsewhere.service) has 0000:")
 		assert.Contains(t, out, "belongs into vllm.worker_units")
 		w.sh("pgrep -x gpu-worker")
-		w.WaitFor(w.ctx, "compute to be back", "modectl current --refresh | grep -qx compute")
+		assert.Equal(t, "active", w.active("vllm.service"))
+		assert.NotEqual(t, "compute", w.sh("modectl current --refresh"))
 
 		w.sh(`echo 1 > /sys/fs/cgroup/system.slice/elsewhere.service/cgroup.kill
 			rm -r /etc/systemd/system/vllm.service.d && systemctl daemon-reload && systemctl restart vllm.service`)
