@@ -119,6 +119,11 @@ func TestImpactOfTheModesTargets(t *testing.T) {
 
 const graphs = 20
 
+// masked is a unit that nobody may start; alias names the first unit of a graph.
+const masked = "graph-masked.service"
+
+func alias(n int) string { return fmt.Sprintf("graph%d-alias.service", n) }
+
 // generatedMember: what a random graph's target wants may fail to start.
 func generatedMember(unit string) bool {
 	return strings.HasPrefix(unit, "graph") && strings.Contains(unit, "-")
@@ -138,8 +143,10 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 		for name, text := range files {
 			fmt.Fprintf(&write, "cat >/run/systemd/system/%s <<'EOF'\n%sEOF\n", name, text)
 		}
+		fmt.Fprintf(&write, "ln -sf graph%d-0.service /run/systemd/system/%s\n", n, alias(n))
 		starts = append(starts, start)
 	}
+	fmt.Fprintf(&write, "ln -sf /dev/null /run/systemd/system/%s\n", masked)
 	w.PutBytes(w.ctx, []byte(write.String()), "/run/graphs.sh", 0o755)
 	w.sh("mkdir -p /run/systemd/system; sh /run/graphs.sh; systemctl daemon-reload; systemctl start desktop.target")
 	for n, start := range starts {
@@ -154,21 +161,35 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 	}
 }
 
-// graph makes the files of one graph, and says what to start of it.
+// oneshot is a service that is up once it was started, and needs nothing for it.
+const oneshot = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+
+// graph makes the files of one graph, and says what to start of it. Beside its own
+// units these may name one that is not there, one that is masked, an instance of a
+// template, and one by its alias. Some uphold a unit that can always be started and that
+// nothing conflicts with: systemd tries for ever to start what cannot be, and never settles.
 func graph(n int, random *rand.Rand) (files map[string]string, start string) {
 	kinds := []string{"service", "service", "service", "socket", "timer", "target"}
-	names := []string{"gone.service"}
-	for i := range 6 + random.IntN(8) {
-		names = append(names, fmt.Sprintf("graph%d-%d.%s", n, i, kinds[random.IntN(len(kinds))]))
+	own := []string{fmt.Sprintf("graph%d-0.service", n)}
+	for i := range 5 + random.IntN(8) {
+		own = append(own, fmt.Sprintf("graph%d-%d.%s", n, i+1, kinds[random.IntN(len(kinds))]))
 	}
-	files = map[string]string{}
-	for _, name := range names[1:] {
+	always, instance := fmt.Sprintf("graph%d-always.service", n), fmt.Sprintf("graph%d-of@one.service", n)
+	names := slices.Concat([]string{"gone.service", masked, instance, alias(n)}, own)
+	files = map[string]string{
+		always:                                "[Unit]\n" + oneshot,
+		fmt.Sprintf("graph%d-of@.service", n): "[Unit]\n" + relations(names, random, 2) + oneshot,
+	}
+	for _, name := range own {
 		files[name] = unitFile(name, names, random)
+		if random.IntN(6) == 0 {
+			files[name] = strings.Replace(files[name], "[Unit]\n", "[Unit]\nUpholds="+always+"\n", 1)
+		}
 	}
 	// What is not ours stays: the target wants all of the desktop.
 	files[fmt.Sprintf("graph%d.target", n)] = "[Unit]\nAllowIsolate=yes\nWants=desktop.target\nDefaultDependencies=no\n" +
 		relations(names, random, 4)
-	running := slices.DeleteFunc(slices.Clone(names[1:]), func(string) bool { return random.IntN(4) == 0 })
+	running := slices.DeleteFunc(append(own, always, instance), func(string) bool { return random.IntN(4) == 0 })
 	return files, strings.Join(running, " ")
 }
 
@@ -189,7 +210,7 @@ func unitFile(name string, names []string, random *rand.Rand) string {
 	}
 	switch name[strings.LastIndexByte(name, '.')+1:] {
 	case "service":
-		return text + "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"
+		return text + oneshot
 	case "socket":
 		return text + "[Socket]\nListenStream=/run/" + name + "\nService=" + service() + "\n"
 	case "timer":
@@ -199,7 +220,6 @@ func unitFile(name string, names []string, random *rand.Rand) string {
 }
 
 func relations(names []string, random *rand.Rand, most int) string {
-	// Not Upholds: systemd tries for ever to start what cannot be, and never settles.
 	kinds := []string{"Requires", "Wants", "Wants", "BindsTo", "PartOf", "Requisite", "Conflicts", "PropagatesStopTo"}
 	var text strings.Builder
 	for range random.IntN(most + 1) {
