@@ -18,15 +18,13 @@ func (w *workstation) service(name, text string) {
 	w.sh("systemctl daemon-reload")
 }
 
-// during runs a script as the step of the transition begins that `modectl request`
-// asks for, and returns what modectl said and its exit code.
-func (w *workstation) during(mode, step, script string) (out string, code int) {
+// during runs a script as the step on the way to compute begins, and returns what
+// `modectl request` said and its exit code.
+func (w *workstation) during(step, script string) (out string, code int) {
 	w.t.Helper()
-	if mode == "compute" {
-		w.audioKnown()
-	}
+	w.audioKnown()
 	watch := w.Watch(w.ctx, "type='signal',interface='org.dubnium.Mode1',member='TransitionStep'")
-	request := w.Start(w.ctx, "exec modectl request "+mode)
+	request := w.Start(w.ctx, "exec modectl request compute")
 	w.Await(w.ctx, watch, func(s bed.Signal) bool { return s.Args[3] == step && s.Args[4] == "doing" })
 	w.sh(script)
 	code, err := request.Wait(w.ctx)
@@ -117,20 +115,20 @@ func TestAUnitThatRefusesToStopIsTold(t *testing.T) {
 // What others do while a transition runs: whatever is claimed afterwards is true, and a
 // request for the desktop mends it.
 func TestWhatOthersDoInTheMiddleIsNotHidden(t *testing.T) {
-	for name, c := range map[string]struct{ mode, step, script string }{
-		"another target is isolated by hand":     {"compute", "await-vllm-healthy", "systemctl isolate --no-block desktop.target"},
-		"a rescue by hand":                       {"compute", "isolate-compute", "systemctl isolate --no-block multi-user.target"},
-		"the manager is executed again":          {"compute", "isolate-compute", "systemctl daemon-reexec"},
-		"the manager reads its units again":      {"compute", "end-sessions", "systemctl daemon-reload"},
-		"the display manager is started again":   {"compute", "check-gpu-display-released", "systemctl start --no-block greetd.service"},
-		"somebody stops the model while it goes": {"compute", "await-vllm-healthy", "systemctl stop --no-block vllm.service"},
-		"somebody stops the daemon":              {"compute", "await-vllm-healthy", "systemctl restart --no-block dubniumd.service"},
+	for name, c := range map[string]struct{ step, script string }{
+		"another target is isolated by hand":     {"await-vllm-healthy", "systemctl isolate --no-block desktop.target"},
+		"a rescue by hand":                       {"isolate-compute", "systemctl isolate --no-block multi-user.target"},
+		"the manager is executed again":          {"isolate-compute", "systemctl daemon-reexec"},
+		"the manager reads its units again":      {"end-sessions", "systemctl daemon-reload"},
+		"the display manager is started again":   {"check-gpu-display-released", "systemctl start --no-block greetd.service"},
+		"somebody stops the model while it goes": {"await-vllm-healthy", "systemctl stop --no-block vllm.service"},
+		"somebody stops the daemon":              {"await-vllm-healthy", "systemctl restart --no-block dubniumd.service"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := onDesktop(t)
 			w.quickly()
 			w.standin("--healthy-after 2s")
-			out, code := w.during(c.mode, c.step, c.script)
+			out, code := w.during(c.step, c.script)
 			t.Logf("%d: %s", code, out)
 			w.WaitFor(w.ctx, "it to be over", `modectl status >/dev/null && [ ! -e /var/lib/mode-controller/transition.json ] && [ -z "$(systemctl list-jobs --no-legend)" ]`)
 			last := w.last()

@@ -29,15 +29,16 @@ func TestTheVersionIsTold(t *testing.T) {
 
 func TestWhatIsCalledWronglyIsOneLine(t *testing.T) {
 	for line, args := range map[string][]string{
-		"unknown command \"impcat\"; see `dubniumd --help`":                       {"impcat"},
-		"unknown command \"quantum\"; see `dubniumd --help`":                      {"quantum"},
-		"unknown command \"quantum hodl\"; see `dubniumd --help`":                 {"quantum", "hodl", "--policy", "x"},
-		"unknown flag: --jsn; see `dubniumd impact TARGET --help`":                {"impact", "a.target", "--jsn"},
-		"flag needs an argument: --policy; see `dubniumd replay FILE --help`":     {"replay", "--policy"},
-		"it is called as `dubniumd impact TARGET`":                                {"impact"},
-		"it is called as `dubniumd replay FILE`":                                  {"replay", "a", "b"},
-		"it is called as `dubniumd`":                                              {"--policy", "x", "y"},
-		"cannot read the recording: open /nonexistent: no such file or directory": {"replay", "/nonexistent", "--json"},
+		"unknown command \"impcat\"; see `dubniumd --help`":                             {"impcat"},
+		"unknown command \"quantum\"; see `dubniumd --help`":                            {"quantum"},
+		"unknown command \"quantum hodl\"; see `dubniumd --help`":                       {"quantum", "hodl", "--policy", "x"},
+		"unknown flag: --jsn; see `dubniumd impact TARGET --help`":                      {"impact", "a.target", "--jsn"},
+		"flag needs an argument: --policy; see `dubniumd replay FILE --help`":           {"replay", "--policy"},
+		"it is called as `dubniumd impact TARGET`":                                      {"impact"},
+		"it is called as `dubniumd replay FILE`":                                        {"replay", "a", "b"},
+		"it is called as `dubniumd`":                                                    {"--policy", "x", "y"},
+		"cannot read the recording: open /nonexistent: no such file or directory":       {"replay", "/nonexistent", "--json"},
+		"cannot read the policy in force: stat /nonexistent: no such file or directory": {"session-end", "--policy", "/nonexistent"},
 	} {
 		_, err := dubniumd(t, args...)
 		require.EqualError(t, err, line)

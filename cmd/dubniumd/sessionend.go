@@ -18,7 +18,11 @@ func sessionEndCommand() *command {
 	c.flag(&policyFile, "policy", inForce, "the policy `FILE`", false)
 	c.flag(&runtime, "runtime", fmt.Sprintf("/run/user/%d", os.Getuid()), "the user's runtime `DIRECTORY`", false)
 	c.run = func(context.Context, io.Writer, []string) error {
-		// What dubniumd wrote down as in force: only root can write there.
+		// What dubniumd wrote down as in force: only root can write there. None at all is
+		// not a policy without a hook.
+		if _, err := os.Stat(policyFile); err != nil {
+			return fmt.Errorf("cannot read the policy in force: %w", err)
+		}
 		p, err := policy.Load(policyFile)
 		if err != nil {
 			return err
