@@ -514,6 +514,7 @@ type rig struct {
 	*Engine
 	t      *testing.T
 	host   *fakeHost
+	eyes   *Eyes
 	dir    string
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
@@ -568,6 +569,14 @@ func startRig(t *testing.T, host *fakeHost, dir, bootID string) *rig {
 
 func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
 	t.Helper()
+	r := newRig(t, host, p, bootID)
+	r.run()
+	return r
+}
+
+// newRig is startRigWith for one that does not run yet.
+func newRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
+	t.Helper()
 	host.policy = p
 	host.now.Holders.Stores = slices.Clone(host.now.Holders.Stores)
 	host.now.Holders.Stores[0].Path = p.Paths.State
@@ -581,13 +590,16 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
 	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
 	require.NoError(t, err)
-	r := &rig{Engine: engine, t: t, host: host, seen: &recorder{}}
+	r := &rig{Engine: engine, t: t, host: host, eyes: eyes, seen: &recorder{}}
 	engine.Listen(r.seen)
-	ctx, cancel := context.WithCancel(t.Context())
-	r.cancel = cancel
-	r.ended.Go(func() { eyes.Run(ctx) })
-	r.ended.Go(func() { engine.Run(ctx) })
 	return r
+}
+
+func (r *rig) run() {
+	ctx, cancel := context.WithCancel(r.t.Context())
+	r.cancel = cancel
+	r.ended.Go(func() { r.eyes.Run(ctx) })
+	r.ended.Go(func() { r.Engine.Run(ctx) })
 }
 
 func (r *rig) stop() {

@@ -122,11 +122,10 @@ func (w *workstation) start() {
 		w.dir = filepath.Join(w.base, fmt.Sprint(w.dirs))
 	}
 	w.host.fault = w.point
-	w.r = startRigWith(w.test, w.host, w.policy(w.dir), fmt.Sprintf("boot-%d", w.boots))
+	w.r = newRig(w.test, w.host, w.policy(w.dir), fmt.Sprintf("boot-%d", w.boots))
 	w.r.dir, w.heard = w.dir, 0
-	w.r.seen.mu.Lock()
 	w.r.seen.views = w.published
-	w.r.seen.mu.Unlock()
+	w.r.run() // it recovers at once, and asks w for faults
 }
 
 func (w *workstation) settle() status.View {
