@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"reflect"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	"pgregory.net/rapid"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
@@ -105,6 +107,31 @@ func TestABurstIsOneChangeAndTheEngineNeverWaits(t *testing.T) {
 	require.Len(t, bus.changes, 2)
 	require.Equal(t, "desktop", (<-bus.changes)["DesiredMode"].Value())
 	require.Equal(t, "studio-local", (<-bus.changes)["DesiredMode"].Value())
+}
+
+// Whoever adds up the changes has what GetAll says.
+func TestTheChangesAddUpToTheProperties(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		records := []*status.Record{nil, {ID: 1, Result: status.Success}, {ID: 2, Result: status.Blocked}}
+		view := status.View{Last: rapid.SampledFrom(records).Draw(t, "last")}
+		known := encodeView(view)
+		p := newPublisher(encodeView, func(_, _ string, body ...any) error {
+			maps.Copy(known, body[1].(busapi.Dict))
+			return nil
+		}, zap.NewNop())
+		published := p.properties(nil, view)
+		for range 10 {
+			if rapid.Bool().Draw(t, "another record") {
+				view.Last = rapid.SampledFrom(records).Draw(t, "last")
+			}
+			view.Desired.Mode = rapid.SampledFrom(policy.Modes()).Draw(t, "desired")
+			now := view
+			published = p.publish(published, batch{view: &now})
+			if !reflect.DeepEqual(encodeView(view), known) {
+				t.Fatalf("%v is known of %v", known, encodeView(view))
+			}
+		}
+	})
 }
 
 func TestABusThatDoesNotReadCostsStepsOnly(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 // next, which takes longer when the next one sleeps on another processor.
 func staySmall() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(50)
+		debug.SetGCPercent(100)
 	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)

@@ -87,22 +87,27 @@ func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method 
 
 // Property reads one property. Its value is not unpacked.
 func (b *Bus) Property(ctx context.Context, name string, at dbus.ObjectPath, iface, property string) (dbus.Variant, error) {
-	var value dbus.Variant
-	body, err := b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.Get", iface, property)
-	if err == nil {
-		err = dbus.Store(body, &value)
-	}
-	return value, err
+	return Single[dbus.Variant](b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.Get", iface, property))
 }
 
 // Properties reads all properties of an interface.
 func (b *Bus) Properties(ctx context.Context, name string, at dbus.ObjectPath, iface string) (Properties, error) {
-	var all Properties
-	body, err := b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.GetAll", iface)
-	if err == nil {
-		err = dbus.Store(body, &all)
-	}
+	all, err := Single[map[string]dbus.Variant](b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.GetAll", iface))
 	return all, err
+}
+
+// Single reads a reply that is one value, as the bus library reads it: dbus.Store
+// makes a copy of each part of it, which costs as much again as to receive it.
+func Single[T any](body []any, err error) (value T, _ error) {
+	if err != nil {
+		return value, err
+	}
+	if len(body) == 1 {
+		if value, ok := body[0].(T); ok {
+			return value, nil
+		}
+	}
+	return value, fmt.Errorf("its answer is not as documented")
 }
 
 // explain puts the failures that are not the service's own words into words.

@@ -24,8 +24,9 @@ const (
 )
 
 // kernelWords keep the guest's kernel fast and quiet under emulation. no_timer_check: the test it leaves out can fail
-// on a busy host, and then the kernel panics. A panic resets the machine at once.
-const kernelWords = "console=ttyS0 rw quiet mitigations=off no_timer_check panic=-1 audit=0 systemd.gpt_auto=no"
+// on a busy host, and then the kernel panics. norandmaps: a program that lies where it lay before is translated already,
+// which makes a command four times as fast. A panic resets the machine at once.
+const kernelWords = "console=ttyS0 rw quiet mitigations=off norandmaps no_timer_check panic=-1 audit=0 systemd.gpt_auto=no"
 
 // Hardware is what a saved state depends on besides the disk.
 type Hardware struct {

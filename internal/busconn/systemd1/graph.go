@@ -163,13 +163,46 @@ type unitRow struct {
 }
 
 func (c *Client) rows(ctx context.Context) ([]unitRow, error) {
-	var rows []unitRow
-	body, err := c.call(ctx, "ListUnits")
-	if err == nil {
-		err = dbus.Store(body, &rows)
-	}
+	rows, err := readRows(c.call(ctx, "ListUnits"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot list units: %w", err)
 	}
 	return rows, nil
+}
+
+func readRows(body []any, err error) ([]unitRow, error) {
+	list, err := busconn.Single[[][]any](body, err)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]unitRow, len(list))
+	for i, fields := range list {
+		r := &rows[i]
+		if !read(fields, &r.Name, &r.Description, &r.Load, &r.Active, &r.Sub, &r.Following, &r.Path, &r.JobID, &r.JobType, &r.JobPath) {
+			return nil, fmt.Errorf("its list of units is not as documented")
+		}
+	}
+	return rows, nil
+}
+
+// read stores fields into as many values of their types.
+func read(fields []any, into ...any) bool {
+	if len(fields) != len(into) {
+		return false
+	}
+	for i, field := range fields {
+		ok := false
+		switch to := into[i].(type) {
+		case *string:
+			*to, ok = field.(string)
+		case *uint32:
+			*to, ok = field.(uint32)
+		case *dbus.ObjectPath:
+			*to, ok = field.(dbus.ObjectPath)
+		}
+		if !ok {
+			return false
+		}
+	}
+	return true
 }

@@ -24,12 +24,12 @@ const (
 // Start queues a job that starts the unit, in one of systemd's modes (replace,
 // isolate, ...).
 func (c *Client) Start(ctx context.Context, unit, mode string) (dbus.ObjectPath, error) {
-	return c.path(c.call(ctx, "StartUnit", unit, mode))
+	return busconn.Single[dbus.ObjectPath](c.call(ctx, "StartUnit", unit, mode))
 }
 
 // Stop queues a job that stops the unit.
 func (c *Client) Stop(ctx context.Context, unit, mode string) (dbus.ObjectPath, error) {
-	return c.path(c.call(ctx, "StopUnit", unit, mode))
+	return busconn.Single[dbus.ObjectPath](c.call(ctx, "StopUnit", unit, mode))
 }
 
 // Kill sends a signal to every process in the unit's control group. A unit that is

@@ -75,27 +75,14 @@ func (c *Client) State(ctx context.Context) (string, error) {
 // Load returns the object of the unit of that name, which may be an alias. A
 // unit without a file has one too, in the load state not-found.
 func (c *Client) Load(ctx context.Context, unit string) (dbus.ObjectPath, error) {
-	return c.path(c.call(ctx, "LoadUnit", unit))
-}
-
-// path reads a reply that is one object path.
-func (c *Client) path(body []any, err error) (dbus.ObjectPath, error) {
-	var at dbus.ObjectPath
-	if err == nil {
-		err = dbus.Store(body, &at)
-	}
-	return at, err
+	return busconn.Single[dbus.ObjectPath](c.call(ctx, "LoadUnit", unit))
 }
 
 // Units reads units by their names, which may be aliases, in that order: what
 // there is in one call, and then each that there is. One that does not exist is
 // not found and inactive.
 func (c *Client) Units(ctx context.Context, names []string) ([]observer.Unit, error) {
-	var rows []unitRow
-	body, err := c.call(ctx, "ListUnitsByNames", names)
-	if err == nil {
-		err = dbus.Store(body, &rows)
-	}
+	rows, err := readRows(c.call(ctx, "ListUnitsByNames", names))
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the units: %w", err)
 	}
@@ -119,11 +106,7 @@ func (c *Client) Matching(ctx context.Context, pattern string) ([]string, error)
 	if pattern == "" {
 		return nil, nil
 	}
-	var rows []unitRow
-	body, err := c.call(ctx, "ListUnitsByPatterns", []string{}, []string{pattern})
-	if err == nil {
-		err = dbus.Store(body, &rows)
-	}
+	rows, err := readRows(c.call(ctx, "ListUnitsByPatterns", []string{}, []string{pattern}))
 	if err != nil {
 		return nil, fmt.Errorf("cannot find the units %s: %w", pattern, err)
 	}
