@@ -56,15 +56,20 @@ type Watchdog struct {
 	Stuck func() // a look does not end; the process has to
 }
 
-// Stream talks to the daemon over asks and lines until asks ends, or until it has
-// told the daemon how the server failed; both are no error. The error is that the
-// daemon can no longer be told. After it has returned the process has to end.
+// Stream talks to the daemon over asks and lines until the daemon hangs up, which
+// either of them may tell first, or until it has told the daemon how the server
+// failed; both are no error. The error is that the daemon cannot be told, though it
+// is there. After it has returned the process has to end.
 func Stream(ctx context.Context, server Server, asks io.Reader, lines io.Writer, watchdog Watchdog) error {
 	s := &stream{server: server, lines: lines, watchdog: watchdog}
 	defer s.hangUp()
 	stop := make(chan struct{})
 	defer close(stop)
-	return s.run(ctx, readAsks(asks, stop))
+	err := s.run(ctx, readAsks(asks, stop))
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return nil // whoever it listens for has left, with whoever served them
+	}
+	return err
 }
 
 // readAsks gives the number of bytes at each read, and is closed at the end.

@@ -2,6 +2,7 @@ package probe_test
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -83,6 +84,25 @@ func TestEachChangeIsALine(t *testing.T) {
 
 	require.NoError(t, d.conn.Close())
 	require.NoError(t, <-d.ended, "the daemon has gone")
+}
+
+// A person who leaves takes the server along, and the daemon stops to listen: the probe
+// may be telling of the first as the second happens.
+func TestADaemonThatHangsUpMeanwhileIsNoFailure(t *testing.T) {
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	lines := os.NewFile(uintptr(pair[0]), "lines")
+	defer lines.Close()
+	require.NoError(t, syscall.Close(pair[1]))
+	asks, open := io.Pipe()
+	defer open.Close()
+	nobody := probe.Server{Socket: filepath.Join(t.TempDir(), "native")}
+	require.NoError(t, probe.Stream(t.Context(), nobody, asks, lines, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}))
+
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer full.Close()
+	require.ErrorIs(t, probe.Stream(t.Context(), nobody, asks, full, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}), syscall.ENOSPC)
 }
 
 func TestAServerThatHangsUpIsTheLastLine(t *testing.T) {
