@@ -66,6 +66,24 @@ func TestTheConsolesOfAHeadlessMachineShowTheWayBack(t *testing.T) {
 	})
 }
 
+// Whoever hears that compute is reached finds when it ends, in the view and on the consoles.
+func TestTheEndOfATransitionComesWithItsLease(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		var shown string
+		var told *status.Lease
+		r.seen.also = func(e status.Event) {
+			if e.Finished != nil {
+				shown, told = r.shown(), r.View().Lease
+			}
+		}
+		r.leased(policy.Compute, status.Terms{Confirm: 5 * time.Minute})
+		assert.Contains(t, shown, "unless somebody runs: modectl confirm ")
+		require.NotNil(t, told)
+		assert.Equal(t, r.View().Lease.ConfirmBy, told.ConfirmBy)
+		assert.False(t, told.ConfirmBy.IsZero())
+	})
+}
+
 func TestWhatTheConsolesShow(t *testing.T) {
 	at := time.Date(2026, 11, 22, 14, 30, 0, 0, time.UTC)
 	here := func(state observer.State, inferred policy.Mode, session, greeter observer.Truth) status.View {

@@ -270,6 +270,17 @@ func (e *Engine) grantOrSay(mode policy.Mode) {
 // byDaemon is who asks when nobody does.
 const byDaemon = "dubniumd"
 
+// beginLease has the lease's time run from when its mode is there.
+func (e *Engine) beginLease(now time.Duration) {
+	l := e.lease
+	if l == nil || l.Over != "" || l.Reached != 0 ||
+		e.state.Running != nil || !is(e.state.Observation.State, l.Mode) || e.state.Desired.Mode != l.Mode {
+		return
+	}
+	e.changeLease(func(l *lease) { l.Reached = now })
+	e.showLease(now)
+}
+
 // tendLease begins the lease when its mode is there, finds out when it is over, and
 // takes the way back then. It returns when it has to be called again, 0 for when
 // something changes.
@@ -277,10 +288,7 @@ func (e *Engine) tendLease(now time.Duration) (again time.Duration) {
 	if e.lease == nil {
 		return 0
 	}
-	there := func(m policy.Mode) bool { return e.state.Running == nil && is(e.state.Observation.State, m) }
-	if l := e.lease; l.Over == "" && l.Reached == 0 && there(l.Mode) && e.state.Desired.Mode == l.Mode {
-		e.changeLease(func(l *lease) { l.Reached = now })
-	}
+	e.beginLease(now)
 	l := e.lease
 	if l.Reached == 0 {
 		return 0

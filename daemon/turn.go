@@ -119,6 +119,7 @@ func (e *Engine) finish(end outcome) {
 		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
 	e.emit(status.Event{Finished: &r})
 	e.classify()
+	e.beginLease(e.now())
 }
 
 // classify names the present anew. Listeners and files hear of it with the next
@@ -197,10 +198,11 @@ func (e *Engine) emit(event status.Event) { e.events = append(e.events, event) }
 
 // publish hands out the view with what happened since the last one. Files and logs
 // come after it, since nobody is to wait for a disk to hear of a change; but whoever
-// hears that a transition ended finds its end in the files.
+// hears that a transition ended finds its end in the files, and on the consoles.
 func (e *Engine) publish() {
 	if slices.ContainsFunc(e.events, func(event status.Event) bool { return event.Finished != nil }) {
 		e.writeCurrent()
+		e.showConsole(e.state)
 	}
 	e.state.Warnings = e.warnings()
 	view := e.state
