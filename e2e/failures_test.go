@@ -65,13 +65,13 @@ func TestComputeWithoutVLLMIsNotCompute(t *testing.T) {
 // request recovers it.
 func TestKilledInTheMiddle(t *testing.T) {
 	w := onDesktop(t)
-	w.patiently()
 	random := rand.New(rand.NewPCG(seeded(t), 0))
 	kills := 5
 	if soaking {
 		kills = 100
 	}
 	for n := range kills {
+		w.patiently()
 		if n == kills/2 {
 			w.reach("compute") // the way back has its own steps
 		}
