@@ -77,7 +77,7 @@ func TestARequestForWhatIsThereIsANoop(t *testing.T) {
 // A client asks after the transition as soon as it is told the id.
 func TestAnAcceptedRequestIsSeenAtOnce(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
-		for range 300 {
+		for range 300 / sample {
 			id, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test"})
 			require.NoError(t, err)
 			v := r.View()
