@@ -320,6 +320,17 @@ func TestTheBootRuleIsNoRuleForAHostThatWasInAMode(t *testing.T) {
 	})
 }
 
+// A client's look may be the first to find the mode, and the next one that it is gone.
+func TestTheBootIsOverForWhoeverLooks(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		require.NoError(t, r.call(t.Context(), func() {
+			r.booted = false
+			r.classify()
+			assert.True(t, r.booted)
+		}))
+	})
+}
+
 // A file that cannot be written now is written with a later look.
 func TestTheEndOfATransitionIsWrittenAgain(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {

@@ -131,6 +131,9 @@ func (e *Engine) classify() {
 	next := observer.Classify(e.policy, e.state.Snapshot, e.state.Context(), now)
 	old := e.state.Observation
 	e.state.Observation = next
+	if next.State != observer.Boot && next.Inferred != "" {
+		e.booted = true // into a mode, whoever looked: if that goes, somebody has taken it
+	}
 	e.awaitExpiry(now)
 	e.place()
 	if next.Same(old) {
@@ -230,9 +233,6 @@ func (e *Engine) publish() {
 // without a mode gets the default mode's target started, once, and nothing else.
 // It is never isolated, and nothing is done for a wish of anybody's.
 func (e *Engine) normalise() {
-	if o := e.state.Observation; o.State != observer.Boot && o.Inferred != "" {
-		e.booted = true // into a mode: if that goes, somebody has taken it
-	}
 	if e.booted || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
 		return
 	}
