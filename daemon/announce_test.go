@@ -67,14 +67,14 @@ func TestPeopleAreWarnedOfWhatOthersAskFor(t *testing.T) {
 }
 
 func TestNobodyIsKeptWaitingForWhatTheyAskThemselves(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		begun := time.Now()
 		r.ask(status.Request{Mode: policy.Compute, UID: 1000})
 		r.settle()
 		assert.Less(t, r.View().Last.Finished.Sub(begun), time.Second)
 		assert.Len(t, r.prepares(), 2, "it is announced all the same")
 	})
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		begun, grace := time.Now(), time.Minute
 		r.ask(status.Request{Mode: policy.Compute, UID: 1000, Grace: &grace})
 		r.settle()
@@ -137,7 +137,7 @@ func TestNothingIsCanceledPastThePointOfNoReturn(t *testing.T) {
 }
 
 func TestPeopleCanPutItOff(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		id := r.ask(compute)
 		for range maxPostponed {
 			require.NoError(t, r.Postpone(t.Context(), id, time.Minute))
@@ -149,7 +149,7 @@ func TestPeopleCanPutItOff(t *testing.T) {
 		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), time.Minute)
 		require.ErrorIs(t, r.Postpone(t.Context(), id, time.Second), status.ErrNoSuchTransition)
 	})
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		id := r.ask(compute)
 		require.ErrorIs(t, r.Postpone(t.Context(), id, 10*time.Minute+1), status.ErrNotCancellable)
 		require.NoError(t, r.Postpone(t.Context(), id, 6*time.Minute))
@@ -188,13 +188,13 @@ func TestWhoBlocksWhileOthersAreWarnedIsHeard(t *testing.T) {
 
 func TestADelayInhibitorIsWaitedForUpToABound(t *testing.T) {
 	hold := status.Inhibitor{How: status.Delay, Who: "player", Holder: ":1.7"}
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		r.inhibit(hold)
 		begun := time.Now()
 		require.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
 		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), 30*time.Second, "a holder that never lets go")
 	})
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		cookie := r.inhibit(hold)
 		begun := time.Now()
 		r.ask(status.Request{Mode: policy.StudioLocal})
@@ -203,7 +203,7 @@ func TestADelayInhibitorIsWaitedForUpToABound(t *testing.T) {
 		r.settle()
 		assert.Less(t, r.View().Last.Finished.Sub(begun), time.Second, "it goes on at once")
 	})
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		r.inhibit(hold)
 		begun := time.Now()
 		r.ask(status.Request{Mode: policy.StudioLocal, NoWait: true})

@@ -29,6 +29,13 @@ var errBroken = errors.New("broken on purpose")
 // onDesktop runs f in a bubble of fake time with an engine over a healthy desktop.
 func onDesktop(t *testing.T, f func(*testing.T, *rig)) {
 	t.Helper()
+	t.Parallel()
+	inBubble(t, f)
+}
+
+// inBubble is onDesktop for a test that does so more than once.
+func inBubble(t *testing.T, f func(*testing.T, *rig)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		r := startRig(t, newFakeHost(testPolicy(dir)), dir, thisBoot)
@@ -154,7 +161,7 @@ func TestAFailureAnywhereLeadsHome(t *testing.T) {
 
 // failAt reports whether the route has an n-th thing that can fail.
 func failAt(t *testing.T, route []policy.Mode, n int, fault func(context.Context) error) (met bool) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		last := len(route) - 1
 		for _, mode := range route[:last] {
 			require.Equal(t, status.Success, r.request(mode).Result)

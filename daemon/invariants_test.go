@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ import (
 // hold after each of it. What a workstation is, is read from the host by reads, which
 // shares nothing with the engine.
 func TestInvariants1To13(t *testing.T) {
-	few(t, map[string]string{"rapid.checks": "40", "rapid.steps": "20"})
+	few(t, map[string]string{"rapid.checks": strconv.Itoa(40 / sample), "rapid.steps": "20"})
 	synctest.Test(t, func(t *testing.T) {
 		base, n := t.TempDir(), 0
 		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) {

@@ -264,7 +264,7 @@ func TestAWayBackThatFailsIsTriedAgain(t *testing.T) {
 
 // A person who is late is in time until the way back is past its point of no return.
 func TestALateConfirmationEndsAWayBackThatWaits(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
 		cookie := r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
 		v := r.pass(time.Minute + time.Second)
@@ -279,7 +279,7 @@ func TestALateConfirmationEndsAWayBackThatWaits(t *testing.T) {
 		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
 		assert.Equal(t, observer.State("compute"), r.pass(24*time.Hour).Observation.State)
 	})
-	onDesktop(t, func(t *testing.T, r *rig) {
+	inBubble(t, func(t *testing.T, r *rig) {
 		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
 		begun, letGo := held(r)
 		r.pass(time.Minute + time.Second)
