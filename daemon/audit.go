@@ -69,6 +69,9 @@ func (e *Engine) warnings() []observer.Reason {
 	if err := e.console.fault; err != nil {
 		warnings = append(warnings, observer.Reason{Code: status.WarnConsole, Text: "the consoles do not show the way back: " + err.Error()})
 	}
+	if e.refused != "" {
+		warnings = append(warnings, observer.Reason{Code: status.WarnPolicy, Text: e.refused})
+	}
 	waiting, lost, err := e.history.log.Fault()
 	if err == nil {
 		return warnings

@@ -71,7 +71,8 @@ type Engine struct {
 	ending                      bool
 	unended                     *journalEntry // of a transition the daemon died in
 	done                        chan outcome
-	booted                      bool // the boot rule has had its one try
+	booted                      bool   // the boot rule has had its one try
+	refused                     string // why a policy is not in force that was to be, empty for none
 	expiry                      *time.Timer
 	again                       *time.Timer // to write what of the history waits
 	pending                     *reload     // nil for none

@@ -60,6 +60,12 @@ func (e *Engine) Reload(ctx context.Context, next policy.Document) (later <-chan
 	return later, errors.Join(callErr, err)
 }
 
+// PolicyRefused publishes why a policy that was to be reloaded is not in force, until
+// another one is. The error is that the daemon is stopping, or ctx's.
+func (e *Engine) PolicyRefused(ctx context.Context, why string) error {
+	return e.call(ctx, func() { e.refused = why })
+}
+
 // adoptPending adopts the policy that waited for a transition to end.
 func (e *Engine) adoptPending() {
 	if waiting := e.pending; waiting != nil {
@@ -96,6 +102,7 @@ func (e *Engine) adopt(next policy.Document) error {
 	}
 	e.log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String("trust", string(next.Transitions)),
 		zap.Int("changes", len(policy.Diff(old.Settings(), next.Settings()))))
+	e.refused = ""
 	e.classify()
 	e.publish()
 	return nil

@@ -17,11 +17,13 @@ import (
 // governed is what a policy is reloaded into.
 type governed interface {
 	Reload(ctx context.Context, next policy.Document) (later <-chan error, err error)
+	PolicyRefused(ctx context.Context, why string) error
 }
 
 // reloader reads the policy again when it is asked to (SIGHUP, systemctl reload).
 // A policy that cannot be used is refused as a whole: each finding is a line of
-// the log, the status says so, and the policy in force stays.
+// the log, systemd's status and the daemon's warnings say so, and the policy in force
+// stays.
 type reloader struct {
 	file   string
 	engine governed
@@ -51,32 +53,39 @@ func (r *reloader) reload(ctx context.Context) {
 		later, err = r.engine.Reload(ctx, next)
 	}
 	if later == nil {
-		r.tell(r.log, sd.SdNotifyReady+"\n"+r.outcome(err))
+		r.tell(r.log, sd.SdNotifyReady+"\nSTATUS="+r.outcome(ctx, err))
 		return
 	}
 	r.log.Info("the new policy waits for the running transition to end", zap.String("policy", r.file))
 	r.tell(r.log, sd.SdNotifyReady+"\nSTATUS=a new policy waits for the running transition to end")
 	go func() { // the engine answers, at the latest when it stops
 		if err := <-later; !errors.Is(err, daemon.ErrSuperseded) { // of that one the status tells already
-			r.tell(r.log, r.outcome(err))
+			r.tell(r.log, "STATUS="+r.outcome(ctx, err))
 		}
 	}()
 }
 
-// outcome logs how a reload went, and is the status that says so.
-func (r *reloader) outcome(err error) string {
+// outcome logs how a reload went, and is a line that says so. What is refused the
+// daemon tells for as long as the file is not what holds.
+func (r *reloader) outcome(ctx context.Context, err error) string {
+	if err == nil {
+		return oneLine("the policy of %s is in force", r.file)
+	}
 	findings := policy.Findings(err)
 	for _, f := range findings {
 		r.log.Error("the new policy is refused", zap.Stringer("finding", f))
 	}
-	switch {
-	case err == nil:
-		return "STATUS=the policy of " + r.file + " is in force"
-	case len(findings) > 0:
-		return oneLine("STATUS=the new policy is refused, the old one stays: %s%s", findings[0], more(len(findings)-1))
+	var told string
+	if len(findings) > 0 {
+		told = oneLine("the new policy is refused, the old one stays: %s%s", findings[0], more(len(findings)-1))
+	} else {
+		r.log.Error("the policy stays what it was", zap.Error(err))
+		told = oneLine("the policy stays what it was: %v", err)
 	}
-	r.log.Error("the policy stays what it was", zap.Error(err))
-	return oneLine("STATUS=the policy stays what it was: %v", err)
+	if err := r.engine.PolicyRefused(ctx, told); err != nil {
+		r.log.Warn("only the log and systemd's status tell that a policy is refused", zap.Error(err))
+	}
+	return told
 }
 
 // oneLine keeps what a file or an error says from being another assignment.

@@ -23,6 +23,12 @@ type reloads struct {
 	got   []policy.Document
 	later chan error
 	err   error
+	told  []string // why one is not in force
+}
+
+func (r *reloads) PolicyRefused(_ context.Context, why string) error {
+	r.told = append(r.told, why)
+	return nil
 }
 
 func (r *reloads) Reload(_ context.Context, next policy.Document) (<-chan error, error) {
@@ -49,6 +55,7 @@ func TestAGoodPolicyIsHandedOn(t *testing.T) {
 	told, _ := reloading(t, `transitions = "all"`, e)
 	assert.Equal(t, "READY=1\nSTATUS=the policy of p.toml is in force", <-told)
 	assert.Equal(t, policy.TrustAll, e.got[0].Transitions)
+	assert.Empty(t, e.told)
 }
 
 func TestABadPolicyIsRefusedWithItsFindings(t *testing.T) {
@@ -56,6 +63,8 @@ func TestABadPolicyIsRefusedWithItsFindings(t *testing.T) {
 	told, logs := reloading(t, "colour = 1\ntransitions = 2\ndefault_mode = 3", e)
 	assert.Equal(t, "READY=1\nSTATUS=the new policy is refused, the old one stays: p.toml:1:1: unknown key colour (and 2 more)", <-told)
 	assert.Empty(t, e.got)
+	require.Len(t, e.told, 1)
+	assert.Regexp(t, `^the new policy is refused, the old one stays: .*p.toml:1:1: unknown key colour \(and 2 more\)$`, e.told[0])
 	assert.Equal(t, 3, logs.FilterMessage("the new policy is refused").Len(), "each finding is a line of the log")
 }
 

@@ -64,4 +64,6 @@ const (
 	WarnHistory = "history-not-written"
 	// WarnConsole: the consoles' text cannot be written.
 	WarnConsole = "console-not-written"
+	// WarnPolicy: what the policy's file says is not in force.
+	WarnPolicy = "policy-refused"
 )

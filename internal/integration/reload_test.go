@@ -71,12 +71,16 @@ func TestABadPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 	require.Contains(t, told, "STATUS=the new policy is refused, the old one stays: ")
 	require.Contains(t, told, "policy.toml:1:1: unknown key colour (and 1 more)")
 	require.Equal(t, before, shown(t, w))
+	require.Contains(t, modectl(t, w, "status").stdout, "policy-refused: the new policy is refused, the old one stays: ")
 	require.Equal(t, "compute\n", modectl(t, w, "current", "--refresh").stdout)
 
 	told = reload(t, w, func(p *policy.Policy) { p.Transitions, p.Paths.State = policy.TrustObserve, "/elsewhere" })
 	require.Contains(t, told, "paths.state: cannot change from ")
 	require.Contains(t, told, "while dubniumd runs: restart it")
 	require.Equal(t, before, shown(t, w))
+	require.Contains(t, modectl(t, w, "status").stdout, "policy-refused: ")
+	reload(t, w, func(*policy.Policy) {})
+	require.NotContains(t, modectl(t, w, "status").stdout, "policy-refused")
 	require.Zero(t, modectl(t, w, "request", "desktop").code)
 	requireHonest(t, w)
 }
