@@ -74,7 +74,7 @@ demo-vm:
 # sweeps over every point of failure; with the detector both are sampled.
 PURE = ./policy ./observer ./observer/recording ./observer/calibration ./guards ./plans ./daemon/status ./internal/doctor ./internal/form
 # Several tests at a time for each processor: many wait for what hangs on purpose.
-SLOTS = $(shell expr 2 '*' $$(nproc))
+SLOTS = $(shell expr 3 '*' $$(nproc))
 # lint vets every test already.
 TEST = TMPDIR=$(TESTTMP) $(GO) test -vet=off
 
@@ -103,7 +103,7 @@ integration:
 	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux $(cc) \
 		pipewire:pipewire pipewire-pulse:pipewire-pulse wireplumber:wireplumber pw-cat:pipewire-bin pw-jack:pipewire-jack \
 		paplay:pulseaudio-utils jack_metro:$(JACKTOOLS)
-	$(TEST) -tags integration -count=1 -timeout 10m ./internal/integration/...
+	$(TEST) -tags integration -count=1 -parallel $(SLOTS) -timeout 10m ./internal/integration/...
 
 # Tier 3: a real systemd, logind, greetd, compositor and polkit in a machine.
 e2e:
