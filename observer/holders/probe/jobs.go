@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/holders"
@@ -42,7 +41,7 @@ func Jobs(proc string, t policy.Thresholds) observer.Jobs {
 
 func jobOf(proc string, pid int, t policy.Thresholds) (job observer.Job, is bool, err error) {
 	dir := filepath.Join(proc, strconv.Itoa(pid))
-	name, err := os.ReadFile(filepath.Join(dir, "comm"))
+	name, err := command(proc, pid)
 	if err != nil {
 		return job, false, err
 	}
@@ -50,7 +49,7 @@ func jobOf(proc string, pid int, t policy.Thresholds) (job observer.Job, is bool
 	if err != nil {
 		return job, false, err
 	}
-	pattern, remote, is := t.JobPattern(strings.TrimSuffix(string(name), "\n"), line)
+	pattern, remote, is := t.JobPattern(name, line)
 	if !is {
 		return job, false, nil
 	}

@@ -59,12 +59,16 @@ func (p process) openNodes(t topology) ([]node, error) {
 	if err != nil || files > 0 {
 		return nodes, err
 	}
-	threads, err := os.ReadDir(filepath.Join(p.dir, "task"))
+	tasks, threads, err := list(filepath.Join(p.dir, "task"))
 	if err != nil {
 		return nil, ignoreGone(err)
 	}
+	unix.Close(tasks)
 	for _, thread := range threads {
-		more, files, err := scanFiles(filepath.Join(p.dir, "task", thread.Name(), "fd"), t)
+		if thread == strconv.Itoa(p.pid) {
+			continue // its files are those of the process
+		}
+		more, files, err := scanFiles(filepath.Join(p.dir, "task", thread, "fd"), t)
 		if err != nil && !gone(err) {
 			return nil, err
 		}
@@ -85,17 +89,13 @@ func ignoreGone(err error) error {
 // scanFiles returns the GPU nodes among the open files that an fd directory
 // lists, and how many files there were.
 func scanFiles(dir string, t topology) (nodes []node, files int, err error) {
-	d, err := os.Open(dir)
+	d, names, err := list(dir)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, 0, err
-	}
+	defer unix.Close(d)
 	for _, name := range names {
-		number, isDevice, err := deviceNumber(filepath.Join(dir, name))
+		number, isDevice, err := deviceNumber(d, name)
 		if err != nil && !gone(err) {
 			return nil, 0, err
 		}
@@ -106,17 +106,17 @@ func scanFiles(dir string, t topology) (nodes []node, files int, err error) {
 	return nodes, len(names), nil
 }
 
-// deviceNumber follows the link to an open file. AT_STATX_DONT_SYNC keeps a
-// file on a network filesystem whose server is away from blocking the probe for
-// ever (statx(2)); a device node's number needs no server.
-func deviceNumber(path string) (number uint64, isCharDevice bool, err error) {
+// deviceNumber follows the link to an open file, in an fd directory that is open.
+// AT_STATX_DONT_SYNC keeps a file on a network filesystem whose server is away from
+// blocking the probe for ever (statx(2)); a device node's number needs no server.
+func deviceNumber(dir int, name string) (number uint64, isCharDevice bool, err error) {
 	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
+	if err := unix.Statx(dir, name, unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st); err != nil {
 		// A file of a dead mount is no device node.
 		if errors.Is(err, unix.EIO) || errors.Is(err, unix.ESTALE) || errors.Is(err, unix.ENOTCONN) {
 			return 0, false, nil
 		}
-		return 0, false, &os.PathError{Op: "statx", Path: path, Err: err}
+		return 0, false, &os.PathError{Op: "statx", Path: "fd/" + name, Err: err}
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFCHR {
 		return 0, false, nil

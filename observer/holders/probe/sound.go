@@ -105,8 +105,8 @@ func processOf(proc string, pid int) (observer.Process, error) {
 func reapers(proc string, pids []int) ([]observer.Process, error) {
 	found := []observer.Process{}
 	for _, pid := range pids {
-		comm, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "comm"))
-		if err == nil && !observer.IsREAPER(strings.TrimSuffix(string(comm), "\n")) || gone(err) {
+		name, err := command(proc, pid)
+		if err == nil && !observer.IsREAPER(name) || gone(err) {
 			continue
 		}
 		var p observer.Process
