@@ -46,7 +46,10 @@ func TestCrashMatrix(t *testing.T) {
 				t.Parallel()
 				w.clean = m.cleanModes(t, w)
 				for _, p := range w.plans() {
-					t.Run(p.name, func(t *testing.T) { m.try(t, p) })
+					t.Run(p.name, func(t *testing.T) {
+						t.Parallel()
+						m.try(t, p)
+					})
 				}
 			})
 		}
