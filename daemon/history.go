@@ -97,6 +97,7 @@ type confirmedLine struct {
 
 type refusedLine struct {
 	head
+	Asked  string  `json:"asked,omitempty"`
 	Mode   string  `json:"mode"`
 	By     string  `json:"by"`
 	UID    *uint32 `json:"uid"`
@@ -216,8 +217,8 @@ func (h *history) refused(r status.Refusal) {
 	if !write {
 		return
 	}
-	h.add(refusedLine{head{Event: lineRefused, Time: time.Now()}, r.Mode, r.By, r.UID, r.Reason, r.Text, r.Why, unwritten}, true)
-	h.zap.Info("request refused", message.Is(message.RequestRefused), zap.String("mode", r.Mode), zap.String("by", r.By),
+	h.add(refusedLine{head{Event: lineRefused, Time: time.Now()}, r.Asked, r.Mode, r.By, r.UID, r.Reason, r.Text, r.Why, unwritten}, true)
+	h.zap.Info("request refused", message.Is(message.RequestRefused), zap.String("asked", r.Asked), zap.String("mode", r.Mode), zap.String("by", r.By),
 		zap.String("reason", r.Reason), zap.String("text", r.Text), zap.Int("unwritten", unwritten))
 }
 

@@ -25,6 +25,7 @@ type Presence interface {
 // inhibit checks the words before anybody is asked for a password, as requestMode
 // does.
 func (s *Server) inhibit(c call, mode, who, why, how string) (cookie uint32, err error) {
+	defer func() { s.refused(c, status.Refusal{Asked: "inhibit", Mode: mode, Why: why}, err) }()
 	i := status.Inhibitor{Who: who, Why: why, How: status.How(how), Holder: c.sender}
 	if mode != "" {
 		if i.Mode, err = s.parseMode(mode); err != nil {
@@ -117,7 +118,8 @@ func (s *Server) releaseWithHolder(ctx context.Context, holder string) {
 	}
 }
 
-func (s *Server) releaseInhibitor(c call, cookie uint32) error {
+func (s *Server) releaseInhibitor(c call, cookie uint32) (err error) {
+	defer func() { s.refused(c, status.Refusal{Asked: "release"}, err) }()
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	uid, err := s.authorizer.UID(ctx, c.sender)
@@ -129,7 +131,8 @@ func (s *Server) releaseInhibitor(c call, cookie uint32) error {
 }
 
 // cancelTransition asks polkit unless the sender is who asked for the transition.
-func (s *Server) cancelTransition(c call, id uint64) error {
+func (s *Server) cancelTransition(c call, id uint64) (err error) {
+	defer func() { s.refused(c, status.Refusal{Asked: "cancel"}, err) }()
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	uid, err := s.authorizer.UID(ctx, c.sender)
@@ -149,7 +152,8 @@ func (s *Server) cancelTransition(c call, id uint64) error {
 }
 
 // postponeTransition is for the people whom it costs their session.
-func (s *Server) postponeTransition(c call, id uint64, seconds uint32) error {
+func (s *Server) postponeTransition(c call, id uint64, seconds uint32) (err error) {
+	defer func() { s.refused(c, status.Refusal{Asked: "postpone"}, err) }()
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	uid, err := s.authorizer.UID(ctx, c.sender)

@@ -38,7 +38,8 @@ func parseSeconds(key string, value dbus.Variant, least, most uint32) (time.Dura
 }
 
 // confirmMode is for whoever may ask for the mode that is to stay.
-func (s *Server) confirmMode(c call, id uint64) error {
+func (s *Server) confirmMode(c call, id uint64) (err error) {
+	defer func() { s.refused(c, status.Refusal{Asked: "confirm"}, err) }()
 	lease := s.controller.View().Lease
 	if lease == nil || lease.ID != id || lease.Confirm == 0 {
 		return busapi.Refuse(status.ErrNoSuchTransition, "no transition %d waits to be confirmed", id)

@@ -178,12 +178,27 @@ func TestRefusalsAreTold(t *testing.T) {
 	})
 	require.Equal(t, []string{"UnknownMode to 1000", "BadOption to 1000", "AccessDenied to 1000", "Busy to 0", "AccessDenied to nobody"}, got)
 
-	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute), busapi.ActionEndOtherSessions)
+	h.authorizer.as(1000)
 	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = nil })
+	h.controller.with(func(c *fakeController) { c.refusals, c.fail = nil, nil })
+	require.Error(t, h.call("CancelTransition", uint64(99)).Err)
+	require.Error(t, h.call("PostponeTransition", uint64(99), uint32(0)).Err)
+	require.Error(t, h.call("Inhibit", "compute", "backup", "a snapshot", "block").Err)
+	require.Error(t, h.call("ConfirmMode", uint64(99)).Err)
+	h.controller.with(func(c *fakeController) {
+		got = nil
+		for _, r := range c.refusals {
+			got = append(got, r.Asked+" "+r.Mode+" "+r.Why+" "+r.Reason)
+		}
+		c.refusals = nil
+	})
+	require.Equal(t, []string{"cancel   NoSuchTransition", "postpone   BadOption", "inhibit compute a snapshot AccessDenied", "confirm   NoSuchTransition"}, got)
+
+	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute), busapi.ActionEndOtherSessions)
 	h.controller.with(func(c *fakeController) { c.fail, c.sessions, c.requests = nil, []uint32{1001}, nil })
 	require.NoError(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
 	require.Equal(t, "polkit org.dubnium.mode1.request-compute, org.dubnium.mode1.end-other-sessions", h.controller.asked()[0].Authorization)
-	h.controller.with(func(c *fakeController) { require.Len(t, c.refusals, 5, "what is accepted is no refusal") })
+	h.controller.with(func(c *fakeController) { require.Empty(t, c.refusals, "what is accepted is no refusal") })
 }
 
 func TestObserveLooksAfreshAndReturnsTheEvidence(t *testing.T) {

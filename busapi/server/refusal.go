@@ -8,13 +8,14 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 )
 
-// refused tells the controller of a request that got an error, for the record.
-func (s *Server) refused(c call, mode string, options busapi.Dict, cause error) {
-	reply := busapi.ToDBus(cause)
-	r := status.Refusal{Mode: short(mode), Reason: reply.Name[strings.LastIndexByte(reply.Name, '.')+1:], Text: cause.Error()}
-	if asked, err := parseRequestOptions(options); err == nil { // what cannot be read may be why it was refused
-		r.Why = asked.Why
+// refused tells the controller of what got an error, for the record; no error is none.
+func (s *Server) refused(c call, r status.Refusal, cause error) {
+	if cause == nil {
+		return
 	}
+	reply := busapi.ToDBus(cause)
+	r.Mode, r.Why = short(r.Mode), short(r.Why)
+	r.Reason, r.Text = reply.Name[strings.LastIndexByte(reply.Name, '.')+1:], cause.Error()
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	if uid, err := s.authorizer.UID(ctx, c.sender); err == nil {

@@ -18,12 +18,14 @@ const (
 // ByPolkit: polkit granted these actions.
 func ByPolkit(actions ...string) string { return "polkit " + strings.Join(actions, ", ") }
 
-// Refusal is a request that was turned down before it became a transition. It has
-// changed nothing.
+// Refusal is something that was asked for and turned down before it did anything.
 type Refusal struct {
-	Mode string  // the word that was asked for, which may be no mode
-	By   string  // e.g. "uid 1000 (alice)"; empty when the sender has gone
-	UID  *uint32 // nil when the sender has gone
+	// Asked says what for: to cancel, postpone, inhibit, release or confirm; empty for
+	// a mode.
+	Asked string
+	Mode  string  // the word that was asked for, which may be no mode
+	By    string  // e.g. "uid 1000 (alice)"; empty when the sender has gone
+	UID   *uint32 // nil when the sender has gone
 	// Reason is a word for what was wrong: the last part of the error's D-Bus name,
 	// like Busy or AccessDenied.
 	Reason string
