@@ -21,7 +21,7 @@ cc      = gcc:gcc,libc6-dev
 TESTTMP = $(firstword $(wildcard /dev/shm) /tmp)
 
 # What is compiled does not depend on where it lies: another clone compiles nothing again.
-export GOFLAGS := -trimpath $(GOFLAGS)
+export GOFLAGS := -trimpath $(shell $(GO) env GOFLAGS)
 
 .PHONY: all build install demo demo-vm check lint fmt integration e2e e2e-shell soak test clean
 
