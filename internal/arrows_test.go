@@ -152,6 +152,19 @@ func TestDecisionsArePure(t *testing.T) {
 	}
 }
 
+// systemd's own limit of five starts in ten seconds would make somebody's sixth change
+// of mode fail: each unit says what its limit is.
+func TestEveryServiceHasAStartLimitOfItsOwn(t *testing.T) {
+	files, err := filepath.Glob("../systemd/*.service")
+	require.NoError(t, err)
+	require.Greater(t, len(files), 8)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		assert.Regexp(t, `(?m)^StartLimitIntervalSec=`, string(text), file)
+	}
+}
+
 // What trusts an audio server belongs into a process that is used once
 // (docs/decisions/0007-audio.md).
 func TestOnlyTheProbeReadsAudioServers(t *testing.T) {
