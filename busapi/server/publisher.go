@@ -22,7 +22,6 @@ type publisher struct {
 	encode func(status.View) busapi.Dict
 	emit   func(iface, member string, body ...any) error
 	log    *zap.Logger
-	last   *status.Record // whose dictionary is published
 
 	mu      sync.Mutex
 	pending batch
@@ -47,7 +46,7 @@ func newPublisher(encode func(status.View) busapi.Dict, emit func(string, string
 }
 
 // start begins to publish; what differs from view is a change.
-func (p *publisher) start(view status.View) { go p.run(p.properties(nil, view)) }
+func (p *publisher) start(view status.View) { go p.run(p.encode(view)) }
 
 // stop sends what is pending and ends the goroutine; ctx bounds the wait.
 func (p *publisher) stop(ctx context.Context) {
@@ -100,7 +99,7 @@ func (p *publisher) run(published busapi.Dict) {
 // first, so that whoever acts on an event reads the state that belongs to it.
 func (p *publisher) publish(published busapi.Dict, b batch) busapi.Dict {
 	if b.view != nil {
-		now := p.properties(published, *b.view)
+		now := p.encode(*b.view)
 		if changed := busapi.Changed(published, now); len(changed) > 0 {
 			p.send(busapi.PropertiesInterface, "PropertiesChanged", busapi.Interface, changed, []string{})
 		}
@@ -112,22 +111,6 @@ func (p *publisher) publish(published busapi.Dict, b batch) busapi.Dict {
 		}
 	}
 	return published
-}
-
-// properties encodes a view, but not again the record of the last transition, which is
-// most of it and differs once in a transition.
-func (p *publisher) properties(published busapi.Dict, view status.View) busapi.Dict {
-	const property = "LastTransition"
-	same := published != nil && view.Last == p.last
-	p.last = view.Last
-	if same {
-		view.Last = nil
-	}
-	now := p.encode(view)
-	if same {
-		now[property] = published[property]
-	}
-	return now
 }
 
 // send only logs a failure: the connection is gone then, and the daemon ends

@@ -119,7 +119,7 @@ func TestTheChangesAddUpToTheProperties(t *testing.T) {
 			maps.Copy(known, body[1].(busapi.Dict))
 			return nil
 		}, zap.NewNop())
-		published := p.properties(nil, view)
+		published := p.encode(view)
 		for range 10 {
 			if rapid.Bool().Draw(t, "another record") {
 				view.Last = rapid.SampledFrom(records).Draw(t, "last")

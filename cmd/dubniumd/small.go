@@ -15,15 +15,10 @@ import (
 	"github.com/dubnium/dubnium/internal/zap"
 )
 
-// staySmall collects garbage at half of what would be left of it by default: the
-// daemon is idle for most of its life, and what a burst of looks took would stay. It
-// runs on one processor at a time: the runtime keeps memory for each that it may use,
-// and what is done here waits for others, and is handed from one goroutine to the
-// next, which takes longer when the next one sleeps on another processor.
+// staySmall runs on one processor at a time: the runtime keeps memory for each that it
+// may use, and what is done here waits for others, and is handed from one goroutine to
+// the next, which takes longer when the next one sleeps on another processor.
 func staySmall() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(100)
-	}
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(1)
 	}
