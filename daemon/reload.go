@@ -47,6 +47,7 @@ func (e *Engine) Reload(ctx context.Context, next policy.Document) (later <-chan
 		if err = e.state.Policy.CannotReload(next); err != nil {
 			return
 		}
+		e.refused = "" // a later one may be refused while this one waits
 		if e.state.Running == nil {
 			err = e.adopt(next)
 			return
@@ -60,8 +61,8 @@ func (e *Engine) Reload(ctx context.Context, next policy.Document) (later <-chan
 	return later, errors.Join(callErr, err)
 }
 
-// PolicyRefused publishes why a policy that was to be reloaded is not in force, until
-// another one is. The error is that the daemon is stopping, or ctx's.
+// PolicyRefused publishes why the latest policy that was to be reloaded will not be in
+// force, until another one is taken. The error is that the daemon is stopping, or ctx's.
 func (e *Engine) PolicyRefused(ctx context.Context, why string) error {
 	return e.call(ctx, func() { e.refused = why })
 }
@@ -102,7 +103,6 @@ func (e *Engine) adopt(next policy.Document) error {
 	}
 	e.log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String("trust", string(next.Transitions)),
 		zap.Int("changes", len(policy.Diff(old.Settings(), next.Settings()))))
-	e.refused = ""
 	e.classify()
 	e.publish()
 	return nil

@@ -33,6 +33,7 @@ func TestAReloadedPolicyIsInForce(t *testing.T) {
 		require.NoError(t, err)
 		require.Nil(t, later)
 		assert.Equal(t, policy.TrustObserve, r.View().Policy.Transitions)
+		assert.Empty(t, r.View().Warnings)
 		assert.Equal(t, status.Blocked, r.request(policy.StudioLocal).Result)
 
 		_, err = r.Reload(t.Context(), trusting)
@@ -75,9 +76,12 @@ func TestAReloadWaitsForTheTransitionToEnd(t *testing.T) {
 		assert.Empty(t, second, "the transition runs")
 		assert.Equal(t, policy.TrustAll, r.View().Policy.Transitions)
 
+		require.NoError(t, r.PolicyRefused(t.Context(), "a third one is bad"))
 		letGo()
 		require.NoError(t, <-second)
 		v := r.View()
+		require.Len(t, v.Warnings, 1, "the file is the third one, and not in force")
+		assert.Equal(t, observer.Reason{Code: status.WarnPolicy, Text: "a third one is bad"}, v.Warnings[0])
 		assert.Equal(t, status.Success, v.Last.Result, "it went on by the policy that it began with")
 		assert.Equal(t, policy.TrustObserve, v.Policy.Transitions)
 		assert.Equal(t, observer.State("studio-local"), v.Observation.State)

@@ -48,11 +48,13 @@ func (s *Server) submit(c call, mode string, skips func() ([]policy.GuardID, err
 	if err == nil {
 		id, err = s.acceptMode(c, mode, skip, flags, options)
 	}
-	r := status.Refusal{Mode: mode}
-	if asked, err := parseRequestOptions(options); err == nil { // what cannot be read may be why it is refused
-		r.Why = asked.Why
+	if err != nil {
+		r := status.Refusal{Mode: mode}
+		if asked, err := parseRequestOptions(options); err == nil { // what cannot be read may be why it is refused
+			r.Why = asked.Why
+		}
+		s.refused(c, r, err)
 	}
-	s.refused(c, r, err)
 	return id, err
 }
 

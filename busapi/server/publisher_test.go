@@ -112,6 +112,7 @@ func TestABurstIsOneChangeAndTheEngineNeverWaits(t *testing.T) {
 // Whoever adds up the changes has what GetAll says.
 func TestTheChangesAddUpToTheProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
+		encodeView := func(v status.View) busapi.Dict { return encodeView(v.Public()) }
 		records := []*status.Record{nil, {ID: 1, Result: status.Success}, {ID: 2, Result: status.Blocked}}
 		view := status.View{Last: rapid.SampledFrom(records).Draw(t, "last")}
 		known := encodeView(view)
