@@ -15,6 +15,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/zap"
 	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -109,12 +110,15 @@ func TestABurstIsOneChangeAndTheEngineNeverWaits(t *testing.T) {
 	require.Equal(t, "studio-local", (<-bus.changes)["DesiredMode"].Value())
 }
 
-// Whoever adds up the changes has what GetAll says.
+// Whoever adds up the changes has what GetAll says, of what blocked a request too,
+// which the last transition's record redacts.
 func TestTheChangesAddUpToTheProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		encodeView := func(v status.View) busapi.Dict { return encodeView(v.Public()) }
-		records := []*status.Record{nil, {ID: 1, Result: status.Success}, {ID: 2, Result: status.Blocked}}
-		view := status.View{Last: rapid.SampledFrom(records).Draw(t, "last")}
+		records := []*status.Record{nil, {ID: 1, Result: status.Success}, {
+			ID: 2, Result: status.Blocked, Private: []obs.Secret{{UID: 1000, Text: "bank-tool", Instead: "a program"}},
+		}}
+		view := status.View{BlockedBy: []guards.Verdict{{Reason: "bank-tool runs"}}, Last: rapid.SampledFrom(records).Draw(t, "last")}
 		known := encodeView(view)
 		p := newPublisher(encodeView, func(_, _ string, body ...any) error {
 			maps.Copy(known, body[1].(busapi.Dict))
