@@ -24,6 +24,12 @@ const (
 	Interface = "org.dubnium.Mode1"
 	Path      = dbus.ObjectPath("/org/dubnium/Mode1")
 
+	// The names of the connections that serve nothing. The bus policy keeps everybody
+	// from sending to them.
+	HostName          = BusName + ".Host"          // to systemd and logind
+	PolkitName        = BusName + ".Polkit"        // to polkit
+	AudioPriorityName = BusName + ".AudioPriority" // of audio-priority.service
+
 	PropertiesInterface     = "org.freedesktop.DBus.Properties"
 	IntrospectableInterface = "org.freedesktop.DBus.Introspectable"
 	PeerInterface           = "org.freedesktop.DBus.Peer"
@@ -45,10 +51,20 @@ const (
 	OptionPlan   = "plan_fingerprint"
 	OptionGrace  = "grace_seconds"
 
+	// OptionTarget, of Reconcile, is the mode to take the host to.
+	OptionTarget = "target"
+
 	// The terms on which a mode ends by itself.
 	OptionFor       = "for_seconds"
 	OptionUntilIdle = "until_idle_seconds"
 	OptionConfirm   = "confirm_seconds"
+)
+
+// The answers of CanRequest.
+const (
+	AnswerYes       = "yes"
+	AnswerChallenge = "challenge"
+	AnswerNo        = "no"
 )
 
 // FlagNoWait, of RequestMode, is for root: delay inhibitors are not waited for.

@@ -49,8 +49,7 @@ func TestPropertiesAreThoseOfTheXML(t *testing.T) {
 	require.Len(t, documented, len(encoded))
 }
 
-// docInterface and docMember are the XML with the comments that precede each
-// element, which xml.Unmarshal would drop.
+// docInterface and docMember are the XML with the documentation of each element.
 type docInterface struct {
 	name, doc string
 	members   []docMember
@@ -75,18 +74,15 @@ func parseXML(t *testing.T) []docInterface {
 			return p.interfaces
 		}
 		require.NoError(t, err)
-		switch token := token.(type) {
-		case xml.Comment:
-			p.comment = string(token)
-		case xml.StartElement:
-			p.element(token)
+		if e, starts := token.(xml.StartElement); starts {
+			p.element(e)
 		}
 	}
 }
 
 type docParser struct {
 	interfaces []docInterface
-	comment    string
+	doc        *string // of the element that was last
 }
 
 func (p *docParser) element(e xml.StartElement) {
@@ -96,17 +92,23 @@ func (p *docParser) element(e xml.StartElement) {
 	}
 	switch e.Name.Local {
 	case "interface":
-		p.interfaces = append(p.interfaces, docInterface{name: attr["name"], doc: p.take()})
+		p.interfaces = append(p.interfaces, docInterface{name: attr["name"]})
+		p.doc = &p.interfaces[len(p.interfaces)-1].doc
 	case "method", "signal", "property":
 		last := &p.interfaces[len(p.interfaces)-1]
 		last.members = append(last.members, docMember{
-			kind: e.Name.Local, name: attr["name"], doc: p.take(), signature: attr["type"], access: attr["access"],
+			kind: e.Name.Local, name: attr["name"], signature: attr["type"], access: attr["access"],
 		})
+		p.doc = &p.member().doc
 	case "arg":
 		m := p.member()
 		m.args = append(m.args, docArg{attr["name"], attr["type"], attr["direction"]})
 	case "annotation":
-		p.member().emits = attr["value"]
+		if attr["name"] == "org.gtk.GDBus.DocString" {
+			*p.doc = unindented(attr["value"])
+		} else {
+			p.member().emits = attr["value"]
+		}
 	}
 }
 
@@ -115,13 +117,12 @@ func (p *docParser) member() *docMember {
 	return &iface.members[len(iface.members)-1]
 }
 
-// take returns the comment before an element, without its indentation.
-func (p *docParser) take() string {
-	lines := strings.Split(strings.TrimSpace(p.comment), "\n")
+// unindented is a text without the indentation that it has in the XML.
+func unindented(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
 	for i, line := range lines {
 		lines[i] = strings.TrimSpace(line)
 	}
-	p.comment = ""
 	return strings.Join(lines, "\n")
 }
 

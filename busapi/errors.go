@@ -3,6 +3,7 @@ package busapi
 import (
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
 
@@ -30,9 +31,10 @@ var (
 	ErrInteractionRequired = errors.New("authentication is required")
 	// ErrInvalidArgs: the message's arguments are not those of the method.
 	ErrInvalidArgs = errors.New("invalid arguments")
-	// ErrUnknownInterface, ErrUnknownProperty and ErrPropertyReadOnly answer
-	// org.freedesktop.DBus.Properties.
+	// The others that a message for something else than a method of ours gets.
 	ErrUnknownInterface = errors.New("unknown interface")
+	ErrUnknownObject    = errors.New("unknown object")
+	ErrUnknownMethod    = errors.New("unknown method")
 	ErrUnknownProperty  = errors.New("unknown property")
 	ErrPropertyReadOnly = errors.New("the property is read-only")
 	// ErrInternal: a defect of the daemon. It goes on; the details are in its log.
@@ -58,7 +60,7 @@ var errorTable = []struct {
 	{ErrUnknownGuard, ownError + "UnknownGuard", "modectl guard --help lists the guards"},
 	{ErrHardGuard, ownError + "HardGuard", "clear what it says; modectl guards MODE shows the remedy"},
 	{ErrBadOption, ownError + "BadOption", "leave it out, or see docs/dbus-api.md for what is known"},
-	{ErrRateLimited, ownError + "RateLimited", "ask again in a second"},
+	{ErrRateLimited, ownError + "RateLimited", "ask again in a while"},
 	{status.ErrBusy, ownError + "Busy", "wait until it has finished (modectl status) and ask again"},
 	{status.ErrStalePlan, ownError + "StalePlan", "look at the plan again (modectl dry-run) and ask for that"},
 	{status.ErrNoSuchTransition, ownError + "NoSuchTransition", "modectl history lists the ids that are kept"},
@@ -69,22 +71,43 @@ var errorTable = []struct {
 	{ErrAccessDenied, standardError + "AccessDenied", "ask as root, or have an administrator grant the action in polkit"},
 	{ErrInteractionRequired, standardError + "InteractiveAuthorizationRequired", "ask again as root, or from a client that may ask for a password"},
 	{ErrInvalidArgs, standardError + "InvalidArgs", "busctl introspect " + BusName + " " + string(Path) + " shows the signatures"},
+	{ErrUnknownObject, standardError + "UnknownObject", "the object is " + string(Path)},
+	{ErrUnknownMethod, standardError + "UnknownMethod", "busctl introspect " + BusName + " " + string(Path) + " lists the methods"},
 	{ErrUnknownInterface, standardError + "UnknownInterface", "the properties are those of " + Interface},
 	{ErrUnknownProperty, standardError + "UnknownProperty", "busctl introspect " + BusName + " " + string(Path) + " lists them"},
 	{ErrPropertyReadOnly, standardError + "PropertyReadOnly", "a mode is asked for with RequestMode"},
 	{ErrInternal, failedError, "see the daemon's log (journalctl -u dubniumd)"},
 }
 
+// MaxErrorText bounds the text of an error reply, in bytes. An error may quote what the
+// caller sent.
+const MaxErrorText = 1024
+
 // ToDBus turns an error into the reply that travels: the name of the sentinel
-// it wraps, and its text with what to do next. Any other error is the standard
-// Failed with its text alone.
+// it wraps, and its text, shortened, with what to do next. Any other error is the
+// standard Failed with its text alone.
 func ToDBus(err error) *dbus.Error {
+	name, said, next := failedError, err.Error(), ""
 	for _, e := range errorTable {
 		if errors.Is(err, e.sentinel) {
-			return dbus.NewError(e.name, []any{text(err.Error() + "; " + e.next)})
+			name, next = e.name, "; "+e.next
+			break
 		}
 	}
-	return dbus.NewError(failedError, []any{text(err.Error())})
+	return dbus.NewError(name, []any{Short(text(said), MaxErrorText-len(next)) + next})
+}
+
+// Short cuts a text that is longer than most bytes off, at the end of a character.
+func Short(s string, most int) string {
+	const cut = "..."
+	if len(s) <= most {
+		return s
+	}
+	end := most - len(cut)
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end] + cut
 }
 
 // FromDBus turns an error reply of the daemon back into an error that wraps the

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
@@ -54,6 +55,8 @@ func TestErrorNamesAreTheContracts(t *testing.T) {
 		ErrAccessDenied:            "org.freedesktop.DBus.Error.AccessDenied",
 		ErrInteractionRequired:     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
 		ErrInvalidArgs:             "org.freedesktop.DBus.Error.InvalidArgs",
+		ErrUnknownObject:           "org.freedesktop.DBus.Error.UnknownObject",
+		ErrUnknownMethod:           "org.freedesktop.DBus.Error.UnknownMethod",
 		ErrUnknownInterface:        "org.freedesktop.DBus.Error.UnknownInterface",
 		ErrUnknownProperty:         "org.freedesktop.DBus.Error.UnknownProperty",
 		ErrPropertyReadOnly:        "org.freedesktop.DBus.Error.PropertyReadOnly",
@@ -81,4 +84,19 @@ func TestARefusalReadsAsItsOwnText(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnknownMode)
 	require.Equal(t, `unknown mode "sauna"`, err.Error())
 	require.True(t, strings.HasPrefix(ToDBus(err).Error(), `unknown mode "sauna"; `))
+}
+
+func TestTheTextOfAnErrorIsBounded(t *testing.T) {
+	for _, long := range []string{strings.Repeat("x", 1<<20), strings.Repeat("ü", 1<<20), "a" + strings.Repeat("\u20ac", 1<<20), strings.Repeat("\xff", 1<<20)} {
+		for _, err := range []error{Refuse(ErrUnknownMode, "unknown mode %q", long), errors.New(long)} {
+			reply := ToDBus(err)
+			require.LessOrEqual(t, len(reply.Error()), MaxErrorText)
+			require.True(t, utf8.ValidString(reply.Error()))
+		}
+	}
+	require.Contains(t, ToDBus(Refuse(ErrUnknownMode, "unknown mode %q", strings.Repeat("x", 5000))).Error(),
+		"...; the property Modes lists", "what to do next stays")
+	require.Equal(t, "short", Short("short", 5))
+	require.Equal(t, "lo...", Short("longer", 5))
+	require.Equal(t, "\u20ac...", Short("\u20ac\u20ac\u20ac", 7))
 }

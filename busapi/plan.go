@@ -7,6 +7,8 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
 )
 
 // keyGuards holds verdicts, which travel as they do everywhere else.
@@ -30,6 +32,19 @@ func DecodePreview(d Dict) (status.Preview, error) {
 	r.structure(decodeStruct(rest, &p))
 	p.Guards = list(r, keyGuards, decodeVerdict)
 	return p, r.finish("the plan")
+}
+
+// EncodeObstacle is the details of CanRequest: what is in the way, if anything is, and
+// the sessions that would end.
+func EncodeObstacle(v guards.Verdict, sessions []observer.Session) Dict {
+	d := Dict{"sessions": dbus.MakeVariant(dicts(sessions, func(s observer.Session) Dict { return encodeStruct(s) }))}
+	if v.Guard != "" {
+		d["guard"], d["code"], d["remedy"] = textVariant(v.Guard), dbus.MakeVariant(int32(v.Code)), textVariant(v.Remedy)
+	}
+	if v.Reason != "" {
+		d["text"] = textVariant(v.Reason)
+	}
+	return d
 }
 
 // Fingerprint reports whether a text has the form of a plan's fingerprint. The

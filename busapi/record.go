@@ -12,6 +12,10 @@ import (
 // keyResult tells a finished transition from a running one.
 const keyResult = "result"
 
+// KeyMore of the last record of History says that the reply ended at its bound, and that
+// there may be older records.
+const KeyMore = "more"
+
 // EncodeTransition is the property Transition; nil is empty.
 func EncodeTransition(t *status.Transition) Dict {
 	if t == nil {

@@ -59,7 +59,7 @@ func TestHowFarADrainIsIsTold(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		r.inFlight(3)
-		r.ask(status.Request{Mode: policy.Desktop, UID: 1000})
+		r.ask(status.Request{Mode: policy.Desktop, UID: 1000, LeaveCompute: true})
 		time.Sleep(time.Second)
 		assert.Equal(t, "draining, 3 requests in flight, 0 s of 300 s", r.View().Running.Progress)
 		r.inFlight(0)

@@ -2,66 +2,46 @@ package daemon
 
 import (
 	"fmt"
-	"math"
 	"sync"
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/ration"
 	"github.com/dubnium/dubnium/observer"
 )
 
-// noUser stands for senders who had gone before they could be asked for; it is no
-// user's id (chown(2) has another use for it).
-const noUser uint32 = math.MaxUint32
-
-// How many refusals of one user get a line: so many at once, and one more each time
-// that refusalEvery has passed.
-const (
-	refusalBurst = 20
-	refusalEvery = 10 * time.Second
-)
+// refusalRation is how many refusals of one user get a line.
+var refusalRation = ration.Ration{Burst: 20, Every: 10 * time.Second}
 
 // refusals rations the lines that a user can cause without being allowed anything.
 type refusals struct {
-	mu    sync.Mutex
-	users map[uint32]*allowance
+	rations *ration.Rations
+
+	mu        sync.Mutex
+	unwritten map[uint32]int
 }
 
-type allowance struct {
-	left      float64 // lines
-	at        time.Time
-	unwritten int
+func newRefusals(now func() time.Time) *refusals {
+	return &refusals{rations: ration.New(refusalRation, now), unwritten: map[uint32]int{}}
 }
 
 // take says whether a refusal gets a line, and how many of the same user have had
 // none since the last.
-func (r *refusals) take(uid uint32, now time.Time) (write bool, unwritten int) {
+func (r *refusals) take(uid uint32) (write bool, unwritten int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for other, a := range r.users {
-		a.left = min(refusalBurst, a.left+max(0, now.Sub(a.at).Seconds())/refusalEvery.Seconds())
-		a.at = now
-		if a.left == refusalBurst && a.unwritten == 0 {
-			delete(r.users, other)
-		}
-	}
-	a := r.users[uid]
-	if a == nil {
-		a = &allowance{left: refusalBurst, at: now}
-		r.users[uid] = a
-	}
-	if a.left < 1 {
-		a.unwritten++
+	if !r.rations.Take(uid) {
+		r.unwritten[uid]++
 		return false, 0
 	}
-	unwritten, a.unwritten = a.unwritten, 0
-	a.left--
+	unwritten = r.unwritten[uid]
+	delete(r.unwritten, uid)
 	return true, unwritten
 }
 
 // Refused notes a request that was turned down before it came to the engine, or by
 // it. It may be called from any goroutine.
-func (e *Engine) Refused(r status.Refusal) { e.history.refused(r) }
+func (e *Engine) Refused(r status.Refusal) { e.history.refuse(r) }
 
 // warnings says what is wrong with the daemon itself.
 func (e *Engine) warnings() []observer.Reason {

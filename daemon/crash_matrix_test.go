@@ -123,7 +123,7 @@ type circumstance struct {
 }
 
 func circumstances() []*circumstance {
-	asAlice := status.Request{Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000}
+	asAlice := status.Request{Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, LeaveCompute: true}
 	asRoot := status.Request{Origin: status.OriginOperator, By: "uid 0 (root)", EndOthers: true}
 	load := func(units ...string) func(*fakeHost) {
 		return func(h *fakeHost) {

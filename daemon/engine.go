@@ -81,6 +81,7 @@ type Engine struct {
 	halt      func(halt)
 	announced *announcement  // nil for none
 	request   status.Request // that the running transition serves
+	tell      func()         // writes it into the history
 	previous  status.Desired // what was asked before it
 
 	now func() time.Duration // Config.Boottime
@@ -184,7 +185,7 @@ func (e *Engine) Run(ctx context.Context) {
 	e.awaitHistory()
 	if e.unended != nil {
 		x := newExecution(e.machinery, 0, status.Request{})
-		x.entry = *e.unended
+		x.entry, x.tell = *e.unended, func() {} // the daemon that died has written it
 		if x.entry.BootID == e.bootID {
 			e.previous = x.entry.Previous
 		}
@@ -279,18 +280,9 @@ func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.Guard
 	return guards.Evaluate(p, view.Snapshot, guardRequest(r, blast, view.Inhibitors), ids), view.Snapshot, nil
 }
 
-// SessionUIDs lists whose graphical sessions there are now, each once.
-func (e *Engine) SessionUIDs() []uint32 {
-	var uids []uint32
-	for _, s := range e.eyes.Snapshot().Logind.Graphical() {
-		uids = append(uids, s.UID)
-	}
-	slices.Sort(uids)
-	return slices.Compact(uids)
-}
-
-// History returns the newest transitions that the filter chooses, the latest first.
-func (e *Engine) History(ctx context.Context, f status.Filter) ([]status.Record, error) {
+// History returns the newest transitions that the filter chooses, the latest first, and
+// whether there may be older ones: a reply has a bound.
+func (e *Engine) History(ctx context.Context, f status.Filter) (records []status.Record, more bool, _ error) {
 	return e.history.records(ctx, f)
 }
 
@@ -326,6 +318,8 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	if running := e.state.Running; running != nil {
 		if plan == nil && r.Joins(e.request) && running.Phase != status.PhaseRecovering && running.Phase != status.PhaseUndoing {
 			e.history.accepted(running.ID, r, true)
+			e.tell()
+			e.history.requested(running.ID, r, true)
 			return running.ID, nil
 		}
 		return 0, busy(running)
@@ -333,7 +327,9 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 	if plan != nil && !plan.holds(e.policy, e.state) {
 		return 0, fmt.Errorf("%w: the policy was reloaded, or another transition has ended", status.ErrStalePlan)
 	}
-	if err := e.wishFor(r); err != nil {
+	if r.KeepTerms && r.Mode == e.state.Desired.Mode {
+		e.previous, e.replaced = e.state.Desired, e.lease
+	} else if err := e.wishFor(r); err != nil {
 		return 0, err
 	}
 	e.canceled, e.reconciler = false, reconciler{}

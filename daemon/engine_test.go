@@ -65,7 +65,7 @@ func TestEveryModeIsReachedFromEveryOther(t *testing.T) {
 			assert.Equal(t, string(mode), word(t, r, "current"))
 			r.host.requireAs(t, mode, "request")
 		}
-		records, err := r.History(t.Context(), status.Filter{Limit: 100})
+		records, _, err := r.History(t.Context(), status.Filter{Limit: 100})
 		require.NoError(t, err)
 		assert.Len(t, records, len(route))
 		assert.NoFileExists(t, filepath.Join(r.dir, "state", "transition.json"))
@@ -288,7 +288,7 @@ func TestOneTransitionAtATime(t *testing.T) {
 		close(release)
 		v := r.settle()
 		assert.Equal(t, status.Success, v.Last.Result)
-		records, err := r.History(t.Context(), status.Filter{Limit: 10})
+		records, _, err := r.History(t.Context(), status.Filter{Limit: 10})
 		require.NoError(t, err)
 		assert.Len(t, records, 1)
 	})

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
@@ -51,6 +52,10 @@ type execution struct {
 	// halting ends when the transition is halted before its point of no return, or
 	// with the daemon.
 	halting context.Context
+	// tell writes the request into the history, once. One that turns out to be a noop,
+	// and that nobody joined, has only its outcome there: whoever may ask for a mode
+	// could fill the files with noops.
+	tell func()
 	// engine runs a function in the engine's goroutine, and waits for it; view is
 	// what the engine has published.
 	engine func(func(*Engine))
@@ -58,7 +63,8 @@ type execution struct {
 }
 
 func newExecution(m machinery, id uint64, r status.Request) *execution {
-	return &execution{machinery: m, request: r, entry: journalEntry{
+	tell := sync.OnceFunc(func() { m.history.requested(id, r, false) })
+	return &execution{machinery: m, request: r, tell: tell, entry: journalEntry{
 		Format: journalFormat, BootID: m.bootID,
 		Record: status.Record{
 			ID: id, To: r.Mode, Origin: r.Origin, By: r.By, UID: &r.UID, Authorization: r.Authorization, Why: r.Why, Started: time.Now(),
@@ -81,6 +87,7 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	if ahead.Reached {
 		return x.end(before, status.Noop, nil)
 	}
+	x.tell()
 	if refusal := x.judge(ahead); refusal != nil {
 		return x.end(before, refusal.result, refusal)
 	}
@@ -130,7 +137,7 @@ func (x *execution) judge(ahead prospect) *halt {
 		return forced
 	})
 	if len(blocking) == 0 {
-		return x.unasked(ahead)
+		return x.unauthorized(ahead)
 	}
 	refusal := halt{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
 	if blocking[0].Guard == policy.CheckNoInhibitor {
@@ -139,11 +146,15 @@ func (x *execution) judge(ahead prospect) *halt {
 	return &refusal
 }
 
-// unasked refuses what is only for a person to ask, nil for nothing: who has logged
-// in since the daemon decided to ask is seen here.
-func (x *execution) unasked(ahead prospect) *halt {
+// unauthorized refuses what the request has no right to, nil for nothing: the host may
+// have changed since the requester was asked for a password, or since the daemon
+// decided to ask.
+func (x *execution) unauthorized(ahead prospect) *halt {
 	if why := unasked(x.policy, ahead.Plan); why != "" && x.request.Origin.Own() {
 		return &halt{status.Blocked, why}
+	}
+	if x.request.UID != 0 && !x.request.LeaveCompute && observer.LeavesCompute(x.policy, ahead.Snapshot, x.request.Mode) {
+		return &halt{status.Blocked, "the host is in compute now, and to leave it needs the right to ask for desktop"}
 	}
 	return nil
 }
@@ -201,6 +212,9 @@ func (x *execution) save() error {
 // adopt makes the plan's steps those of the journal; of a plan that was made anew
 // those behind its point of no return, after the first done ones.
 func (x *execution) adopt(plan plans.Plan, done int) {
+	if x.request.Origin == status.OriginOperator && x.request.UID == 0 {
+		plan = plan.WithNewcomers()
+	}
 	x.plan = plan
 	steps := plan.Steps
 	if done > 0 {
@@ -301,6 +315,9 @@ func (x *execution) touched() bool {
 // end closes the record on the last observation and puts it on disk. What cannot
 // be written is logged: a full disk is no reason to forget how a transition ended.
 func (x *execution) end(o observer.Observation, result status.Result, cause error) (status.Record, error) {
+	if result != status.Noop {
+		x.tell()
+	}
 	r := &x.entry.Record
 	r.From = cmp.Or(r.From, o.State)
 	r.Final, r.Result, r.Finished = o.State, result, time.Now()

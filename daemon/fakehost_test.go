@@ -626,7 +626,7 @@ func (r *rig) settle() status.View {
 
 func (r *rig) request(mode policy.Mode) status.Record {
 	r.t.Helper()
-	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000})
+	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true})
 	require.NoError(r.t, err)
 	v := r.settle()
 	require.NotNil(r.t, v.Last)

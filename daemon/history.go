@@ -25,9 +25,12 @@ import (
 // is a warning, and never an error of a transition: the journal alone decides
 // whether a step may be done.
 type history struct {
-	log      *eventlog.Log
-	zap      *zap.Logger
-	refusals refusals
+	log *eventlog.Log
+	zap *zap.Logger
+	// refused is refusals.jsonl. Whoever may send a message can cause lines there, and so
+	// must not push outcomes out.
+	refused  *eventlog.Log
+	rationed *refusals
 	// reading is held by the one who reads: many readers at once would cost the
 	// host as many processors.
 	reading chan struct{}
@@ -97,13 +100,13 @@ type confirmedLine struct {
 
 type refusedLine struct {
 	head
-	Asked  string  `json:"asked,omitempty"`
-	Mode   string  `json:"mode"`
-	By     string  `json:"by"`
-	UID    *uint32 `json:"uid"`
-	Reason string  `json:"reason"`
-	Text   string  `json:"text"`
-	Why    string  `json:"why,omitempty"`
+	Asked  string `json:"asked"`
+	Mode   string `json:"mode"`
+	By     string `json:"by"`
+	UID    uint32 `json:"uid"`
+	Reason string `json:"reason"`
+	Text   string `json:"text"`
+	Why    string `json:"why,omitempty"`
 	// Unwritten counts the refusals of the same user since the last line of theirs
 	// that have no line of their own.
 	Unwritten int `json:"unwritten,omitempty"`
@@ -137,15 +140,20 @@ func limits(p policy.Policy) eventlog.Limits {
 	return eventlog.Limits{MaxBytes: int64(p.Audit.MaxMiB) << 20, Keep: p.Audit.Keep}
 }
 
+// refusalLimits bound refusals.jsonl.
+var refusalLimits = eventlog.Limits{MaxBytes: 1 << 20, Keep: 1}
+
 // openHistory returns the history under the policy's state directory. A torn last
 // line is cut off and said; one that cannot be read or written is a warning.
 func openHistory(p policy.Policy, log *zap.Logger) *history {
-	h := &history{zap: log, reading: make(chan struct{}, 1), changed: make(chan struct{}, 1), refusals: refusals{users: map[uint32]*allowance{}}}
-	var cut int
-	h.log, cut = eventlog.Open(filepath.Join(p.Paths.State, "events.jsonl"), limits(p), func(lost int) []byte {
+	h := &history{zap: log, reading: make(chan struct{}, 1), changed: make(chan struct{}, 1), rationed: newRefusals(time.Now)}
+	gap := func(lost int) []byte {
 		line, _ := json.Marshal(countLine{head: head{Event: lineGap, Time: time.Now()}, Lines: lost}) // plain data
 		return line
-	})
+	}
+	var cut int
+	h.log, cut = eventlog.Open(filepath.Join(p.Paths.State, "events.jsonl"), limits(p), gap)
+	h.refused, _ = eventlog.Open(filepath.Join(p.Paths.State, "refusals.jsonl"), refusalLimits, gap)
 	if cut > 0 {
 		log.Warn("cut a torn line off the history", message.Is(message.HistoryCut), zap.Int("bytes", cut))
 		h.add(countLine{head: head{Event: lineCut, Time: time.Now()}, Bytes: cut}, false)
@@ -154,12 +162,14 @@ func openHistory(p policy.Policy, log *zap.Logger) *history {
 }
 
 // add appends a line; an important one is on disk before add returns, if it can be.
-func (h *history) add(line any, important bool) {
+func (h *history) add(line any, important bool) { h.heed(appendTo(h.log, line, important)) }
+
+func appendTo(log *eventlog.Log, line any, important bool) error {
 	data, err := json.Marshal(line)
-	if err == nil {
-		err = h.log.Append(data, important)
+	if err != nil {
+		return err
 	}
-	h.heed(err)
+	return log.Append(data, important)
 }
 
 // heed tells of the first of many faults, and when they are over.
@@ -192,10 +202,15 @@ func (h *history) started(bootID string) {
 	h.add(startLine{head{Event: lineStart, Time: time.Now()}, bootID}, true)
 }
 
-func (h *history) accepted(id uint64, r status.Request, joined bool) {
+// requested writes down that a request was accepted. One that joined has no outcome of
+// its own to be synced with.
+func (h *history) requested(id uint64, r status.Request, joined bool) {
 	h.add(requestLine{
 		head{lineRequest, time.Now(), id}, r.Mode, r.Origin, r.By, &r.UID, r.Authorization, r.Why, joined, r.Terms,
-	}, joined) // one that joined has no outcome of its own to be synced with
+	}, joined)
+}
+
+func (h *history) accepted(id uint64, r status.Request, joined bool) {
 	h.zap.Info("request accepted", message.Is(message.RequestAccepted), zap.Uint64("transition", id), zap.String("mode", string(r.Mode)),
 		zap.String("by", r.By), zap.Uint32("uid", r.UID), zap.String("authorization", r.Authorization), zap.Bool("joined", joined))
 }
@@ -206,18 +221,17 @@ func (h *history) confirmed(id uint64, mode policy.Mode, c status.Confirmation) 
 		zap.String("by", c.By), zap.Uint32("uid", c.UID), zap.String("authorization", c.Authorization))
 }
 
-// refused writes refusals down, but of one user only so many: else whoever may
-// send a message could push everybody's outcomes out of the files.
-func (h *history) refused(r status.Refusal) {
-	uid := noUser
-	if r.UID != nil {
-		uid = *r.UID
-	}
-	write, unwritten := h.refusals.take(uid, time.Now())
+// refuse writes a refusal down, but of one user only so many: a log that is flooded
+// drops what matters.
+func (h *history) refuse(r status.Refusal) {
+	write, unwritten := h.rationed.take(r.UID)
 	if !write {
 		return
 	}
-	h.add(refusedLine{head{Event: lineRefused, Time: time.Now()}, r.Asked, r.Mode, r.By, r.UID, r.Reason, r.Text, r.Why, unwritten}, true)
+	line := refusedLine{head{Event: lineRefused, Time: time.Now()}, r.Asked, r.Mode, r.By, r.UID, r.Reason, r.Text, r.Why, unwritten}
+	if err := appendTo(h.refused, line, true); err != nil {
+		h.zap.Error("a refusal cannot be written", message.Is(message.HistoryFault), zap.Error(err))
+	}
 	h.zap.Info("request refused", message.Is(message.RequestRefused), zap.String("asked", r.Asked), zap.String("mode", r.Mode), zap.String("by", r.By),
 		zap.String("reason", r.Reason), zap.String("text", r.Text), zap.Int("unwritten", unwritten))
 }
@@ -240,7 +254,7 @@ func (h *history) step(id uint64, index int, guard policy.GuardID, s status.Step
 // between that and the end of the journal.
 func (h *history) ended(r status.Record) {
 	// Readers are not waited for: who asks often must not keep a transition from ending.
-	if there, err := h.scan(context.Background(), isRecord(r.ID), orPast(r.ID)); err == nil && len(there) > 0 {
+	if there, _, err := h.scan(context.Background(), isRecord(r.ID), orPast(r.ID)); err == nil && len(there) > 0 {
 		return
 	}
 	line := outcomeLine{lineOutcome, time.Now(), r}
@@ -255,36 +269,40 @@ func (h *history) ended(r status.Record) {
 }
 
 // find is scan for those who ask, one at a time.
-func (h *history) find(ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool) ([]status.Record, error) {
+func (h *history) find(
+	ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool,
+) (found []status.Record, more bool, _ error) {
 	select {
 	case h.reading <- struct{}{}:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	}
 	defer func() { <-h.reading }()
 	return h.scan(ctx, wanted, enough)
 }
 
-// maxFound bounds what one who asks gets, in bytes of lines: a reply above 32 MiB
-// costs the daemon its connection to the bus.
-const maxFound = 8 << 20
+// maxFound bounds what one who asks gets, in bytes of lines: what is made of them on the
+// way to the bus takes many times that.
+const maxFound = 1 << 20
 
 // scan returns the newest outcomes that are wanted, the latest first, until enough
-// says that there are.
-func (h *history) scan(ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool) ([]status.Record, error) {
-	var found []status.Record
+// says that there are. more: it ended at maxFound.
+func (h *history) scan(
+	ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool,
+) (found []status.Record, more bool, _ error) {
 	var size int
 	err := h.log.Backward(func(line []byte) bool {
 		r, is := asOutcome(line)
 		if is && wanted(r) {
 			if size += len(line); size > maxFound && len(found) > 0 {
+				more = true
 				return false
 			}
 			found = append(found, r)
 		}
 		return ctx.Err() == nil && !(is && enough(len(found), r))
 	})
-	return found, errors.Join(err, ctx.Err())
+	return found, more, errors.Join(err, ctx.Err())
 }
 
 // asOutcome reads a line that is one. A line that is nothing at all is passed over:
@@ -301,8 +319,9 @@ func asOutcome(line []byte) (r status.Record, is bool) {
 	return o.Record, true
 }
 
-// records returns the newest transitions that the filter chooses, the latest first.
-func (h *history) records(ctx context.Context, f status.Filter) ([]status.Record, error) {
+// records returns the newest transitions that the filter chooses, the latest first, and
+// whether there may be more.
+func (h *history) records(ctx context.Context, f status.Filter) (found []status.Record, more bool, _ error) {
 	return h.find(ctx, f.Match, func(found int, _ status.Record) bool { return found >= f.Limit || (f.ID != 0 && found > 0) })
 }
 
@@ -318,7 +337,7 @@ func orPast(id uint64) func(int, status.Record) bool {
 
 // record returns the newest record of that id.
 func (h *history) record(ctx context.Context, id uint64) (status.Record, error) {
-	records, err := h.find(ctx, isRecord(id), orPast(id))
+	records, _, err := h.find(ctx, isRecord(id), orPast(id))
 	if err == nil && len(records) == 0 {
 		err = fmt.Errorf("transition %d: %w", id, status.ErrNoSuchTransition)
 	}

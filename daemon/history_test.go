@@ -28,10 +28,15 @@ import (
 
 type object = map[string]any
 
-// eventLines is what the file says, the oldest first.
+// eventLines is what the history says, the oldest first.
 func eventLines(t *testing.T, stateDir string) []object {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(stateDir, "events.jsonl"))
+	return linesOf(t, filepath.Join(stateDir, "events.jsonl"))
+}
+
+func linesOf(t *testing.T, path string) []object {
+	t.Helper()
+	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	var lines []object
 	for text := range strings.Lines(string(data)) {
@@ -56,7 +61,7 @@ func testHistory(t *testing.T, stateDir string) *history {
 }
 
 func allRecords(t require.TestingT, h *history) []status.Record {
-	records, err := h.records(context.Background(), status.Filter{Limit: math.MaxInt})
+	records, _, err := h.records(context.Background(), status.Filter{Limit: math.MaxInt})
 	require.NoError(t, err)
 	return records
 }
@@ -66,7 +71,7 @@ func allRecords(t require.TestingT, h *history) []status.Record {
 func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		alice := uint32(1000)
-		r.Refused(status.Refusal{Mode: "sleep", By: "uid 1000 (alice)", UID: &alice, Reason: "UnknownMode", Text: "unknown mode"})
+		r.Refused(status.Refusal{Mode: "sleep", By: "uid 1000 (alice)", UID: alice, Reason: "UnknownMode", Text: "unknown mode"})
 		request := status.Request{
 			Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, Why: "nightly",
 			Authorization: status.ByPolkit("org.dubnium.mode1.request-compute"),
@@ -82,7 +87,7 @@ func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 
 		lines := eventLines(t, filepath.Join(r.dir, "state"))
 		assert.Equal(t, thisBoot, ofKind(lines, "start")[0]["boot_id"])
-		refused := ofKind(lines, "refused")
+		refused := ofKind(linesOf(t, filepath.Join(r.dir, "state", "refusals.jsonl")), "refused")
 		require.Len(t, refused, 1)
 		assert.Equal(t, []any{"sleep", "UnknownMode", 1000.0}, []any{refused[0]["mode"], refused[0]["reason"], refused[0]["uid"]})
 		requests := ofKind(lines, "request")
@@ -276,30 +281,71 @@ func TestIDsGoOnWithoutAHistory(t *testing.T) {
 // outcomes out, others are written down meanwhile, and nothing goes uncounted.
 func TestRefusalsAreRationed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := refusals{users: map[uint32]*allowance{}}
 		begin := time.Unix(1_800_000_000, 0)
 		now := begin
+		r := newRefusals(func() time.Time { return now })
 		asked, written := map[uint32]int{}, map[uint32]int{}
 		counted := map[uint32]int{}
 		for range rapid.IntRange(1, 300).Draw(t, "refusals") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 4000).Draw(t, "ms")) * time.Millisecond)
-			uid := rapid.SampledFrom([]uint32{0, 1000, noUser}).Draw(t, "uid")
+			uid := rapid.SampledFrom([]uint32{0, 1000}).Draw(t, "uid")
 			asked[uid]++
-			if write, unwritten := r.take(uid, now); write {
+			if write, unwritten := r.take(uid); write {
 				written[uid]++
 				counted[uid] += 1 + unwritten
 			}
-			bound := refusalBurst + int(now.Sub(begin)/refusalEvery) + 1
+			bound := refusalRation.Burst + int(now.Sub(begin)/refusalRation.Every) + 1
 			require.LessOrEqual(t, written[uid], bound)
 		}
 		for uid, n := range asked {
-			require.GreaterOrEqual(t, written[uid], min(n, refusalBurst))
-			left := 0
-			if a := r.users[uid]; a != nil {
-				left = a.unwritten
-			}
-			require.Equal(t, n, counted[uid]+left)
+			require.GreaterOrEqual(t, written[uid], min(n, refusalRation.Burst))
+			require.Equal(t, n, counted[uid]+r.unwritten[uid])
 		}
+	})
+}
+
+// TestRefusalsNeverDisplaceOutcomes: they have a file of their own, which is bounded.
+func TestRefusalsNeverDisplaceOutcomes(t *testing.T) {
+	dir := t.TempDir()
+	h := testHistory(t, dir)
+	now := time.Unix(1_800_000_000, 0)
+	h.rationed = newRefusals(func() time.Time { return now })
+	h.ended(status.Record{ID: 1, To: policy.Compute, Result: status.Success})
+	before, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+	require.NoError(t, err)
+	text := strings.Repeat("x", 1024)
+	for range 5000 { // more than both files hold
+		now = now.Add(time.Minute)
+		h.refuse(status.Refusal{Asked: "request", Mode: "compute", By: "uid 1000", UID: 1000, Reason: "AccessDenied", Text: text, Why: text[:256]})
+	}
+	after, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
+	require.NoError(t, err)
+	require.Equal(t, string(before), string(after))
+	var size int64
+	files, err := filepath.Glob(filepath.Join(dir, "refusals.jsonl*"))
+	require.NoError(t, err)
+	for _, file := range files {
+		info, err := os.Stat(file)
+		require.NoError(t, err)
+		size += info.Size()
+	}
+	require.Greater(t, size, refusalLimits.MaxBytes)
+	require.LessOrEqual(t, size, 2*refusalLimits.MaxBytes)
+}
+
+// TestANoopTakesOneShortLine: whoever may ask for a mode that is there already could
+// fill the files else.
+func TestANoopTakesOneShortLine(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		state := filepath.Join(r.dir, "state")
+		before := len(eventLines(t, state))
+		require.Equal(t, status.Noop, r.request(policy.Desktop).Result)
+		lines := eventLines(t, state)[before:]
+		require.Len(t, lines, 1)
+		require.Equal(t, "outcome", lines[0]["event"])
+		text, err := json.Marshal(lines[0])
+		require.NoError(t, err)
+		require.Less(t, len(text), 512)
 	})
 }
 
@@ -332,7 +378,7 @@ func TestFiltersChoose(t *testing.T) {
 			if c.filter.Limit == 0 {
 				c.filter.Limit = 10
 			}
-			records, err := h.records(t.Context(), c.filter)
+			records, _, err := h.records(t.Context(), c.filter)
 			require.NoError(t, err)
 			var got []uint64
 			for _, r := range records {
@@ -345,7 +391,7 @@ func TestFiltersChoose(t *testing.T) {
 	require.ErrorIs(t, err, status.ErrNoSuchTransition)
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = h.records(canceled, status.Filter{Limit: 10})
+	_, _, err = h.records(canceled, status.Filter{Limit: 10})
 	require.ErrorIs(t, err, context.Canceled)
 }
 

@@ -183,7 +183,7 @@ func (w *workstation) point(ctx context.Context, when, what string) error {
 
 func (w *workstation) request(t *rapid.T) {
 	mode := rapid.SampledFrom(append(policy.Modes(), policy.Compute)).Draw(t, "mode")
-	r := status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, EndOthers: rapid.Bool().Draw(t, "may end others")}
+	r := status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, EndOthers: rapid.Bool().Draw(t, "may end others"), LeaveCompute: true}
 	if rapid.SampledFrom([]bool{false, false, false, true}).Draw(t, "forces") {
 		r.Skip = []policy.GuardID{policy.CheckAudioIdle, policy.CheckCPULoadSafe}
 	}
@@ -242,10 +242,10 @@ func (w *workstation) askAgain(t *rapid.T) {
 	if !slices.Contains(policy.Modes(), mode) {
 		t.Skip("in no mode")
 	}
-	w.ask(t, status.Request{Mode: mode, UID: 1000, EndOthers: true})
+	w.ask(t, status.Request{Mode: mode, UID: 1000, EndOthers: true, LeaveCompute: true})
 	first := *w.settle().Last
 	before := w.host.effects()
-	w.ask(t, status.Request{Mode: mode, UID: 1000, EndOthers: true})
+	w.ask(t, status.Request{Mode: mode, UID: 1000, EndOthers: true, LeaveCompute: true})
 	again := w.settle().Last
 	if differ := w.host.effects().not(before); len(differ) > 0 {
 		t.Fatalf("invariant 3: asking for %s twice (%s, %s) changed %v", mode, first.Result, again.Result, differ)
@@ -276,7 +276,7 @@ func (w *workstation) crash(t *rapid.T) {
 	w.fault, w.points = "die", rapid.IntRange(1, 40).Draw(t, "when")
 	w.copied, w.copyDir = nil, filepath.Join(w.base, fmt.Sprint(w.dirs))
 	w.mu.Unlock()
-	w.ask(t, status.Request{Mode: rapid.SampledFrom(policy.Modes()).Draw(t, "mode"), UID: 1000, EndOthers: true})
+	w.ask(t, status.Request{Mode: rapid.SampledFrom(policy.Modes()).Draw(t, "mode"), UID: 1000, EndOthers: true, LeaveCompute: true})
 	w.settle()
 	w.mu.Lock()
 	copied := w.copied

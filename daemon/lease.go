@@ -29,6 +29,7 @@ type lease struct {
 	Mode   policy.Mode  `json:"mode"`
 	BackTo policy.Mode  `json:"back_to"`
 	By     string       `json:"by"`
+	UID    uint32       `json:"uid"`
 	Terms  status.Terms `json:"terms"`
 	// Reached is when the mode was: the terms count from then on.
 	Reached  time.Duration `json:"reached,omitempty"`
@@ -179,7 +180,7 @@ func (e *Engine) leaseOf(r status.Request) (*lease, error) {
 	if err := e.state.Lasts(r); err != nil {
 		return nil, err
 	}
-	return &lease{BootID: e.bootID, ID: e.nextID, Mode: r.Mode, BackTo: e.state.WayBack(r.Mode), By: r.By, Terms: r.Terms}, nil
+	return &lease{BootID: e.bootID, ID: e.nextID, Mode: r.Mode, BackTo: e.state.WayBack(r.Mode), By: r.By, UID: r.UID, Terms: r.Terms}, nil
 }
 
 // wishFor records what a person asks for, with the lease on it. A lease is on disk
@@ -350,7 +351,7 @@ func (e *Engine) showLease(now time.Duration) {
 		told = *e.state.Lease
 	}
 	next := status.Lease{
-		ID: l.ID, Mode: l.Mode, BackTo: l.BackTo, By: l.By, For: l.Terms.For, UntilIdle: l.Terms.UntilIdle, Confirm: l.Terms.Confirm,
+		ID: l.ID, Mode: l.Mode, BackTo: l.BackTo, By: l.By, UID: l.UID, For: l.Terms.For, UntilIdle: l.Terms.UntilIdle, Confirm: l.Terms.Confirm,
 		Over: l.Over, Waits: l.Waits, Attempts: l.Attempts,
 	}
 	if l.Reached > 0 && l.Terms.For > 0 {

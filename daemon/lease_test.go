@@ -22,7 +22,7 @@ import (
 // leased asks for a mode on terms, and returns once it is reached.
 func (r *rig) leased(mode policy.Mode, terms status.Terms) uint64 {
 	r.t.Helper()
-	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, Terms: terms})
+	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, LeaveCompute: true, Terms: terms})
 	require.NoError(r.t, err)
 	require.Equal(r.t, status.Success, r.settle().Last.Result)
 	synctest.Wait()
@@ -395,8 +395,60 @@ func TestWhatEndsAndWhatReplacesALease(t *testing.T) {
 
 func (r *rig) requestOn(mode policy.Mode, terms status.Terms) status.Record {
 	r.t.Helper()
-	r.ask(status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, Terms: terms})
+	r.ask(status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Terms: terms})
 	return *r.settle().Last
+}
+
+// Whoever has the host taken to what is desired anyway asks for nothing new.
+func TestReconcilingKeepsTheTerms(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		hour := status.Terms{For: time.Hour}
+		r.leased(policy.StudioLocal, hour)
+		before := r.View()
+		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "test", KeepTerms: true})
+		after := r.settle()
+		require.Equal(t, status.Noop, after.Last.Result)
+		assert.Equal(t, before.Lease, after.Lease)
+		assert.Equal(t, before.Desired, after.Desired)
+
+		r.ask(status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test", KeepTerms: true})
+		after = r.settle()
+		assert.Nil(t, after.Lease, "it was not what was desired")
+		assert.Equal(t, policy.Desktop, after.Desired.Mode)
+	})
+}
+
+// The host was elsewhere when the requester's rights were asked for.
+func TestARequestWithoutTheRightToLeaveComputeIsBlockedThere(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		r.request(policy.Compute)
+		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000})
+		last := r.settle().Last
+		require.Equal(t, status.Blocked, last.Result)
+		assert.Contains(t, last.Cause, "needs the right to ask for desktop")
+		assert.Equal(t, observer.Of(policy.Compute), r.View().Observation.State)
+		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, LeaveCompute: true})
+		require.Equal(t, status.Success, r.settle().Last.Result)
+	})
+}
+
+// The host gets into compute between the announcement and the point of no return of a
+// request that was let while it was on a desktop.
+func TestTheRightToLeaveComputeIsJudgedAgain(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		grace := time.Minute
+		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, Grace: &grace})
+		require.Equal(t, status.PhaseAnnounced, r.View().Running.Phase)
+		r.host.change(func() {
+			unit := r.host.now.Systemd.Units["compute.target"]
+			unit.ActiveState = "active"
+			r.host.now.Systemd.Units["compute.target"] = unit
+		})
+		time.Sleep(grace)
+		last := r.settle().Last
+		require.Equal(t, status.Blocked, last.Result)
+		assert.Contains(t, last.Cause, "needs the right to ask for desktop")
+	})
 }
 
 func TestALeaseLeadsToNoCompute(t *testing.T) {

@@ -96,7 +96,7 @@ func (e *Engine) Plan(ctx context.Context, r status.Request) (status.Preview, ob
 	p := view.Policy.Policy // the engine's own belongs to its goroutine
 	f := e.graph.foresee(ctx, p, view.Snapshot, r, view.Inhibitors)
 	preview := f.preview(p)
-	records, err := e.history.records(ctx, status.Filter{Mode: r.Mode, Result: status.Success, Limit: expectedFrom})
+	records, _, err := e.history.records(ctx, status.Filter{Mode: r.Mode, Result: status.Success, Limit: expectedFrom})
 	if err != nil {
 		return status.Preview{}, observer.Snapshot{}, err
 	}

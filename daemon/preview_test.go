@@ -46,7 +46,7 @@ func (r *rig) preview(mode policy.Mode) status.Preview {
 
 // agreeTo requests exactly the plan of a fingerprint.
 func (r *rig) agreeTo(mode policy.Mode, fingerprint string) (uint64, error) {
-	return r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, Plan: fingerprint})
+	return r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Plan: fingerprint})
 }
 
 // traces are the daemon's files with what is in them and when they were written.
@@ -122,7 +122,7 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	changes := map[string]func(*fakeHost){
 		"somebody else logs in": func(h *fakeHost) {
-			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11"})
+			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"})
 		},
 		"work begins": func(h *fakeHost) {
 			h.now.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
@@ -176,7 +176,7 @@ func TestWhatIsNoneOfThePlansBusinessDoesNotMakeItStale(t *testing.T) {
 func TestABlockedPlanStaysBlocked(t *testing.T) {
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		r.host.change(func() {
-			r.host.now.Logind.Sessions = append(r.host.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11"})
+			r.host.now.Logind.Sessions = append(r.host.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"})
 		})
 		p := r.preview(policy.Compute)
 		require.Equal(t, policy.CheckGraphicalSessionTerminable, guards.Blocking(p.Guards)[0].Guard)
@@ -332,7 +332,7 @@ func TestAnAgreedPlanIsLookedAtAgainAfterTheWarning(t *testing.T) {
 		"a unit has ended": {func(h *fakeHost) { h.others = nil }, status.Success},
 		"a unit has begun": {func(h *fakeHost) { h.others = append(h.others, "upload.service") }, status.Canceled},
 		"somebody logs in": {func(h *fakeHost) {
-			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "x11"})
+			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "x11", Seat: "seat0"})
 		}, status.Canceled},
 		"music begins to be somebody's work": {func(h *fakeHost) {
 			h.now.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}

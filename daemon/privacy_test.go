@@ -83,7 +83,7 @@ func TestTheFilesThatEverybodyReadsTellOfNobodysProcesses(t *testing.T) {
 		r = startRig(t, host.clone(), dir, thisBoot)
 		defer r.stop()
 		assert.Equal(t, record.Cause, r.View().Last.Cause)
-		history, err := r.History(t.Context(), status.Filter{Limit: 1})
+		history, _, err := r.History(t.Context(), status.Filter{Limit: 1})
 		require.NoError(t, err)
 		assert.Contains(t, history[0].Cause, game)
 		assert.NotContains(t, history[0].For(observer.Nobody).Cause, "secretgame")

@@ -194,7 +194,7 @@ func TestTheWayBackIsTriedByTheLeaseAlone(t *testing.T) {
 		v := r.settle()
 		require.Equal(t, policy.Desktop, v.Desired.Mode)
 		require.Equal(t, observer.State("compute"), v.Observation.State)
-		records, err := r.History(t.Context(), status.Filter{Limit: 1000})
+		records, _, err := r.History(t.Context(), status.Filter{Limit: 1000})
 		require.NoError(t, err)
 		require.Greater(t, len(records), 30)
 		for _, record := range records[:len(records)-1] {

@@ -17,7 +17,7 @@ import (
 // reached is kept, a mere wait is resumed, everything else goes back. The result
 // is interrupted, whatever the host turned out to be; the final state says that.
 func (x *execution) recover(ctx context.Context) (status.Record, error) {
-	if ended, err := x.history.scan(ctx, isRecord(x.entry.Record.ID), orPast(x.entry.Record.ID)); err == nil &&
+	if ended, _, err := x.history.scan(ctx, isRecord(x.entry.Record.ID), orPast(x.entry.Record.ID)); err == nil &&
 		len(ended) > 0 && ended[0].Started.Equal(x.entry.Record.Started) {
 		x.entry.Record = ended[0] // only the journal could not be told
 	}

@@ -25,7 +25,7 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 		Phase: status.PhaseObserving, StepCount: len(r.Steps), Started: r.Started,
 		Cancellable: e.unended == nil, UID: x.request.UID,
 	}
-	e.request = x.request
+	e.request, e.tell = x.request, x.tell
 	e.emit(status.Event{Started: e.state.Running})
 	x.view = e.View
 	x.engine = func(f func(*Engine)) {

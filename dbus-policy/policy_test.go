@@ -42,8 +42,10 @@ func TestOnlyRootIsTheDaemon(t *testing.T) {
 		require.Equal(t, dbus.RequestNameReplyPrimaryOwner, reply)
 		stranger = connectAs(t, bus, nobody)
 	}
-	_, err := stranger.RequestName(busapi.BusName, dbus.NameFlagDoNotQueue)
-	require.ErrorContains(t, err, "not allowed to own")
+	for _, name := range names {
+		_, err := stranger.RequestName(name, dbus.NameFlagDoNotQueue)
+		require.ErrorContains(t, err, "not allowed to own", name)
+	}
 }
 
 // echo answers every call that the bus lets through.
@@ -97,25 +99,57 @@ func TestNoFileDescriptorReachesTheDaemon(t *testing.T) {
 	require.ErrorContains(t, call.Err, "Rejected send message")
 }
 
-func TestNoSignalIsSentToTheDaemonAlone(t *testing.T) {
-	bus, conn := daemon(t)
-	arrived := make(chan *dbus.Signal, 8)
-	conn.Signal(arrived)
-	require.NoError(t, conn.AddMatchSignal(dbus.WithMatchMember("Broadcast")))
-	sender := hosttest.Connect(t, bus)
-	forged := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
-		dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath("/org/freedesktop/systemd1")),
-		dbus.FieldInterface:   dbus.MakeVariant("org.freedesktop.systemd1.Manager"),
-		dbus.FieldMember:      dbus.MakeVariant("JobRemoved"),
-		dbus.FieldDestination: dbus.MakeVariant(busapi.BusName),
-	}}
-	require.NoError(t, sender.Send(forged, nil).Err)
-	require.NoError(t, sender.Emit("/com/example", "com.example.Other.Broadcast"))
-	for s := range arrived {
-		require.NotContains(t, s.Name, "JobRemoved")
-		if s.Name == "com.example.Other.Broadcast" {
-			return // what was sent before it would have arrived before it
-		}
+// names are those of all our connections.
+var names = []string{busapi.BusName, busapi.HostName, busapi.PolkitName, busapi.AudioPriorityName}
+
+// A connection is protected by its names, whether it is addressed by one of them or by
+// its unique name.
+func TestNoSignalIsSentToOneOfOurConnectionsAlone(t *testing.T) {
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			bus := strictBus(t, strconv.Itoa(os.Getuid()))
+			conn := hosttest.Connect(t, bus)
+			_, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
+			require.NoError(t, err)
+			arrived := make(chan *dbus.Signal, 8)
+			conn.Signal(arrived)
+			require.NoError(t, conn.AddMatchSignal(dbus.WithMatchMember("Broadcast")))
+			sender := hosttest.Connect(t, bus)
+			for _, to := range []string{name, conn.Names()[0]} {
+				forged := &dbus.Message{Type: dbus.TypeSignal, Headers: map[dbus.HeaderField]dbus.Variant{
+					dbus.FieldPath:        dbus.MakeVariant(dbus.ObjectPath("/org/freedesktop/systemd1")),
+					dbus.FieldInterface:   dbus.MakeVariant("org.freedesktop.systemd1.Manager"),
+					dbus.FieldMember:      dbus.MakeVariant("JobRemoved"),
+					dbus.FieldDestination: dbus.MakeVariant(to),
+				}}
+				require.NoError(t, sender.Send(forged, nil).Err)
+			}
+			require.NoError(t, sender.Emit("/com/example", "com.example.Other.Broadcast"))
+			for s := range arrived {
+				require.NotContains(t, s.Name, "JobRemoved")
+				if s.Name == "com.example.Other.Broadcast" {
+					return // what was sent before it would have arrived before it
+				}
+			}
+		})
+	}
+}
+
+// Only the connection for clients serves anything, root included.
+func TestNobodyCallsTheOtherConnections(t *testing.T) {
+	for _, name := range names[1:] {
+		t.Run(name, func(t *testing.T) {
+			bus := strictBus(t, strconv.Itoa(os.Getuid()))
+			conn := hosttest.Connect(t, bus)
+			_, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
+			require.NoError(t, err)
+			for _, to := range []string{name, conn.Names()[0]} {
+				for _, method := range []string{busapi.PeerInterface + ".Ping", busapi.Interface + ".RequestMode", busapi.PropertiesInterface + ".GetAll"} {
+					err := hosttest.Connect(t, bus).Object(to, busapi.Path).Call(method, 0).Err
+					require.ErrorContains(t, err, "Rejected send message", method)
+				}
+			}
+		})
 	}
 }
 

@@ -89,7 +89,7 @@ func TestATransitionCanBeToldAfterwards(t *testing.T) {
 	w.sh("journalctl --update-catalog")
 	assert.Contains(t, w.sh("journalctl -x -u dubniumd MESSAGE_ID=356c2dbd92a9463c9bffd86810b54bc0"), "Mode studio-local was reached")
 
-	refused := w.sh(`grep '"event":"refused"' /var/lib/mode-controller/events.jsonl`)
+	refused := w.sh(`grep '"event":"refused"' /var/lib/mode-controller/refusals.jsonl`)
 	assert.Contains(t, refused, "(bob)")
 	assert.Regexp(t, `"reason":"(AccessDenied|InteractiveAuthorizationRequired)"`, refused)
 	assert.Equal(t, "640 root", w.sh("stat -c '%a %U' /var/lib/mode-controller/events.jsonl"))

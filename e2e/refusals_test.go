@@ -14,7 +14,7 @@ func (w *workstation) unchanged(during func()) {
 	w.t.Helper()
 	look := func() string {
 		return w.sh(`cat /run/mode-controller/desired /run/mode-controller/current
-			ls /var/lib/mode-controller; grep -vc '"event":"refused"' /var/lib/mode-controller/events.jsonl
+			ls /var/lib/mode-controller | grep -v refusals; wc -l < /var/lib/mode-controller/events.jsonl
 			systemctl list-units --no-legend --plain --state=active desktop.target compute.target greetd.service vllm.service studio-local-policy.service`)
 	}
 	before, compositor := look(), w.CompositorPID(w.ctx)

@@ -20,7 +20,7 @@ func healthy() observer.Snapshot {
 	s := observer.Snapshot{
 		Systemd: observer.Systemd{Reading: at, State: "running", Units: map[string]observer.Unit{}},
 		Logind: observer.Logind{Reading: at, Sessions: []observer.Session{
-			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", State: "active"},
+			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0", State: "active"},
 			{ID: "5", UID: 1001, User: "bob", Class: "user", Type: "tty", State: "active"},
 		}},
 		Holders: observer.Holders{
@@ -250,5 +250,5 @@ func TestAVerdictIsOneLineOfTheContract(t *testing.T) {
 	assert.JSONEq(t, `{"guard":"check_graphical_session_terminable","ok":false,"code":17,"hard":true,
 		"reason":"session 2 belongs to alice",
 		"remedy":"ask them to log out, or ask for the transition with the right to end other people's sessions",
-		"evidence":["session 2: alice (uid 1000), wayland user on , active"]}`, string(line))
+		"evidence":["session 2: alice (uid 1000), wayland user on seat0, active"]}`, string(line))
 }

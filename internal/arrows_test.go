@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
 	"daemon/status":        {"policy", "observer", "guards"},
-	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/aside", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/zap"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/aside", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration", "internal/zap"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration", "internal/doctor", "internal/doctor/gather"},
 	"observer/recording":   {"policy", "observer"},

@@ -132,7 +132,7 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 
 func TestAudioStackNeedsEveryPersonsServer(t *testing.T) {
 	s := quiet()
-	s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "7", User: "bob", UID: 1001, Class: "user", Type: "x11"})
+	s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "7", User: "bob", UID: 1001, Class: "user", Type: "x11", Seat: "seat0"})
 	f := Derive(policy.Default(), s)[AudioStack]
 	assert.Equal(t, Unknown, f.Truth)
 	assert.Contains(t, f.Reason, "uid 1001")
@@ -184,7 +184,7 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 			s.Logind.Sessions = append(s.Logind.Sessions, again)
 		}},
 		"somebody else's is missing": {change: func(_ *policy.Policy, s *Snapshot) {
-			s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Since: looked.Add(-time.Hour)})
+			s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Seat: "seat0", Since: looked.Add(-time.Hour)})
 		}},
 		"nobody knows since when":   {change: func(_ *policy.Policy, s *Snapshot) { s.Logind.Sessions[0].Since = time.Time{} }},
 		"a clock that was set back": {at: looked.Add(-time.Minute)},

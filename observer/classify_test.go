@@ -328,7 +328,7 @@ func TestObservedState(t *testing.T) {
 		}, state: "degraded-compute", code: "vllm-healthy-unknown"},
 		"compute with a session closing is a contradiction": {host: func() Snapshot {
 			s := compute()
-			s.Logind.Sessions = []Session{{ID: "2", User: "alice", Class: "user", Type: "wayland", State: "closing"}}
+			s.Logind.Sessions = []Session{{ID: "2", User: "alice", Class: "user", Type: "wayland", Seat: "seat0", State: "closing"}}
 			return s
 		}, state: StateUnknown, code: "compute-with-session"},
 		"the same after a transition that failed is a failed transition": {host: func() Snapshot {

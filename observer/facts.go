@@ -167,6 +167,12 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 	return f
 }
 
+// LeavesCompute reports whether the way to a mode takes the host out of compute, or may,
+// since whether it is there cannot be told.
+func LeavesCompute(p policy.Policy, s Snapshot, to policy.Mode) bool {
+	return to != policy.Compute && unitActive(s.Systemd, p.Units.ComputeTarget).Truth != False
+}
+
 // bound is how old a fact of a source may become. Nothing signals who opens a
 // device or how a server is: in compute they are looked at again every
 // timeouts.recheck, outside it the GPUs every gpu.recheck where policy names them

@@ -150,12 +150,15 @@ type Kind string
 const (
 	KindGraphical Kind = "graphical" // a person at a compositor
 	KindGreeter   Kind = "greeter"   // a login screen
-	KindOther     Kind = "other"     // text, remote, background, manager
+	KindOther     Kind = "other"     // text, without a seat, background, manager
 	KindUnknown   Kind = "unknown"   // a word this version does not know
 )
 
 // Kind classifies the session by the words of sd-login(3). A class or type that
 // a newer logind brings is unknown, not "other": it may be a person's desktop.
+//
+// A session without a seat is at no screen of this machine, whatever its type is: its
+// owner chooses the type (SetType), over ssh too, and logind alone gives the seat.
 func (s Session) Kind() Kind {
 	graphical, typeKnown := sessionTypes[s.Type]
 	switch s.Class {
@@ -163,7 +166,7 @@ func (s Session) Kind() Kind {
 		switch {
 		case !typeKnown:
 			return KindUnknown
-		case graphical:
+		case graphical && s.Seat != "":
 			return KindGraphical
 		}
 		return KindOther

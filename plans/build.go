@@ -66,7 +66,7 @@ func (b *builder) noReturn() { b.plan.NoReturn = len(b.plan.Steps) }
 // without the overlay.
 func (b *builder) toInteractive(to policy.Mode) {
 	units := b.policy.Units
-	leaving := b.facts.Is(observer.ComputeTarget) != observer.False
+	leaving := observer.LeavesCompute(b.policy, b.snapshot, to)
 	b.guardInteractive(to, leaving)
 	if leaving {
 		b.prepare()

@@ -67,7 +67,7 @@ func (h host) snapshot() observer.Snapshot {
 		s.Kept.Slices = set.kept
 	}
 	if h.session {
-		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland"})
+		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland", Seat: "seat0"})
 	}
 	if h.greeter {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "c1", Class: "greeter", Type: "tty"})

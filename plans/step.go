@@ -74,6 +74,9 @@ type Step struct {
 	// Users, of EndSessions, AskSessions and EndManagers, are those whom they may
 	// touch: whoever logs in after the guards have judged was not judged by them.
 	Users []uint32 `json:"users,omitempty"`
+	// Newcomers, of EndSessions: a session of anybody else that begins meanwhile is
+	// ended too, where it would else make the step fail.
+	Newcomers bool `json:"newcomers,omitempty"`
 	// Sessions, of EndSessions, are the graphical ones by their ids: without its
 	// compositor a session may be none any more, and what is left of it still lives.
 	Sessions []string `json:"sessions,omitempty"`
@@ -120,6 +123,16 @@ func (p Plan) EndsSessionsOfOthers(uid uint32) bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool {
 		return s.Kind == EndSessions && slices.ContainsFunc(s.Users, func(other uint32) bool { return other != uid })
 	})
+}
+
+// WithNewcomers is the plan that also ends the sessions of people who log in while it is
+// carried out.
+func (p Plan) WithNewcomers() Plan {
+	p.Steps = slices.Clone(p.Steps)
+	for i := range p.Steps {
+		p.Steps[i].Newcomers = p.Steps[i].Kind == EndSessions
+	}
+	return p
 }
 
 // Watched lists the units that building a plan or judging a mode needs to know

@@ -10,6 +10,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -46,8 +48,17 @@ var (
 // that does not within this time never will.
 const readTimeout = 10 * time.Second
 
+// maxReply is the longest message that a system bus passes on, 32 MiB: a history is long.
+const maxReply = 32 << 20
+
 // lookTimeout bounds a fresh look, which the daemon bounds itself.
 const lookTimeout = 90 * time.Second
+
+// What a call says that asks for nothing special.
+var (
+	noFlags   uint64
+	noOptions = busapi.Dict{}
+)
 
 // Client is a connection of its own to the system bus. Its methods may be called
 // from many goroutines, but only one may wait for a transition.
@@ -76,7 +87,9 @@ func Open(ctx context.Context, options Options) (*Client, error) {
 	// would hold us for ever.
 	done := make(chan opened, 1)
 	go func() {
-		conn, err := dbus.ConnectSystemBus(dbus.WithSignalHandler(c.signals), dbus.WithOutgoingInterceptor(flagsFor(options)))
+		conn, err := busconn.Open(busconn.Options{MaxReply: maxReply, Library: []dbus.ConnOption{
+			dbus.WithSignalHandler(c.signals), dbus.WithOutgoingInterceptor(flagsFor(options)),
+		}})
 		done <- opened{conn, err}
 	}()
 	select {
@@ -122,7 +135,7 @@ func (c *Client) Properties(ctx context.Context) (busapi.Properties, error) {
 // Observe has the daemon look afresh and returns the evidence in full.
 func (c *Client) Observe(ctx context.Context) (busapi.Evidence, error) {
 	var evidence busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".Observe", uint64(0)).Store(&evidence); err != nil {
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".Observe", noFlags, noOptions).Store(&evidence); err != nil {
 		return busapi.Evidence{}, problem(err)
 	}
 	return busapi.DecodeEvidence(evidence)
@@ -132,7 +145,7 @@ func (c *Client) Observe(ctx context.Context) (busapi.Evidence, error) {
 // mode, or against each mode when it is empty.
 func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explanation, error) {
 	var explanation busapi.Dict
-	if err := c.call(ctx, readTimeout, busapi.Interface+".Explain", string(mode)).Store(&explanation); err != nil {
+	if err := c.call(ctx, readTimeout, busapi.Interface+".Explain", string(mode), noFlags, noOptions).Store(&explanation); err != nil {
 		return observer.Explanation{}, problem(err)
 	}
 	return busapi.DecodeExplanation(explanation)
@@ -142,7 +155,7 @@ func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explan
 // mode say, or those of the names.
 func (c *Client) Guards(ctx context.Context, mode policy.Mode, names ...policy.GuardID) ([]guards.Verdict, error) {
 	var verdicts []busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), guardWords(names)).Store(&verdicts); err != nil {
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), guardWords(names), noFlags, noOptions).Store(&verdicts); err != nil {
 		return nil, problem(err)
 	}
 	return busapi.DecodeVerdicts(verdicts)
@@ -159,7 +172,7 @@ func guardWords(names []policy.GuardID) []string {
 // Policy says what the daemon goes by, and where each value comes from.
 func (c *Client) Policy(ctx context.Context) (busapi.Policy, error) {
 	var p busapi.Dict
-	if err := c.call(ctx, readTimeout, busapi.Interface+".GetPolicy").Store(&p); err != nil {
+	if err := c.call(ctx, readTimeout, busapi.Interface+".GetPolicy", noFlags, noOptions).Store(&p); err != nil {
 		return busapi.Policy{}, problem(err)
 	}
 	return busapi.DecodePolicy(p)
@@ -168,17 +181,30 @@ func (c *Client) Policy(ctx context.Context) (busapi.Policy, error) {
 // History returns the newest finished transitions that the filter chooses, the
 // latest first.
 func (c *Client) History(ctx context.Context, f status.Filter) ([]status.Record, error) {
-	var records []busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".History", busapi.EncodeFilter(f)).Store(&records); err != nil {
-		return nil, problem(err)
+	most := cmp.Or(f.Limit, busapi.DefaultHistory)
+	var all []status.Record
+	for more := true; more && len(all) < most; {
+		f.Limit = most - len(all)
+		var page []busapi.Dict
+		if err := c.call(ctx, lookTimeout, busapi.Interface+".History", noFlags, busapi.EncodeFilter(f)).Store(&page); err != nil {
+			return nil, problem(err)
+		}
+		records, err := busapi.DecodeHistory(page)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, records...)
+		if more = len(page) > 0 && page[len(page)-1][busapi.KeyMore].Value() == true; more {
+			f.Until = records[len(records)-1].Finished
+		}
 	}
-	return busapi.DecodeHistory(records)
+	return all, nil
 }
 
 // Transition says how the transition of that id stands.
 func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, error) {
 	var d busapi.Dict
-	if err := c.call(ctx, readTimeout, busapi.Interface+".GetTransition", id).Store(&d); err != nil {
+	if err := c.call(ctx, readTimeout, busapi.Interface+".GetTransition", id, noFlags, noOptions).Store(&d); err != nil {
 		return busapi.Outcome{}, problem(err)
 	}
 	return busapi.DecodeOutcome(d)
@@ -188,7 +214,7 @@ func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, err
 // asks for nothing.
 func (c *Client) Plan(ctx context.Context, mode policy.Mode) (status.Preview, error) {
 	var plan busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".Plan", string(mode), busapi.Dict{}).Store(&plan); err != nil {
+	if err := c.call(ctx, lookTimeout, busapi.Interface+".Plan", string(mode), noFlags, noOptions).Store(&plan); err != nil {
 		return status.Preview{}, problem(err)
 	}
 	return busapi.DecodePreview(plan)

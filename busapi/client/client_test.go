@@ -37,7 +37,12 @@ func TestReadsReturnTheDaemonsValues(t *testing.T) {
 
 	records, err := c.History(t.Context(), status.Filter{Limit: 12, By: "alice"})
 	require.NoError(t, err)
-	require.Equal(t, []status.Record{{ID: 12, By: "alice"}}, records)
+	require.Equal(t, []status.Record{{ID: 12, By: "alice", Finished: begin}}, records)
+	records, err = c.History(t.Context(), status.Filter{Limit: 3, By: "bob"})
+	require.NoError(t, err)
+	require.Equal(t, []status.Record{
+		{ID: 3, By: "bob", Finished: begin}, {ID: 2, By: "bob", Finished: begin}, {ID: 1, By: "bob", Finished: begin},
+	}, records, "what is too much for one reply is asked for in several")
 
 	plan, err := c.Plan(t.Context(), policy.Compute)
 	require.NoError(t, err)

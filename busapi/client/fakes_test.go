@@ -65,8 +65,9 @@ func (e *engine) Record(context.Context, uint64) (status.Record, error) {
 	return status.Record{}, status.ErrNoSuchTransition
 }
 
-func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, error) {
-	return []status.Record{{ID: uint64(f.Limit), By: f.By}}, nil
+// History tells in pages of one record, down to the filter's last.
+func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, bool, error) {
+	return []status.Record{{ID: uint64(f.Limit), By: f.By, Finished: begin}}, f.By == "bob" && f.Limit > 1, nil
 }
 
 func (e *engine) Refused(status.Refusal) {}
@@ -91,8 +92,6 @@ func (e *engine) Plan(_ context.Context, r status.Request) (status.Preview, obse
 	return status.Preview{To: r.Mode, Fingerprint: "f00d"}, observer.Snapshot{}, nil
 }
 
-func (e *engine) SessionUIDs() []uint32 { return nil }
-
 // started and finished are the two ends of the transition 5.
 func (e *engine) started() {
 	running := status.Transition{ID: 5, From: "desktop", To: policy.Compute, Started: begin}
@@ -112,9 +111,9 @@ func (e *engine) finished() {
 // root allows everything, as for uid 0.
 type root struct{}
 
-func (root) UID(context.Context, string) (uint32, error)                   { return 0, nil }
-func (root) Authorize(context.Context, string, string, bool) error         { return nil }
-func (e *engine) script(f func(e *engine, r status.Request) error) *engine { e.onRequest = f; return e }
+func (root) UID(context.Context, string) (uint32, error)                              { return 0, nil }
+func (root) Authorize(context.Context, string, string, map[string]string, bool) error { return nil }
+func (e *engine) script(f func(e *engine, r status.Request) error) *engine            { e.onRequest = f; return e }
 
 // privateBus is a bus of the test's own, which the test may also kill.
 type privateBus struct {
@@ -136,10 +135,10 @@ func systemBus(t *testing.T) privateBus {
 // system bus of the test.
 func serve(t *testing.T, e *engine) (privateBus, *dbus.Conn) {
 	bus := systemBus(t)
-	conn := hosttest.Connect(t, bus.Host)
 	e.view.Observation = observer.Observation{State: "desktop", Inferred: policy.Desktop, Confidence: observer.High, Facts: observer.Facts{}}
-	e.server = server.New(conn, e, root{}, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
-	require.NoError(t, e.server.Start())
+	e.server = server.New(e, root{}, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
+	conn := hosttest.Serve(t, bus.Host, e.server.HandleCall)
+	require.NoError(t, e.server.Start(conn))
 	t.Cleanup(func() { e.server.Stop(context.Background()) })
 	return bus, conn
 }

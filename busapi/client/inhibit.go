@@ -13,7 +13,7 @@ import (
 // closed. It waits as long as a person needs for a password; ctx bounds it.
 func (c *Client) Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error) {
 	call := c.daemon().CallWithContext(ctx, busapi.Interface+".Inhibit", dbus.FlagNoAutoStart,
-		string(i.Mode), i.Who, i.Why, string(i.How))
+		string(i.Mode), i.Who, i.Why, string(i.How), noFlags, noOptions)
 	return cookie, problem(call.Store(&cookie))
 }
 
@@ -50,22 +50,22 @@ func (c *Client) Keep(ctx context.Context, i status.Inhibitor, note func(error))
 
 // Release gives an inhibitor back.
 func (c *Client) Release(ctx context.Context, cookie uint32) error {
-	return problem(c.call(ctx, readTimeout, busapi.Interface+".ReleaseInhibitor", cookie).Err)
+	return problem(c.call(ctx, readTimeout, busapi.Interface+".ReleaseInhibitor", cookie, noFlags, noOptions).Err)
 }
 
 // Cancel halts the transition of that id before its point of no return. It waits
 // as long as a person needs for a password; ctx bounds it.
 func (c *Client) Cancel(ctx context.Context, id uint64) error {
-	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".CancelTransition", dbus.FlagNoAutoStart, id).Err)
+	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".CancelTransition", dbus.FlagNoAutoStart, id, noFlags, noOptions).Err)
 }
 
 // Confirm lets the mode stay that the transition of that id led to. It waits as long
 // as a person needs for a password; ctx bounds it.
 func (c *Client) Confirm(ctx context.Context, id uint64) error {
-	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".ConfirmMode", dbus.FlagNoAutoStart, id).Err)
+	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".ConfirmMode", dbus.FlagNoAutoStart, id, noFlags, noOptions).Err)
 }
 
 // Postpone puts the announced transition of that id off for so many seconds.
 func (c *Client) Postpone(ctx context.Context, id uint64, seconds uint32) error {
-	return problem(c.call(ctx, readTimeout, busapi.Interface+".PostponeTransition", id, seconds).Err)
+	return problem(c.call(ctx, readTimeout, busapi.Interface+".PostponeTransition", id, seconds, noFlags, noOptions).Err)
 }

@@ -67,7 +67,13 @@ type result struct {
 // Authorize returns nil if and only if polkit says that sender may do action.
 // The subject is the bus name, never a pid: a pid can be another process by the
 // time polkit looks.
-func (a *Authority) Authorize(ctx context.Context, sender, action string, interactive bool) error {
+//
+// polkit puts the details into the action's message, where that names them, as in
+// $(mode).
+func (a *Authority) Authorize(ctx context.Context, sender, action string, details map[string]string, interactive bool) error {
+	if details == nil {
+		details = map[string]string{}
+	}
 	var flags uint32
 	if interactive {
 		flags = allowUserInteraction
@@ -76,7 +82,7 @@ func (a *Authority) Authorize(ctx context.Context, sender, action string, intera
 	who := subject{"system-bus-name", map[string]dbus.Variant{"name": dbus.MakeVariant(sender)}}
 	var answer result
 	err := a.conn.Object(service, path).CallWithContext(ctx, authority+".CheckAuthorization", 0,
-		who, action, map[string]string{}, flags, cancellation).Store(&answer)
+		who, action, details, flags, cancellation).Store(&answer)
 	switch {
 	case ctx.Err() != nil:
 		a.cancel(context.WithoutCancel(ctx), cancellation)

@@ -61,7 +61,7 @@ func TestOnlyAClearYesIsAYes(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			host := answering(t, c.answer)
-			err := New(hosttest.Connect(t, host)).Authorize(t.Context(), ":1.42", action, c.interactive)
+			err := New(hosttest.Connect(t, host)).Authorize(t.Context(), ":1.42", action, nil, c.interactive)
 			if c.sentinel == nil {
 				require.NoError(t, err)
 			} else {
@@ -80,7 +80,7 @@ func TestOnlyAClearYesIsAYes(t *testing.T) {
 
 func TestAPolkitThatIsNotThereDenies(t *testing.T) {
 	host := hosttest.Start(t, testhost.Options{NoPolkit: true})
-	err := New(hosttest.Connect(t, host)).Authorize(t.Context(), ":1.42", action, true)
+	err := New(hosttest.Connect(t, host)).Authorize(t.Context(), ":1.42", action, nil, true)
 	require.ErrorIs(t, err, busapi.ErrAccessDenied)
 	require.ErrorContains(t, err, "cannot ask polkit")
 }
@@ -94,7 +94,7 @@ func TestAPromptThatNobodyAnswersIsTakenAway(t *testing.T) {
 		close(taken)
 		return testhost.PolkitAnswer{Authorized: true}
 	}})
-	err := New(hosttest.Connect(t, host)).Authorize(ctx, ":1.42", action, true)
+	err := New(hosttest.Connect(t, host)).Authorize(ctx, ":1.42", action, nil, true)
 	require.ErrorIs(t, err, busapi.ErrAccessDenied)
 	require.ErrorContains(t, err, "nobody answered in time")
 	<-taken

@@ -6,11 +6,12 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -19,56 +20,110 @@ import (
 // them all up, and the daemon could talk to nobody.
 const maxPrompts = 4
 
-// authorize turns a sender into a request for mode, or refuses; action is what
-// polkit is asked about. uid 0 is allowed
-// by its bus credentials alone: a broken polkit must not lock the operator out
-// of the way back.
-func (s *Server) authorize(c call, mode policy.Mode, action string) (status.Request, error) {
+// details are what polkit's prompt may say beside the action's own words.
+type details = map[string]string
+
+// need is a right that a call needs. why says it in the refusal, where the method's name
+// does not.
+type need struct {
+	action  string
+	details details
+	why     string
+}
+
+// authorize returns the request with who asks and by what right, or refuses.
+func (s *Server) authorize(c *call, r status.Request) (status.Request, error) {
+	r.Origin, r.By, r.UID = status.OriginOperator, describe(c.uid), c.uid
+	needs, others, leaves := s.needs(c.uid, r)
+	right, err := s.permit(c, needs...)
+	r.Authorization, r.EndOthers, r.LeaveCompute = right, c.uid == 0 || others, leaves
+	return r, err
+}
+
+// needs lists the rights that a request needs by what is known now, and whether they
+// include to end other people's sessions and to leave compute. What begins later is
+// judged before the point of no return.
+func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leaves bool) {
+	view := s.controller.View()
+	action, about := busapi.ActionRequest(r.Mode), details{"mode": string(r.Mode)}
+	if len(r.Skip) > 0 {
+		names := make([]string, len(r.Skip))
+		for i, id := range r.Skip {
+			names[i] = string(id)
+		}
+		action, about["guards"] = busapi.ActionForce, strings.Join(names, ", ")
+	}
+	needs = []need{{action: action, details: about}}
+	add := func(n need) {
+		if !slices.ContainsFunc(needs, func(other need) bool { return other.action == n.action }) {
+			needs = append(needs, n)
+		}
+	}
+	if names := s.sessionsOfOthers(uid); r.Mode == policy.Compute && len(names) > 0 {
+		others = true
+		add(need{
+			action: busapi.ActionEndOtherSessions, details: details{"mode": string(r.Mode), "sessions": strings.Join(names, ", ")},
+			why: "compute would end other people's sessions",
+		})
+	}
+	// A request for desktop that is not forced has asked for this right already.
+	leaves = observer.LeavesCompute(view.Policy.Policy, view.Snapshot, r.Mode)
+	if leaves {
+		add(need{action: busapi.ActionRequest(policy.Desktop), details: details{"mode": string(r.Mode)}, why: "this leaves compute"})
+	}
+	// A lease on a mode that is there already ends what somebody else may have asked for.
+	ownLease := view.Lease != nil && view.Lease.Mode == r.Mode && view.Lease.UID == uid
+	if back := view.WayBack(r.Mode); r.Terms != (status.Terms{}) && view.Observation.Inferred != back && !ownLease {
+		add(need{
+			action: busapi.ActionRequest(back), details: details{"mode": string(back)},
+			why: fmt.Sprintf("the host would be taken to %s at the end", back),
+		})
+	}
+	return needs, others, leaves
+}
+
+// permit returns by what right a call goes on, once polkit has granted all that it needs.
+// uid 0 is allowed by its bus credentials alone: a broken polkit must not lock the
+// operator out of the way back.
+func (s *Server) permit(c *call, needs ...need) (right string, err error) {
+	if c.uid == 0 {
+		return status.ByCredentials, nil
+	}
+	if !s.prompts.enter(c.uid) {
+		return "", busapi.Refuse(status.ErrTooMany, "%s has %d requests waiting for authorization", describe(c.uid), maxPrompts)
+	}
+	defer s.prompts.leave(c.uid)
 	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
 	defer cancel()
-	uid, err := s.authorizer.UID(ctx, c.sender)
-	if err != nil {
-		return status.Request{}, senderUnknown(err)
-	}
-	request := status.Request{Mode: mode, Origin: status.OriginOperator, By: describe(uid), UID: uid, EndOthers: uid == 0}
-	if uid == 0 {
-		request.Authorization = status.ByCredentials
-		return request, nil
-	}
-	return request, s.prompt(uid, func() error {
-		actions := []string{action}
-		if err := s.authorizer.Authorize(ctx, c.sender, action, c.interactive); err != nil {
-			return err
+	var actions []string
+	for _, n := range needs {
+		err := s.authorizer.Authorize(ctx, c.sender, n.action, n.details, c.interactive)
+		if err != nil && n.why != "" {
+			err = fmt.Errorf("%s: %w", n.why, err)
 		}
-		if mode == policy.Compute && s.endsOthers(uid) {
-			if err := s.authorizer.Authorize(ctx, c.sender, busapi.ActionEndOtherSessions, c.interactive); err != nil {
-				return fmt.Errorf("compute would end other people's sessions: %w", err)
-			}
-			request.EndOthers = true
-			actions = append(actions, busapi.ActionEndOtherSessions)
+		if err != nil {
+			return "", err
 		}
-		request.Authorization = status.ByPolkit(actions...)
-		return s.stillThere(ctx, c.sender)
-	})
+		actions = append(actions, n.action)
+	}
+	return status.ByPolkit(actions...), s.stillThere(ctx, c.sender)
 }
 
-// prompt asks polkit, for as many calls of one user at once as are allowed.
-func (s *Server) prompt(uid uint32, ask func() error) error {
-	if !s.prompts.enter(uid) {
-		return busapi.Refuse(status.ErrTooMany, "%s has %d requests waiting for authorization", describe(uid), maxPrompts)
+// sessionsOfOthers names the users other than uid who have a graphical session now.
+func (s *Server) sessionsOfOthers(uid uint32) []string {
+	var names []string
+	for _, session := range s.controller.View().Snapshot.Logind.Graphical() {
+		if session.UID != uid && !slices.Contains(names, session.User) {
+			names = append(names, session.User)
+		}
 	}
-	defer s.prompts.leave(uid)
-	return ask()
-}
-
-// endsOthers reports whether a user other than uid has a graphical session now.
-// One that begins later is the guard's business: it sees EndOthers unset.
-func (s *Server) endsOthers(uid uint32) bool {
-	return slices.ContainsFunc(s.controller.SessionUIDs(), func(other uint32) bool { return other != uid })
+	return names
 }
 
 // atScreen reports whether a user has a graphical session now.
-func (s *Server) atScreen(uid uint32) bool { return slices.Contains(s.controller.SessionUIDs(), uid) }
+func (s *Server) atScreen(uid uint32) bool {
+	return slices.ContainsFunc(s.controller.View().Snapshot.Logind.Graphical(), func(session observer.Session) bool { return session.UID == uid })
+}
 
 // stillThere refuses a requester who left while somebody was asked: nobody would
 // hear the answer. Unique names are never used twice, so the name alone decides.
@@ -91,38 +146,6 @@ func describe(uid uint32) string {
 		return fmt.Sprintf("uid %s (%s)", id, u.Username)
 	}
 	return "uid " + id
-}
-
-// lookInterval is how long a user waits between two fresh looks.
-const lookInterval = time.Second
-
-// rateLimit lets each user through once per interval.
-type rateLimit struct {
-	interval time.Duration
-	now      func() time.Time
-
-	mu   sync.Mutex
-	last map[uint32]time.Time
-}
-
-func newRateLimit(interval time.Duration, now func() time.Time) *rateLimit {
-	return &rateLimit{interval: interval, now: now, last: map[uint32]time.Time{}}
-}
-
-func (l *rateLimit) allow(uid uint32) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	now := l.now()
-	for u, at := range l.last {
-		if now.Sub(at) >= l.interval {
-			delete(l.last, u)
-		}
-	}
-	if _, waiting := l.last[uid]; waiting {
-		return false
-	}
-	l.last[uid] = now
-	return true
 }
 
 // inFlight bounds how many calls of one user are under way.

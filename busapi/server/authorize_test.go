@@ -2,13 +2,16 @@ package server
 
 import (
 	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -40,7 +43,7 @@ func TestWhoMayAskForWhat(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			h.authorizer.as(1000, c.granted...)
-			h.controller.with(func(fake *fakeController) { fake.sessions = c.sessions })
+			h.controller.people(c.sessions...)
 			call := h.call("RequestMode", string(c.mode), uint64(0), noOptions)
 			require.Equal(t, c.asked, h.authorizer.questions())
 			if !c.allowed {
@@ -53,6 +56,98 @@ func TestWhoMayAskForWhat(t *testing.T) {
 			require.Equal(t, uint32(1000), h.controller.asked()[0].UID)
 		})
 	}
+}
+
+// inMode is a host that is observed to be in a mode.
+func (h *host) inMode(mode policy.Mode) {
+	h.controller.with(func(c *fakeController) {
+		c.view.Observation = obs.Observation{State: obs.Of(mode), Inferred: mode, Confidence: obs.High, At: start}
+		active := map[bool]string{true: "active", false: "inactive"}
+		c.view.Snapshot.Systemd = obs.Systemd{Reading: obs.Reading{At: start}, State: "running", Units: map[string]obs.Unit{
+			policy.Default().Units.ComputeTarget: {LoadState: "loaded", ActiveState: active[mode == policy.Compute]},
+		}}
+	})
+}
+
+func TestWhatLeavesComputeNeedsTheRightForDesktop(t *testing.T) {
+	const (
+		desktop = "org.dubnium.mode1.request-desktop"
+		studio  = "org.dubnium.mode1.request-studio-local"
+		compute = "org.dubnium.mode1.request-compute"
+		force   = "org.dubnium.mode1.force"
+	)
+	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
+	skip := []string{string(policy.CheckCPULoadSafe)}
+	cases := map[string]struct {
+		in    policy.Mode
+		call  []any
+		asked []string
+	}{
+		"the overlay from compute":           {policy.Compute, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
+		"the overlay from desktop":           {policy.Desktop, []any{"RequestMode", "studio-local"}, []string{studio}},
+		"desktop from compute":               {policy.Compute, []any{"RequestMode", "desktop"}, []string{desktop}},
+		"compute from compute":               {policy.Compute, []any{"RequestMode", "compute"}, []string{compute}},
+		"the overlay from who knows where":   {"", []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
+		"a forced overlay from compute":      {policy.Compute, []any{"ForceMode", "studio-local", skip}, []string{force, desktop}},
+		"reconcile to the overlay":           {policy.Compute, []any{"Reconcile", uint64(0), busapi.Dict{"target": dbus.MakeVariant("studio-local")}}, []string{studio, desktop}},
+		"a lease on the overlay":             {policy.Desktop, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio}},
+		"a lease on somebody's overlay":      {policy.StudioLocal, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio, desktop}},
+		"a lease on compute":                 {policy.Desktop, []any{"RequestMode", "compute", uint64(0), hour}, []string{compute}},
+		"a lease on somebody's compute":      {policy.Compute, []any{"RequestMode", "compute", uint64(0), hour}, []string{compute, desktop}},
+		"a lease on the overlay, in compute": {policy.Compute, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio, desktop}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			if c.in != "" {
+				h.inMode(c.in)
+			}
+			call := func() *dbus.Call { return h.call(c.call[0].(string), c.call[1:]...) }
+			h.authorizer.as(1000, c.asked...)
+			require.NoError(t, call().Err)
+			require.Equal(t, c.asked, h.authorizer.questions())
+			r := h.controller.asked()[0]
+			require.Equal(t, c.in != policy.Desktop && c.in != policy.StudioLocal && r.Mode != policy.Compute, r.LeaveCompute)
+			for i := range c.asked { // each of them is needed
+				h.authorizer.as(1000, slices.Delete(slices.Clone(c.asked), i, i+1)...)
+				refused(t, call(), busapi.ErrAccessDenied, c.asked[i]+" was not granted")
+			}
+			require.Len(t, h.controller.asked(), 1)
+		})
+	}
+}
+
+// Whoever renews the terms of their own request ends nobody else's.
+func TestOnesOwnLeaseIsRenewedWithoutMore(t *testing.T) {
+	h := newHost(t)
+	h.inMode(policy.StudioLocal)
+	h.authorizer.as(1000, busapi.ActionRequest(policy.StudioLocal))
+	h.controller.with(func(c *fakeController) {
+		c.view.Lease = &status.Lease{ID: 5, Mode: policy.StudioLocal, BackTo: policy.Desktop, UID: 1000, For: time.Hour}
+	})
+	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
+	require.NoError(t, h.call("RequestMode", "studio-local", uint64(0), hour).Err)
+	h.authorizer.as(1001, busapi.ActionRequest(policy.StudioLocal))
+	refused(t, h.call("RequestMode", "studio-local", uint64(0), hour), busapi.ErrAccessDenied, "the host would be taken to desktop at the end")
+}
+
+func TestThePromptSaysWhatItIsFor(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.as(1000, busapi.ActionForce, busapi.ActionEndOtherSessions)
+	h.controller.people(1000, 1001, 1002)
+	require.NoError(t, h.call("ForceMode", "compute", []string{"check_cpu_load_safe", "check_user_jobs_safe"}).Err)
+	require.Equal(t, []map[string]string{
+		{"mode": "compute", "guards": "check_cpu_load_safe, check_user_jobs_safe"},
+		{"mode": "compute", "sessions": "user1001, user1002"},
+	}, h.authorizer.details)
+}
+
+// A flag that only root may set costs nobody a password.
+func TestNoWaitIsRefusedBeforeAnybodyIsAsked(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.as(1000, busapi.ActionRequest(policy.Desktop))
+	refused(t, h.call("RequestMode", "desktop", busapi.FlagNoWait), busapi.ErrAccessDenied, "only root")
+	require.Empty(t, h.authorizer.questions())
 }
 
 func TestARequesterWhoLeftMeanwhileIsDenied(t *testing.T) {
@@ -97,7 +192,7 @@ func TestOneUsersPromptsAreBounded(t *testing.T) {
 		<-open
 	}
 	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany, "has 4 requests waiting")
-	require.NoError(t, h.call("History", noOptions).Err, "reads go on meanwhile")
+	require.NoError(t, h.call("History").Err, "reads go on meanwhile")
 	close(answer)
 	for range maxPrompts {
 		require.NoError(t, (<-replies).Err)

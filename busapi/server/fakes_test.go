@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,7 +30,8 @@ type fakeController struct {
 	mu       sync.Mutex
 	view     status.View
 	records  []status.Record
-	sessions []uint32
+	more     bool // there are older ones
+	planned  *status.Preview
 	requests []status.Request
 	judged   []status.Request
 	looks    int
@@ -42,6 +44,8 @@ type fakeController struct {
 	putOff   time.Duration
 	confirms []status.Confirmation
 	panics   bool
+
+	onHistory func() // runs while a call is being served
 }
 
 // with reads or changes the controller between two calls.
@@ -87,11 +91,17 @@ func (c *fakeController) Record(_ context.Context, id uint64) (status.Record, er
 	return c.records[i], nil
 }
 
-func (c *fakeController) History(_ context.Context, f status.Filter) ([]status.Record, error) {
+func (c *fakeController) History(_ context.Context, f status.Filter) ([]status.Record, bool, error) {
+	c.mu.Lock()
+	onHistory := c.onHistory
+	c.mu.Unlock()
+	if onHistory != nil {
+		onHistory()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.filter = f
-	return c.records[:min(f.Limit, len(c.records))], c.fail
+	return c.records[:min(f.Limit, len(c.records))], c.more, c.fail
 }
 
 func (c *fakeController) Refused(r status.Refusal) {
@@ -120,6 +130,9 @@ func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy
 
 func (c *fakeController) Plan(ctx context.Context, r status.Request) (status.Preview, obs.Snapshot, error) {
 	verdicts, snapshot, err := c.Judge(ctx, r, nil)
+	if c.planned != nil {
+		return *c.planned, snapshot, err
+	}
 	p := aPreview(r, snapshot)
 	p.Guards = verdicts
 	return p, snapshot, err
@@ -172,10 +185,16 @@ func (c *fakeController) Confirm(_ context.Context, _ uint64, confirmation statu
 	return c.fail
 }
 
-func (c *fakeController) SessionUIDs() []uint32 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.sessions
+// people are the users with a graphical session.
+func (c *fakeController) people(uids ...uint32) {
+	c.with(func(c *fakeController) {
+		c.view.Snapshot.Logind.Sessions = nil
+		for i, uid := range uids {
+			c.view.Snapshot.Logind.Sessions = append(c.view.Snapshot.Logind.Sessions, obs.Session{
+				ID: fmt.Sprint(i), UID: uid, User: fmt.Sprintf("user%d", uid), Class: "user", Type: "wayland", Seat: "seat0", State: "active",
+			})
+		}
+	})
 }
 
 // fakeAuthorizer answers for one user.
@@ -184,8 +203,12 @@ type fakeAuthorizer struct {
 	uid     uint32
 	uidErr  error
 	granted []string // actions
-	asked   []string // actions; with a question mark when a person could be asked
-	onAsk   func()   // runs while a question is open
+	// challenges are the actions that a password would grant.
+	challenges []string
+	asked      []string // actions; with a question mark when a person could be asked
+	details    []map[string]string
+	onAsk      func() // runs while a question is open
+	forget     func() // makes the server ask anew whose connections are whose
 }
 
 // with reads or changes the authorizer between two calls.
@@ -198,6 +221,7 @@ func (a *fakeAuthorizer) with(f func(a *fakeAuthorizer)) {
 // as makes every sender that user, with these actions granted.
 func (a *fakeAuthorizer) as(uid uint32, granted ...string) {
 	a.with(func(a *fakeAuthorizer) { a.uid, a.granted = uid, granted })
+	a.forget()
 }
 
 // questions lists the actions that were asked for.
@@ -213,20 +237,24 @@ func (a *fakeAuthorizer) UID(context.Context, string) (uint32, error) {
 	return a.uid, a.uidErr
 }
 
-func (a *fakeAuthorizer) Authorize(_ context.Context, _, action string, interactive bool) error {
+func (a *fakeAuthorizer) Authorize(_ context.Context, _, action string, details map[string]string, interactive bool) error {
 	a.mu.Lock()
 	question := action
 	if interactive {
 		question += "?"
 	}
-	a.asked = append(a.asked, question)
+	a.asked, a.details = append(a.asked, question), append(a.details, details)
 	granted, onAsk := slices.Contains(a.granted, action), a.onAsk
+	challenge := !interactive && slices.Contains(a.challenges, action)
 	a.mu.Unlock()
 	if onAsk != nil {
 		onAsk()
 	}
-	if granted {
+	switch {
+	case granted:
 		return nil
+	case challenge:
+		return busapi.Refuse(busapi.ErrInteractionRequired, "%s needs authentication", action)
 	}
 	return busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted", action)
 }
@@ -244,7 +272,30 @@ type host struct {
 
 var start = time.UnixMicro(1_800_000_000_000_000)
 
-func newHost(t *testing.T) *host {
+// clock is what rations are kept by.
+type clock struct {
+	mu   sync.Mutex
+	now  time.Time
+	step time.Duration // by which it moves with each look at it
+}
+
+func (c *clock) read() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(c.step)
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// newHost is a host on which every call comes long after the one before.
+func newHost(t *testing.T) *host { return newHostBy(t, &clock{now: start, step: time.Hour}) }
+
+func newHostBy(t *testing.T, c *clock) *host {
 	core, logs := observer.New(zapcore.DebugLevel)
 	h := &host{
 		bus: hosttest.Start(t, testhost.Options{}),
@@ -260,8 +311,10 @@ func newHost(t *testing.T) *host {
 	presence, err := busconn.Dial(h.bus.Address())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, presence.Close()) })
-	h.server = New(hosttest.Connect(t, h.bus), h.controller, h.authorizer, presence, zap.New(core), Options{Version: "1.2.3"})
-	require.NoError(t, h.server.Start())
+	h.server = New(h.controller, h.authorizer, presence, zap.New(core), Options{Version: "1.2.3"})
+	h.server.rationBy(c.read)
+	h.authorizer.forget = h.server.callers.forget
+	require.NoError(t, h.server.Start(hosttest.Serve(t, h.bus, h.server.HandleCall)))
 	t.Cleanup(func() { h.server.Stop(t.Context()) })
 	h.conn = hosttest.Connect(t, h.bus)
 	h.object = h.conn.Object(busapi.BusName, busapi.Path)
@@ -270,7 +323,27 @@ func newHost(t *testing.T) *host {
 
 // call calls a method of our interface, as modectl does.
 func (h *host) call(method string, args ...any) *dbus.Call {
-	return h.object.Call(busapi.Interface+"."+method, dbus.FlagNoAutoStart, args...)
+	return callOver(h.object, method, args...)
+}
+
+// callOver calls a method of our interface. Flags and options that are not given are
+// none.
+func callOver(object dbus.BusObject, method string, args ...any) *dbus.Call {
+	in, _ := (&Server{}).ownMethods()[method].signature()
+	switch strings.TrimPrefix(in, dbus.SignatureOf(args...).String()) {
+	case "ta{sv}":
+		args = append(args, uint64(0), noOptions)
+	case "a{sv}":
+		args = append(args, noOptions)
+	}
+	return object.Call(busapi.Interface+"."+method, dbus.FlagNoAutoStart, args...)
+}
+
+// forget makes the next call of every connection ask the bus whose it is.
+func (c *callers) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.known)
 }
 
 // refused checks that a call was refused with the sentinel and reads as said.

@@ -69,18 +69,18 @@ func readTime(t *time.Time, v dbus.Variant) (bool, error) {
 	return ok, nil
 }
 
-// parseFilter reads what is asked of the history. A key that is not known is
-// refused: who asks for one user's transitions must not believe that these are.
+// filterOptions are the keys of a filter, in the order in which they are read. One that
+// is not known is refused: who asks for one user's transitions must not believe that
+// these are.
+var filterOptions = []string{
+	busapi.FilterSince, busapi.FilterUntil, busapi.FilterResult, busapi.FilterMode,
+	busapi.FilterBy, busapi.FilterUID, busapi.FilterID, busapi.FilterLimit,
+}
+
+// parseFilter reads what is asked of the history.
 func parseFilter(filter busapi.Dict) (status.Filter, error) {
 	f := status.Filter{Limit: busapi.DefaultHistory}
-	known := []string{
-		busapi.FilterSince, busapi.FilterUntil, busapi.FilterResult, busapi.FilterMode,
-		busapi.FilterBy, busapi.FilterUID, busapi.FilterID, busapi.FilterLimit,
-	}
-	if err := knownKeys("filter key", filter, known...); err != nil {
-		return f, err
-	}
-	for _, name := range known {
+	for _, name := range filterOptions {
 		value, given := filter[name]
 		if !given {
 			continue

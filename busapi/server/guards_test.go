@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -55,19 +54,5 @@ func TestVerdictsAreRedacted(t *testing.T) {
 		verdicts, err := busapi.DecodeVerdicts(list)
 		require.NoError(t, err)
 		require.Equal(t, policy.Code(11), verdicts[0].Code, "the verdict is the same for everybody")
-	}
-}
-
-func TestGuardsAndLooksAreRationedTogether(t *testing.T) {
-	h := newHost(t)
-	h.server.looks.now = func() time.Time { return start }
-	h.authorizer.as(1000)
-	require.NoError(t, h.call("RunGuards", "compute", []string{}).Err)
-	refused(t, h.call("Observe", uint64(0)), busapi.ErrRateLimited, "uid 1000 asked for a fresh look")
-	refused(t, h.call("RunGuards", "compute", []string{}), busapi.ErrRateLimited, "uid 1000 asked for a fresh look")
-	refused(t, h.call("RunGuards", "sauna", []string{}), busapi.ErrUnknownMode, "sauna")
-	h.authorizer.as(0)
-	for range 3 {
-		require.NoError(t, h.call("RunGuards", "compute", []string{}).Err)
 	}
 }

@@ -22,11 +22,10 @@ type Presence interface {
 	AwaitGone(ctx context.Context, name string) error
 }
 
-// inhibit checks the words before anybody is asked for a password, as requestMode
-// does.
-func (s *Server) inhibit(c call, mode, who, why, how string) (cookie uint32, err error) {
-	defer func() { s.refused(c, status.Refusal{Asked: "inhibit", Mode: mode, Why: why}, err) }()
-	i := status.Inhibitor{Who: who, Why: why, How: status.How(how), Holder: c.sender}
+// inhibit checks the words before anybody is asked for a password, as submit does.
+func (s *Server) inhibit(c *call, mode, who, why, how string) (cookie uint32, err error) {
+	c.about.Mode, c.about.Why = mode, why
+	i := status.Inhibitor{Who: who, Why: why, How: status.How(how), Holder: c.sender, UID: c.uid}
 	if mode != "" {
 		if i.Mode, err = s.parseMode(mode); err != nil {
 			return 0, err
@@ -44,7 +43,7 @@ func (s *Server) inhibit(c call, mode, who, why, how string) (cookie uint32, err
 			return 0, busapi.Refuse(busapi.ErrBadOption, "the argument %s is empty: people will ask", name)
 		}
 	}
-	if i.UID, err = s.permit(c, action); err != nil {
+	if _, err := s.permit(c, need{action: action}); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
@@ -53,25 +52,6 @@ func (s *Server) inhibit(c call, mode, who, why, how string) (cookie uint32, err
 		s.watchHolder(c.ctx, i.Holder)
 	}
 	return cookie, err
-}
-
-// permit returns who sends a message once polkit has said that they may do action.
-// root may.
-func (s *Server) permit(c call, action string) (uid uint32, err error) {
-	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
-	defer cancel()
-	if uid, err = s.authorizer.UID(ctx, c.sender); err != nil {
-		return 0, senderUnknown(err)
-	}
-	if uid == 0 {
-		return 0, nil
-	}
-	return uid, s.prompt(uid, func() error {
-		if err := s.authorizer.Authorize(ctx, c.sender, action, c.interactive); err != nil {
-			return err
-		}
-		return s.stillThere(ctx, c.sender)
-	})
 }
 
 // watchHolder has what a connection holds released when it leaves. There is one
@@ -118,54 +98,39 @@ func (s *Server) releaseWithHolder(ctx context.Context, holder string) {
 	}
 }
 
-func (s *Server) releaseInhibitor(c call, cookie uint32) (err error) {
-	defer func() { s.refused(c, status.Refusal{Asked: "release"}, err) }()
+func (s *Server) releaseInhibitor(c *call, cookie uint32) error {
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	uid, err := s.authorizer.UID(ctx, c.sender)
-	if err != nil {
-		return senderUnknown(err)
-	}
 	defer s.sweepHolders()
-	return s.controller.Release(ctx, cookie, func(i status.Inhibitor) bool { return uid == 0 || i.Holder == c.sender })
+	return s.controller.Release(ctx, cookie, func(i status.Inhibitor) bool { return c.uid == 0 || i.Holder == c.sender })
 }
 
 // cancelTransition asks polkit unless the sender is who asked for the transition.
-func (s *Server) cancelTransition(c call, id uint64) (err error) {
-	defer func() { s.refused(c, status.Refusal{Asked: "cancel"}, err) }()
-	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
-	defer cancel()
-	uid, err := s.authorizer.UID(ctx, c.sender)
-	if err != nil {
-		return senderUnknown(err)
-	}
+func (s *Server) cancelTransition(c *call, id uint64) error {
 	running := s.controller.View().Running
 	if running == nil || running.ID != id {
 		return busapi.Refuse(status.ErrNoSuchTransition, "no transition is running under the id %d", id)
 	}
-	if own := running.Origin == status.OriginOperator && running.UID == uid; !own {
-		if _, err := s.permit(c, busapi.ActionCancel); err != nil {
+	if own := running.Origin == status.OriginOperator && running.UID == c.uid; !own {
+		if _, err := s.permit(c, need{action: busapi.ActionCancel}); err != nil {
 			return err
 		}
 	}
-	return s.controller.Cancel(ctx, id, describe(uid))
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout) // after the password
+	defer cancel()
+	return s.controller.Cancel(ctx, id, describe(c.uid))
 }
 
 // postponeTransition is for the people whom it costs their session.
-func (s *Server) postponeTransition(c call, id uint64, seconds uint32) (err error) {
-	defer func() { s.refused(c, status.Refusal{Asked: "postpone"}, err) }()
-	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
-	defer cancel()
-	uid, err := s.authorizer.UID(ctx, c.sender)
-	if err != nil {
-		return senderUnknown(err)
-	}
+func (s *Server) postponeTransition(c *call, id uint64, seconds uint32) error {
 	if seconds == 0 || seconds > busapi.MaxGrace {
 		return busapi.Refuse(busapi.ErrBadOption, "%d seconds are not 1 to %d", seconds, busapi.MaxGrace)
 	}
-	if running := s.controller.View().Running; uid != 0 && (running == nil || running.To != policy.Compute || !s.atScreen(uid)) {
-		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that it would end", describe(uid))
+	if running := s.controller.View().Running; c.uid != 0 && (running == nil || running.To != policy.Compute || !s.atScreen(c.uid)) {
+		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that it would end", describe(c.uid))
 	}
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
+	defer cancel()
 	return s.controller.Postpone(ctx, id, time.Duration(seconds)*time.Second)
 }
 

@@ -60,7 +60,7 @@ func TestAHolderThatLeavesReleasesWhatItHeld(t *testing.T) {
 	require.NoError(t, err)
 	name := other.Names()[0]
 	inhibit := func(conn *dbus.Conn) error {
-		return conn.Object(busapi.BusName, busapi.Path).Call(busapi.Interface+".Inhibit", 0, "", "a", "b", "block").Err
+		return callOver(conn.Object(busapi.BusName, busapi.Path), "Inhibit", "", "a", "b", "block").Err
 	}
 	require.NoError(t, inhibit(other))
 	require.NoError(t, inhibit(h.conn))
@@ -90,7 +90,7 @@ func TestOnlyTheHolderAndRootRelease(t *testing.T) {
 	require.NoError(t, h.call("Inhibit", "", "a", "b", "block").Store(&cookie))
 	other := hosttest.Connect(t, h.bus).Object(busapi.BusName, busapi.Path)
 	release := func(o dbus.BusObject) *dbus.Call {
-		return o.Call(busapi.Interface+".ReleaseInhibitor", 0, cookie)
+		return callOver(o, "ReleaseInhibitor", cookie)
 	}
 	refused(t, release(other), status.ErrNoSuchInhibitor, "no such inhibitor")
 	require.NoError(t, release(h.object).Err)
@@ -138,8 +138,8 @@ func TestAHolderIsWatchedOnceAndOnlyWhileItHolds(t *testing.T) {
 func running(h *host) {
 	h.controller.with(func(c *fakeController) {
 		c.view.Running = &status.Transition{ID: 5, To: policy.Compute, Origin: status.OriginOperator, UID: 1000, Cancellable: true}
-		c.sessions = []uint32{1001}
 	})
+	h.controller.people(1001)
 }
 
 func TestWhoMayCancel(t *testing.T) {

@@ -37,23 +37,23 @@ func parseSeconds(key string, value dbus.Variant, least, most uint32) (time.Dura
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// confirmMode is for whoever may ask for the mode that is to stay.
-func (s *Server) confirmMode(c call, id uint64) (err error) {
-	defer func() { s.refused(c, status.Refusal{Asked: "confirm"}, err) }()
+// confirmMode is for whoever may ask for the mode that is to stay, and, where somebody
+// else's request set the clock, also for the one that it would go back to: they end what
+// that request promised.
+func (s *Server) confirmMode(c *call, id uint64) error {
 	lease := s.controller.View().Lease
 	if lease == nil || lease.ID != id || lease.Confirm == 0 {
 		return busapi.Refuse(status.ErrNoSuchTransition, "no transition %d waits to be confirmed", id)
 	}
-	action := busapi.ActionRequest(lease.Mode)
-	uid, err := s.permit(c, action)
+	needs := []need{{action: busapi.ActionRequest(lease.Mode), details: details{"mode": string(lease.Mode)}}}
+	if lease.UID != c.uid {
+		needs = append(needs, need{action: busapi.ActionRequest(lease.BackTo), details: details{"mode": string(lease.BackTo)}})
+	}
+	right, err := s.permit(c, needs...)
 	if err != nil {
 		return err
 	}
-	confirmation := status.Confirmation{By: describe(uid), UID: uid, Authorization: status.ByPolkit(action)}
-	if uid == 0 {
-		confirmation.Authorization = status.ByCredentials
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	return s.controller.Confirm(ctx, id, confirmation)
+	return s.controller.Confirm(ctx, id, status.Confirmation{By: describe(c.uid), UID: c.uid, Authorization: right})
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/busconn"
 	obs "github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -22,7 +23,7 @@ var nosuch = status.ErrNoSuchTransition
 
 func TestRootNeedsNoPolkit(t *testing.T) {
 	h := newHost(t)
-	h.controller.with(func(c *fakeController) { c.sessions = []uint32{1000, 1001} })
+	h.controller.people(1000, 1001)
 	var id uint64
 	options := busapi.Dict{busapi.OptionReason: dbus.MakeVariant("nightly batch")}
 	require.NoError(t, h.call("RequestMode", "compute", uint64(0), options).Store(&id))
@@ -123,7 +124,7 @@ func TestHistoryIsBoundedAndStrict(t *testing.T) {
 		{Since: start, Until: start.Add(time.Hour), Result: status.Blocked, Mode: policy.Compute, By: "alice", UID: &alice, ID: 3, Limit: 5},
 	} {
 		var records []busapi.Dict
-		require.NoError(t, h.call("History", busapi.EncodeFilter(want)).Store(&records))
+		require.NoError(t, h.call("History", uint64(0), busapi.EncodeFilter(want)).Store(&records))
 		want.Limit = cmp.Or(want.Limit, busapi.DefaultHistory)
 		h.controller.with(func(c *fakeController) { require.Equal(t, want, c.filter) })
 		require.Len(t, records, min(want.Limit, 30))
@@ -140,12 +141,12 @@ func TestHistoryIsBoundedAndStrict(t *testing.T) {
 		"by is of type u, not s":      {"by": dbus.MakeVariant(uint32(1))},
 		"uid is of type s, not u":     {"uid": dbus.MakeVariant("0")},
 		"id is of type u, not t":      {"id": dbus.MakeVariant(uint32(1))},
-		`unknown filter key "colour"`: {"colour": dbus.MakeVariant("blue"), "limit": dbus.MakeVariant(uint32(1))},
+		`unknown option "colour"`:     {"colour": dbus.MakeVariant("blue"), "limit": dbus.MakeVariant(uint32(1))},
 	}
 	for text, filter := range refusals {
-		refused(t, h.call("History", filter), busapi.ErrBadOption, text)
+		refused(t, h.call("History", uint64(0), filter), busapi.ErrBadOption, text)
 	}
-	refused(t, h.call("History", busapi.Dict{"mode": dbus.MakeVariant("sauna")}), busapi.ErrUnknownMode, "the filter key mode")
+	refused(t, h.call("History", uint64(0), busapi.Dict{"mode": dbus.MakeVariant("sauna")}), busapi.ErrUnknownMode, "the filter key mode")
 }
 
 // Every request that is turned down is on record: who, what for, and why.
@@ -159,28 +160,25 @@ func TestRefusalsAreTold(t *testing.T) {
 	h.authorizer.as(0)
 	h.controller.with(func(c *fakeController) { c.fail = status.ErrBusy })
 	require.Error(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
-	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
-	require.Error(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
 
 	var got []string
 	h.controller.with(func(c *fakeController) {
 		for _, r := range c.refusals {
-			by := "nobody"
-			if r.UID != nil {
-				by = fmt.Sprint(*r.UID)
-			}
-			got = append(got, r.Reason+" to "+by)
+			got = append(got, fmt.Sprint(r.Asked, ": ", r.Reason, " to ", r.UID))
+			require.LessOrEqual(t, len(r.Text), busapi.MaxErrorText)
 		}
-		require.Len(t, c.refusals[0].Mode, busapi.MaxReason+3)
-		require.Equal(t, "please", c.refusals[0].Why)
+		require.Len(t, c.refusals[0].Mode, busapi.MaxReason)
 		require.Equal(t, "compute", c.refusals[2].Mode)
 		require.Equal(t, "uid 0 (root)", c.refusals[3].By)
 	})
-	require.Equal(t, []string{"UnknownMode to 1000", "BadOption to 1000", "AccessDenied to 1000", "Busy to 0", "AccessDenied to nobody"}, got)
+	require.Equal(t, []string{
+		"request: UnknownMode to 1000", "request: BadOption to 1000", "request: AccessDenied to 1000", "request: Busy to 0",
+	}, got)
 
 	h.authorizer.as(1000)
-	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = nil })
 	h.controller.with(func(c *fakeController) { c.refusals, c.fail = nil, nil })
+	require.Error(t, h.call("RequestMode", "compute", uint64(0), words).Err)
+	h.controller.with(func(c *fakeController) { require.Equal(t, "please", c.refusals[0].Why); c.refusals = nil })
 	require.Error(t, h.call("CancelTransition", uint64(99)).Err)
 	require.Error(t, h.call("PostponeTransition", uint64(99), uint32(0)).Err)
 	require.Error(t, h.call("Inhibit", "compute", "backup", "a snapshot", "block").Err)
@@ -195,7 +193,8 @@ func TestRefusalsAreTold(t *testing.T) {
 	require.Equal(t, []string{"cancel   NoSuchTransition", "postpone   BadOption", "inhibit compute a snapshot AccessDenied", "confirm   NoSuchTransition"}, got)
 
 	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute), busapi.ActionEndOtherSessions)
-	h.controller.with(func(c *fakeController) { c.fail, c.sessions, c.requests = nil, []uint32{1001}, nil })
+	h.controller.people(1001)
+	h.controller.with(func(c *fakeController) { c.fail, c.requests = nil, nil })
 	require.NoError(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
 	require.Equal(t, "polkit org.dubnium.mode1.request-compute, org.dubnium.mode1.end-other-sessions", h.controller.asked()[0].Authorization)
 	h.controller.with(func(c *fakeController) { require.Empty(t, c.refusals, "what is accepted is no refusal") })
@@ -285,30 +284,65 @@ func TestExplainSaysWhatStandsAgainstAMode(t *testing.T) {
 	refused(t, h.call("Explain", "sauna"), busapi.ErrUnknownMode, `unknown mode "sauna"`)
 	h.controller.with(func(c *fakeController) { require.Zero(t, c.looks) })
 	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
+	h.authorizer.forget()
 	refused(t, h.call("Explain", ""), busapi.ErrAccessDenied, "cannot tell who asks: gone")
 }
 
-func TestObserveIsRateLimitedForEachUserButRoot(t *testing.T) {
+func TestReconcileAsksAgainForWhatIsDesired(t *testing.T) {
 	h := newHost(t)
-	clock := func(now time.Time) {
-		h.server.looks.mu.Lock()
-		defer h.server.looks.mu.Unlock()
-		h.server.looks.now = func() time.Time { return now }
-	}
-	clock(start)
-	look := func(uid uint32) *dbus.Call {
-		h.authorizer.as(uid)
-		return h.call("Observe", uint64(0))
-	}
-	require.NoError(t, look(1000).Err)
-	refused(t, look(1000), busapi.ErrRateLimited, "uid 1000 asked for a fresh look less than 1s ago")
-	require.NoError(t, look(1001).Err, "one user does not use up another's")
-	require.NoError(t, look(0).Err)
-	require.NoError(t, look(0).Err)
-	clock(start.Add(time.Second))
-	require.NoError(t, look(1000).Err)
-	h.controller.with(func(c *fakeController) { require.Equal(t, 5, c.looks) })
+	h.controller.with(func(c *fakeController) { c.view.Desired.Mode = policy.StudioLocal })
+	var id uint64
+	require.NoError(t, h.call("Reconcile").Store(&id))
+	require.Equal(t, uint64(7), id)
+	target := func(value any) busapi.Dict { return busapi.Dict{busapi.OptionTarget: dbus.MakeVariant(value)} }
+	require.NoError(t, h.call("Reconcile", busapi.FlagNoWait, target("compute")).Err)
+	refused(t, h.call("Reconcile", uint64(0), target("sauna")), busapi.ErrUnknownMode, "sauna")
+	refused(t, h.call("Reconcile", uint64(0), target(uint32(1))), busapi.ErrBadOption, "of type u, not s")
+	refused(t, h.call("Reconcile", uint64(0), busapi.Dict{"reason": dbus.MakeVariant("x")}), busapi.ErrBadOption, "the options are target")
 
-	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
-	refused(t, look(1002), busapi.ErrAccessDenied, "cannot tell who asks: gone")
+	asked := h.controller.asked()
+	require.Len(t, asked, 2)
+	require.Equal(t, []any{policy.StudioLocal, true, false}, []any{asked[0].Mode, asked[0].KeepTerms, asked[0].NoWait})
+	require.Equal(t, []any{policy.Compute, false, true}, []any{asked[1].Mode, asked[1].KeepTerms, asked[1].NoWait})
+	h.authorizer.as(1000)
+	refused(t, h.call("Reconcile"), busapi.ErrAccessDenied, "request-studio-local was not granted")
+}
+
+// An option that is a container is not decoded: its type is all that is known of it.
+func TestAnOptionThatIsAContainerIsRefused(t *testing.T) {
+	h := newHost(t)
+	for _, value := range []any{[]string{"x"}, map[string]dbus.Variant{"a": dbus.MakeVariant("b")}, []byte{1}, map[float64]string{1: "x"}} {
+		variant := dbus.MakeVariant(value)
+		refused(t, h.call("RequestMode", "desktop", uint64(0), busapi.Dict{"reason": variant}),
+			busapi.ErrBadOption, "of type "+variant.Signature().String()+", not s")
+	}
+	require.Empty(t, h.controller.asked())
+}
+
+// Set is always refused, whatever it carries.
+func TestSetTakesAnyValueAndRefuses(t *testing.T) {
+	h := newHost(t)
+	for _, value := range []any{"x", []string{"x"}, map[float64]string{1: "x"}} {
+		call := h.object.Call(busapi.PropertiesInterface+".Set", 0, busapi.Interface, "Version", dbus.MakeVariant(value))
+		refused(t, call, busapi.ErrPropertyReadOnly, "cannot be set")
+	}
+}
+
+func TestALongMessageIsRefusedUnread(t *testing.T) {
+	h := newHost(t)
+	long := strings.Repeat("x", busconn.MaxUnasked)
+	refused(t, h.call("RequestMode", long), busapi.ErrInvalidArgs, "takes no more than 65536 bytes")
+	refused(t, h.object.Call("Nothing", 0, long), busapi.ErrUnknownMethod, "Nothing")
+	require.NoError(t, h.call("GetPolicy").Err)
+}
+
+func TestEveryObjectAnswersPeer(t *testing.T) {
+	h := newHost(t)
+	for _, path := range []dbus.ObjectPath{"/", busapi.Path, "/somewhere/else"} {
+		require.NoError(t, h.conn.Object(busapi.BusName, path).Call(busapi.PeerInterface+".Ping", 0).Err)
+	}
+	refused(t, h.conn.Object(busapi.BusName, "/somewhere").Call(busapi.IntrospectableInterface+".Introspect", 0), busapi.ErrUnknownObject, "/somewhere")
+	refused(t, h.conn.Object(busapi.BusName, "/").Call(busapi.Interface+".GetPolicy", 0), busapi.ErrUnknownObject, `no object "/"`)
+	refused(t, h.object.Call("org.example.Other.Do", 0), busapi.ErrUnknownInterface, "org.example.Other")
+	refused(t, h.object.Call(busapi.Interface+".Do", 0), busapi.ErrUnknownMethod, `no method "Do"`)
 }

@@ -13,25 +13,18 @@ import (
 
 // plan tells what a request by the sender would do. As runGuards it asks polkit
 // nothing: whether the sender may do it is for a request to find out.
-func (s *Server) plan(c call, mode string, options busapi.Dict) (busapi.Dict, error) {
+func (s *Server) plan(c *call, mode string) (busapi.Dict, error) {
 	wanted, err := s.parseMode(mode)
 	if err != nil {
 		return nil, err
 	}
-	for key := range options {
-		return nil, busapi.Refuse(busapi.ErrBadOption, "unknown option %q: Plan has none yet", key)
-	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	uid, err := s.mayLook(ctx, c)
-	if err != nil {
-		return nil, err
-	}
-	preview, snapshot, err := s.controller.Plan(ctx, status.Request{Mode: wanted, UID: uid, EndOthers: uid == 0})
+	preview, snapshot, err := s.controller.Plan(ctx, status.Request{Mode: wanted, UID: c.uid, EndOthers: c.uid == 0})
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a plan: %w", err)
 	}
-	return busapi.EncodePreview(redactPreview(preview, snapshot, uid)), nil
+	return busapi.EncodePreview(redactPreview(preview, snapshot, c.uid)), nil
 }
 
 // redactPreview takes what is other people's out of the words and from the holders.

@@ -10,7 +10,7 @@ import (
 // which holds a lock during callbacks, sends a signal for each property and
 // merges dictionaries where it should replace them.
 
-func (s *Server) get(_ call, iface, name string) (dbus.Variant, error) {
+func (s *Server) get(_ *call, iface, name string) (dbus.Variant, error) {
 	all, err := s.propertiesOf(iface)
 	if err != nil {
 		return dbus.Variant{}, err
@@ -22,9 +22,9 @@ func (s *Server) get(_ call, iface, name string) (dbus.Variant, error) {
 	return value, nil
 }
 
-func (s *Server) getAll(_ call, iface string) (busapi.Dict, error) { return s.propertiesOf(iface) }
+func (s *Server) getAll(_ *call, iface string) (busapi.Dict, error) { return s.propertiesOf(iface) }
 
-func (s *Server) set(_ call, iface, name string, _ dbus.Variant) error {
+func (s *Server) set(_ *call, iface, name string, _ dbus.Variant) error {
 	all, err := s.propertiesOf(iface)
 	if err != nil {
 		return err

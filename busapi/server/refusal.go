@@ -1,33 +1,18 @@
 package server
 
 import (
-	"context"
 	"strings"
 
 	"github.com/dubnium/dubnium/busapi"
-	"github.com/dubnium/dubnium/daemon/status"
 )
 
-// refused tells the controller of what got an error, for the record; no error is none.
-func (s *Server) refused(c call, r status.Refusal, cause error) {
-	if cause == nil {
-		return
-	}
+// refused tells the controller of a call that got an error, for the record. What is
+// recorded is what the caller was told.
+func (s *Server) refused(c *call, asked string, cause error) {
 	reply := busapi.ToDBus(cause)
-	r.Mode, r.Why = short(r.Mode), short(r.Why)
-	r.Reason, r.Text = reply.Name[strings.LastIndexByte(reply.Name, '.')+1:], cause.Error()
-	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
-	defer cancel()
-	if uid, err := s.authorizer.UID(ctx, c.sender); err == nil {
-		r.UID, r.By = &uid, describe(uid)
-	}
+	r := c.about
+	r.Asked, r.UID, r.By = asked, c.uid, describe(c.uid)
+	r.Mode, r.Why = busapi.Short(r.Mode, busapi.MaxReason), busapi.Short(r.Why, busapi.MaxReason)
+	r.Reason, r.Text = reply.Name[strings.LastIndexByte(reply.Name, '.')+1:], reply.Error()
 	s.controller.Refused(r)
-}
-
-// short bounds a word that somebody made up: a message may carry megabytes.
-func short(word string) string {
-	if len(word) <= busapi.MaxReason {
-		return word
-	}
-	return strings.ToValidUTF8(word[:busapi.MaxReason], "") + "..."
 }

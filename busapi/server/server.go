@@ -1,11 +1,13 @@
-// Package server puts the daemon's published values and its one changing method
-// on the bus.
+// Package server puts the daemon's published values and its methods on the bus.
 //
-// Failure semantics: every call gets an answer. A request is refused with an
-// error of the contract and then changed nothing; a defect in a handler is
-// logged and answered as an internal error, because a panic in one of godbus's
-// goroutines would end the daemon. Whatever goes wrong while a caller is being
-// authorized means denied.
+// Failure semantics: every call gets an answer, but for those that one user sends
+// faster than refusals can be sent. A request is refused with an error of the contract
+// and then changed nothing. A defect in a handler is logged and answered as an internal
+// error. Whatever goes wrong while a caller is being authorized means denied.
+//
+// Nothing of a message is decoded before it is bounded and its types are checked
+// (internal/busconn), and each user but root has bounds on how many calls are served at
+// once and how often (callers.go).
 //
 // Reads are served from the controller's immutable view and never wait for the
 // engine; the engine never waits for the bus (Notify).
@@ -13,7 +15,10 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +27,8 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/ration"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -39,8 +46,9 @@ type Controller interface {
 	// Record returns the record of a finished transition, or
 	// status.ErrNoSuchTransition.
 	Record(ctx context.Context, id uint64) (status.Record, error)
-	// History returns the newest records that the filter chooses, the latest first.
-	History(ctx context.Context, f status.Filter) ([]status.Record, error)
+	// History returns the newest records that the filter chooses, the latest first, and
+	// whether there may be older ones.
+	History(ctx context.Context, f status.Filter) (records []status.Record, more bool, err error)
 	// Refused hears of a request that was answered with an error. It does not fail.
 	Refused(r status.Refusal)
 	// Observe looks at the host afresh and returns the view after that look.
@@ -62,8 +70,6 @@ type Controller interface {
 	Postpone(ctx context.Context, id uint64, d time.Duration) error
 	// Confirm lets a mode stay that would go back else.
 	Confirm(ctx context.Context, id uint64, c status.Confirmation) error
-	// SessionUIDs lists the users with a graphical session now.
-	SessionUIDs() []uint32
 }
 
 // Authorizer says who sends a message and what they may do.
@@ -72,9 +78,9 @@ type Authorizer interface {
 	// name that has left the bus is an error.
 	UID(ctx context.Context, sender string) (uint32, error)
 	// Authorize returns nil if and only if the sender may do action; interactive
-	// says that a person may be asked for a password. Its errors wrap
-	// busapi.ErrAccessDenied or busapi.ErrInteractionRequired.
-	Authorize(ctx context.Context, sender, action string, interactive bool) error
+	// says that a person may be asked for a password, and details are what the prompt
+	// can tell. Its errors wrap busapi.ErrAccessDenied or busapi.ErrInteractionRequired.
+	Authorize(ctx context.Context, sender, action string, details map[string]string, interactive bool) error
 }
 
 // Options are what the server says of the daemon.
@@ -94,58 +100,53 @@ const (
 
 // Server is the object /org/dubnium/Mode1.
 type Server struct {
-	conn       *dbus.Conn
+	conn       *dbus.Conn // from Start on
 	controller Controller
 	authorizer Authorizer
 	presence   Presence
 	log        *zap.Logger
 	options    Options
 
+	tables    []interfaceTable
 	publisher *publisher
-	looks     *rateLimit
+	callers   *callers
+	answers   chan func()
+	rations   map[rationClass]*ration.Rations
+	inFlight  *inFlight
 	prompts   *inFlight
 
 	holdersMu sync.Mutex
 	holders   map[string]context.CancelFunc // the watches, by the connections that hold inhibitors
 }
 
-// New makes a server on a connection to the bus; Start puts it there.
-func New(conn *dbus.Conn, controller Controller, authorizer Authorizer, presence Presence, log *zap.Logger, options Options) *Server {
+// New makes a server. HandleCall is for the connection that Start gets.
+func New(controller Controller, authorizer Authorizer, presence Presence, log *zap.Logger, options Options) *Server {
 	if options.Modes == nil {
 		options.Modes = policy.Modes()
 	}
 	s := &Server{
-		conn: conn, controller: controller, authorizer: authorizer, presence: presence, log: log, options: options,
-		looks:   newRateLimit(lookInterval, time.Now),
-		prompts: newInFlight(maxPrompts),
+		controller: controller, authorizer: authorizer, presence: presence, log: log, options: options,
+		callers: newCallers(authorizer.UID), answers: make(chan func(), maxAnswers),
+		inFlight: newInFlight(maxInFlight), prompts: newInFlight(maxPrompts),
 		holders: map[string]context.CancelFunc{},
 	}
+	s.rationBy(time.Now)
+	s.tables = s.exports()
 	s.publisher = newPublisher(s.encode, s.emit, log)
 	return s
 }
 
-// Start exports the object, begins to publish, and takes the name, in this
-// order: whoever sees the name finds everything behind it. (godbus walks its
-// objects unlocked, so nothing can be exported later either.) It fails when the
-// name is taken: two daemons must not run on one host.
-func (s *Server) Start() error {
-	for _, table := range s.exports() {
-		methods := make(map[string]any, len(table.methods))
-		for name, handler := range table.methods {
-			methods[name] = s.wrap(table.name+"."+name, handler)
-		}
-		if err := s.conn.ExportMethodTable(methods, busapi.Path, table.name); err != nil {
-			return fmt.Errorf("cannot export %s: %w", table.name, err)
-		}
-	}
+// Start begins to serve and to publish, and takes the name, in this order: whoever sees
+// the name finds everything behind it. It fails when the name is taken: two daemons must
+// not run on one host.
+func (s *Server) Start(conn *dbus.Conn) error {
+	s.conn = conn
+	go s.callers.run(conn.Context())
+	go s.answer(conn.Context())
 	s.publisher.start(s.controller.View())
-	reply, err := s.conn.RequestName(busapi.BusName, dbus.NameFlagDoNotQueue)
-	if err == nil && reply != dbus.RequestNameReplyPrimaryOwner {
-		err = fmt.Errorf("another process has it; is dubniumd running already?")
-	}
-	if err != nil {
+	if err := busconn.TakeName(conn, busapi.BusName); err != nil {
 		s.publisher.stop(context.Background())
-		return fmt.Errorf("cannot take the bus name %s: %w", busapi.BusName, err)
+		return err
 	}
 	return nil
 }
@@ -167,38 +168,78 @@ func (s *Server) Notify(view status.View, events []status.Event) { s.publisher.n
 // interfaceTable is one interface's methods by name.
 type interfaceTable struct {
 	name    string
-	methods map[string]any
+	methods map[string]method
+	// anywhere: on every object, and not on ours alone.
+	anywhere bool
 }
 
-// exports is everything served, standard interfaces included. Each handler is a
-// func(call, arguments...) (results..., error). Peer is answered by godbus.
+func (t interfaceTable) serves(path dbus.ObjectPath) bool { return t.anywhere || path == busapi.Path }
+
+// exports is everything served, standard interfaces included.
 func (s *Server) exports() []interfaceTable {
+	standard := func(handler any) method { return method{handler: handler, standard: true} }
 	return []interfaceTable{
-		{busapi.Interface, map[string]any{
-			"RequestMode":        s.requestMode,
-			"ForceMode":          s.forceMode,
-			"CancelTransition":   s.cancelTransition,
-			"PostponeTransition": s.postponeTransition,
-			"ConfirmMode":        s.confirmMode,
-			"Inhibit":            s.inhibit,
-			"ReleaseInhibitor":   s.releaseInhibitor,
-			"GetTransition":      s.getTransition,
-			"Observe":            s.observe,
-			"Explain":            s.explain,
-			"RunGuards":          s.runGuards,
-			"Plan":               s.plan,
-			"History":            s.history,
-			"GetPolicy":          s.getPolicy,
+		{name: busapi.Interface, methods: s.ownMethods()},
+		{name: busapi.PropertiesInterface, methods: map[string]method{
+			"Get":    standard(s.get),
+			"GetAll": standard(s.getAll),
+			"Set":    standard(s.set),
 		}},
-		{busapi.PropertiesInterface, map[string]any{
-			"Get":    s.get,
-			"GetAll": s.getAll,
-			"Set":    s.set,
+		{name: busapi.IntrospectableInterface, anywhere: true, methods: map[string]method{
+			"Introspect": standard(introspection),
 		}},
-		{busapi.IntrospectableInterface, map[string]any{
-			"Introspect": func(call) (string, error) { return busapi.XML, nil },
+		{name: busapi.PeerInterface, anywhere: true, methods: map[string]method{
+			"Ping":         standard(func(*call) error { return nil }),
+			"GetMachineId": standard(func(*call) (string, error) { return machineID() }),
 		}},
 	}
+}
+
+func (s *Server) ownMethods() map[string]method {
+	return map[string]method{
+		"RequestMode":        {handler: s.requestMode, flags: busapi.FlagNoWait, options: requestOptions, changes: "request", ration: changes},
+		"ForceMode":          {handler: s.forceMode, flags: busapi.FlagNoWait, options: requestOptions, changes: "force", ration: changes},
+		"Reconcile":          {handler: s.reconcile, flags: busapi.FlagNoWait, options: []string{busapi.OptionTarget}, changes: "reconcile", ration: changes},
+		"CancelTransition":   {handler: s.cancelTransition, changes: "cancel", ration: changes},
+		"PostponeTransition": {handler: s.postponeTransition, changes: "postpone", ration: changes},
+		"ConfirmMode":        {handler: s.confirmMode, changes: "confirm", ration: changes},
+		"Inhibit":            {handler: s.inhibit, changes: "inhibit", ration: holding},
+		"ReleaseInhibitor":   {handler: s.releaseInhibitor, changes: "release", ration: holding},
+		"GetTransition":      {handler: s.getTransition, ration: records},
+		"History":            {handler: s.history, options: filterOptions, ration: records},
+		"Observe":            {handler: s.observe, ration: looking},
+		"RunGuards":          {handler: s.runGuards, ration: looking},
+		"Plan":               {handler: s.plan, ration: looking},
+		"CanRequest":         {handler: s.canRequest, ration: looking},
+		"Explain":            {handler: s.explain},
+		"GetPolicy":          {handler: s.getPolicy},
+	}
+}
+
+// introspection describes our object, and of those above it the way there.
+func introspection(c *call) (string, error) {
+	if c.path == busapi.Path {
+		return busapi.XML, nil
+	}
+	below, above := strings.CutPrefix(string(busapi.Path), strings.TrimSuffix(string(c.path), "/")+"/")
+	if !above {
+		return "", unknownObject(c.path)
+	}
+	child, _, _ := strings.Cut(below, "/")
+	return fmt.Sprintf("<node><node name=%q/></node>", child), nil
+}
+
+func unknownObject(path dbus.ObjectPath) error {
+	return busapi.Refuse(busapi.ErrUnknownObject, "there is no object %q", string(path))
+}
+
+// machineID answers Peer.GetMachineId.
+func machineID() (string, error) {
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil {
+		return "", errors.New("this machine has no readable /etc/machine-id")
+	}
+	return strings.TrimSpace(string(id)), nil
 }
 
 func (s *Server) encode(view status.View) busapi.Dict {

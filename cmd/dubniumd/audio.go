@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
-	"github.com/godbus/dbus/v5"
 
+	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/audiopriority"
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/policy"
@@ -36,18 +36,13 @@ func holdAudioPriority(ctx context.Context, policyFile, device string) error {
 		return err
 	}
 	log := newLog()
-	bus, err := busconn.Connect()
+	bus, err := busconn.Connect(busapi.AudioPriorityName)
 	if err != nil {
 		return err
 	}
 	defer bus.Close()
-	profiles, err := dbus.ConnectSystemBus()
-	if err != nil {
-		return fmt.Errorf("cannot connect to the system bus: %w", err)
-	}
-	defer profiles.Close()
 	return audiopriority.Run(ctx, audiopriority.Options{
-		Studio: p.Studio, Device: device, Bus: bus, Profiles: profiles, Log: log,
+		Studio: p.Studio, Device: device, Bus: bus, Log: log,
 		Ready: func(held string) error {
 			log.Info(held)
 			return tellReady(held)

@@ -34,7 +34,7 @@ func impactCommand() *command {
 }
 
 func readImpact(ctx context.Context, target string) (observer.Impact, error) {
-	bus, err := busconn.Connect()
+	bus, err := busconn.Connect("")
 	if err != nil {
 		return observer.Impact{}, err
 	}

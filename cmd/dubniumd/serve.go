@@ -12,8 +12,8 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
-	"github.com/godbus/dbus/v5"
 
+	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/polkit"
 	"github.com/dubnium/dubnium/busapi/server"
 	"github.com/dubnium/dubnium/daemon"
@@ -57,19 +57,14 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	if err != nil {
 		return err
 	}
-	hostBus, err := busconn.Connect()
+	hostBus, err := busconn.Connect(busapi.HostName)
 	if err != nil {
 		return err
 	}
 	defer hostBus.Close()
-	clientBus, err := dbus.ConnectSystemBus()
+	polkitBus, err := busconn.Open(busconn.Options{Name: busapi.PolkitName})
 	if err != nil {
-		return fmt.Errorf("cannot connect to the system bus: %w", err)
-	}
-	defer clientBus.Close()
-	polkitBus, err := dbus.ConnectSystemBus()
-	if err != nil {
-		return fmt.Errorf("cannot connect to the system bus: %w", err)
+		return err
 	}
 	defer polkitBus.Close()
 
@@ -77,7 +72,12 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	if err != nil {
 		return err
 	}
-	api := server.New(clientBus, engine, polkit.New(polkitBus), hostBus, log, server.Options{Version: version.Version})
+	api := server.New(engine, polkit.New(polkitBus), hostBus, log, server.Options{Version: version.Version})
+	clientBus, err := busconn.Open(busconn.Options{Calls: api.HandleCall})
+	if err != nil {
+		return err
+	}
+	defer clientBus.Close()
 	listener := newThrift(api, log) // the start takes more than most that follows
 	defer listener.timer.Stop()
 	engine.Listen(listener)
@@ -93,7 +93,7 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	if _, err := engine.Observe(ctx); err != nil {
 		return fmt.Errorf("cannot look at the host: %w", err)
 	}
-	if err := api.Start(); err != nil {
+	if err := api.Start(clientBus); err != nil {
 		return err
 	}
 	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })

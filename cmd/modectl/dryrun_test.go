@@ -21,7 +21,7 @@ const fingerprint = "0123456789abcdef0123456789abcdef"
 var wouldEnd = status.Preview{
 	From: "desktop", Fingerprint: fingerprint,
 	Steps:    []status.PlannedStep{{ID: "end-sessions", Kind: "end-sessions", Does: "end 1 session", Timeout: time.Second}},
-	Sessions: []observer.Session{{ID: "2", UID: uint32(os.Getuid()), User: "me", Class: "user", Type: "wayland"}},
+	Sessions: []observer.Session{{ID: "2", UID: uint32(os.Getuid()), User: "me", Class: "user", Type: "wayland", Seat: "seat0"}},
 }
 
 func TestADryRunPrintsThePlanAndAsksForNothing(t *testing.T) {

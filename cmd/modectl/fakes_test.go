@@ -96,11 +96,11 @@ func (e *engine) Record(_ context.Context, id uint64) (status.Record, error) {
 	return status.Record{}, status.ErrNoSuchTransition
 }
 
-func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, error) {
+func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.filters = append(e.filters, f)
-	return slices.Clone(e.kept), nil
+	return slices.Clone(e.kept), false, nil
 }
 
 // searched lists the filters so far.
@@ -155,8 +155,6 @@ func (e *engine) Confirm(_ context.Context, id uint64, _ status.Confirmation) er
 	return e.refuses
 }
 
-func (e *engine) SessionUIDs() []uint32 { return nil }
-
 // asked lists the requests so far.
 func (e *engine) asked() []status.Request {
 	e.mu.Lock()
@@ -177,8 +175,10 @@ type authorizer struct {
 	answer error
 }
 
-func (a authorizer) UID(context.Context, string) (uint32, error)           { return a.uid, nil }
-func (a authorizer) Authorize(context.Context, string, string, bool) error { return a.answer }
+func (a authorizer) UID(context.Context, string) (uint32, error) { return a.uid, nil }
+func (a authorizer) Authorize(context.Context, string, string, map[string]string, bool) error {
+	return a.answer
+}
 
 var desktop = status.View{
 	Policy:  policy.Document{Policy: policy.Default()},
@@ -196,8 +196,8 @@ func serve(t *testing.T, e *engine, a authorizer) {
 	bus := hosttest.Start(t, testhost.Options{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	e.view = desktop
-	e.server = server.New(hosttest.Connect(t, bus), e, a, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
-	require.NoError(t, e.server.Start())
+	e.server = server.New(e, a, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
+	require.NoError(t, e.server.Start(hosttest.Serve(t, bus, e.server.HandleCall)))
 	t.Cleanup(func() { e.server.Stop(context.Background()) })
 }
 

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/internal/zap"
-	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/policy"
@@ -35,10 +34,9 @@ type Options struct {
 	Studio policy.Studio
 	// Device is a file like Device.
 	Device string
-	// Bus looks at sessions and starts units; Profiles holds the power profile for as
-	// long as it is connected.
-	Bus      *busconn.Bus
-	Profiles *dbus.Conn
+	// Bus looks at sessions, starts units, and holds the power profile for as long as
+	// it is connected.
+	Bus *busconn.Bus
 	// Ready is called once, when all is held, with what that is.
 	Ready func(held string) error
 	Log   *zap.Logger
@@ -55,7 +53,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		defer func() { err = errors.Join(err, f.Close()) }()
 		held = append(held, fmt.Sprintf("a latency of %d µs", latency))
 	}
-	profile := powerProfile{o.Profiles, o.Studio.PowerProfile, o.Log}
+	profile := powerProfile{o.Bus, o.Studio.PowerProfile, o.Log}
 	keepProfile, said, err := profile.hold(ctx)
 	if err != nil {
 		return err

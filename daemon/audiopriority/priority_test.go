@@ -86,7 +86,7 @@ func serve(t *testing.T, h *testhost.Host, name string, has ...string) *profiles
 type helper struct {
 	t      *testing.T
 	host   *testhost.Host
-	conn   *dbus.Conn
+	name   string // on the bus
 	device string
 	held   string
 	stop   context.CancelFunc
@@ -96,18 +96,19 @@ type helper struct {
 // run starts the helper and returns when it is ready or has ended.
 func run(t *testing.T, h *testhost.Host, studio policy.Studio) *helper {
 	t.Helper()
-	r := &helper{t: t, host: h, conn: hosttest.Connect(t, h), device: filepath.Join(t.TempDir(), "cpu_dma_latency"), ended: make(chan error, 1)}
+	r := &helper{t: t, host: h, device: filepath.Join(t.TempDir(), "cpu_dma_latency"), ended: make(chan error, 1)}
 	require.NoError(t, os.WriteFile(r.device, nil, 0o600))
 	bus, err := busconn.Dial(h.Address())
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
+	r.name = bus.UniqueName()
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel
 	t.Cleanup(cancel)
 	ready := make(chan string, 1)
 	go func() {
 		r.ended <- audiopriority.Run(ctx, audiopriority.Options{
-			Studio: studio, Device: r.device, Bus: bus, Profiles: r.conn, Log: zap.New(zaptest.NewLogger(t).Core()),
+			Studio: studio, Device: r.device, Bus: bus, Log: zap.New(zaptest.NewLogger(t).Core()),
 			Ready: func(held string) error { ready <- held; return nil },
 		})
 	}()
@@ -197,7 +198,7 @@ func TestTheProfileIsHeldByTheConnection(t *testing.T) {
 			r := run(t, h, studio(func(*policy.Studio) {}))
 			require.Contains(t, r.held, "the power profile performance")
 			<-p.wake
-			require.Equal(t, map[dbus.Sender]string{dbus.Sender(r.conn.Names()[0]): "performance"}, p.holders())
+			require.Equal(t, map[dbus.Sender]string{dbus.Sender(r.name): "performance"}, p.holders())
 
 			// A service that begins anew has forgotten it.
 			require.NoError(t, p.conn.Close())
@@ -236,7 +237,7 @@ func TestEachPersonAtAScreenHasTheQuantumForced(t *testing.T) {
 	require.Contains(t, r.held, "a quantum of 128 for the uids [1000]")
 	require.True(t, active(1000), "ready means that it is forced")
 
-	bob := h.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user", Type: "wayland", Service: "login"})
+	bob := h.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user", Type: "wayland", Seat: "seat0", Service: "login"})
 	require.NoError(t, h.WaitUnit(bounded(t), audiopriority.Unit(1001), "active"))
 	require.NoError(t, h.Logout(bob))
 	require.NoError(t, h.WaitUnit(bounded(t), audiopriority.Unit(1001), "inactive"))

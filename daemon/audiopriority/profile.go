@@ -17,7 +17,7 @@ import (
 // powerProfile is one that power-profiles-daemon or tuned-ppd holds. They drop what
 // a connection holds when it ends.
 type powerProfile struct {
-	conn *dbus.Conn
+	bus  *busconn.Bus
 	want policy.PowerProfile
 	log  *zap.Logger
 }
@@ -41,22 +41,15 @@ func (p powerProfile) hold(ctx context.Context) (keeper func(context.Context) er
 	}
 	for _, s := range profileServices {
 		// Watched before it is asked: it may restart in between.
-		moves := make(chan *dbus.Signal, 16)
-		p.conn.Signal(moves)
-		owner := []dbus.MatchOption{
-			dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, s.name),
-		}
-		if err := p.conn.AddMatchSignal(owner...); err != nil {
+		owner, err := p.bus.Listen(ctx, s.name, nil)
+		if err != nil {
 			return nil, nil, fmt.Errorf("cannot watch for power profiles: %w", err)
 		}
-		said, err := p.holdAt(ctx, s)
+		said, generation, err := p.holdAt(ctx, s, owner)
 		if err == nil {
-			return func(ctx context.Context) error { return p.keep(ctx, s, moves) }, []string{said}, nil
+			return func(ctx context.Context) error { return p.keep(ctx, s, owner, generation) }, []string{said}, nil
 		}
-		p.conn.RemoveSignal(moves)
-		if err := p.conn.RemoveMatchSignal(owner...); err != nil {
-			return nil, nil, fmt.Errorf("cannot watch for power profiles: %w", err)
-		}
+		owner.Close()
 		if !errors.Is(err, errNoProfiles) {
 			return nil, nil, err
 		}
@@ -75,66 +68,58 @@ func absent(err error) bool {
 		errors.As(err, &reply) && strings.HasPrefix(reply.Name, "org.freedesktop.DBus.Error.Spawn.")
 }
 
-// holdAt says what came of it, or errNoProfiles.
-func (p powerProfile) holdAt(ctx context.Context, s profileService) (said string, err error) {
+// holdAt says what came of it, and of which owner of the service's name, or
+// errNoProfiles.
+func (p powerProfile) holdAt(ctx context.Context, s profileService, owner *busconn.Listener) (said string, generation uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	object := p.conn.Object(s.name, s.path)
-	var known []map[string]dbus.Variant
-	var value dbus.Variant
-	err = object.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, s.name, "Profiles").Store(&value)
-	if absent(err) {
-		return "", errNoProfiles
+	running, generation := owner.Owner()
+	if !running {
+		if err := p.bus.Activate(ctx, s.name); absent(err) {
+			return "", 0, errNoProfiles
+		} else if err != nil {
+			return "", 0, fmt.Errorf("cannot start %s: %w", s.name, err)
+		}
+		_, generation = owner.Owner()
 	}
-	if err == nil {
-		err = value.Store(&known)
-	}
+	value, err := p.bus.Property(ctx, s.name, s.path, s.name, "Profiles")
 	if err != nil {
-		return "", fmt.Errorf("cannot ask %s for its profiles: %w", s.name, err)
+		return "", 0, fmt.Errorf("cannot ask %s for its profiles: %w", s.name, err)
 	}
+	known, _ := value.Value().([]map[string]dbus.Variant)
 	has := func(profile map[string]dbus.Variant) bool { return profile["Profile"].Value() == string(p.want) }
 	if !slices.ContainsFunc(known, has) {
-		return fmt.Sprintf("no power profile, for this machine has no %s", p.want), nil
+		return fmt.Sprintf("no power profile, for this machine has no %s", p.want), generation, nil
 	}
-	var cookie uint32
-	err = object.CallWithContext(ctx, s.name+".HoldProfile", 0, string(p.want), "low-latency audio is protected", "org.dubnium.Mode1").Store(&cookie)
-	if err != nil {
-		return "", fmt.Errorf("cannot hold the power profile %s: %w", p.want, err)
+	if _, err := p.bus.Call(ctx, s.name, s.path, s.name+".HoldProfile", string(p.want), "low-latency audio is protected", "org.dubnium.Mode1"); err != nil {
+		return "", 0, fmt.Errorf("cannot hold the power profile %s: %w", p.want, err)
 	}
-	return fmt.Sprintf("the power profile %s", p.want), nil
+	return fmt.Sprintf("the power profile %s", p.want), generation, nil
 }
 
 // keep holds the profile anew when the service has restarted: it has forgotten who
 // held what. Somebody who chooses a profile by hand while it is held has the last
 // word, until then.
-func (p powerProfile) keep(ctx context.Context, s profileService, moves <-chan *dbus.Signal) error {
+func (p powerProfile) keep(ctx context.Context, s profileService, owner *busconn.Listener, held uint64) error {
+	defer owner.Close()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-p.conn.Context().Done():
+		case <-p.bus.Done():
 			return fmt.Errorf("the power profile is not held any more: %w", busconn.ErrDisconnected)
-		case move := <-moves:
-			if !appeared(move, s.name) {
-				continue
-			}
-			switch said, err := p.holdAt(ctx, s); {
-			case err != nil && ctx.Err() == nil:
-				p.log.Warn("the power profile could not be held again", zap.Error(err))
-			case err == nil:
-				p.log.Info("held again", zap.String("what", said))
-			}
+		case <-owner.C():
+		}
+		present, generation := owner.Owner()
+		if !present || generation == held {
+			continue
+		}
+		switch said, now, err := p.holdAt(ctx, s, owner); {
+		case err != nil && ctx.Err() == nil:
+			p.log.Warn("the power profile could not be held again", zap.Error(err))
+		case err == nil:
+			held = now
+			p.log.Info("held again", zap.String("what", said))
 		}
 	}
-}
-
-// appeared reports whether a signal says that name has a new owner. Only the bus
-// itself may say so.
-func appeared(s *dbus.Signal, name string) bool {
-	if s == nil || s.Sender != "org.freedesktop.DBus" || s.Name != "org.freedesktop.DBus.NameOwnerChanged" || len(s.Body) != 3 {
-		return false
-	}
-	who, _ := s.Body[0].(string)
-	owner, _ := s.Body[2].(string)
-	return who == name && owner != ""
 }

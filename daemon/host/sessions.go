@@ -46,7 +46,8 @@ func (a endSessions) ending(ctx context.Context, step plans.Step) ([]observer.Se
 
 // Apply asks each session to end, kills what outlasts its grace, and waits until
 // logind has removed them all, those too that begin in the meantime. It fails at
-// the session of a person who was not there when the guards judged.
+// the session of a person who was not there when the guards judged, unless the
+// step takes newcomers in.
 func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 	signals, err := a.logind.Listen(ctx, nil)
 	if err != nil {
@@ -63,7 +64,7 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
 		case len(now) == 0:
 			return nil
-		case len(strangers(now, s.Users)) > 0:
+		case !s.Newcomers && len(strangers(now, s.Users)) > 0:
 			return fmt.Errorf("there is %s now, who was not there when this was decided", describe(strangers(now, s.Users)))
 		default:
 			left = now

@@ -115,6 +115,32 @@ func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
 	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "carol" && s.State != "closing" }))
 }
 
+// Root may end anybody's session, and asked for that.
+func TestNewcomersAreEndedWhereTheStepTakesThemIn(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	quiet(t, h)
+	alice, _ := h.host.SessionOf("user")
+	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
+	step := ends(200 * time.Millisecond)
+	step.Newcomers = true
+	done := h.applying(bounded(t), step)
+	h.awaitBegun(plans.EndSessions)
+	h.host.AddSession(testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"})
+	require.NoError(t, receive(t, done))
+	require.NoError(t, h.verify(step))
+	require.False(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "carol" }))
+}
+
+// Over ssh anybody can call their session graphical (SetType), and logind gives it no
+// seat: it is in nobody's way.
+func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
+	h := newHands(t, testhost.Options{})
+	mallory := testhost.Session{Class: "user", Type: "wayland", User: "mallory", UID: 1003, Remote: true, Service: "sshd"}
+	require.NoError(t, whileEnding(t, h, 200*time.Millisecond, mallory))
+	require.NoError(t, h.verify(ends(0)))
+	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "mallory" && s.State != "closing" }))
+}
+
 func TestASessionThatStaysIsNamed(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	quiet(t, h)

@@ -20,12 +20,11 @@ func ByPolkit(actions ...string) string { return "polkit " + strings.Join(action
 
 // Refusal is something that was asked for and turned down before it did anything.
 type Refusal struct {
-	// Asked says what for: to cancel, postpone, inhibit, release or confirm; empty for
-	// a mode.
+	// Asked says what for: request, force, cancel, postpone, confirm, inhibit or release.
 	Asked string
-	Mode  string  // the word that was asked for, which may be no mode
-	By    string  // e.g. "uid 1000 (alice)"; empty when the sender has gone
-	UID   *uint32 // nil when the sender has gone
+	Mode  string // the word that was asked for, which may be no mode
+	By    string // e.g. "uid 1000 (alice)"
+	UID   uint32
 	// Reason is a word for what was wrong: the last part of the error's D-Bus name,
 	// like Busy or AccessDenied.
 	Reason string

@@ -27,6 +27,7 @@ type Lease struct {
 	Mode   policy.Mode `json:"mode"`
 	BackTo policy.Mode `json:"back_to"`
 	By     string      `json:"by"`
+	UID    uint32      `json:"uid"` // of By
 	// For, UntilIdle and Confirm are the terms; 0 is one that was not made, or was
 	// met.
 	For       time.Duration `json:"for"`

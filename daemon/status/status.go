@@ -213,8 +213,10 @@ type Request struct {
 	Origin    Origin
 	By        string // e.g. "uid 1000 (alice)"
 	UID       uint32
-	EndOthers bool   // may end other people's sessions
-	Why       string // the requester's own words
+	EndOthers bool // may end other people's sessions
+	// LeaveCompute: may take the host out of compute. root always may.
+	LeaveCompute bool
+	Why          string // the requester's own words
 	// Authorization is by what right: ByCredentials, ByPolicy or ByPolkit.
 	Authorization string
 	// Plan is the fingerprint of the one plan that may be carried out; empty for
@@ -228,6 +230,8 @@ type Request struct {
 	Skip []policy.GuardID
 	// Terms say for how long.
 	Terms Terms
+	// KeepTerms: the mode is the desired one, and stays on the terms that it was asked on.
+	KeepTerms bool
 }
 
 // Joins reports whether a request asks for no more than what runs for another.

@@ -34,19 +34,23 @@ type Bus struct {
 	listeners map[*Listener]struct{}
 }
 
-// Connect connects to the system bus, or to what DBUS_SYSTEM_BUS_ADDRESS names.
-func Connect() (*Bus, error) { return connect(dbus.ConnectSystemBus) }
+// maxReply is the longest message that a system bus passes on, 32 MiB: systemd tells all
+// units of a host in one reply.
+const maxReply = 32 << 20
+
+// Connect connects to the system bus, or to what DBUS_SYSTEM_BUS_ADDRESS names, and
+// takes a name there.
+func Connect(name string) (*Bus, error) { return connect(Options{Name: name}) }
 
 // Dial connects to the bus at address.
-func Dial(address string) (*Bus, error) {
-	return connect(func(opts ...dbus.ConnOption) (*dbus.Conn, error) { return dbus.Connect(address, opts...) })
-}
+func Dial(address string) (*Bus, error) { return connect(Options{Address: address}) }
 
-func connect(to func(...dbus.ConnOption) (*dbus.Conn, error)) (*Bus, error) {
+func connect(o Options) (*Bus, error) {
 	b := &Bus{absence: absence, listeners: map[*Listener]struct{}{}}
-	conn, err := to(dbus.WithSignalHandler(b))
+	o.MaxReply, o.Library = maxReply, []dbus.ConnOption{dbus.WithSignalHandler(b)}
+	conn, err := Open(o)
 	if err != nil {
-		return nil, fmt.Errorf("cannot connect to the system bus: %w", err)
+		return nil, err
 	}
 	b.conn = conn
 	return b, nil
@@ -83,6 +87,16 @@ func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method 
 		call.Err = fault.At(ctx, method, "answered")
 	}
 	return call.Body, b.explain(ctx, name, call.Err)
+}
+
+// Activate starts a service that the bus starts on demand. Its errors are those of the
+// bus.
+func (b *Bus) Activate(ctx context.Context, name string) error {
+	call := b.conn.BusObject().CallWithContext(ctx, busName+".StartServiceByName", 0, name, uint32(0))
+	if IsError(call.Err, busName+".Error.ServiceUnknown") {
+		return call.Err // explain would lose which error it is
+	}
+	return b.explain(ctx, busName, call.Err)
 }
 
 // Property reads one property. Its value is not unpacked.

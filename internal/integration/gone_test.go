@@ -103,7 +103,7 @@ func TestServicesThatRestartAreHeardAgain(t *testing.T) {
 		require.NoError(t, w.SetActive("vllm.service", "inactive"))
 		changed("desktop")
 		require.NoError(t, w.RestartLogind())
-		id := w.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Service: "login"})
+		id := w.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Seat: "seat0", Service: "login"})
 		session, found := w.SessionOf("user")
 		require.True(t, found)
 		require.NoError(t, w.SetActive("studio-local-policy.service", "active"))

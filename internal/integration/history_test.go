@@ -16,10 +16,15 @@ import (
 	"github.com/dubnium/dubnium/internal/testhost"
 )
 
-// eventsOf are the lines of one kind.
-func eventsOf(t *testing.T, w *embedded.Workstation, kind string) (lines []object) {
+// eventsOf are the history's lines of one kind.
+func eventsOf(t *testing.T, w *embedded.Workstation, kind string) []object {
 	t.Helper()
-	for _, line := range jsonLines(t, readFile(t, filepath.Join(w.Policy.Paths.State, "events.jsonl"))) {
+	return linesOf(t, w, "events.jsonl", kind)
+}
+
+func linesOf(t *testing.T, w *embedded.Workstation, file, kind string) (lines []object) {
+	t.Helper()
+	for _, line := range jsonLines(t, readFile(t, filepath.Join(w.Policy.Paths.State, file))) {
 		if line.(object)["event"] == kind {
 			lines = append(lines, line.(object))
 		}
@@ -37,7 +42,7 @@ func TestEveryRequestIsOnRecord(t *testing.T) {
 	w.SetAuthorize(nil)
 	require.Zero(t, run(t, as(nobody, w.ModectlCommand(bounded(t), "request", "studio-local"))).code)
 
-	refused := eventsOf(t, w, "refused")
+	refused := linesOf(t, w, "refusals.jsonl", "refused")
 	if os.Geteuid() == 0 { // else everybody is the one who runs the tests
 		require.Len(t, refused, 1)
 		assert.Equal(t, []any{"compute", "AccessDenied", "let me", float64(nobody)},

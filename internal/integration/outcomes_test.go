@@ -170,7 +170,7 @@ func queuedJob(t *testing.T, w *embedded.Workstation) {
 }
 
 func strangeSession(_ *testing.T, w *embedded.Workstation) {
-	w.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Service: "login"})
+	w.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Seat: "seat0", Service: "login"})
 }
 
 func rolledBack() map[string]outcome {

@@ -131,7 +131,7 @@ func (h *host) killProbes() {
 func (h *host) present(uids ...uint32) {
 	s := observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now()}}}
 	for _, uid := range uids {
-		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: fmt.Sprint(uid), UID: uid, Class: "user", Type: "wayland"})
+		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: fmt.Sprint(uid), UID: uid, Class: "user", Type: "wayland", Seat: "seat0"})
 	}
 	h.source.Follow(s)
 }
@@ -270,7 +270,7 @@ func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
 	at := time.Now()
 	s := observer.Snapshot{Audio: observer.Audio{Reading: observer.Reading{At: at}}}
 	require.Zero(t, source.Due(s))
-	s.Logind.Sessions = []observer.Session{{ID: "1", UID: 1000, Class: "user", Type: "wayland"}}
+	s.Logind.Sessions = []observer.Session{{ID: "1", UID: 1000, Class: "user", Type: "wayland", Seat: "seat0"}}
 	require.Equal(t, at.Add(10*p.Timeouts.Recheck.D()), source.Due(s))
 	s.Audio.Servers = []observer.AudioServer{{UID: 1000, Reading: observer.Reading{At: at.Add(-time.Minute)}}, {UID: 1001, Reading: observer.Reading{At: at}}}
 	require.Equal(t, at.Add(-time.Minute).Add(10*p.Timeouts.Recheck.D()), source.Due(s), "whoever was heard longest ago")

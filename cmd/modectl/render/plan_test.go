@@ -32,7 +32,7 @@ func toCompute() status.Preview {
 		},
 		Sessions: []observer.Session{
 			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"},
-			{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11"},
+			{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"},
 		},
 		Stops: []observer.Casualty{
 			{Unit: "backup.service", Possible: true, Cause: observer.CausePropagated, By: "cups.service"},

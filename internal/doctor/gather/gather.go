@@ -58,7 +58,7 @@ func (g gatherer) bus(ctx context.Context) {
 	}
 	defer daemon.Close()
 	g.daemon(ctx, daemon)
-	conn, err := dbus.ConnectSystemBus()
+	conn, err := busconn.Open(busconn.Options{})
 	if err != nil {
 		g.BusErr = text(err)
 		return
@@ -180,7 +180,7 @@ func (g gatherer) polkit(ctx context.Context, conn *dbus.Conn) {
 
 // systemd says which it is, and what it has of the units.
 func (g gatherer) systemd(ctx context.Context) {
-	bus, err := busconn.Connect()
+	bus, err := busconn.Connect("")
 	if err != nil {
 		g.Manager.Err = text(err)
 		return

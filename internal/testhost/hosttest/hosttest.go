@@ -8,6 +8,7 @@ import (
 
 	"github.com/godbus/dbus/v5"
 
+	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 )
 
@@ -27,6 +28,17 @@ func Start(tb testing.TB, opts testhost.Options) *testhost.Host {
 		tb.Fatal(err)
 	}
 	return h
+}
+
+// Serve gives a connection that hands method calls to calls, as the daemon's does.
+func Serve(tb testing.TB, h *testhost.Host, calls func(busconn.Call)) *dbus.Conn {
+	tb.Helper()
+	conn, err := busconn.Open(busconn.Options{Address: h.Address(), Calls: calls})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 // Connect gives a client's connection to the host's bus.

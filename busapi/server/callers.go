@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/ration"
+)
+
+// rationClass says how costly a method is. Root's calls are not rationed.
+type rationClass int
+
+// The classes.
+const (
+	cheap   rationClass = iota // answered from memory
+	looking                    // a fresh look, which walks /proc
+	records                    // reads the history
+	changes                    // has a line in the history
+	holding                    // has a line in the log, and everybody hears of it
+)
+
+var rationClasses = map[rationClass]ration.Ration{
+	cheap:   {Burst: 500, Every: 5 * time.Millisecond},
+	looking: {Burst: 5, Every: time.Second},
+	records: {Burst: 20, Every: 500 * time.Millisecond},
+	changes: {Burst: 60, Every: 10 * time.Second},
+	holding: {Burst: 32, Every: time.Second},
+}
+
+const (
+	// maxInFlight bounds the calls of one user, over all methods, that are being
+	// served. Root's are not bounded.
+	maxInFlight = 32
+	// maxUnknown bounds the calls whose user the bus has still to tell, and
+	// maxUnknownOf those of one connection.
+	maxUnknown, maxUnknownOf = 256, 8
+	// maxKnown bounds the connections whose user is remembered.
+	maxKnown = 1024
+	// maxAnswers bounds the refusals that wait for a bus that does not read. Further
+	// ones are dropped: whoever causes so many can wait for an answer in vain.
+	maxAnswers = 256
+	// identifyTimeout bounds the question whose a connection is.
+	identifyTimeout = 10 * time.Second
+)
+
+// rationBy fills everybody's rations. They are kept by this clock.
+func (s *Server) rationBy(now func() time.Time) {
+	s.rations = map[rationClass]*ration.Rations{}
+	for class, r := range rationClasses {
+		s.rations[class] = ration.New(r, now)
+	}
+}
+
+// callers knows whose connections are calling. The bus never uses a unique name twice,
+// so that what was learned of one stays true.
+type callers struct {
+	ask func(ctx context.Context, sender string) (uint32, error)
+
+	mu      sync.Mutex
+	known   map[string]uint32
+	waiting map[string][]func(uint32, error)
+	unknown int
+	senders chan string // those that wait; capacity maxUnknown
+}
+
+func newCallers(ask func(context.Context, string) (uint32, error)) *callers {
+	return &callers{
+		ask: ask, known: map[string]uint32{}, waiting: map[string][]func(uint32, error){}, senders: make(chan string, maxUnknown),
+	}
+}
+
+// identify calls then with the user behind a sender: at once when it is known, else
+// from run's goroutine. It never blocks. It reports whether then will be called.
+func (c *callers) identify(sender string, then func(uid uint32, err error)) bool {
+	c.mu.Lock()
+	uid, known := c.known[sender]
+	if known {
+		c.mu.Unlock()
+		then(uid, nil)
+		return true
+	}
+	defer c.mu.Unlock()
+	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf {
+		return false
+	}
+	c.unknown++
+	if c.waiting[sender] = append(c.waiting[sender], then); len(c.waiting[sender]) == 1 {
+		c.senders <- sender // there is room: no more senders wait than calls
+	}
+	return true
+}
+
+// run asks the bus about senders until ctx ends.
+func (c *callers) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case sender := <-c.senders:
+			asking, cancel := context.WithTimeout(ctx, identifyTimeout)
+			uid, err := c.ask(asking, sender)
+			cancel()
+			for _, then := range c.learn(sender, uid, err) {
+				then(uid, err)
+			}
+		}
+	}
+}
+
+// learn remembers a sender and returns who waited for it.
+func (c *callers) learn(sender string, uid uint32, err error) []func(uint32, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	waited := c.waiting[sender]
+	delete(c.waiting, sender)
+	c.unknown -= len(waited)
+	if err == nil {
+		if len(c.known) >= maxKnown {
+			clear(c.known) // those that are there still are asked about again
+		}
+		c.known[sender] = uid
+	}
+	return waited
+}
+
+// HandleCall takes a method call in. It runs on the goroutine that reads from the bus
+// and never blocks.
+func (s *Server) HandleCall(m busconn.Call) {
+	taken := s.callers.identify(m.Sender, func(uid uint32, err error) { s.admit(m, uid, err) })
+	if !taken {
+		s.turnAway(m, busapi.Refuse(busapi.ErrRateLimited, "too many calls wait"))
+	}
+}
+
+// admit serves a call in a goroutine of its own, unless its user has too many already.
+func (s *Server) admit(m busconn.Call, uid uint32, err error) {
+	switch {
+	case err != nil:
+		s.turnAway(m, senderUnknown(err))
+	case uid == 0:
+		go s.serve(m, uid)
+	case !s.inFlight.enter(uid):
+		s.turnAway(m, busapi.Refuse(status.ErrTooMany, "uid %d has %d calls under way", uid, maxInFlight))
+	default:
+		go func() {
+			defer s.inFlight.leave(uid)
+			s.serve(m, uid)
+		}()
+	}
+}
+
+// turnAway refuses a call that is not served.
+func (s *Server) turnAway(m busconn.Call, err error) {
+	select {
+	case s.answers <- func() { s.fail(m, err) }:
+	default:
+	}
+}
+
+// answer sends refusals until ctx ends: the goroutine that reads must not wait for a bus
+// that does not.
+func (s *Server) answer(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case send := <-s.answers:
+			send()
+		}
+	}
+}

@@ -1,0 +1,173 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/testhost/hosttest"
+)
+
+// example is a call of each method that is let and succeeds, or is refused for another
+// reason than how often it is made.
+var example = map[string][]any{
+	"RequestMode":        {"desktop"},
+	"ForceMode":          {"desktop", []string{"check_cpu_load_safe"}},
+	"Reconcile":          {},
+	"CancelTransition":   {uint64(1)},
+	"PostponeTransition": {uint64(1), uint32(1)},
+	"ConfirmMode":        {uint64(1)},
+	"Inhibit":            {"compute", "backup", "a snapshot", "delay"},
+	"ReleaseInhibitor":   {uint32(1)},
+	"GetTransition":      {uint64(1)},
+	"History":            {},
+	"Observe":            {},
+	"RunGuards":          {"compute", []string{}},
+	"Plan":               {"compute"},
+	"CanRequest":         {"compute"},
+	"Explain":            {""},
+	"GetPolicy":          {},
+}
+
+func TestEachUsersCallsOfEveryMethodAreRationed(t *testing.T) {
+	c := &clock{now: start}
+	h := newHostBy(t, c)
+	limited := func(method string) bool {
+		return errors.Is(busapi.FromDBus(h.call(method, example[method]...).Err), busapi.ErrRateLimited)
+	}
+	for method, m := range h.server.ownMethods() {
+		require.Contains(t, example, method)
+		if m.ration == cheap {
+			continue
+		}
+		t.Run(method, func(t *testing.T) {
+			class := rationClasses[m.ration]
+			c.advance(time.Duration(class.Burst) * class.Every) // what other methods of the class took is back
+			h.authorizer.as(1000)
+			for range class.Burst {
+				require.False(t, limited(method))
+			}
+			require.True(t, limited(method))
+			h.authorizer.as(1001)
+			require.False(t, limited(method), "one user does not use up what another has")
+			h.authorizer.as(0)
+			for range class.Burst + 1 {
+				require.False(t, limited(method), "root is not rationed")
+			}
+			h.authorizer.as(1000)
+			c.advance(class.Every)
+			require.False(t, limited(method))
+			require.True(t, limited(method))
+		})
+	}
+}
+
+func TestCheapCallsAreRationedToo(t *testing.T) {
+	h := newHostBy(t, &clock{now: start})
+	h.authorizer.as(1000)
+	get := func() error {
+		return h.object.Call(busapi.PropertiesInterface+".Get", 0, busapi.Interface, "Version").Err
+	}
+	for range rationClasses[cheap].Burst {
+		require.NoError(t, get())
+	}
+	require.ErrorIs(t, busapi.FromDBus(get()), busapi.ErrRateLimited)
+}
+
+// A user's calls that wait keep neither others nor root from being served.
+func TestOneUsersCallsInFlightAreBounded(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.as(1000)
+	begun, release := make(chan struct{}), make(chan struct{})
+	h.controller.with(func(c *fakeController) { c.onHistory = func() { begun <- struct{}{}; <-release } })
+	replies := make(chan *dbus.Call, maxInFlight)
+	for range maxInFlight / 2 {
+		h.object.Go(busapi.Interface+".History", 0, replies, uint64(0), noOptions)
+		<-begun
+	}
+	require.NoError(t, h.call("GetPolicy").Err, "there is room still")
+	taken := 0
+	for h.server.inFlight.enter(1000) {
+		taken++
+	}
+	require.LessOrEqual(t, taken, maxInFlight/2)
+	refused(t, h.call("GetPolicy"), status.ErrTooMany, "uid 1000 has 32 calls under way")
+	h.authorizer.as(1001)
+	require.NoError(t, h.call("GetPolicy").Err)
+	h.authorizer.as(0)
+	require.NoError(t, h.call("GetPolicy").Err)
+	close(release)
+	for range maxInFlight / 2 {
+		require.NoError(t, (<-replies).Err)
+	}
+	for range taken {
+		h.server.inFlight.leave(1000)
+	}
+	h.authorizer.as(1000)
+	require.NoError(t, h.call("GetPolicy").Err)
+}
+
+// While the bus does not say whose a connection is, its calls wait, so many and no more.
+func TestCallsOfStrangersWaitBounded(t *testing.T) {
+	asked, answer := make(chan struct{}), make(chan struct{})
+	c := newCallers(func(context.Context, string) (uint32, error) { asked <- struct{}{}; <-answer; return 7, nil })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); c.run(ctx) }()
+	told := make(chan uint32, maxUnknown)
+	wait := func(sender string) bool {
+		return c.identify(sender, func(uid uint32, err error) { require.NoError(t, err); told <- uid })
+	}
+	for range maxUnknownOf {
+		require.True(t, wait(":1.0"))
+	}
+	require.False(t, wait(":1.0"), "one connection's calls")
+	for i := range maxUnknown - maxUnknownOf {
+		require.True(t, wait(fmt.Sprint(":2.", i)))
+	}
+	require.False(t, wait(":3.0"), "everybody's calls")
+	for range maxUnknown - maxUnknownOf + 1 {
+		<-asked
+		answer <- struct{}{}
+	}
+	for range maxUnknown {
+		require.Equal(t, uint32(7), <-told)
+	}
+	require.True(t, wait(":1.0"), "it is known now")
+	require.Equal(t, uint32(7), <-told)
+	cancel()
+	<-done
+	require.Zero(t, c.unknown)
+	require.Empty(t, c.waiting)
+}
+
+func TestTheMemoryOfConnectionsIsBounded(t *testing.T) {
+	c := newCallers(nil)
+	for i := range 3 * maxKnown {
+		c.learn(fmt.Sprint(":1.", i), 1000, nil)
+		require.LessOrEqual(t, len(c.known), maxKnown)
+	}
+	require.NotEmpty(t, c.known)
+}
+
+// What waits for an answer is refused, and a bus that does not read blocks nobody.
+func TestRefusalsNeverBlockTheReader(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
+	h.authorizer.forget()
+	strangers := make(chan *dbus.Call, 100)
+	other := hosttest.Connect(t, h.bus).Object(busapi.BusName, busapi.Path)
+	for range 100 {
+		other.Go(busapi.Interface+".GetPolicy", 0, strangers, uint64(0), noOptions)
+	}
+	for range 100 {
+		require.Error(t, (<-strangers).Err)
+	}
+}

@@ -1,0 +1,219 @@
+package busconn
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"sync/atomic"
+
+	"github.com/godbus/dbus/v5"
+
+	"github.com/dubnium/dubnium/internal/wire"
+)
+
+// MaxUnasked bounds what is read of a message that answers no call of ours, in bytes: a
+// method call or a signal. No method of the daemon takes more, and no signal that it
+// listens to has more.
+const MaxUnasked = 64 << 10
+
+// gate stands between the socket and the bus library, which decodes whatever it reads,
+// closes the connection over what it cannot decode, and serves each call in a goroutine
+// of its own. The library gets only replies and signals, and only those that it can
+// decode. Method calls go to calls.
+//
+//   - A message that is too long is discarded unread; a call is answered.
+//   - A signal that was sent to this connection alone is discarded, unless by the bus
+//     itself: the services that we listen to broadcast theirs.
+//   - A body that the library cannot read is discarded; a call of ours ends with an error.
+//
+// The library negotiates file descriptors only over its own transport. So the bus sends
+// us none.
+type gate struct {
+	net.Conn
+	in *bufio.Reader
+	// maxReply bounds the replies to calls of ours, in bytes.
+	maxReply int
+	calls    func(Call)
+	conn     *dbus.Conn // the library's, which answers are sent over
+	// begun: authentication is over, and messages follow.
+	begun atomic.Bool
+	// pending is what the library has not read yet of a message that passed.
+	pending []byte
+	// message is reused for what passes.
+	message []byte
+}
+
+// Call is a method call that somebody sent us.
+type Call struct {
+	wire.Header
+	// TooLong: the call was longer than MaxUnasked, and its body was not read.
+	TooLong bool
+
+	body []byte
+	conn *dbus.Conn
+}
+
+// Context ends with the connection.
+func (c Call) Context() context.Context { return c.conn.Context() }
+
+// Args reads the arguments (wire.Header.Args).
+func (c Call) Args() ([]any, error) { return c.Header.Args(c.body) }
+
+// Reply answers the call with values.
+func (c Call) Reply(values ...any) error { return c.answer(dbus.TypeMethodReply, values) }
+
+// Fail answers the call with an error.
+func (c Call) Fail(err *dbus.Error) error {
+	return c.answer(dbus.TypeError, err.Body, header{dbus.FieldErrorName, err.Name})
+}
+
+type header struct {
+	field dbus.HeaderField
+	value any
+}
+
+func (c Call) answer(t dbus.Type, body []any, more ...header) error {
+	if c.NoReply() {
+		return nil
+	}
+	msg := &dbus.Message{Type: t, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{}}
+	if len(body) > 0 {
+		more = append(more, header{dbus.FieldSignature, dbus.SignatureOf(body...)})
+	}
+	for _, h := range append(more, header{dbus.FieldDestination, c.Sender}, header{dbus.FieldReplySerial, c.Serial}) {
+		msg.Headers[h.field] = dbus.MakeVariant(h.value)
+	}
+	return c.conn.Send(msg, nil).Err
+}
+
+func newGate(socket net.Conn, maxReply int, calls func(Call)) *gate {
+	return &gate{Conn: socket, in: bufio.NewReaderSize(socket, 16<<10), maxReply: maxReply, calls: calls}
+}
+
+// Write passes on what the library writes. Its last line of authentication tells that
+// messages follow.
+func (g *gate) Write(data []byte) (int, error) {
+	if !g.begun.Load() && bytes.Equal(data, []byte("BEGIN\r\n")) {
+		g.begun.Store(true)
+	}
+	return g.Conn.Write(data)
+}
+
+// Read gives the library what passes.
+func (g *gate) Read(data []byte) (int, error) {
+	if !g.begun.Load() {
+		return g.in.Read(data)
+	}
+	for len(g.pending) == 0 {
+		if err := g.next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(data, g.pending)
+	g.pending = g.pending[n:]
+	return n, nil
+}
+
+// next reads a message. If it passes it is pending then. Errors: the socket's, or
+// wire.ErrNotDBus; either way nothing more can be read.
+func (g *gate) next() error {
+	var fixed [wire.FixedSize]byte
+	if _, err := io.ReadFull(g.in, fixed[:]); err != nil {
+		return err
+	}
+	f, err := wire.ParseFixed(fixed[:])
+	if err != nil {
+		return err
+	}
+	if f.Fields > MaxUnasked { // a path has no bound; of whom such a message is stays unknown
+		return g.discard(f.Fields + f.Body)
+	}
+	g.message = append(g.message[:0], fixed[:]...)
+	if err := g.read(f.Fields); err != nil {
+		return err
+	}
+	h, err := wire.ParseHeader(f, g.message[wire.FixedSize:])
+	if err != nil {
+		return g.discard(f.Body)
+	}
+	if h.Body > g.limit(h) || g.unwanted(h) {
+		return g.refuse(h)
+	}
+	head := len(g.message)
+	if err := g.read(h.Body); err != nil {
+		return err
+	}
+	g.pass(h, g.message[head:])
+	return nil
+}
+
+// limit is the longest body that is read.
+func (g *gate) limit(h wire.Header) int {
+	if h.Type == wire.MethodReturn || h.Type == wire.Error {
+		return g.maxReply
+	}
+	return MaxUnasked
+}
+
+// unwanted reports whether the message is one that nobody has business to send us.
+func (g *gate) unwanted(h wire.Header) bool {
+	return h.Type == wire.Signal && h.Destination != "" && h.Sender != busName
+}
+
+// refuse discards a message's body, and answers where somebody waits for an answer.
+func (g *gate) refuse(h wire.Header) error {
+	if err := g.discard(h.Body); err != nil {
+		return err
+	}
+	switch h.Type {
+	case wire.MethodCall:
+		g.calls(Call{Header: h, TooLong: true, conn: g.conn})
+	case wire.MethodReturn, wire.Error:
+		g.pending = h.Refusal(busName+".Error.LimitsExceeded", "the reply is too long")
+	}
+	return nil
+}
+
+// pass hands a whole message to whom it is for.
+func (g *gate) pass(h wire.Header, body []byte) {
+	switch h.Type {
+	case wire.MethodCall:
+		g.calls(Call{Header: h, body: bytes.Clone(body), conn: g.conn})
+		return
+	case wire.MethodReturn, wire.Error, wire.Signal:
+	default:
+		return // of a later version of the protocol
+	}
+	switch err := h.Check(body, true); {
+	case err == nil:
+		// The library takes a copy, so that the next message may be read over it.
+		g.pending = g.message
+		if head := h.Rewritten(); head != nil {
+			g.pending = append(head, body...)
+		}
+	case h.Type != wire.Signal:
+		g.pending = h.Refusal(busName+".Error.InvalidArgs", "the reply cannot be read: "+err.Error())
+	}
+}
+
+// read appends n bytes to the message.
+func (g *gate) read(n int) error {
+	const kept = 4 * MaxUnasked // a longer one is rare, and not kept for the next
+	if cap(g.message) > kept && len(g.message)+n <= kept {
+		g.message = append(make([]byte, 0, kept), g.message...)
+	}
+	start := len(g.message)
+	if cap(g.message)-start < n {
+		g.message = append(make([]byte, 0, start+n), g.message...)
+	}
+	g.message = g.message[:start+n]
+	_, err := io.ReadFull(g.in, g.message[start:])
+	return err
+}
+
+func (g *gate) discard(n int) error {
+	_, err := io.CopyN(io.Discard, g.in, int64(n))
+	return err
+}
