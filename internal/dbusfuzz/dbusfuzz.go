@@ -16,7 +16,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/dubnium/dubnium/internal/rawbus"
 )
@@ -78,23 +77,21 @@ type Sample struct {
 	Body    []rawbus.Value
 }
 
-// String names a sample in a line.
+// String tells of a sample in a line.
 func (s Sample) String() string {
-	var signature strings.Builder
+	var signature, member string
 	for _, v := range s.Body {
-		signature.WriteString(v.Type)
+		signature += v.Type
 	}
-	return fmt.Sprintf("message %d (%s to connection %d: %s, flags %#x, body %.80s of %d bytes)", s.Index, s.Kind, s.Target,
-		s.member(), s.Message.Flags, signature.String(), len(s.Message.Body))
-}
-
-func (s Sample) member() string {
+	var codes []byte
 	for _, f := range s.Message.Fields {
+		codes = append(codes, f.Code)
 		if f.Code == rawbus.FieldMember {
-			return fmt.Sprintf("%.80s", f.Value.Text)
+			member = f.Value.Text
 		}
 	}
-	return "no member"
+	return fmt.Sprintf("message %d (%s to connection %d, member %.60q, flags %#x, header fields %v, body %.60q of %d bytes)",
+		s.Index, s.Kind, s.Target, member, s.Message.Flags, codes, signature, len(s.Message.Body))
 }
 
 // mostValues bounds the values in one message, roughly.

@@ -18,6 +18,10 @@ const (
 // basics are the types that can be the key of a dictionary.
 const basics = "ybnqiuxtdsogh"
 
+// keys are the same with more of d: a number that is none is equal to no other, itself
+// included, so that a map never finds it again.
+const keys = basics + "ddd"
+
 // draw draws values for one message.
 type draw struct {
 	*rand.Rand
@@ -34,6 +38,11 @@ func pick[T any](d *draw, list ...T) T { return list[d.IntN(len(list))] }
 
 func (d *draw) basic() string { return string(basics[d.IntN(len(basics))]) }
 
+// dictionary draws the type of one.
+func (d *draw) dictionary(room, nested int) string {
+	return "a{" + string(keys[d.IntN(len(keys))]) + d.complete(room-4, nested+2) + "}"
+}
+
 // shallow is how deep containers are nested in a type that is drawn at random.
 const shallow = 5
 
@@ -46,7 +55,7 @@ func (d *draw) complete(room, nested int) string {
 	case 0:
 		return "(" + d.several(1, room-2, nested+1) + ")"
 	case 1:
-		return "a{" + d.basic() + d.complete(room-4, nested+2) + "}"
+		return d.dictionary(room, nested)
 	default:
 		return "a" + d.complete(room-1, nested+1)
 	}

@@ -55,17 +55,18 @@ func (d *draw) inVariant(depth int) rawbus.Value {
 		return d.deep(depth)
 	case d.chance(4):
 		return d.empty()
+	case d.chance(4):
+		return d.value(d.dictionary(maxSignature, 0), depth)
 	}
 	return d.value(d.complete(maxSignature, 0), depth)
 }
 
 // empty draws an array or a dictionary without an element, of any type.
 func (d *draw) empty() rawbus.Value {
-	element := d.complete(maxSignature-1, 0)
 	if d.chance(2) {
-		element = "{" + d.basic() + d.complete(maxSignature-4, 0) + "}"
+		return rawbus.Value{Type: d.dictionary(maxSignature, 0)}
 	}
-	return rawbus.Value{Type: "a" + element}
+	return rawbus.Value{Type: "a" + d.complete(maxSignature-1, 0)}
 }
 
 // deep draws a value in as many containers as the specification allows, or a few

@@ -42,8 +42,10 @@ func TestValuesAreReadAsTheyWereMeant(t *testing.T) {
 		)))
 		require.Equal(t, []any{
 			byte(7), int16(-1), uint32(70_000), uint64(1 << 40), true, -0.5, "é", dbus.ObjectPath("/x"), dbus.ParseSignatureMust("a{sv}"),
-			map[string]dbus.Variant{"k": dbus.MakeVariant([]string{"v"})}, []uint64{},
-			[]any{uint32(1), uint64(2)}, dbus.MakeVariant([][]int32{}),
+			map[string]dbus.Variant{"k": dbus.MakeVariant([]string{"v"})},
+			[]uint64{},
+			[]any{uint32(1), uint64(2)},
+			dbus.MakeVariant([][]int32{}),
 		}, (<-signals).Body)
 	}
 }
