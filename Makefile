@@ -115,14 +115,15 @@ e2e-shell:
 test: check integration e2e
 
 # What takes long: ten round trips, both flavours, random unit graphs against a
-# real systemd, minutes of idling and of forged signals, every crash, fuzzing.
+# real systemd, minutes of idling, of forged signals, of random messages and of a
+# hostile user, every crash, fuzzing.
 soak:
 	RAPID_CHECKS=1000 $(TEST) -timeout 30m ./...
 	$(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	E2E_FLAVOUR=hyprland $(GO) test -tags e2e,soak -count=1 -timeout 120m ./e2e/...
 	DUBNIUM_CRASHES=all $(TEST) -tags faultpoints -count=1 -timeout 120m -v -run CrashMatrix ./daemon
 	$(TEST) -count=1 -timeout 60m -run Invariants ./daemon -rapid.checks=3000 -rapid.steps=40
-	$(TEST) -tags integration,soak -count=1 -timeout 30m ./internal/integration/...
+	DUBNIUM_FUZZ=10m $(TEST) -tags integration,soak -count=1 -timeout 60m ./internal/integration/...
 	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
 	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy
 	$(GO) test -run '^$$' -fuzz FuzzHistory -fuzztime 2m ./daemon

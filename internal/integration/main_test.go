@@ -53,7 +53,13 @@ const patience = 30 * time.Second
 // a test shortens the one that it is about.
 func start(t *testing.T, host testhost.Options, change func(*policy.Policy)) *embedded.Workstation {
 	t.Helper()
-	w, err := embedded.Start(bounded(t), programs, embedded.Options{Host: host, Policy: change, Log: t.Output()})
+	return startFor(bounded(t), t, embedded.Options{Host: host, Policy: change, Log: t.Output()})
+}
+
+// startFor brings up a workstation that goes on by itself until ctx ends.
+func startFor(ctx context.Context, t *testing.T, opts embedded.Options) *embedded.Workstation {
+	t.Helper()
+	w, err := embedded.Start(ctx, programs, opts)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if err := w.Close(); err != nil {

@@ -18,6 +18,11 @@ const (
 	bob    = 1001
 	carol  = 1002 // of the group dubnium-operators
 	nobody = 65534
+
+	// The strangers have one uid after the other, from this one on. What is rationed
+	// for each user is not used up as soon by many.
+	stranger  = 2000
+	strangers = 32
 )
 
 const people = `root:x:0:0:root:/root:/bin/sh
@@ -52,7 +57,11 @@ func enterOwnNamespace() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("cannot make it private: %w", err)
 	}
-	if err := errors.Join(cover("/etc/passwd", people, "polkitd:"), cover("/etc/group", groups, "polkitd:")); err != nil {
+	all := people
+	for uid := stranger; uid < stranger+strangers; uid++ {
+		all += fmt.Sprintf("stranger%d:x:%d:65534::/nonexistent:/usr/sbin/nologin\n", uid, uid)
+	}
+	if err := errors.Join(cover("/etc/passwd", all, "polkitd:"), cover("/etc/group", groups, "polkitd:")); err != nil {
 		return err
 	}
 	self, err := os.Executable()

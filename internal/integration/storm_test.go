@@ -50,18 +50,26 @@ func newForger(t *testing.T, w *embedded.Workstation) *forger {
 	t.Cleanup(func() { conn.Close() })
 	require.NoError(t, conn.Auth(nil))
 	require.NoError(t, conn.Hello())
-	f := &forger{conn: conn, wire: wire, targets: []string{""}}
-	var names []string
-	require.NoError(t, f.conn.BusObject().Call("org.freedesktop.DBus.ListNames", 0).Store(&names))
-	for _, name := range names {
-		var pid uint32
-		err := f.conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, name).Store(&pid)
-		if err == nil && int(pid) == w.DaemonPID() && name[0] == ':' {
-			f.targets = append(f.targets, name)
-		}
-	}
+	f := &forger{conn: conn, wire: wire, targets: append([]string{""}, connectionsOf(t, conn, w)...)}
 	require.Greater(t, len(f.targets), 2, "the daemon has several connections")
 	return f
+}
+
+// connectionsOf lists the daemon's connections, the one that serves clients first.
+func connectionsOf(t *testing.T, conn *dbus.Conn, w *embedded.Workstation) (unique []string) {
+	t.Helper()
+	var names []string
+	require.NoError(t, conn.BusObject().Call("org.freedesktop.DBus.ListNames", 0).Store(&names))
+	var serves string
+	require.NoError(t, conn.BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, busapi.BusName).Store(&serves))
+	for _, name := range names {
+		var pid uint32
+		err := conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, name).Store(&pid)
+		if err == nil && int(pid) == w.DaemonPID() && name[0] == ':' && name != serves {
+			unique = append(unique, name)
+		}
+	}
+	return append([]string{serves}, unique...)
 }
 
 // forgery is a signal that would mean something if it were real.
