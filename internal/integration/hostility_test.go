@@ -130,7 +130,7 @@ type published struct{ State, Confidence, Desired, By, Running string }
 func (f *fuzz) look(ctx context.Context) (published, error) {
 	object := f.c.conn.Object(busapi.BusName, busapi.Path)
 	var evidence, all busapi.Dict
-	if err := object.CallWithContext(ctx, busapi.Interface+".Observe", 0, uint64(0)).Store(&evidence); err != nil {
+	if err := object.CallWithContext(ctx, busapi.Interface+".Observe", 0, uint64(0), busapi.Dict{}).Store(&evidence); err != nil {
 		return published{}, err
 	}
 	e, err := busapi.DecodeEvidence(evidence)
