@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,10 +282,15 @@ func TestInhibitorsAreBounded(t *testing.T) {
 		_, err := r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay, UID: 1000})
 		require.ErrorIs(t, err, status.ErrTooMany)
 		for len(r.View().Inhibitors) < maxInhibitors {
-			r.inhibit(status.Inhibitor{How: status.Delay})
+			r.inhibit(status.Inhibitor{How: status.Delay, UID: uint32(1001 + len(r.View().Inhibitors)/maxInhibitorsOfUser)})
+		}
+		_, err = r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay, UID: 2000})
+		require.ErrorIs(t, err, status.ErrTooMany, "all users together")
+		for range maxInhibitors {
+			r.inhibit(status.Inhibitor{How: status.Delay}) // root's share is its own
 		}
 		_, err = r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay})
-		require.True(t, errors.Is(err, status.ErrTooMany), "not even root")
+		require.ErrorIs(t, err, status.ErrTooMany, "root's has an end too")
 	})
 }
 

@@ -31,9 +31,6 @@ type history struct {
 	// must not push outcomes out.
 	refused  *eventlog.Log
 	rationed *refusals
-	// reading is held by the one who reads: many readers at once would cost the
-	// host as many processors.
-	reading chan struct{}
 	// changed is poked when warnings are others than before.
 	changed chan struct{}
 
@@ -146,7 +143,7 @@ var refusalLimits = eventlog.Limits{MaxBytes: 1 << 20, Keep: 1}
 // openHistory returns the history under the policy's state directory. A torn last
 // line is cut off and said; one that cannot be read or written is a warning.
 func openHistory(p policy.Policy, log *zap.Logger) *history {
-	h := &history{zap: log, reading: make(chan struct{}, 1), changed: make(chan struct{}, 1), rationed: newRefusals(time.Now)}
+	h := &history{zap: log, changed: make(chan struct{}, 1), rationed: newRefusals(time.Now)}
 	gap := func(lost int) []byte {
 		line, _ := json.Marshal(countLine{head: head{Event: lineGap, Time: time.Now()}, Lines: lost}) // plain data
 		return line
@@ -253,7 +250,6 @@ func (h *history) step(id uint64, index int, guard policy.GuardID, s status.Step
 // ended writes an outcome down, unless it is there already: a crash may have come
 // between that and the end of the journal.
 func (h *history) ended(r status.Record) {
-	// Readers are not waited for: who asks often must not keep a transition from ending.
 	if there, _, err := h.scan(context.Background(), isRecord(r.ID), orPast(r.ID)); err == nil && len(there) > 0 {
 		return
 	}
@@ -266,19 +262,6 @@ func (h *history) ended(r status.Record) {
 		}
 	}
 	h.add(line, true)
-}
-
-// find is scan for those who ask, one at a time.
-func (h *history) find(
-	ctx context.Context, wanted func(status.Record) bool, enough func(found int, latest status.Record) bool,
-) (found []status.Record, more bool, _ error) {
-	select {
-	case h.reading <- struct{}{}:
-	case <-ctx.Done():
-		return nil, false, ctx.Err()
-	}
-	defer func() { <-h.reading }()
-	return h.scan(ctx, wanted, enough)
 }
 
 // maxFound bounds what one who asks gets, in bytes of lines: what is made of them on the
@@ -322,7 +305,7 @@ func asOutcome(line []byte) (r status.Record, is bool) {
 // records returns the newest transitions that the filter chooses, the latest first, and
 // whether there may be more.
 func (h *history) records(ctx context.Context, f status.Filter) (found []status.Record, more bool, _ error) {
-	return h.find(ctx, f.Match, func(found int, _ status.Record) bool { return found >= f.Limit || (f.ID != 0 && found > 0) })
+	return h.scan(ctx, f.Match, func(found int, _ status.Record) bool { return found >= f.Limit || (f.ID != 0 && found > 0) })
 }
 
 func isRecord(id uint64) func(status.Record) bool {
@@ -337,7 +320,7 @@ func orPast(id uint64) func(int, status.Record) bool {
 
 // record returns the newest record of that id.
 func (h *history) record(ctx context.Context, id uint64) (status.Record, error) {
-	records, _, err := h.find(ctx, isRecord(id), orPast(id))
+	records, _, err := h.scan(ctx, isRecord(id), orPast(id))
 	if err == nil && len(records) == 0 {
 		err = fmt.Errorf("transition %d: %w", id, status.ErrNoSuchTransition)
 	}

@@ -17,7 +17,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// The bounds on what may be held: each one is told to everybody with each change.
+// The bounds on what may be held: each one is told to everybody with each change. What
+// root holds counts for itself, so that nobody can keep root from holding any.
 const (
 	maxInhibitors       = 64
 	maxInhibitorsOfUser = 16
@@ -36,14 +37,17 @@ func (e *Engine) Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32
 
 func (e *Engine) inhibit(i status.Inhibitor) (uint32, error) {
 	held := e.state.Inhibitors
-	var own int
+	var own, shared int
 	for _, other := range held {
 		if other.UID == i.UID {
 			own++
 		}
+		if (other.UID == 0) == (i.UID == 0) {
+			shared++
+		}
 	}
 	switch running := e.state.Running; {
-	case len(held) >= maxInhibitors || i.UID != 0 && own >= maxInhibitorsOfUser:
+	case shared >= maxInhibitors || i.UID != 0 && own >= maxInhibitorsOfUser:
 		return 0, fmt.Errorf("%w inhibitors: %d are held, %d of them by uid %d", status.ErrTooMany, len(held), own, i.UID)
 	case running != nil && !running.Cancellable && i.Applies(running.To):
 		return 0, fmt.Errorf("%w: %d to %s, and it is past its point of no return", status.ErrBusy, running.ID, running.To)

@@ -67,8 +67,8 @@ func (p Policy) faults() []fault {
 	p.sessionFaults(check)
 	p.unitFaults(check)
 	p.gpuFaults(check)
-	check(loopback(p.VLLM.HealthURL), "vllm.health_url", "%q is not an http URL on a loopback address", p.VLLM.HealthURL)
-	check(loopback(p.VLLM.MetricsURL), "vllm.metrics_url", "%q is not an http URL on a loopback address", p.VLLM.MetricsURL)
+	check(loopback(p.VLLM.HealthURL), "vllm.health_url", "%q is not a plain http URL on a loopback address", p.VLLM.HealthURL)
+	check(loopback(p.VLLM.MetricsURL), "vllm.metrics_url", "%q is not a plain http URL on a loopback address", p.VLLM.MetricsURL)
 	for key, d := range p.durations() {
 		check(d > 0, key, "%s is not more than zero", d.D())
 	}
@@ -209,10 +209,10 @@ func (p Policy) durations() map[string]Duration {
 
 // loopback reports whether raw is an http URL that cannot leave the machine:
 // the inference probe's sandbox has no other network, and a name could resolve
-// to anything.
+// to anything. It must hold no secret: everybody may read the policy.
 func loopback(raw string) bool {
 	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "http" {
+	if err != nil || u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return false
 	}
 	ip, err := netip.ParseAddr(u.Hostname())

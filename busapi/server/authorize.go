@@ -18,7 +18,11 @@ import (
 // maxPrompts bounds how many requests of one user wait for a password. The bus
 // lets a connection wait for 128 replies; without a bound one user could use
 // them all up, and the daemon could talk to nobody.
-const maxPrompts = 4
+const (
+	maxPrompts = 4
+	// maxPromptsOfAll leaves replies for the question whose a connection is.
+	maxPromptsOfAll = 64
+)
 
 // details are what polkit's prompt may say beside the action's own words.
 type details = map[string]string
@@ -90,7 +94,7 @@ func (s *Server) permit(c *call, needs ...need) (right string, err error) {
 		return status.ByCredentials, nil
 	}
 	if !s.prompts.enter(c.uid) {
-		return "", busapi.Refuse(status.ErrTooMany, "%s has %d requests waiting for authorization", describe(c.uid), maxPrompts)
+		return "", busapi.Refuse(status.ErrTooMany, "too many requests wait for authorization, %d at most of one user", maxPrompts)
 	}
 	defer s.prompts.leave(c.uid)
 	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
@@ -148,29 +152,34 @@ func describe(uid uint32) string {
 	return "uid " + id
 }
 
-// inFlight bounds how many calls of one user are under way.
+// inFlight bounds how many calls of one user, and of all, are under way.
 type inFlight struct {
-	max int
+	ofUser, ofAll int
 
 	mu    sync.Mutex
 	count map[uint32]int
+	total int
 }
 
-func newInFlight(most int) *inFlight { return &inFlight{max: most, count: map[uint32]int{}} }
+func newInFlight(ofUser, ofAll int) *inFlight {
+	return &inFlight{ofUser: ofUser, ofAll: ofAll, count: map[uint32]int{}}
+}
 
 func (f *inFlight) enter(uid uint32) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.count[uid] >= f.max {
+	if f.count[uid] >= f.ofUser || f.total >= f.ofAll {
 		return false
 	}
 	f.count[uid]++
+	f.total++
 	return true
 }
 
 func (f *inFlight) leave(uid uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.total--
 	if f.count[uid]--; f.count[uid] == 0 {
 		delete(f.count, uid)
 	}

@@ -191,7 +191,7 @@ func TestOneUsersPromptsAreBounded(t *testing.T) {
 		h.object.Go(busapi.Interface+".RequestMode", 0, replies, "desktop", uint64(0), noOptions)
 		<-open
 	}
-	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany, "has 4 requests waiting")
+	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany, "too many requests wait for authorization, 4 at most of one user")
 	require.NoError(t, h.call("History").Err, "reads go on meanwhile")
 	close(answer)
 	for range maxPrompts {

@@ -33,8 +33,8 @@ var rationClasses = map[rationClass]ration.Ration{
 
 const (
 	// maxInFlight bounds the calls of one user, over all methods, that are being
-	// served. Root's are not bounded.
-	maxInFlight = 32
+	// served, and maxInFlightOfAll those of all users. Root's are not bounded.
+	maxInFlight, maxInFlightOfAll = 32, 512
 	// maxUnknown bounds the calls whose user the bus has still to tell, and
 	// maxUnknownOf those of one connection.
 	maxUnknown, maxUnknownOf = 256, 8
@@ -144,7 +144,7 @@ func (s *Server) admit(m busconn.Call, uid uint32, err error) {
 	case uid == 0:
 		go s.serve(m, uid)
 	case !s.inFlight.enter(uid):
-		s.turnAway(m, busapi.Refuse(status.ErrTooMany, "uid %d has %d calls under way", uid, maxInFlight))
+		s.turnAway(m, busapi.Refuse(status.ErrTooMany, "too many calls are under way, %d at most of one user", maxInFlight))
 	default:
 		go func() {
 			defer s.inFlight.leave(uid)

@@ -87,31 +87,65 @@ func TestOneUsersCallsInFlightAreBounded(t *testing.T) {
 	h.authorizer.as(1000)
 	begun, release := make(chan struct{}), make(chan struct{})
 	h.controller.with(func(c *fakeController) { c.onHistory = func() { begun <- struct{}{}; <-release } })
-	replies := make(chan *dbus.Call, maxInFlight)
-	for range maxInFlight / 2 {
-		h.object.Go(busapi.Interface+".History", 0, replies, uint64(0), noOptions)
-		<-begun
+	waits := h.object.Go(busapi.Interface+".History", 0, make(chan *dbus.Call, 1), uint64(0), noOptions)
+	<-begun
+	others := 0
+	for h.server.inFlight.enter(1000) { // as so many more calls would
+		others++
 	}
-	require.NoError(t, h.call("GetPolicy").Err, "there is room still")
-	taken := 0
-	for h.server.inFlight.enter(1000) {
-		taken++
+	require.Equal(t, maxInFlight-1, others)
+	refused(t, h.call("GetPolicy"), status.ErrTooMany, "too many calls are under way, 32 at most of one user")
+	for _, uid := range []uint32{1001, 0} {
+		h.authorizer.as(uid)
+		require.NoError(t, h.call("GetPolicy").Err)
 	}
-	require.LessOrEqual(t, taken, maxInFlight/2)
-	refused(t, h.call("GetPolicy"), status.ErrTooMany, "uid 1000 has 32 calls under way")
-	h.authorizer.as(1001)
-	require.NoError(t, h.call("GetPolicy").Err)
-	h.authorizer.as(0)
-	require.NoError(t, h.call("GetPolicy").Err)
-	close(release)
-	for range maxInFlight / 2 {
-		require.NoError(t, (<-replies).Err)
-	}
-	for range taken {
+	for range others {
 		h.server.inFlight.leave(1000)
 	}
 	h.authorizer.as(1000)
 	require.NoError(t, h.call("GetPolicy").Err)
+	close(release)
+	require.NoError(t, (<-waits.Done).Err)
+}
+
+// Those who read the history wait for each other, and root for nobody.
+func TestRootDoesNotWaitToReadTheHistory(t *testing.T) {
+	h := newHost(t)
+	h.authorizer.as(1000)
+	begun, release := make(chan struct{}), make(chan struct{}, 2)
+	h.controller.with(func(c *fakeController) { c.onHistory = func() { begun <- struct{}{}; <-release } })
+	replies := make(chan *dbus.Call, 2)
+	for range 2 {
+		h.object.Go(busapi.Interface+".History", 0, replies, uint64(0), noOptions)
+	}
+	<-begun
+	require.Eventually(t, func() bool {
+		h.server.inFlight.mu.Lock()
+		defer h.server.inFlight.mu.Unlock()
+		return h.server.inFlight.count[1000] == 2
+	}, 10*time.Second, time.Millisecond)
+	h.controller.with(func(c *fakeController) { c.onHistory = nil })
+	h.authorizer.as(0)
+	require.NoError(t, h.call("History").Err)
+	require.Empty(t, replies)
+	release <- struct{}{}
+	for range 2 {
+		require.NoError(t, (<-replies).Err)
+	}
+}
+
+func TestAllUsersTogetherAreBounded(t *testing.T) {
+	f := newInFlight(2, 3)
+	require.True(t, f.enter(1000) && f.enter(1000) && f.enter(1001))
+	require.False(t, f.enter(1000), "one user's")
+	require.False(t, f.enter(1002), "all users'")
+	f.leave(1000)
+	require.True(t, f.enter(1002))
+	for _, uid := range []uint32{1000, 1001, 1002} {
+		f.leave(uid)
+	}
+	require.Empty(t, f.count)
+	require.Zero(t, f.total)
 }
 
 // While the bus does not say whose a connection is, its calls wait, so many and no more.

@@ -41,6 +41,7 @@ type fakeController struct {
 	held     []status.Inhibitor
 	left     chan string // holders that left
 	halted   []string
+	haltBy   time.Time // the deadline of the last Cancel
 	putOff   time.Duration
 	confirms []status.Confirmation
 	panics   bool
@@ -164,9 +165,10 @@ func (c *fakeController) HolderLeft(_ context.Context, holder string) error {
 	return c.fail
 }
 
-func (c *fakeController) Cancel(_ context.Context, id uint64, by string) error {
+func (c *fakeController) Cancel(ctx context.Context, id uint64, by string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.haltBy, _ = ctx.Deadline()
 	c.halted = append(c.halted, fmt.Sprintf("%d by %s", id, by))
 	return c.fail
 }

@@ -166,6 +166,19 @@ func TestWhoMayCancel(t *testing.T) {
 	refused(t, h.call("CancelTransition", uint64(5)), busapi.ErrAccessDenied, action)
 }
 
+// The time that a person takes for a password does not count.
+func TestTheTimeToCancelBeginsAfterThePassword(t *testing.T) {
+	h := newHost(t)
+	running(h)
+	h.authorizer.as(1001, busapi.ActionCancel)
+	var asked time.Time
+	h.authorizer.with(func(a *fakeAuthorizer) { a.onAsk = func() { asked = time.Now() } })
+	require.NoError(t, h.call("CancelTransition", uint64(5)).Err)
+	h.controller.with(func(c *fakeController) {
+		require.False(t, c.haltBy.Before(asked.Add(callTimeout)), "it ends %s after the answer", c.haltBy.Sub(asked))
+	})
+}
+
 func TestWhoMayPutItOff(t *testing.T) {
 	h := newHost(t)
 	running(h)

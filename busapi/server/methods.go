@@ -160,6 +160,11 @@ func (s *Server) getTransition(c *call, id uint64) (busapi.Dict, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
+	done, err := s.awaitReading(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	record, err := s.controller.Record(ctx, id)
 	if errors.Is(err, status.ErrNoSuchTransition) {
 		return nil, busapi.Refuse(status.ErrNoSuchTransition, "no record of a transition %d is kept", id)
@@ -217,6 +222,20 @@ func (s *Server) getPolicy(*call) (busapi.Dict, error) {
 	return busapi.EncodePolicy(busapi.Policy{File: d.File, Settings: d.Settings()}), nil
 }
 
+// awaitReading has those who read the history wait for each other: many at once would
+// cost the host as many processors, and as much memory. root waits for nobody.
+func (s *Server) awaitReading(ctx context.Context, c *call) (done func(), err error) {
+	if c.uid == 0 {
+		return func() {}, nil
+	}
+	select {
+	case s.reading <- struct{}{}:
+		return func() { <-s.reading }, nil
+	case <-ctx.Done():
+		return nil, busapi.Refuse(busapi.ErrRateLimited, "others are reading the history")
+	}
+}
+
 func (s *Server) history(c *call) ([]busapi.Dict, error) {
 	wanted, err := parseFilter(c.options)
 	if err != nil {
@@ -224,6 +243,11 @@ func (s *Server) history(c *call) ([]busapi.Dict, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
+	done, err := s.awaitReading(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	records, more, err := s.controller.History(ctx, wanted)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)

@@ -114,6 +114,7 @@ type Server struct {
 	rations   map[rationClass]*ration.Rations
 	inFlight  *inFlight
 	prompts   *inFlight
+	reading   chan struct{} // held by the one who reads the history
 
 	holdersMu sync.Mutex
 	holders   map[string]context.CancelFunc // the watches, by the connections that hold inhibitors
@@ -127,7 +128,8 @@ func New(controller Controller, authorizer Authorizer, presence Presence, log *z
 	s := &Server{
 		controller: controller, authorizer: authorizer, presence: presence, log: log, options: options,
 		callers: newCallers(authorizer.UID), answers: make(chan func(), maxAnswers),
-		inFlight: newInFlight(maxInFlight), prompts: newInFlight(maxPrompts),
+		inFlight: newInFlight(maxInFlight, maxInFlightOfAll), prompts: newInFlight(maxPrompts, maxPromptsOfAll),
+		reading: make(chan struct{}, 1),
 		holders: map[string]context.CancelFunc{},
 	}
 	s.rationBy(time.Now)
