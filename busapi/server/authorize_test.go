@@ -136,10 +136,12 @@ func TestThePromptSaysWhatItIsFor(t *testing.T) {
 	h.authorizer.as(1000, busapi.ActionForce, busapi.ActionEndOtherSessions)
 	h.controller.people(1000, 1001, 1002)
 	require.NoError(t, h.call("ForceMode", "compute", []string{"check_cpu_load_safe", "check_user_jobs_safe"}).Err)
-	require.Equal(t, []map[string]string{
-		{"mode": "compute", "guards": "check_cpu_load_safe, check_user_jobs_safe"},
-		{"mode": "compute", "sessions": "user1001, user1002"},
-	}, h.authorizer.details)
+	h.authorizer.with(func(a *fakeAuthorizer) {
+		require.Equal(t, []map[string]string{
+			{"mode": "compute", "guards": "check_cpu_load_safe, check_user_jobs_safe"},
+			{"mode": "compute", "sessions": "user1001, user1002"},
+		}, a.details)
+	})
 }
 
 // A flag that only root may set costs nobody a password.
