@@ -78,13 +78,15 @@ SLOTS = $(shell expr 3 '*' $$(nproc))
 # lint vets every test already.
 TEST = TMPDIR=$(TESTTMP) $(GO) test -vet=off
 
-# Tier 1: fast.
+# Tier 1: fast. The demo runs programs that were built as distributions do that harden
+# them.
 check: lint
 	@$(need) dbus-daemon:dbus-daemon $(cc)
 	$(TEST) -timeout 10m -run 'Invariants|Anywhere' ./daemon & $(TEST) -timeout 10m $(PURE); pure=$$?; wait $$! && exit $$pure
 	RAPID_CHECKS=10 $(TEST) -race -p $(SLOTS) -timeout 10m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PURE))")
 	$(TEST) -tags faultpoints -short -timeout 10m -run Crash ./daemon/... ./internal/embedded
 	$(TEST) -tags faultpoints ./internal/fault
+	GOFLAGS="$(GOFLAGS) -buildmode=pie" $(GO) run ./internal/demo/simulated >/dev/null
 
 lint:
 	@$(need) $(cc)

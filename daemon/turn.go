@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"time"
 
@@ -214,7 +213,6 @@ func (e *Engine) publish() {
 	e.events = nil
 	if e.listener != nil {
 		e.listener.Notify(view, events)
-		runtime.Gosched() // to whoever tells it: the daemon has one processor
 	}
 	e.writeCurrent()
 	e.writeLast()

@@ -45,7 +45,6 @@ type roots struct{ proc, cgroups string }
 // and act, one to serve clients and one to ask polkit, so that neither a client
 // nor a person who thinks about a password gets in the way of the rest.
 func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger) error {
-	staySmall()
 	hangups := make(chan os.Signal, 1) // one is as good as many; unheard it would end us
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -78,9 +77,7 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 		return err
 	}
 	defer clientBus.Close()
-	listener := newThrift(api, log) // the start takes more than most that follows
-	defer listener.timer.Stop()
-	engine.Listen(listener)
+	engine.Listen(api)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

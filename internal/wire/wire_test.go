@@ -43,7 +43,7 @@ func TestLegalMessagesAreReadAndTheLibraryReadsWhatPasses(t *testing.T) {
 	t.Logf("%s=%d repeats this", dbusfuzz.SeedVariable, seed)
 	g := dbusfuzz.Generator{Seed: seed, Words: []string{"desktop"}, Targets: []dbusfuzz.Target{{Names: []string{":1.5"}}}}
 	passed, held := 0, 0
-	for i := range uint64(5000) {
+	for i := range uint64(1500) {
 		sample := g.Message(i)
 		data := sample.Message.Encode()
 		h, body := parse(t, data)
@@ -66,8 +66,8 @@ func TestLegalMessagesAreReadAndTheLibraryReadsWhatPasses(t *testing.T) {
 		member, _ := m.Headers[dbus.FieldMember].Value().(string)
 		require.Equal(t, h.Member, member)
 	}
-	require.Greater(t, passed, 1000)
-	require.Greater(t, held, 100, "the generator makes what the library cannot read")
+	require.Greater(t, passed, 300)
+	require.Greater(t, held, 30, "the generator makes what the library cannot read")
 }
 
 // Each of these ended a daemon that let the library decode it.
