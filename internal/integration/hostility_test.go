@@ -103,6 +103,13 @@ func (l *logTail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// written is how many bytes have been written.
+func (l *logTail) written() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all
+}
+
 // lastWords is what a daemon that died said of it: how it panicked, or its last
 // line. They are told once.
 func (l *logTail) lastWords() (words string) {
