@@ -65,6 +65,7 @@ var errorTable = []struct {
 	{status.ErrStalePlan, ownError + "StalePlan", "look at the plan again (modectl dry-run) and ask for that"},
 	{status.ErrNoSuchTransition, ownError + "NoSuchTransition", "modectl history lists the ids that are kept"},
 	{status.ErrNotCancellable, ownError + "NotCancellable", "modectl status shows how far it is"},
+	{status.ErrNotPostponable, ownError + "NotPostponable", "modectl status shows when it goes on"},
 	{status.ErrNoSuchInhibitor, ownError + "NoSuchInhibitor", "the property Inhibitors lists those that are held"},
 	{status.ErrTooMany, ownError + "LimitExceeded", "answer the open password prompts or release what is held, and ask again"},
 	{status.ErrShuttingDown, ownError + "ShuttingDown", "ask again when it runs again (systemctl status dubniumd)"},

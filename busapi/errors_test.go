@@ -55,6 +55,7 @@ func TestErrorNamesAreTheContracts(t *testing.T) {
 		ErrAccessDenied:            "org.freedesktop.DBus.Error.AccessDenied",
 		ErrInteractionRequired:     "org.freedesktop.DBus.Error.InteractiveAuthorizationRequired",
 		ErrInvalidArgs:             "org.freedesktop.DBus.Error.InvalidArgs",
+		status.ErrNotPostponable:   "org.dubnium.Mode1.Error.NotPostponable",
 		ErrUnknownObject:           "org.freedesktop.DBus.Error.UnknownObject",
 		ErrUnknownMethod:           "org.freedesktop.DBus.Error.UnknownMethod",
 		ErrUnknownInterface:        "org.freedesktop.DBus.Error.UnknownInterface",

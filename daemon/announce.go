@@ -45,11 +45,14 @@ type announcement struct {
 	postponed    int
 	putOff       time.Duration
 	timer        *time.Timer
-	over         chan struct{}
+	// over is closed when the wait has ended. It begins again, with another channel,
+	// when somebody postpones or delays the transition before its point of no return.
+	over chan struct{}
 }
 
-// reconsider ends the wait when its time has come, or has it look again when that
-// may be. It returns until when it goes on at the latest, the zero time for over.
+// reconsider ends the wait when its time has come, begins it again when there is a reason
+// to, or has it looked at again when it may end. It returns the deadline, the zero time
+// when the wait is over.
 func (a *announcement) reconsider(delayed bool) time.Time {
 	if a == nil {
 		return time.Time{}
@@ -58,18 +61,28 @@ func (a *announcement) reconsider(delayed bool) time.Time {
 	if delayed && a.bound.After(until) {
 		until = a.bound
 	}
-	if now.Before(until) {
-		a.timer.Reset(until.Sub(now))
-		return until
-	}
-	a.timer.Stop()
+	ended := false
 	select {
 	case <-a.over:
+		ended = true
 	default:
+	}
+	switch waiting := now.Before(until); {
+	case waiting:
+		a.timer.Reset(until.Sub(now))
+		if ended {
+			a.over = make(chan struct{})
+		}
+		return until
+	case !ended:
+		a.timer.Stop()
 		close(a.over)
 	}
 	return time.Time{}
 }
+
+// late reports whether it is too late for a delay inhibitor to hold the transition up.
+func (a *announcement) late() bool { return a != nil && !time.Now().Before(a.bound) }
 
 // due is when the wait has to be looked at again; nil blocks for ever.
 func (a *announcement) due() <-chan time.Time {
@@ -79,9 +92,8 @@ func (a *announcement) due() <-chan time.Time {
 	return a.timer.C
 }
 
-// announce tells everybody what is going to happen, and returns a channel that is
-// closed when it may.
-func (e *Engine) announce(plan plans.Plan, grace time.Duration, wait bool) <-chan struct{} {
+// announce tells everybody what is going to happen, and begins to wait.
+func (e *Engine) announce(plan plans.Plan, grace time.Duration, wait bool) {
 	now := time.Now()
 	a := &announcement{grace: now.Add(grace), bound: now, timer: time.NewTimer(0), over: make(chan struct{})}
 	if wait {
@@ -93,7 +105,6 @@ func (e *Engine) announce(plan plans.Plan, grace time.Duration, wait bool) <-cha
 	e.emit(status.Event{Prepare: &status.Prepare{
 		Begin: true, ID: running.ID, From: running.From, To: running.To, Deadline: running.Deadline, EndsSessions: plan.EndsSessions(),
 	}})
-	return a.over
 }
 
 // resettle follows a change of what holds the announced transition up.
@@ -129,31 +140,36 @@ func (e *Engine) Cancel(ctx context.Context, id uint64, by string) (err error) {
 	return errors.Join(callErr, err)
 }
 
-// Postpone puts an announced transition off by d. Errors:
-// status.ErrNoSuchTransition, status.ErrNotCancellable when it is not announced, or
-// was put off often or long enough.
+// Postpone puts an announced transition off: it goes on later than it would have, by d.
+// Errors: status.ErrNoSuchTransition, status.ErrNotPostponable when it is not announced,
+// or was put off often or long enough.
 func (e *Engine) Postpone(ctx context.Context, id uint64, d time.Duration) (err error) {
 	callErr := e.call(ctx, func() {
-		if err = e.haltable(id); err == nil {
-			err = e.postpone(d)
-		}
+		err = e.postpone(id, d)
 		e.publish()
 	})
 	return errors.Join(callErr, err)
 }
 
-func (e *Engine) postpone(d time.Duration) error {
-	a, most := e.announced, e.policy.Announce.MaxPostpone.D()
+func (e *Engine) postpone(id uint64, d time.Duration) error {
+	running, a, most := e.state.Running, e.announced, e.policy.Announce.MaxPostpone.D()
 	switch {
-	case a == nil || e.state.Running.Phase != status.PhaseAnnounced:
-		return fmt.Errorf("%w: it can be put off only while it is announced", status.ErrNotCancellable)
+	case running == nil || running.ID != id:
+		return fmt.Errorf("%w is running under the id %d", status.ErrNoSuchTransition, id)
+	case !running.Cancellable:
+		return fmt.Errorf("%w: %d is past its point of no return", status.ErrNotPostponable, id)
+	case a == nil || running.Phase != status.PhaseAnnounced:
+		return fmt.Errorf("%w: %d is not announced yet", status.ErrNotPostponable, id)
 	case a.postponed >= maxPostponed:
-		return fmt.Errorf("%w: it was put off %d times already", status.ErrNotCancellable, a.postponed)
+		return fmt.Errorf("%w: %d was postponed %d times already", status.ErrNotPostponable, id, a.postponed)
 	case d > most-a.putOff:
-		return fmt.Errorf("%w: it can be put off by %s, of which %s are left", status.ErrNotCancellable, most, most-a.putOff)
+		return fmt.Errorf("%w: of the %s that the policy allows %s are left", status.ErrNotPostponable, most, most-a.putOff)
 	}
 	a.postponed, a.putOff = a.postponed+1, a.putOff+d
-	a.grace = time.Now().Add(d)
+	if now := time.Now(); a.grace.Before(now) {
+		a.grace = now // the wait is over already, or an inhibitor alone prolongs it
+	}
+	a.grace = a.grace.Add(d)
 	e.resettle()
 	return nil
 }
@@ -170,23 +186,34 @@ func (e *Engine) haltable(id uint64) error {
 	return nil
 }
 
-// pass is the point of no return: from here on nobody can halt the transition. It
-// fails for one that was halted, and reports whether somebody blocks it since its
-// guards were judged.
-func (e *Engine) pass(x *execution) (blocked bool, err error) {
+// barrier is what stands at the point of no return.
+type barrier int
+
+const (
+	barrierNone    barrier = iota
+	barrierBlocked         // somebody blocks the transition since its guards were judged
+	barrierWait            // somebody postponed or delayed it since the wait ended
+)
+
+// pass is the point of no return: from here on nobody can halt the transition, unless
+// something stands in the way. It fails for one that was halted.
+func (e *Engine) pass(x *execution) (barrier, error) {
 	if x.halting.Err() != nil {
-		return false, stopped(x.halting)
+		return barrierNone, stopped(x.halting)
 	}
 	if !slices.Contains(x.request.Skip, policy.CheckNoInhibitor) && inhibits(e.state.Inhibitors, x.request.Mode) {
-		return true, nil
+		return barrierBlocked, nil
+	}
+	if !e.announced.reconsider(e.delayed()).IsZero() {
+		return barrierWait, nil
 	}
 	if err := e.grant(x.request); err != nil {
-		return false, err
+		return barrierNone, err
 	}
 	running := *e.state.Running
 	running.Cancellable, running.Deadline = false, time.Time{}
 	e.state.Running = &running
-	return false, nil
+	return barrierNone, nil
 }
 
 // approach leads to the point of no return: it prepares, announces, waits, and
@@ -197,7 +224,8 @@ func (x *execution) approach(noReturn int) error {
 	if err := x.forward(x.halting, noReturn); err != nil {
 		return err
 	}
-	waited, err := x.warn()
+	x.engine(func(e *Engine) { e.announce(x.plan, x.grace(), !x.request.NoWait) })
+	waited, err := x.awaitOver()
 	if err != nil {
 		return err
 	}
@@ -207,19 +235,22 @@ func (x *execution) approach(noReturn int) error {
 				return err
 			}
 		}
-		var blocked bool
-		x.engine(func(e *Engine) { blocked, err = e.pass(x) })
-		if err != nil || !blocked {
+		var at barrier
+		x.engine(func(e *Engine) { at, err = e.pass(x) })
+		if err != nil || at == barrierNone {
+			return err
+		}
+		if _, err := x.awaitOver(); err != nil {
 			return err
 		}
 	}
 }
 
-// warn announces the transition and waits until it may go on; it reports whether
-// it had to wait.
-func (x *execution) warn() (waited bool, err error) {
+// awaitOver waits until the announced transition may go on; it reports whether it had to
+// wait.
+func (x *execution) awaitOver() (waited bool, err error) {
 	var over <-chan struct{}
-	x.engine(func(e *Engine) { over = e.announce(x.plan, x.grace(), !x.request.NoWait) })
+	x.engine(func(e *Engine) { over = e.announced.over })
 	select {
 	case <-over:
 		return false, nil

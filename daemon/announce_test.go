@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -135,24 +136,108 @@ func TestNothingIsCanceledPastThePointOfNoReturn(t *testing.T) {
 	})
 }
 
-func TestPeopleCanPutItOff(t *testing.T) {
+func TestPeopleCanPostponeIt(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		id := r.ask(compute)
-		for range maxPostponed {
+		first := r.View().Running.Deadline
+		for i := range maxPostponed {
 			require.NoError(t, r.Postpone(t.Context(), id, time.Minute))
-			assert.Equal(t, time.Now().Add(time.Minute), r.View().Running.Deadline)
+			assert.Equal(t, first.Add(time.Duration(i+1)*time.Minute), r.View().Running.Deadline)
 		}
-		require.ErrorIs(t, r.Postpone(t.Context(), id, time.Second), status.ErrNotCancellable)
-		begun := time.Now()
+		require.ErrorIs(t, r.Postpone(t.Context(), id, time.Second), status.ErrNotPostponable)
 		require.Equal(t, status.Success, r.settle().Last.Result)
-		assert.GreaterOrEqual(t, r.View().Last.Finished.Sub(begun), time.Minute)
+		assert.False(t, r.View().Last.Finished.Before(first.Add(maxPostponed*time.Minute)))
 		require.ErrorIs(t, r.Postpone(t.Context(), id, time.Second), status.ErrNoSuchTransition)
 	})
 	inBubble(t, func(t *testing.T, r *rig) {
 		id := r.ask(compute)
-		require.ErrorIs(t, r.Postpone(t.Context(), id, 10*time.Minute+1), status.ErrNotCancellable)
+		require.ErrorIs(t, r.Postpone(t.Context(), id, 10*time.Minute+1), status.ErrNotPostponable)
 		require.NoError(t, r.Postpone(t.Context(), id, 6*time.Minute))
-		require.ErrorContains(t, r.Postpone(t.Context(), id, 6*time.Minute), "of which 4m0s are left")
+		require.ErrorContains(t, r.Postpone(t.Context(), id, 6*time.Minute), "of the 10m0s that the policy allows 4m0s are left")
+	})
+}
+
+// Whoever postpones has more time than before, however much there was.
+func TestPostponingNeverShortens(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		hour := time.Hour
+		request := compute
+		request.Grace = &hour
+		begun := time.Now()
+		id := r.ask(request)
+		require.NoError(t, r.Postpone(t.Context(), id, time.Minute))
+		assert.Equal(t, begun.Add(hour+time.Minute), r.View().Running.Deadline)
+	})
+}
+
+// looking has act run in the look between the end of the wait and the point of no return.
+func (r *rig) looking(grace time.Duration, act func(id uint64)) (id uint64) {
+	r.t.Helper()
+	request := compute
+	request.UID, request.Grace = 1000, &grace
+	id = r.ask(request)
+	r.host.mu.Lock()
+	once := false
+	r.host.onLook = func() {
+		running := r.View().Running
+		if running != nil && running.Phase == status.PhaseAnnounced && !time.Now().Before(running.Deadline) && !once {
+			once = true
+			act(id)
+		}
+	}
+	r.host.mu.Unlock()
+	return id
+}
+
+// The wait is over, and the execution looks and judges once more: what is accepted then
+// counts.
+func TestWhatComesBetweenTheWaitAndThePointOfNoReturnCounts(t *testing.T) {
+	const grace = 10 * time.Second
+	cases := map[string]struct {
+		act  func(t *testing.T, r *rig, id uint64)
+		adds time.Duration
+	}{
+		"nothing": {func(*testing.T, *rig, uint64) {}, 0},
+		"a postponement": {func(t *testing.T, r *rig, id uint64) {
+			assert.NoError(t, r.Postpone(t.Context(), id, 5*time.Minute))
+			assert.Equal(t, time.Now().Add(5*time.Minute), r.View().Running.Deadline)
+		}, 5 * time.Minute},
+		"a delay inhibitor": {func(t *testing.T, r *rig, _ uint64) {
+			_, err := r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay, Mode: policy.Compute, Holder: ":1.7"})
+			assert.NoError(t, err)
+			time.AfterFunc(15*time.Second, func() { assert.NoError(t, r.HolderLeft(context.WithoutCancel(t.Context()), ":1.7")) })
+		}, 15 * time.Second},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			onDesktop(t, func(t *testing.T, r *rig) {
+				acted := false
+				begun := time.Now()
+				r.looking(grace, func(id uint64) { acted = true; c.act(t, r, id) })
+				last := r.settle().Last
+				require.True(t, acted)
+				require.Equal(t, status.Success, last.Result, last.Cause)
+				i := slices.IndexFunc(last.Steps, func(s status.Step) bool { return s.ID == "end-sessions" })
+				ended := last.Steps[i].Started.Sub(begun)
+				assert.GreaterOrEqual(t, ended, grace+c.adds)
+				assert.Less(t, ended, grace+c.adds+5*time.Second)
+			})
+		})
+	}
+}
+
+// Nobody is promised a delay that the transition does not wait for.
+func TestADelayThatComesTooLateIsRefused(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *rig) {
+		hour := time.Hour
+		request := compute
+		request.Grace = &hour
+		r.ask(request)
+		time.Sleep(r.View().Policy.Announce.MaxDelay.D())
+		_, err := r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay, Mode: policy.Compute})
+		require.ErrorIs(t, err, status.ErrBusy)
+		r.inhibit(status.Inhibitor{How: status.Delay, Mode: policy.StudioLocal})
+		r.inhibit(status.Inhibitor{How: status.Block, Mode: policy.Compute})
 	})
 }
 

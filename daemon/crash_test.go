@@ -4,8 +4,10 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -60,6 +62,41 @@ func TestStopInTheMiddle(t *testing.T) {
 		assert.Equal(t, status.Interrupted, v.Last.Result)
 		assert.Equal(t, observer.State("desktop"), v.Last.Final)
 		assert.Equal(t, observer.FailedTransition, v.Observation.State)
+	})
+}
+
+// A script of root's took the lock in the moment in which the daemon was away. The next
+// daemon waits for it, says so, and then recovers.
+func TestARecoveryWaitsForTheLock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		stopIsolating(t, host, dir)
+		unlock, err := files{filepath.Join(dir, "run")}.lock()
+		require.NoError(t, err)
+		applied := slices.Clone(host.applied)
+
+		host.fault = nil
+		r := startRig(t, host, dir, thisBoot)
+		time.Sleep(time.Hour)
+		running := r.View().Running
+		require.NotNil(t, running)
+		assert.Equal(t, status.PhaseRecovering, running.Phase)
+		assert.Contains(t, running.Progress, "somebody else holds it")
+		assert.False(t, running.Cancellable)
+		assert.Equal(t, applied, host.applied, "nothing is undone without the lock")
+		r.stop() // a stop ends the wait, and leaves the journal
+		assert.FileExists(t, filepath.Join(dir, "state", "transition.json"))
+
+		r = startRig(t, host, dir, thisBoot)
+		defer r.stop()
+		time.Sleep(time.Minute)
+		require.NoError(t, unlock())
+		v := r.settle()
+		assert.Equal(t, status.Interrupted, v.Last.Result)
+		assert.Equal(t, observer.State("desktop"), v.Last.Final)
+		assert.NotEqual(t, applied, host.applied)
+		assert.NoFileExists(t, filepath.Join(dir, "state", "transition.json"))
 	})
 }
 

@@ -44,6 +44,8 @@ type fakeHost struct {
 	// playing: something plays for whoever is at the screen. away: nothing can be read
 	// of systemd.
 	playing, away bool
+	// onLook runs in the middle of each look, where people act as well.
+	onLook func()
 	// applied lists what was done, as "apply STEP" and "undo STEP".
 	applied []string
 	// fault is asked before and after each thing a hand does.
@@ -300,6 +302,12 @@ func (s fakeSource) noted(what string) {
 
 func (s fakeSource) Look(context.Context) observer.Part {
 	s.noted("looks")
+	s.host.mu.Lock()
+	onLook := s.host.onLook
+	s.host.mu.Unlock()
+	if onLook != nil && s.name == "logind" {
+		onLook()
+	}
 	host := s.host.clone()
 	c, away, playing := host.now, host.away, host.playing
 	reading := observer.Reading{At: time.Now()}

@@ -51,9 +51,12 @@ func (e *Engine) inhibit(i status.Inhibitor) (uint32, error) {
 		return 0, fmt.Errorf("%w inhibitors: %d are held, %d of them by uid %d", status.ErrTooMany, len(held), own, i.UID)
 	case running != nil && !running.Cancellable && i.Applies(running.To):
 		return 0, fmt.Errorf("%w: %d to %s, and it is past its point of no return", status.ErrBusy, running.ID, running.To)
+	case running != nil && i.How == status.Delay && i.Applies(running.To) && e.announced.late():
+		return 0, fmt.Errorf("%w: %d to %s, and it waits for nobody any more", status.ErrBusy, running.ID, running.To)
 	}
 	i.ID, i.Since = e.newCookie(), time.Now()
 	e.state.Inhibitors = append(slices.Clip(held), i)
+	e.resettle() // one that comes after the wait begins it again
 	e.log.Info("an inhibitor is held", zap.Uint32("cookie", i.ID), zap.String("how", string(i.How)),
 		zap.String("mode", string(i.Mode)), zap.String("who", i.Who), zap.String("why", i.Why), zap.Uint32("uid", i.UID))
 	return i.ID, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dubnium/dubnium/internal/zap"
 
@@ -60,6 +61,36 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 		result = status.Interrupted
 	}
 	return x.end(o, result, errors.Join(died, err))
+}
+
+// lockRetry is how long a recovery waits until it tries to take the lock again.
+const lockRetry = time.Second
+
+// awaitLock takes the lock, and waits while somebody else holds it: a recovery that gave
+// up would leave the host where the crash left it, and forget what is to be undone. It
+// says so in the status and, once, in the log. Its only error is errStopping.
+func (x *execution) awaitLock(ctx context.Context, lock func() (func() error, error)) (unlock func() error, err error) {
+	said := ""
+	for {
+		unlock, err := lock()
+		if err == nil {
+			return unlock, nil
+		}
+		if text := "waiting to recover: " + err.Error(); text != said {
+			said = text
+			x.log.Warn("a recovery waits for the lock", message.Is(message.Recovery), zap.Uint64("transition", x.entry.Record.ID),
+				zap.String("mode", string(x.entry.Record.To)), zap.Error(err))
+			x.engine(func(e *Engine) {
+				e.progress(status.PhaseRecovering, 0, len(x.entry.Steps), nil)
+				e.advanced(0, text)
+			})
+		}
+		select {
+		case <-time.After(lockRetry):
+		case <-ctx.Done():
+			return nil, errStopping
+		}
+	}
 }
 
 // onlyWaitsLeft reports whether every action is done and seen, and nothing has

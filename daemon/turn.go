@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,7 +17,8 @@ import (
 )
 
 // start begins an execution in its own goroutine, under the lock that scripts
-// look at. A lock that cannot be had fails the transition in its own record.
+// look at. A lock that cannot be had fails the transition in its own record; a recovery
+// waits for it.
 func (e *Engine) start(ctx context.Context, x *execution, run func(context.Context) (status.Record, error)) {
 	r := x.entry.Record
 	e.state.Running = &status.Transition{
@@ -36,12 +38,20 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 	x.halting, e.halt = halting, func(h halt) { cancel(h) }
 	done := make(chan outcome, 1)
 	e.done = done
-	unlock, lockErr := e.files.lock()
+	recovering := e.unended != nil
+	var unlock func() error
+	var lockErr error
+	if !recovering {
+		unlock, lockErr = e.files.lock()
+	}
 	release, err := claim(e.policy.Paths.RebuildLock)
 	if err != nil {
 		e.log.Warn("a nixos-rebuild is not kept from running", zap.Error(err))
 	}
 	go func() {
+		if recovering {
+			unlock, lockErr = x.awaitLock(ctx, e.files.lock)
+		}
 		record, err := e.locked(ctx, x, run, lockErr)
 		for _, free := range []func() error{release, unlock} {
 			if free == nil {
@@ -59,6 +69,9 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Context) (status.Record, error), lockErr error) (status.Record, error) {
 	if lockErr == nil {
 		return run(ctx)
+	}
+	if errors.Is(lockErr, errStopping) {
+		return status.Record{}, errStopping
 	}
 	snapshot, err := e.eyes.Fresh(ctx)
 	if err != nil {

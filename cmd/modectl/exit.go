@@ -70,6 +70,7 @@ var errorCodes = []struct {
 	{status.ErrNoSuchTransition, exitMisuse},
 	{status.ErrNoSuchInhibitor, exitMisuse},
 	{status.ErrNotCancellable, exitBusy},
+	{status.ErrNotPostponable, exitBusy},
 	{status.ErrTooMany, exitBusy},
 }
 

@@ -187,9 +187,10 @@ func (c *commands) cancel() *cobra.Command {
 func (c *commands) postpone() *cobra.Command {
 	return &cobra.Command{
 		Use:   "postpone TIME [ID]",
-		Short: "Put off the announced transition that would end your session",
-		Long: "postpone has the transition that is announced, or that of ID, wait for TIME from now, e.g. 5m. Who has\n" +
-			"a graphical session that it would end can do so three times, and for as long as policy says in all.",
+		Short: "Postpone the announced transition that would end your session",
+		Long: "postpone has the transition that is announced, or that of ID, go on later by TIME,\n" +
+			"e.g. 5m. Whoever has a graphical session that it would end can do so three times,\n" +
+			"and for as long in all as the policy says.",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return errors.New("postpone takes a time, e.g. 5m")
@@ -211,7 +212,14 @@ func (c *commands) postpone() *cobra.Command {
 				if err == nil {
 					err = daemon.Postpone(ctx, id, uint32(d/time.Second))
 				}
-				return fmt.Sprintf("transition %d is put off by %s\n", id, d), err
+				if err != nil {
+					return "", err
+				}
+				p, err := daemon.Properties(ctx)
+				if running := p.View.Running; err == nil && running != nil && running.ID == id && !running.Deadline.IsZero() {
+					return fmt.Sprintf("transition %d goes on at %s\n", id, running.Deadline.Local().Format(time.TimeOnly)), nil
+				}
+				return fmt.Sprintf("transition %d is postponed by %s\n", id, d), err
 			})
 		},
 	}

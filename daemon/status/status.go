@@ -301,9 +301,11 @@ var (
 	ErrStalePlan = errors.New("the plan is not what was previewed")
 	// ErrNoSuchTransition: no record of that id is kept.
 	ErrNoSuchTransition = errors.New("no such transition")
-	// ErrNotCancellable: the transition is past its point of no return, or cannot be
-	// put off.
+	// ErrNotCancellable: the transition is past its point of no return.
 	ErrNotCancellable = errors.New("the transition cannot be canceled")
+	// ErrNotPostponable: the transition is not announced, is past its point of no
+	// return, or was postponed often or long enough.
+	ErrNotPostponable = errors.New("the transition cannot be postponed")
 	// ErrNoSuchInhibitor: nobody holds an inhibitor of that cookie, or it is not the
 	// caller's.
 	ErrNoSuchInhibitor = errors.New("no such inhibitor")

@@ -158,7 +158,11 @@ func (h *hostile) report(t *testing.T) {
 	}
 }
 
+// method is a call of a method of ours, without options where none are given.
 func method(member string, args ...rawbus.Value) *rawbus.Message {
+	if len(args) == 0 || args[len(args)-1].Type != "a{sv}" {
+		args = append(args, rawbus.Uint64(0), rawbus.Dict())
+	}
 	return rawbus.NewCall(busapi.BusName, string(busapi.Path), busapi.Interface, member).With(args...)
 }
 
@@ -182,10 +186,10 @@ func costly(h *hostile, c *rawbus.Conn, _ int) error {
 	var burst []*rawbus.Message
 	for range 8 {
 		burst = append(burst,
-			method("Observe", rawbus.Uint64(0)),
+			method("Observe"),
 			method("RunGuards", rawbus.String("compute"), rawbus.Array("s")),
-			method("Plan", rawbus.String("compute"), rawbus.Dict()),
-			method("History", rawbus.Dict(rawbus.Option("limit", rawbus.Uint32(1000)))),
+			method("Plan", rawbus.String("compute")),
+			method("History", rawbus.Uint64(0), rawbus.Dict(rawbus.Option("limit", rawbus.Uint32(1000)))),
 			method("GetTransition", rawbus.Uint64(1)), method("GetTransition", rawbus.Uint64(1)),
 			method("GetTransition", rawbus.Uint64(1<<60)), method("GetTransition", rawbus.Uint64(1<<60)),
 		)
