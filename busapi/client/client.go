@@ -48,8 +48,9 @@ var (
 // that does not within this time never will.
 const readTimeout = 10 * time.Second
 
-// maxReply is the longest message that a system bus passes on, 32 MiB: a history is long.
-const maxReply = 32 << 20
+// maxMessage is the longest message that a system bus passes on, 32 MiB: a history is
+// long, and so is the record of a transition.
+const maxMessage = 32 << 20
 
 // lookTimeout bounds a fresh look, which the daemon bounds itself.
 const lookTimeout = 90 * time.Second
@@ -87,7 +88,7 @@ func Open(ctx context.Context, options Options) (*Client, error) {
 	// would hold us for ever.
 	done := make(chan opened, 1)
 	go func() {
-		conn, err := busconn.Open(busconn.Options{MaxReply: maxReply, Library: []dbus.ConnOption{
+		conn, err := busconn.Open(busconn.Options{MaxReply: maxMessage, MaxSignal: maxMessage, Library: []dbus.ConnOption{
 			dbus.WithSignalHandler(c.signals), dbus.WithOutgoingInterceptor(flagsFor(options)),
 		}})
 		done <- opened{conn, err}

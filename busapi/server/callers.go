@@ -155,6 +155,7 @@ func (s *Server) admit(m busconn.Call, uid uint32, err error) {
 
 // turnAway refuses a call that is not served.
 func (s *Server) turnAway(m busconn.Call, err error) {
+	m = m.Bare()
 	select {
 	case s.answers <- func() { s.fail(m, err) }:
 	default:

@@ -13,8 +13,8 @@ import (
 	"github.com/dubnium/dubnium/internal/wire"
 )
 
-// MaxUnasked bounds what is read of a message that answers no call of ours, in bytes: a
-// method call or a signal. No method of the daemon takes more, and no signal that it
+// MaxUnasked bounds the method calls that are read, and, where Options say nothing else,
+// all other messages, in bytes. No method of the daemon takes more, and no signal that it
 // listens to has more.
 const MaxUnasked = 64 << 10
 
@@ -33,10 +33,10 @@ const MaxUnasked = 64 << 10
 type gate struct {
 	net.Conn
 	in *bufio.Reader
-	// maxReply bounds the replies to calls of ours, in bytes.
-	maxReply int
-	calls    func(Call)
-	conn     *dbus.Conn // the library's, which answers are sent over
+	// maxReply bounds the replies to calls of ours, and maxSignal the signals, in bytes.
+	maxReply, maxSignal int
+	calls               func(Call)
+	conn                *dbus.Conn // the library's, which answers are sent over
 	// begun: authentication is over, and messages follow.
 	begun atomic.Bool
 	// pending is what the library has not read yet of a message that passed.
@@ -60,6 +60,12 @@ func (c Call) Context() context.Context { return c.conn.Context() }
 
 // Args reads the arguments (wire.Header.Args).
 func (c Call) Args() ([]any, error) { return c.Header.Args(c.body) }
+
+// Bare is the call without its arguments, for whoever keeps it only to answer it.
+func (c Call) Bare() Call {
+	c.body = nil
+	return c
+}
 
 // Reply answers the call with values.
 func (c Call) Reply(values ...any) error { return c.answer(dbus.TypeMethodReply, values) }
@@ -88,8 +94,8 @@ func (c Call) answer(t dbus.Type, body []any, more ...header) error {
 	return c.conn.Send(msg, nil).Err
 }
 
-func newGate(socket net.Conn, maxReply int, calls func(Call)) *gate {
-	return &gate{Conn: socket, in: bufio.NewReaderSize(socket, 16<<10), maxReply: maxReply, calls: calls}
+func newGate(socket net.Conn, calls func(Call)) *gate {
+	return &gate{Conn: socket, in: bufio.NewReaderSize(socket, 16<<10), calls: calls}
 }
 
 // Write passes on what the library writes. Its last line of authentication tells that
@@ -151,8 +157,11 @@ func (g *gate) next() error {
 
 // limit is the longest body that is read.
 func (g *gate) limit(h wire.Header) int {
-	if h.Type == wire.MethodReturn || h.Type == wire.Error {
+	switch h.Type {
+	case wire.MethodReturn, wire.Error:
 		return g.maxReply
+	case wire.Signal:
+		return g.maxSignal
 	}
 	return MaxUnasked
 }
@@ -214,6 +223,6 @@ func (g *gate) read(n int) error {
 }
 
 func (g *gate) discard(n int) error {
-	_, err := io.CopyN(io.Discard, g.in, int64(n))
+	_, err := g.in.Discard(n)
 	return err
 }

@@ -26,7 +26,8 @@ func newStream(t *testing.T, maxReply int) *stream {
 	ours, bus := net.Pipe()
 	t.Cleanup(func() { ours.Close(); bus.Close() })
 	s := &stream{bus: bus, calls: make(chan Call, 16)}
-	s.gate = newGate(ours, maxReply, func(c Call) { s.calls <- c })
+	s.gate = newGate(ours, func(c Call) { s.calls <- c })
+	s.maxReply, s.maxSignal = maxReply, MaxUnasked
 	s.begun.Store(true)
 	return s
 }

@@ -18,8 +18,9 @@ type Options struct {
 	// Name is a well-known name to take: the bus policy protects a connection by its
 	// names. Empty: none.
 	Name string
-	// MaxReply bounds the replies to calls of ours, in bytes. 0: MaxUnasked.
-	MaxReply int
+	// MaxReply bounds the replies to calls of ours, and MaxSignal the signals, in bytes.
+	// 0: MaxUnasked.
+	MaxReply, MaxSignal int
 	// Calls gets the method calls that arrive. It runs on the goroutine that reads from
 	// the bus, so it must not block. nil: they are refused.
 	Calls func(Call)
@@ -38,7 +39,8 @@ func Open(o Options) (*dbus.Conn, error) {
 	if calls == nil {
 		calls = refuse
 	}
-	gate := newGate(socket, cmp.Or(o.MaxReply, MaxUnasked), calls)
+	gate := newGate(socket, calls)
+	gate.maxReply, gate.maxSignal = cmp.Or(o.MaxReply, MaxUnasked), cmp.Or(o.MaxSignal, MaxUnasked)
 	conn, err := dbus.NewConn(gate, o.Library...)
 	if err != nil {
 		return nil, errors.Join(err, socket.Close())
