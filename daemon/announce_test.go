@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -111,6 +113,28 @@ func TestACancelTakesBackWhatWasPrepared(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, status.Canceled, v.Last.Result, v.Last.Cause)
 		assert.Equal(t, []string{"apply start-mode-prepare-compute", "undo start-mode-prepare-compute"}, r.host.applied)
+	})
+}
+
+// The first cancel could not take its request back on disk; the second takes both back.
+func TestTwoCancelsLeadBackToWhatWasAskedBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		desired := filepath.Join(r.dir, "run", "desired.json")
+		require.NoError(t, r.Cancel(t.Context(), func() uint64 {
+			id := r.ask(compute)
+			require.NoError(t, os.Remove(desired))
+			require.NoError(t, os.MkdirAll(filepath.Join(desired, "in-the-way"), 0o755))
+			return id
+		}(), "bob"))
+		require.Equal(t, policy.Compute, r.settle().Desired.Mode, "it stays for now")
+		require.NoError(t, os.RemoveAll(desired))
+		request := compute
+		request.Mode = policy.StudioLocal
+		minute := time.Minute
+		request.Grace = &minute
+		id := r.ask(request)
+		require.NoError(t, r.Cancel(t.Context(), id, "bob"))
+		assert.Equal(t, policy.Desktop, r.settle().Desired.Mode)
 	})
 }
 

@@ -193,6 +193,9 @@ func (e *Engine) wishFor(r status.Request) error {
 		return err
 	}
 	before, wanted := e.lease, e.state.Desired
+	if e.canceled { // that wish could not be taken back yet
+		wanted = e.previous
+	}
 	if next != nil {
 		if err := e.keepLease(next); err != nil {
 			return fmt.Errorf("cannot record the lease: %w", err)

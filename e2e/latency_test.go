@@ -3,9 +3,6 @@
 package e2e
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -18,12 +15,7 @@ import (
 // bareClient runs the program of that name in the machine, for one unit.
 func (w *workstation) bareClient(unit string) {
 	w.t.Helper()
-	program := filepath.Join(w.t.TempDir(), "bareclient")
-	build := exec.CommandContext(w.ctx, "go", "build", "-o", program, "github.com/dubnium/dubnium/e2e/cmd/bareclient")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	out, err := build.CombinedOutput()
-	require.NoError(w.t, err, "%s", out)
-	w.Put(w.ctx, program, "/usr/local/bin/bareclient", 0o755)
+	w.build("bareclient")
 	p := w.Start(w.ctx, "exec bareclient "+unit)
 	require.NoError(w.t, p.AwaitOutput(w.ctx, "listening"))
 }

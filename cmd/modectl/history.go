@@ -170,7 +170,14 @@ func (c *commands) lastTransition() *cobra.Command {
 					return "", err
 				}
 				if p.View.Last != nil {
-					return c.story(*p.View.Last), nil
+					// What everybody may read leaves out what this user may.
+					outcome, err := daemon.Transition(cmd.Context(), p.View.Last.ID)
+					if err != nil {
+						return "", err
+					}
+					if outcome.Finished != nil {
+						return c.story(*outcome.Finished), nil
+					}
 				}
 				// None in this boot: the history is older.
 				records, err := daemon.History(cmd.Context(), status.Filter{Limit: 1})

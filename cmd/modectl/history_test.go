@@ -13,6 +13,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/doctor"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -120,6 +121,21 @@ func TestShowTellsOneTransition(t *testing.T) {
 	oneLine(t, modectl(t.Context(), "show", "3"), exitMisuse, "no record of a transition 3 is kept")
 	oneLine(t, modectl(t.Context(), "show", "x"), exitMisuse, `"x" is not the id of a transition`)
 	oneLine(t, modectl(t.Context(), "show"), exitMisuse, "show takes the id of a transition")
+}
+
+// root reads with one command what it reads with the other.
+func TestLastTransitionTellsWhatShowTells(t *testing.T) {
+	e := &engine{}
+	serve(t, e, authorizer{})
+	last := keptRecord(9, status.Failed)
+	last.Cause = "game holds a GPU"
+	last.Private = []observer.Secret{{UID: 1000, Text: "game", Instead: "a process"}}
+	e.mu.Lock()
+	e.view.Last = &last
+	e.mu.Unlock()
+	told := modectl(t.Context(), "last-transition").stdout
+	assert.Contains(t, told, "game holds a GPU")
+	assert.Equal(t, modectl(t.Context(), "show", "9").stdout, told)
 }
 
 func TestThereMayBeNoLastTransition(t *testing.T) {

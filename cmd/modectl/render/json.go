@@ -60,6 +60,10 @@ type transitionJSON struct {
 	StepIndex int            `json:"step_index"`
 	StepCount int            `json:"step_count"`
 	Started   time.Time      `json:"started"`
+
+	Progress    string    `json:"progress,omitempty"`
+	Cancellable bool      `json:"cancellable"`
+	Deadline    time.Time `json:"deadline,omitzero"`
 }
 
 // StatusJSON is `modectl status --json`.
@@ -199,7 +203,14 @@ func transition(t *status.Transition) *transitionJSON {
 	if t == nil {
 		return nil
 	}
-	return &transitionJSON{t.ID, t.From, t.To, t.Origin, t.By, t.Phase, t.Step, t.StepIndex, t.StepCount, t.Started.UTC()}
+	told := &transitionJSON{
+		t.ID, t.From, t.To, t.Origin, t.By, t.Phase, t.Step, t.StepIndex, t.StepCount, t.Started.UTC(),
+		t.Progress, t.Cancellable, time.Time{},
+	}
+	if !t.Deadline.IsZero() {
+		told.Deadline = t.Deadline.UTC()
+	}
+	return told
 }
 
 func last(r *status.Record) *status.Record {

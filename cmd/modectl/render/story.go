@@ -70,6 +70,8 @@ func (s *story) judged(r status.Record) {
 	switch {
 	case len(r.Guards) == 0:
 		return
+	case len(r.Forced) > 0:
+		s.at(r.Judged, "%d of %d guards blocked it; it was forced past %s", stopped, len(r.Guards), guardList(r.Forced))
 	case stopped == 0:
 		s.at(r.Judged, "the guards let it pass")
 	default:
