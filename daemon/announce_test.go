@@ -127,12 +127,18 @@ func TestTwoCancelsLeadBackToWhatWasAskedBefore(t *testing.T) {
 			return id
 		}(), "bob"))
 		require.Equal(t, policy.Compute, r.settle().Desired.Mode, "it stays for now")
-		require.NoError(t, os.RemoveAll(desired))
 		request := compute
 		request.Mode = policy.StudioLocal
 		minute := time.Minute
 		request.Grace = &minute
-		id := r.ask(request)
+		var id uint64
+		require.NoError(t, r.call(t.Context(), func() { // before anybody tries again
+			assert.NoError(t, os.RemoveAll(desired))
+			var err error
+			id, err = r.accept(request, nil)
+			assert.NoError(t, err)
+		}))
+		synctest.Wait()
 		require.NoError(t, r.Cancel(t.Context(), id, "bob"))
 		assert.Equal(t, policy.Desktop, r.settle().Desired.Mode)
 	})
