@@ -116,6 +116,9 @@ e2e-shell:
 
 test: check integration e2e
 
+# Every fuzz target there is, as ./package:FuzzName.
+FUZZ = $(shell grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|')
+
 # What takes long: ten round trips, both flavours, random unit graphs against a
 # real systemd, minutes of idling, of forged signals, of random messages and of a
 # hostile user, every crash, fuzzing.
@@ -126,9 +129,9 @@ soak:
 	DUBNIUM_CRASHES=all $(TEST) -tags faultpoints -count=1 -timeout 120m -v -run CrashMatrix ./daemon
 	$(TEST) -count=1 -timeout 60m -run Invariants ./daemon -rapid.checks=3000 -rapid.steps=40
 	DUBNIUM_FUZZ=10m DUBNIUM_HOSTILE=60s $(TEST) -tags integration,soak -count=1 -timeout 60m ./internal/integration/...
-	$(GO) test -run '^$$' -fuzz FuzzParse -fuzztime 2m ./policy
-	$(GO) test -run '^$$' -fuzz FuzzLanguages -fuzztime 2m ./policy
-	$(GO) test -run '^$$' -fuzz FuzzHistory -fuzztime 2m ./daemon
+	for target in $(FUZZ); do \
+		$(TEST) -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime 2m -fuzzminimizetime 100x "$${target%:*}" || exit 1; \
+	done
 
 clean:
 	rm -rf bin e2e/artifacts

@@ -585,6 +585,14 @@ func startRigWith(t *testing.T, host *fakeHost, p policy.Policy, bootID string) 
 // newRig is startRigWith for one that does not run yet.
 func newRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
 	t.Helper()
+	r, err := tryRig(t, host, p, bootID)
+	require.NoError(t, err)
+	return r
+}
+
+// tryRig is newRig where the engine may refuse what its directories hold.
+func tryRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) (*rig, error) {
+	t.Helper()
 	host.policy = p
 	host.now.Holders.Stores = slices.Clone(host.now.Holders.Stores)
 	host.now.Holders.Stores[0].Path = p.Paths.State
@@ -597,10 +605,12 @@ func newRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
 		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
 	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
 	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	r := &rig{Engine: engine, t: t, host: host, eyes: eyes, seen: &recorder{}}
 	engine.Listen(r.seen)
-	return r
+	return r, nil
 }
 
 func (r *rig) run() {
