@@ -120,7 +120,7 @@ func (f prospect) preview(p policy.Policy) status.Preview {
 			Does: words.Does, Undo: words.Undo, Changes: words.Changes, Timeout: s.Timeout,
 		})
 		if s.Guard == policy.CheckGPUDisplayReleased {
-			preview.Holders = observer.ForeignHolders(p, f.Snapshot.Holders)
+			preview.Holders, preview.Unseen = observer.ForeignHolders(p, f.Snapshot.Holders), observer.MayHold(p, f.Snapshot.Holders)
 		}
 	}
 	return preview

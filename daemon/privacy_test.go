@@ -90,6 +90,41 @@ func TestTheFilesThatEverybodyReadsTellOfNobodysProcesses(t *testing.T) {
 	})
 }
 
+// A process that was not looked through may hold the display GPU. One that ends with
+// the session is no longer there at the gate.
+func TestTheGateWaitsForWhoWasNotLookedThrough(t *testing.T) {
+	for name, stays := range map[string]bool{"it ends with the session": false, "it stays": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dir := t.TempDir()
+				host := newFakeHost(testPolicy(dir))
+				host.change(func() {
+					host.now.Holders.Unseen = []observer.Unseen{{Process: observer.Process{PID: 78, Command: "secretgame", UID: 1001, Session: "2"}}}
+				})
+				host.fault = func(_ context.Context, when, what string) error {
+					if when == "after" && what == "apply end-sessions" && !stays {
+						host.change(func() { host.now.Holders.Unseen = nil })
+					}
+					return nil
+				}
+				r := startRig(t, host, dir, thisBoot)
+				defer r.stop()
+				r.settle()
+				require.Equal(t, observer.Of(policy.Desktop), r.View().Observation.State)
+				record := r.request(policy.Compute)
+				if !stays {
+					require.Equal(t, status.Success, record.Result, record.Cause)
+					return
+				}
+				require.Equal(t, status.RolledBack, record.Result, record.Cause)
+				require.Contains(t, record.Cause, "secretgame (pid 78, uid 1001) has too many open files")
+				r.requirePublic(t)
+				assert.Contains(t, word(t, r, "last-transition.json"), "a process of uid 1001 has too many open files")
+			})
+		})
+	}
+}
+
 // What the daemon knew when it died, the next one still keeps to itself.
 func TestARecoveredTransitionKeepsItsSecrets(t *testing.T) {
 	x := &execution{}

@@ -26,8 +26,15 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 		}
 		return f
 	}
-	return cannotTell("who holds the display GPU could not be found out: "+fact.Reason,
+	f := cannotTell("who holds the display GPU could not be found out: "+fact.Reason,
 		"look at `systemctl status dubnium-probe-holders.socket`")
+	if unseen := observer.MayHold(p, s.Holders); len(unseen) > 0 {
+		f.remedy = "end that process, or have its user close what it has open"
+		for _, u := range unseen {
+			f.evidence = append(f.evidence, u.Evidence())
+		}
+	}
+	return f
 }
 
 // onTheCard is what NVML knows against a release that the open files do not show,

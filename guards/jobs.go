@@ -43,6 +43,9 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if f, stands := judgeJobs(jobs, s.Logind, r); stands {
 		return f
 	}
+	if f, stands := judgeUnread(jobs, s.Logind, r); stands {
+		return f
+	}
 	if jobs.More > 0 {
 		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.More), "wait for them to end, and ask again")
 	}
@@ -75,6 +78,31 @@ func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, sta
 	if more := len(found) - 1; more > 0 {
 		f.reason += fmt.Sprintf(", and %d more", more)
 	}
+	f.evidence = found
+	return f, true
+}
+
+// judgeUnread: a process whose command line could not be read may be a job, unless it
+// would not count as one.
+func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, stands bool) {
+	others := jobs.MoreUnread
+	var found []string
+	for _, u := range jobs.Unread {
+		if u.More > 0 || counts(observer.Job{Process: u.Process}, l, r) {
+			found, others = append(found, u.String()+" does not let its command line be read"), others+1+u.More
+		}
+	}
+	if others == 0 {
+		return finding{}, false
+	}
+	reason := fmt.Sprintf("the command lines of %d processes could not be read", others)
+	if len(found) > 0 {
+		reason = found[0]
+		if others > 1 {
+			reason += fmt.Sprintf(", nor do %d more processes", others-1)
+		}
+	}
+	f = cannotTell("whether somebody's work is under way could not be found out: "+reason, "end that process, or wait until it answers")
 	f.evidence = found
 	return f, true
 }

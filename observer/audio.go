@@ -245,10 +245,13 @@ func heldPCM(s Snapshot) Fact {
 	if !known {
 		return f
 	}
-	f.Truth = False
-	if foreign := ForeignPCMs(s); len(foreign) > 0 {
-		p := foreign[0]
-		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", p.Process, p.Name)
+	switch foreign := ForeignPCMs(s); {
+	case len(foreign) > 0:
+		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", foreign[0].Process, foreign[0].Name)
+	case s.Holders.MorePCMs > 0:
+		f.Reason = fmt.Sprintf("%d more sound devices are open than could be listed", s.Holders.MorePCMs)
+	default:
+		f.Truth = False
 	}
 	return f
 }
@@ -361,6 +364,9 @@ func AudioEvidence(s Snapshot) []string {
 	}
 	for _, p := range s.Holders.Reapers {
 		lines = append(lines, p.String()+" runs")
+	}
+	if more := s.Holders.MoreReapers; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more processes of REAPER run", more))
 	}
 	for _, p := range ForeignPCMs(s) {
 		lines = append(lines, fmt.Sprintf("%s has %s open", p.Process, p.Name))

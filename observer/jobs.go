@@ -8,6 +8,10 @@ type Jobs struct {
 	List   []Job  `json:"list"`
 	// More counts those for which the list has no room.
 	More int `json:"more,omitempty"`
+	// Unread are the processes of which it could not be told, one for each user slice or
+	// unit. MoreUnread counts those of further ones.
+	Unread     []Unseen `json:"unread,omitempty"`
+	MoreUnread int      `json:"more_unread,omitempty"`
 }
 
 // Job is one of them. How a process calls itself is its own word: who hides that

@@ -61,6 +61,12 @@ func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
 			secrets = append(secrets, Secret{h.UID, h.String(), holders[i].String()})
 		}
 	}
+	unseen, unread := slices.Clone(s.Holders.Unseen), slices.Clone(s.Holders.Jobs.Unread)
+	for _, list := range [][]Unseen{unseen, unread} {
+		for i := range list {
+			secrets = append(secrets, list[i].redact(uid)...)
+		}
+	}
 	jobs := slices.Clone(s.Holders.Jobs.List)
 	for i := range jobs {
 		if hidden := jobs[i].redact(uid); hidden != nil {
@@ -84,7 +90,7 @@ func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
 		secrets = append(secrets, cards[i].redact(uid)...)
 	}
 	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers = holders, pcms, reapers
-	s.Holders.Jobs.List = jobs
+	s.Holders.Unseen, s.Holders.Jobs.List, s.Holders.Jobs.Unread = unseen, jobs, unread
 	s.Audio.Servers, s.GPU.Cards = servers, cards
 	return s, secrets
 }

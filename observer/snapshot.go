@@ -209,14 +209,21 @@ type Holders struct {
 	GPUs []GPU `json:"gpus"`
 	// Holders has one entry for each process and GPU.
 	Holders []Holder `json:"holders"`
+	// Unseen are the processes whose open files were not all looked at, one for each
+	// user slice or unit. MoreUnseen counts those of further ones.
+	Unseen     []Unseen `json:"unseen,omitempty"`
+	MoreUnseen int      `json:"more_unseen,omitempty"`
 	// SoundTold: the probe said who uses the sound devices, so that an empty list
 	// means nobody.
 	SoundTold bool `json:"sound_told"`
-	// PCMs are the ALSA devices that are open.
-	PCMs []PCM `json:"pcms"`
+	// PCMs are the ALSA devices that are open. MorePCMs counts those for which the
+	// list has no room.
+	PCMs     []PCM `json:"pcms"`
+	MorePCMs int   `json:"more_pcms,omitempty"`
 	// Reapers are the processes of REAPER, under the names it has had.
-	Reapers []Process `json:"reapers"`
-	Jobs    Jobs      `json:"jobs"`
+	Reapers     []Process `json:"reapers"`
+	MoreReapers int       `json:"more_reapers,omitempty"`
+	Jobs        Jobs      `json:"jobs"`
 	// Stores are the directories that policy needs to have.
 	Stores []Store `json:"stores"`
 }
@@ -249,6 +256,9 @@ type Holder struct {
 	Slices  []string `json:"slices"`  // outermost first
 	Session string   `json:"session"` // logind id, empty outside sessions
 	Nodes   []string `json:"nodes"`   // card0, renderD128, nvidia0, ...
+	// More counts the other holders of this GPU for which the list has no room: those
+	// of the same user slice or, outside user slices, of the same unit.
+	More int `json:"more,omitempty"`
 	// Redacted: it belongs to somebody else than who reads this, and only the GPU
 	// and the user are told.
 	Redacted bool `json:"redacted,omitempty"`

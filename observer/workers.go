@@ -44,22 +44,41 @@ func Workers(s Snapshot, units []string, before []Worker) []Worker {
 }
 
 // Freed says whether the GPUs of a vLLM that has been stopped are free of it: True
-// when nothing of left has one. That is known by the open files, without which it is
-// unknown; NVML is a second witness, whose word against it counts.
-func Freed(s Snapshot, left []Worker) Fact {
+// when none of its workers, which are those of Workers, has one. That is known by the
+// open files, without which it is unknown; NVML is a second witness, whose word
+// against it counts.
+func Freed(s Snapshot, units []string, before []Worker) Fact {
 	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
+	left, unseen := Workers(s, units, before), unseenWorker(s.Holders, units, before)
 	switch {
 	case len(left) > 0:
 		f.Truth, f.Reason = False, fmt.Sprintf("%s has %s", left[0].Text, left[0].GPU)
 		if more := len(left) - 1; more > 0 {
 			f.Reason += fmt.Sprintf(" and %d more", more)
 		}
-	case s.Holders.Known():
-		f.Truth, f.Reason = True, "nothing of vLLM has a GPU"
-	default:
+	case !s.Holders.Known():
 		f.Reason = "who has the GPUs could not be found out: " + cmp.Or(f.Reason, "nobody has looked yet")
+	case unseen != "":
+		f.Reason = unseen
+	default:
+		f.Truth, f.Reason = True, "nothing of vLLM has a GPU"
 	}
 	return f
+}
+
+// unseenWorker says which process that was not looked through is a worker, empty when
+// there is none.
+func unseenWorker(h Holders, units []string, before []Worker) string {
+	for _, u := range h.Unseen {
+		was := slices.ContainsFunc(before, func(b Worker) bool { return b.PID == u.PID && b.Command == u.Command })
+		if was || slices.Contains(units, u.Unit) {
+			return u.Text()
+		}
+	}
+	if h.MoreUnseen > 0 {
+		return fmt.Sprintf("%d processes that are not listed may have one", h.MoreUnseen)
+	}
+	return ""
 }
 
 // Residue is what speaks against it that the GPUs of these addresses are free

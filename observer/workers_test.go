@@ -42,7 +42,7 @@ func TestWorkersAreFoundWhereverTheyAre(t *testing.T) {
 	}
 	assert.Equal(t, []int{1, 1, 5}, pids([]string{"vllm.service"}, nil), "once for each card, and not a person's unit of that name")
 	assert.Equal(t, []int{3}, pids(nil, []Worker{{PID: 3, Command: "c"}, {PID: 4, Command: "gone"}}), "a pid that is another's by now is not it")
-	assert.Equal(t, "a (pid 1, vllm.service) has "+cardOne+" and 2 more", Freed(s, Workers(s, []string{"vllm.service"}, nil)).Reason)
+	assert.Equal(t, "a (pid 1, vllm.service) has "+cardOne+" and 2 more", Freed(s, []string{"vllm.service"}, nil).Reason)
 }
 
 // Unknown is not free: nothing is called free of vLLM while a worker of it is seen, or
@@ -62,9 +62,18 @@ func TestOnlyWhatWasSeenToBeFreeIsFree(t *testing.T) {
 				Unit: rapid.SampledFrom([]string{"vllm.service", "cron.service"}).Draw(t, "unit"),
 			})
 		}
-		left := Workers(s, []string{"vllm.service"}, nil)
-		fact := Freed(s, left)
-		held := false
+		s.Holders.Unseen = rapid.SampledFrom([][]Unseen{
+			nil,
+			{{Process: Process{PID: 20, Unit: "cron.service"}, More: 3}},
+			{{Process: Process{PID: 21, Unit: "vllm.service"}}},
+			{{Process: Process{PID: 22, Command: "moved", Unit: "cron.service"}}},
+		}).Draw(t, "unseen")
+		s.Holders.MoreUnseen = rapid.IntRange(0, 1).Draw(t, "unseen and not listed")
+		fact := Freed(s, []string{"vllm.service"}, []Worker{{PID: 22, Command: "moved"}})
+		held := s.Holders.MoreUnseen > 0
+		for _, u := range s.Holders.Unseen {
+			held = held || u.PID != 20
+		}
 		for _, h := range s.Holders.Holders {
 			held = held || h.Unit == "vllm.service"
 		}

@@ -27,14 +27,17 @@ func (s *Server) plan(c *call, mode string) (busapi.Dict, error) {
 	return busapi.EncodePreview(redactPreview(preview, snapshot, c.uid)), nil
 }
 
-// redactPreview takes what is other people's out of the words and from the holders.
+// redactPreview takes what is other people's out of the words and from the processes.
 // Sessions and units stay: logind and systemd tell everybody about them.
 func redactPreview(p status.Preview, s observer.Snapshot, uid uint32) status.Preview {
 	_, redaction := observer.Redact(s, uid)
 	p.Guards = guards.Redacted(p.Guards, redaction)
-	p.Holders = slices.Clone(p.Holders)
+	p.Holders, p.Unseen = slices.Clone(p.Holders), slices.Clone(p.Unseen)
 	for i, h := range p.Holders {
 		p.Holders[i] = h.For(uid)
+	}
+	for i, u := range p.Unseen {
+		p.Unseen[i] = u.For(uid)
 	}
 	return p
 }

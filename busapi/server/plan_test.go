@@ -56,6 +56,8 @@ func TestPlansAreRedacted(t *testing.T) {
 		require.Equal(t, told, strings.Contains(fmt.Sprint(p), "secretgame"), "for uid %d", uid)
 		require.Equal(t, !told, p.Holders[0].Redacted)
 		require.Equal(t, "0000:01:00.0", p.Holders[0].GPU, "that somebody holds it is no secret")
+		require.Equal(t, !told, p.Unseen[0].Redacted)
+		require.EqualValues(t, 1001, p.Unseen[0].UID)
 		require.Equal(t, policy.Code(11), p.Guards[1].Code, "the verdict is the same for everybody")
 	}
 }
@@ -79,5 +81,6 @@ func TestARequestForOnePlanCarriesItsFingerprint(t *testing.T) {
 
 // aPreview is what the fake controller's host would need: its holders have to go.
 func aPreview(r status.Request, s obs.Snapshot) status.Preview {
-	return status.Preview{To: r.Mode, Holders: s.Holders.Holders}
+	unseen := obs.Unseen{Process: obs.Process{PID: 8, Command: "secretgame", UID: 1001}, Slices: []string{"secretgame.slice"}}
+	return status.Preview{To: r.Mode, Holders: s.Holders.Holders, Unseen: []obs.Unseen{unseen}}
 }

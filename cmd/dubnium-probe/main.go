@@ -100,9 +100,9 @@ func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
 	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which says what a job is and where things are kept")
 	err := parse(flags, args)
-	stores := holdersprobe.NewStores(roots.Proc)
-	return func(context.Context) (any, error) {
-		d, err := holdersprobe.Scan(roots)
+	look, stores := holdersprobe.New(roots), holdersprobe.NewStores(roots.Proc)
+	return func(ctx context.Context) (any, error) {
+		d, err := look.Scan(ctx)
 		if err != nil {
 			return holders.Document{Error: err.Error()}, err
 		}
@@ -112,7 +112,7 @@ func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 			d.Jobs.Reason = err.Error()
 			return d, nil
 		}
-		d.Jobs, d.Stores = holdersprobe.Jobs(roots.Proc, p.Guards), stores.Look(p.Stores())
+		d.Jobs, d.Stores = look.Jobs(ctx, p.Guards), stores.Look(p.Stores())
 		return d, nil
 	}, err
 }

@@ -72,9 +72,9 @@ type holders struct {
 
 func (holders) Name() string                              { return observer.SourceHolders }
 func (holders) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
-func (s holders) Look(context.Context) observer.Part {
+func (s holders) Look(ctx context.Context) observer.Part {
 	part := observer.Holders{Reading: observer.Reading{At: time.Now()}}
-	d, err := probe.Scan(s.Roots)
+	d, err := probe.New(s.Roots).Scan(ctx)
 	if err == nil {
 		err = s.nvml.blind()
 	}

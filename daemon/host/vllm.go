@@ -92,7 +92,7 @@ func (a stopVLLM) Apply(ctx context.Context, s plans.Step) error {
 				faults = errors.Join(faults, a.manager.Kill(ctx, w.Unit, int32(unix.SIGKILL)))
 			}
 		}
-		fact = observer.Freed(seen, left)
+		fact = a.freed(s, seen)
 		return fact.Truth == observer.True
 	}, gpuSources...)
 	if err != nil {
@@ -105,6 +105,10 @@ func (a stopVLLM) Apply(ctx context.Context, s plans.Step) error {
 // GPU, wherever they are by now.
 func (a stopVLLM) left(s plans.Step, seen observer.Snapshot) []observer.Worker {
 	return observer.Workers(seen, append([]string{s.Unit}, s.Units...), a.found.of(s.Unit))
+}
+
+func (a stopVLLM) freed(s plans.Step, seen observer.Snapshot) observer.Fact {
+	return observer.Freed(seen, append([]string{s.Unit}, s.Units...), a.found.of(s.Unit))
 }
 
 func (a stopVLLM) notFree(s plans.Step, fact observer.Fact, err error) error {
@@ -158,7 +162,7 @@ func (a stopVLLM) Verify(ctx context.Context, s plans.Step) error {
 		return err
 	}
 	var fact observer.Fact
-	if err := a.once(ctx, func(seen observer.Snapshot) { fact = observer.Freed(seen, a.left(s, seen)) }); err != nil {
+	if err := a.once(ctx, func(seen observer.Snapshot) { fact = a.freed(s, seen) }); err != nil {
 		return err
 	}
 	if fact.Truth != observer.True {

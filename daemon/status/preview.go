@@ -32,6 +32,8 @@ type Preview struct {
 	RefusalPossible string `json:"refusal_possible,omitempty"`
 	// Holders have a display GPU open that has to be released.
 	Holders []observer.Holder `json:"holders"`
+	// Unseen may have one open without having been seen.
+	Unseen []observer.Unseen `json:"unseen"`
 	// Expected is how long it took before.
 	Expected Expectation `json:"expected"`
 }

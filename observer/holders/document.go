@@ -18,32 +18,47 @@ type Document struct {
 	// without them is a broken one, not a host without GPUs.
 	GPUs    []observer.GPU    `json:"gpus"`
 	Holders []observer.Holder `json:"holders"`
+	// Unseen are the processes whose open files were not all looked at, and MoreUnseen
+	// counts those for which it has no room. Any of them could be a holder.
+	Unseen     []observer.Unseen `json:"unseen,omitempty"`
+	MoreUnseen int               `json:"more_unseen,omitempty"`
 	// PCMs are the ALSA devices that are open, and Reapers the processes of REAPER.
 	// Nil: it could not tell, or is of a version that does not look.
-	PCMs    []observer.PCM     `json:"pcms"`
-	Reapers []observer.Process `json:"reapers"`
+	PCMs        []observer.PCM     `json:"pcms"`
+	MorePCMs    int                `json:"more_pcms,omitempty"`
+	Reapers     []observer.Process `json:"reapers"`
+	MoreReapers int                `json:"more_reapers,omitempty"`
 	// Jobs are the processes that the policy calls somebody's work, and Stores its
 	// directories.
 	Jobs   observer.Jobs    `json:"jobs"`
 	Stores []observer.Store `json:"stores"`
-	// Unreadable counts the processes whose open files the probe was not allowed
-	// to see; any of them could be a holder.
+	// Unreadable counts all processes whose open files were not all looked at. A daemon
+	// or a probe of an earlier version knows no more of them.
 	Unreadable int `json:"unreadable"`
 	// Error says why there is no answer at all.
 	Error string `json:"error,omitempty"`
 }
 
-// Bounds on what is believed. The kernel's own limits are lower (a comm has 15
-// bytes, a unit name 255), so a document that passes them is not from our probe.
+// Bounds on what is believed of one entry. The kernel's own limits are lower (a comm
+// has 15 bytes, a unit name 255), so a document that passes them is not from our probe.
 const (
 	maxName   = 600
 	maxList   = 64
 	maxReason = 200
 	maxPath   = 4096
+	maxGPUs   = 256
 )
 
-// MaxJobs is how many jobs are listed; the rest is counted.
-const MaxJobs = 64
+// How many entries the probe lists; it counts the rest. Anybody may start many
+// processes that belong in a list, and a document has to stay well below
+// oneshot.MaxDocument.
+const (
+	MaxHolders = 1024
+	MaxUnseen  = 64
+	MaxPCMs    = 256
+	MaxReapers = 16
+	MaxJobs    = 64
+)
 
 // isGPU reports whether id is a PCI address, or the name of a device that has none.
 func isGPU(id string) bool {
@@ -74,6 +89,27 @@ func Decode(data []byte) (Document, error) {
 
 // check refuses what no probe of ours writes, and cleans what it may.
 func (d *Document) check() error {
+	for _, list := range []struct {
+		what            string
+		len, most, more int
+	}{
+		{"GPUs", len(d.GPUs), maxGPUs, 0},
+		{"holders", len(d.Holders), MaxHolders, 0},
+		{"processes that it did not look through", len(d.Unseen), MaxUnseen, d.MoreUnseen},
+		{"sound devices", len(d.PCMs), MaxPCMs, d.MorePCMs},
+		{"processes of REAPER", len(d.Reapers), MaxReapers, d.MoreReapers},
+		{"jobs", len(d.Jobs.List), MaxJobs, d.Jobs.More},
+		{"processes that it did not read", len(d.Jobs.Unread), MaxUnseen, d.Jobs.MoreUnread},
+		{"directories", len(d.Stores), maxList, 0},
+	} {
+		if list.len > list.most || list.more < 0 {
+			return fmt.Errorf("it names %d %s and %d more", list.len, list.what, list.more)
+		}
+	}
+	return cmp.Or(d.checkGPUs(), d.checkSound(), d.checkJobs(), checkUnseen(d.Unseen), checkUnseen(d.Jobs.Unread), d.checkStores())
+}
+
+func (d *Document) checkGPUs() error {
 	known := map[string]bool{}
 	for i := range d.GPUs {
 		g := &d.GPUs[i]
@@ -86,8 +122,8 @@ func (d *Document) check() error {
 	for i := range d.Holders {
 		h := &d.Holders[i]
 		switch {
-		case h.PID <= 0:
-			return fmt.Errorf("it names a holder with pid %d", h.PID)
+		case h.PID <= 0 || h.More < 0:
+			return fmt.Errorf("it names a holder with pid %d and %d more", h.PID, h.More)
 		case !known[h.GPU]:
 			return fmt.Errorf("it names a holder of the GPU %q, which it did not list", oneshot.Clean(h.GPU, maxReason))
 		case len(h.Slices) > maxList || len(h.Nodes) > maxList:
@@ -95,14 +131,10 @@ func (d *Document) check() error {
 		}
 		h.Command, h.Session = oneshot.Clean(h.Command, maxList), oneshot.Clean(h.Session, maxList)
 		h.Unit = oneshot.Clean(h.Unit, maxName)
-		for j := range h.Slices {
-			h.Slices[j] = oneshot.Clean(h.Slices[j], maxName)
-		}
-		for j := range h.Nodes {
-			h.Nodes[j] = oneshot.Clean(h.Nodes[j], maxList)
-		}
+		clean(h.Slices, maxName)
+		clean(h.Nodes, maxList)
 	}
-	return d.checkSound()
+	return nil
 }
 
 func (d *Document) checkSound() error {
@@ -117,13 +149,10 @@ func (d *Document) checkSound() error {
 			return err
 		}
 	}
-	return d.checkJobs()
+	return nil
 }
 
 func (d *Document) checkJobs() error {
-	if len(d.Jobs.List) > MaxJobs || d.Jobs.More < 0 {
-		return fmt.Errorf("it names %d jobs and %d more", len(d.Jobs.List), d.Jobs.More)
-	}
 	d.Jobs.Reason = oneshot.Clean(d.Jobs.Reason, maxReason)
 	for i := range d.Jobs.List {
 		j := &d.Jobs.List[i]
@@ -132,15 +161,30 @@ func (d *Document) checkJobs() error {
 			return err
 		}
 	}
-	if len(d.Stores) > maxList {
-		return fmt.Errorf("it names %d directories", len(d.Stores))
-	}
+	return nil
+}
+
+func (d *Document) checkStores() error {
 	for i := range d.Stores {
 		s := &d.Stores[i]
 		s.Path, s.Fault, s.Reason = oneshot.Clean(s.Path, maxPath), oneshot.Clean(s.Fault, maxReason), oneshot.Clean(s.Reason, maxReason)
 		s.Free.Reason = oneshot.Clean(s.Free.Reason, maxReason)
 		if free := s.Free.Value; free != nil && !(*free >= 0 && *free <= 1e21) {
 			return fmt.Errorf("it finds %v bytes free", *free)
+		}
+	}
+	return nil
+}
+
+func checkUnseen(list []observer.Unseen) error {
+	for i := range list {
+		u := &list[i]
+		if u.More < 0 || len(u.Slices) > maxList {
+			return fmt.Errorf("it names %d slices of pid %d and %d more like it", len(u.Slices), u.PID, u.More)
+		}
+		clean(u.Slices, maxName)
+		if err := checkProcess(&u.Process); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -153,4 +197,10 @@ func checkProcess(p *observer.Process) error {
 	p.Command, p.Session = oneshot.Clean(p.Command, maxList), oneshot.Clean(p.Session, maxList)
 	p.Unit = oneshot.Clean(p.Unit, maxName)
 	return nil
+}
+
+func clean(list []string, limit int) {
+	for i := range list {
+		list[i] = oneshot.Clean(list[i], limit)
+	}
 }

@@ -42,16 +42,24 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	part := observer.Holders{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.GPUs, part.Holders = d.GPUs, d.Holders
+		part.Unseen, part.MoreUnseen = d.Unseen, d.MoreUnseen
 		part.Jobs, part.Stores = d.Jobs, d.Stores
 		part.PCMs, part.Reapers, part.SoundTold = d.PCMs, d.Reapers, d.PCMs != nil && d.Reapers != nil
+		part.MorePCMs, part.MoreReapers = d.MorePCMs, d.MoreReapers
 	}
 	return part
 }
 
+// ask makes nothing known of an answer that leaves processes out without naming them,
+// as that of an earlier version does.
 func (s *Source) ask(ctx context.Context) (d Document, reason string) {
 	d, reason = oneshot.Ask(ctx, s.Source, Decode)
-	if reason == "" && d.Unreadable > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }) {
-		reason = fmt.Sprintf("the holders probe may not see the open files of %d processes", d.Unreadable)
+	silent := d.Unreadable - d.MoreUnseen
+	for _, u := range d.Unseen {
+		silent -= 1 + u.More
+	}
+	if reason == "" && silent > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }) {
+		reason = fmt.Sprintf("the holders probe may not see the open files of %d processes", silent)
 	}
 	return d, reason
 }

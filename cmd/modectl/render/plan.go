@@ -143,15 +143,25 @@ func startLines(p status.Preview) []string {
 func holderLines(p status.Preview) []string {
 	var lines []string
 	for _, h := range p.Holders {
-		line := fmt.Sprintf("%s: %s", clean(h.GPU), clean(h.String()))
-		for _, s := range p.Sessions {
-			if s.ID == h.Session {
-				line += ", which goes with session " + clean(s.ID)
-			}
+		lines = append(lines, fmt.Sprintf("%s: %s", clean(h.GPU), clean(h.String()))+goesWith(p, h.Session))
+	}
+	for _, u := range p.Unseen {
+		line := "perhaps: " + clean(u.Evidence())
+		if u.More == 0 {
+			line += goesWith(p, u.Session)
 		}
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+func goesWith(p status.Preview, session string) string {
+	for _, s := range p.Sessions {
+		if s.ID == session {
+			return ", which goes with session " + clean(s.ID)
+		}
+	}
+	return ""
 }
 
 func planSteps(p status.Preview) []string {
@@ -199,7 +209,7 @@ func number(n int, what string) string {
 // that modectl asked for itself, null where it did not. Durations are in nanoseconds.
 func PlanJSON(p status.Preview, windows *Windows) string {
 	p.Guards, p.Steps, p.Sessions = some(p.Guards), append([]status.PlannedStep{}, p.Steps...), some(p.Sessions)
-	p.Stops, p.Starts, p.Holders = some(p.Stops), some(p.Starts), some(p.Holders)
+	p.Stops, p.Starts, p.Holders, p.Unseen = some(p.Stops), some(p.Starts), some(p.Holders), some(p.Unseen)
 	for i := range p.Steps {
 		p.Steps[i].Changes = some(p.Steps[i].Changes)
 	}

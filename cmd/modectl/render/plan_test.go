@@ -48,6 +48,11 @@ func toCompute() status.Preview {
 			{GPU: "0000:01:00.0", PID: 900, Command: "Hyprland", Unit: "session-2.scope", Session: "2"},
 			{GPU: "0000:01:00.0", UID: 1002, Redacted: true},
 		},
+		Unseen: []observer.Unseen{
+			{Process: observer.Process{PID: 950, Command: "sync", UID: 1001, Session: "7"}, More: 2},
+			{Process: observer.Process{PID: 951, Command: "sync", UID: 1000, Session: "2"}},
+			{Process: observer.Process{UID: 1002, Redacted: true}, Denied: true},
+		},
 		Expected: status.Expectation{Count: 3, Median: 41234 * time.Millisecond, Longest: 55 * time.Second},
 	}
 }
@@ -59,6 +64,7 @@ func hostilePlan() status.Preview {
 	p.Sessions[0].ID, p.Sessions[0].User = evil, evil
 	p.Stops[0].Unit, p.Stops[0].By = evil, evil
 	p.Holders[0].Command, p.Holders[0].GPU = evil, evil
+	p.Unseen[0].Command, p.Unseen[0].Session = evil, evil
 	p.Guards[0].Reason, p.Fingerprint, p.From = evil, evil, evil
 	return p
 }

@@ -26,18 +26,24 @@ func within(text, before, after string, allowed func(byte) bool) (string, bool) 
 // Only what the system manager made is believed. Below a service or a scope the
 // tree may be delegated, and there anybody can name a cgroup
 // nvidia-persistenced.service or ai.slice to pass for a permitted holder. So the
-// slices and the unit end at the first service or scope. In a user's manager the
-// unit inside is the telling one: it stands behind a slash, as in
-// "user@1000.service/wayland-wm@hyprland.service", and no unit's own name has a
-// slash in it.
+// slices and the unit end at the first service or scope, or at what is neither, which
+// a container manager made beside systemd. In a user's manager the unit inside is the
+// telling one: it stands behind a slash, as in
+// "user@1000.service/wayland-wm@hyprland.service", and no unit's own name has a slash
+// in it.
 func placeOf(text string) place {
 	where := place{slices: []string{}}
-	parts := strings.Split(strings.TrimSuffix(hierarchy(text), " (deleted)"), "/")
+	path, absolute := strings.CutPrefix(strings.TrimSuffix(hierarchy(text), " (deleted)"), "/")
+	if !absolute {
+		return where
+	}
+	parts := strings.Split(path, "/")
 	for i, part := range parts {
 		part = unescape(part)
 		switch {
-		case strings.HasSuffix(part, ".slice"):
+		case isSlice(part) && len(where.slices) < maxSlices:
 			where.slices = append(where.slices, part)
+			continue
 		case isUnit(part):
 			where.unit = part
 			if _, is := within(part, "user@", ".service", form.Digit); is {
@@ -46,8 +52,8 @@ func placeOf(text string) place {
 			if id, is := within(part, "session-", ".scope", form.Alphanumeric); is {
 				where.session = id
 			}
-			return where
 		}
+		break
 	}
 	return where
 }
@@ -79,8 +85,20 @@ func userUnit(parts []string) string {
 	return ""
 }
 
+// The limits of a unit's name (systemd, UNIT_NAME_MAX), and of what is believed of a
+// path.
+const (
+	maxUnit   = 255
+	maxSlices = 64
+)
+
+func isSlice(name string) bool { return len(name) <= maxUnit && strings.HasSuffix(name, ".slice") }
+
 // isUnit knows the unit types that have processes.
 func isUnit(name string) bool {
+	if len(name) > maxUnit {
+		return false
+	}
 	for _, suffix := range []string{".service", ".scope", ".socket", ".mount", ".swap"} {
 		if strings.HasSuffix(name, suffix) {
 			return true

@@ -48,7 +48,9 @@ func TestPlaceInTheUnitTree(t *testing.T) {
 			"5:cpu,cpuacct:/\n1:name=systemd:/system.slice/greetd.service\n0::/\n",
 			place{"greetd.service", []string{"system.slice"}, ""},
 		},
-		"nothing": {"", place{"", []string{}, ""}},
+		"a container manager's beside systemd": {"0::/docker/0a/ai.slice/nvidia-persistenced.service\n", place{"", []string{}, ""}},
+		"outside our own namespace":            {"0::/../ai.slice/vllm.service\n", place{"", []string{}, ""}},
+		"nothing":                              {"", place{"", []string{}, ""}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, placeOf(c.cgroup)) })

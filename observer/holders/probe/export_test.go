@@ -24,3 +24,24 @@ func NodeGPUs(t *testing.T, r Roots) map[string][]string {
 	}
 	return byName
 }
+
+// Statx is the system call as the probe makes it.
+type Statx = statx
+
+// SetStatx has another one made.
+func (p *Probe) SetStatx(x Statx) { p.statx = x }
+
+// SetLimits has the looks end earlier.
+func (p *Probe) SetLimits(limit time.Duration) {
+	p.files, p.lines = newTurns[openFiles](limit), newTurns[observer.Job](limit)
+}
+
+// Stuck counts the looks that were left behind and have not ended.
+func (p *Probe) Stuck() (n int) {
+	for _, t := range p.lines.stuck {
+		if !t.over() {
+			n++
+		}
+	}
+	return n
+}

@@ -3,6 +3,7 @@ package probe
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,40 +13,60 @@ import (
 // A look opens a few files of every process. The os package prepares each of its files
 // for being waited for, which these never are, with five system calls more.
 
-// list opens a directory and lists what is in it. The caller closes it.
-func list(path string) (dir int, names []string, err error) {
-	dir, err = open(path, unix.O_DIRECTORY)
+// list returns what is in a directory.
+func list(path string) (names []string, err error) {
+	dir, err := open(path, unix.O_DIRECTORY)
 	if err != nil {
-		return -1, nil, err
+		return nil, err
 	}
+	defer unix.Close(dir)
 	var buffer [4096]byte
 	for {
 		n, err := again(func() (int, error) { return unix.ReadDirent(dir, buffer[:]) })
 		if err != nil {
-			unix.Close(dir)
-			return -1, nil, &os.PathError{Op: "readdir", Path: path, Err: err}
+			return nil, &os.PathError{Op: "readdir", Path: path, Err: err}
 		}
 		if n == 0 {
-			return dir, names, nil
+			return names, nil
 		}
 		_, _, names = unix.ParseDirent(buffer[:n], -1, names)
 	}
 }
 
-// command is what a process calls itself, which is 15 bytes at most.
+// maxComm is more than the kernel lets a process call itself (15 bytes) or one of its
+// own (63).
+const maxComm = 64
+
+// command is what a process calls itself.
 func command(proc string, pid int) (string, error) {
-	path := filepath.Join(proc, strconv.Itoa(pid), "comm")
+	comm, err := read(filepath.Join(proc, strconv.Itoa(pid), "comm"), maxComm)
+	return nameOf(comm), err
+}
+
+func nameOf(comm []byte) string {
+	return strings.ToValidUTF8(strings.TrimSuffix(string(comm), "\n"), "?")
+}
+
+// read returns the beginning of a file, limit bytes of it at most.
+func read(path string, limit int) ([]byte, error) {
 	file, err := open(path, 0)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer unix.Close(file)
-	var buffer [64]byte
-	n, err := again(func() (int, error) { return unix.Read(file, buffer[:]) })
-	if err != nil {
-		return "", &os.PathError{Op: "read", Path: path, Err: err}
+	text := make([]byte, 0, min(limit, 4096))
+	for len(text) < limit {
+		text = slices.Grow(text, 1)
+		n, err := again(func() (int, error) { return unix.Read(file, text[len(text):min(cap(text), limit)]) })
+		if err != nil {
+			return nil, &os.PathError{Op: "read", Path: path, Err: err}
+		}
+		if n == 0 {
+			break
+		}
+		text = text[:len(text)+n]
 	}
-	return strings.TrimSuffix(string(buffer[:n]), "\n"), nil
+	return text, nil
 }
 
 func open(path string, flags int) (int, error) {

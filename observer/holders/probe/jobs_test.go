@@ -38,7 +38,7 @@ func TestJobsAreNamedWithoutTheirCommandLines(t *testing.T) {
 	tr.runs(720, "rsync", 0, "0::/system.slice/rsync.service\n", "/usr/bin/rsync", "--daemon", "--no-detach")
 	tr.runs(730, "nix", 1000, ofSession, "/run/current-system/sw/bin/nix", "build", ".#iso")
 	tr.runs(740, "bash", 1000, ofSession, "-bash")
-	jobs := probe.Jobs(tr.roots().Proc, policy.Default().Guards)
+	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
 	require.Equal(t, observer.Jobs{Told: true, List: []observer.Job{
 		{Process: observer.Process{PID: 700, Command: "make", UID: 1000, Unit: "session-3.scope", Session: "3"}, Pattern: "make"},
 		{Process: observer.Process{PID: 710, Command: "tmux: server", UID: 1001, Unit: "session-9.scope", Session: "9"}, Pattern: "tmux: server", Remote: true},
@@ -52,19 +52,24 @@ func TestJobsAreBounded(t *testing.T) {
 	for i := range holders.MaxJobs + 3 {
 		tr.runs(100+i, "cc1", 1000, ofSession, "cc1", strings.Repeat("x", 10000))
 	}
-	jobs := probe.Jobs(tr.roots().Proc, policy.Default().Guards)
+	tr.runs(90000, "make", 1001, "0::/user.slice/user-1001.slice/session-4.scope\n", "make")
+	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
 	require.Len(t, jobs.List, holders.MaxJobs)
-	require.Equal(t, 3, jobs.More)
+	require.Equal(t, 4, jobs.More)
+	require.Equal(t, 90000, jobs.List[holders.MaxJobs-1].PID, "many jobs of one user hide no job of another's")
 }
 
 func TestAHiddenProcessMayBeAJob(t *testing.T) {
-	require.Equal(t, "cannot list processes: open /nonexistent: no such file or directory", probe.Jobs("/nonexistent", policy.Thresholds{}).Reason)
+	require.Equal(t, "cannot list processes: open /nonexistent: no such file or directory", probe.New(probe.Roots{Proc: "/nonexistent"}).Jobs(t.Context(), policy.Thresholds{}).Reason)
 	tr := newJobTree(t)
 	tr.process(700, "make", 1000, ofSession)
 	require.NoError(t, os.Mkdir(tr.path("proc/700/cmdline"), 0o755)) // it cannot be read, by root either
-	jobs := probe.Jobs(tr.roots().Proc, policy.Default().Guards)
-	require.False(t, jobs.Told)
-	require.Contains(t, jobs.Reason, "/proc/700/cmdline: is a directory")
+	tr.runs(710, "make", 1000, ofSession, "make")
+	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
+	require.True(t, jobs.Told)
+	require.Len(t, jobs.List, 1, "another one of the same user is told")
+	require.Len(t, jobs.Unread, 1)
+	require.Equal(t, 700, jobs.Unread[0].PID)
 }
 
 func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {

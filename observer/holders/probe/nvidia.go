@@ -66,33 +66,46 @@ func (t *topology) readNVIDIA(proc string) error {
 	return nil
 }
 
-// deviceMinor reads the line "Device Minor: 	 0" of a GPU's information.
+// deviceMinor reads the minor number of a GPU's node from its information.
 func deviceMinor(path string) (uint32, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return 0, fmt.Errorf("cannot read an NVIDIA GPU: %w", err)
 	}
-	for line := range strings.Lines(string(text)) {
+	minor, err := minorIn(string(text))
+	if err != nil {
+		return 0, fmt.Errorf("cannot read an NVIDIA GPU: %s %w", path, err)
+	}
+	return minor, nil
+}
+
+// minorIn reads the line "Device Minor: 	 0".
+func minorIn(information string) (uint32, error) {
+	for line := range strings.Lines(information) {
 		if value, ok := strings.CutPrefix(line, "Device Minor:"); ok {
 			minor, err := strconv.ParseUint(strings.TrimSpace(value), 10, 20)
 			if err != nil {
-				return 0, fmt.Errorf("cannot read an NVIDIA GPU: %s has %q", path, line)
+				return 0, fmt.Errorf("has %q", line)
 			}
 			return uint32(minor), nil
 		}
 	}
-	return 0, fmt.Errorf("cannot read an NVIDIA GPU: %s has no Device Minor", path)
+	return 0, errors.New("has no Device Minor")
 }
 
-// charMajors reads the character devices of /proc/devices. The driver's entry
-// was called nvidia-frontend up to 545.
+// charMajors reads the character devices of /proc/devices.
 func charMajors(proc string) (map[string]uint32, error) {
 	text, err := os.ReadFile(filepath.Join(proc, "devices"))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read device numbers: %w", err)
 	}
+	return majorsIn(string(text)), nil
+}
+
+// majorsIn: the driver's entry was called nvidia-frontend up to 545.
+func majorsIn(devices string) map[string]uint32 {
 	major := map[string]uint32{"nvidia": nvidiaMajor}
-	section, _, _ := strings.Cut(string(text), "Block devices:")
+	section, _, _ := strings.Cut(devices, "Block devices:")
 	for line := range strings.Lines(section) {
 		fields := strings.Fields(line)
 		if len(fields) != 2 {
@@ -105,5 +118,5 @@ func charMajors(proc string) (map[string]uint32, error) {
 	if frontend, old := major["nvidia-frontend"]; old {
 		major["nvidia"] = frontend
 	}
-	return major, nil
+	return major
 }

@@ -4,20 +4,25 @@
 // Nodes are told apart by device number, never by path: a process under
 // PrivateDevices= or in a container has other paths for the same device, or none
 // that we could see. A process that ends while it is looked at is no holder. One
-// whose open files may not be seen is counted, so that the reader knows that the
-// answer is not complete. A process that opens a node after its turn is missed:
+// whose open files were not all looked at is named, so that the reader knows that
+// the answer is not complete. A process that opens a node after its turn is missed:
 // whoever decides on the answer looks again.
+//
+// Whoever may start processes can make the look at them take any time: by their
+// number, by what they have open, and by files and memory that answer nobody. So
+// the processes of each user are looked at on their own, and the time is bounded
+// (turns); what is not done by then is told.
 package probe
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,40 +33,42 @@ import (
 // Roots are the directories to read; on a host /proc and /sys.
 type Roots struct{ Proc, Sys string }
 
-// Scan reads the GPUs and their holders. It fails when the host cannot be read
-// at all; a host without a GPU is an answer.
-func Scan(r Roots) (holders.Document, error) {
-	t, err := readTopology(r)
+// How long is looked through open files, and how long command lines are read. With
+// the second that Stores takes it is less than serving.LookBound.
+const (
+	filesTime = 4 * time.Second
+	linesTime = 2 * time.Second
+)
+
+// Probe looks at one host. It is for one goroutine.
+type Probe struct {
+	roots Roots
+	statx statx
+	files turns[openFiles]
+	lines turns[observer.Job]
+}
+
+// New returns the probe for the host with these roots.
+func New(r Roots) *Probe {
+	return &Probe{roots: r, statx: unix.Statx, files: newTurns[openFiles](filesTime), lines: newTurns[observer.Job](linesTime)}
+}
+
+// Scan reads the GPUs and their holders, and who uses the sound devices. It fails when
+// the host cannot be read at all; a host without a GPU is an answer.
+func (p *Probe) Scan(ctx context.Context) (holders.Document, error) {
+	t, err := readTopology(p.roots)
 	if err != nil {
 		return holders.Document{}, err
 	}
-	d := holders.Document{GPUs: t.gpus, Holders: []observer.Holder{}}
-	pids, err := processes(r.Proc)
+	d := holders.Document{GPUs: t.gpus}
+	pids, err := processes(p.roots.Proc)
 	if err != nil {
 		return holders.Document{}, err
 	}
-	for _, pid := range pids {
-		p := process{dir: filepath.Join(r.Proc, strconv.Itoa(pid)), pid: pid}
-		held, err := p.holds(t)
-		switch {
-		case gone(err):
-		case errors.Is(err, fs.ErrPermission):
-			d.Unreadable++
-		case err != nil:
-			return holders.Document{}, err
-		default:
-			d.Holders = append(d.Holders, held...)
-		}
-	}
-	if d.PCMs, err = openPCMs(r.Proc); err != nil {
+	p.readHolders(ctx, t, pids, &d)
+	if err := readSound(p.roots.Proc, pids, &d); err != nil {
 		return holders.Document{}, err
 	}
-	if d.Reapers, err = reapers(r.Proc, pids); err != nil {
-		return holders.Document{}, err
-	}
-	slices.SortFunc(d.Holders, func(a, b observer.Holder) int {
-		return cmp.Or(cmp.Compare(a.GPU, b.GPU), cmp.Compare(a.PID, b.PID))
-	})
 	return d, nil
 }
 

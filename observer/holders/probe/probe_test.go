@@ -2,11 +2,9 @@ package probe_test
 
 import (
 	"os"
-	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/holders"
@@ -22,7 +20,7 @@ const (
 
 func scan(t *testing.T, tr tree) holders.Document {
 	t.Helper()
-	d, err := probe.Scan(tr.roots())
+	d, err := probe.New(tr.roots()).Scan(t.Context())
 	require.NoError(t, err)
 	return d
 }
@@ -105,7 +103,7 @@ func TestAnUnreadableCardIsNotLeftOut(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			tr := newTree(t)
 			breaks(tr)
-			_, err := probe.Scan(tr.roots())
+			_, err := probe.New(tr.roots()).Scan(t.Context())
 			require.ErrorContains(t, err, "cannot ")
 		})
 	}
@@ -192,41 +190,10 @@ func TestThreadsOutliveTheirLeader(t *testing.T) {
 	require.Equal(t, 30, held[0].PID)
 }
 
-func TestAProcessThatMayNotBeSeenIsCounted(t *testing.T) {
-	tr := newTree(t)
-	tr.device("drm", pci, "card0", fullNumber)
-	tr.process(40, "secret", 0, ofSession, fullDev)
-	require.NoError(t, os.Chmod(tr.path("proc/40/fd"), 0))
-	t.Cleanup(func() { os.Chmod(tr.path("proc/40/fd"), 0o755) })
-	d := unprivileged(t, func() (holders.Document, error) { return probe.Scan(tr.roots()) })
-	require.Equal(t, 1, d.Unreadable)
-	require.Empty(t, d.Holders)
-}
-
-// unprivileged runs scan on a thread that may not override permissions, which
-// ends with its goroutine; root's tests see what everybody's do.
-func unprivileged(t *testing.T, scan func() (holders.Document, error)) holders.Document {
-	t.Helper()
-	var d holders.Document
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-		var none [2]unix.CapUserData
-		err := unix.Capset(&header, &none[0])
-		if err == nil {
-			d, err = scan()
-		}
-		done <- err
-	}()
-	require.NoError(t, <-done)
-	return d
-}
-
 func TestAProcThatHidesProcessesProvesNothing(t *testing.T) {
 	tr := newTree(t)
 	require.NoError(t, os.RemoveAll(tr.path("proc/1")))
-	_, err := probe.Scan(tr.roots())
+	_, err := probe.New(tr.roots()).Scan(t.Context())
 	require.ErrorContains(t, err, "does not show PID 1")
 }
 
@@ -240,7 +207,7 @@ func TestTheProbeDoesNotSeeItself(t *testing.T) {
 
 // Nothing is promised of the machine the tests run on but an answer.
 func TestTheRealHostCanBeScanned(t *testing.T) {
-	d, err := probe.Scan(probe.Roots{Proc: "/proc", Sys: "/sys"})
+	d, err := probe.New(probe.Roots{Proc: "/proc", Sys: "/sys"}).Scan(t.Context())
 	if err != nil {
 		require.ErrorContains(t, err, "does not show PID 1")
 		return

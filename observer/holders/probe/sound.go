@@ -2,9 +2,7 @@ package probe
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,17 +10,27 @@ import (
 	"strings"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/holders"
 )
+
+// readSound adds who uses the sound devices.
+func readSound(proc string, pids []int, d *holders.Document) (err error) {
+	if d.PCMs, d.MorePCMs, err = openPCMs(proc); err != nil {
+		return err
+	}
+	d.Reapers, d.MoreReapers = reapers(proc, pids)
+	return nil
+}
 
 // openPCMs lists the ALSA devices that are open and who opened them, from what
 // the kernel says of each substream (Documentation/sound/designs/procfile.rst). A
 // host without ALSA has none.
-func openPCMs(proc string) ([]observer.PCM, error) {
-	pcms := []observer.PCM{}
+func openPCMs(proc string) (pcms []observer.PCM, more int, err error) {
+	pcms = []observer.PCM{}
 	root := filepath.Join(proc, "asound")
 	files, err := filepath.Glob(filepath.Join(root, "card*", "pcm*", "sub*", "status"))
 	if err != nil {
-		return nil, fmt.Errorf("cannot list the sound devices: %w", err)
+		return nil, 0, fmt.Errorf("cannot list the sound devices: %w", err)
 	}
 	slices.Sort(files)
 	for _, file := range files {
@@ -31,23 +39,23 @@ func openPCMs(proc string) ([]observer.PCM, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("cannot read who has a sound device open: %w", err)
+			return nil, 0, fmt.Errorf("cannot read who has a sound device open: %w", err)
 		}
 		owner, open := pcmOwner(status)
 		if !open {
 			continue
 		}
+		if len(pcms) == holders.MaxPCMs {
+			more++
+			continue
+		}
 		name, err := filepath.Rel(root, filepath.Dir(file))
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		who, err := threadsProcess(proc, owner)
-		if err != nil {
-			return nil, err
-		}
-		pcms = append(pcms, observer.PCM{Name: name, Process: who})
+		pcms = append(pcms, observer.PCM{Name: name, Process: threadsProcess(proc, owner)})
 	}
-	return pcms, nil
+	return pcms, more, nil
 }
 
 // pcmOwner reads a status: "closed", or lines of which one names the owner. An
@@ -69,59 +77,41 @@ func pcmOwner(status []byte) (tid int, open bool) {
 // the thread, which for PipeWire is not the process's first. A device stays open
 // after the thread that opened it has ended, or in a process that inherited it;
 // then somebody unknown has it.
-func threadsProcess(proc string, tid int) (observer.Process, error) {
+func threadsProcess(proc string, tid int) observer.Process {
 	unknown := observer.Process{PID: tid, Command: "unknown"}
 	if tid <= 0 {
-		return unknown, nil
+		return unknown
 	}
-	status, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(tid), "status"))
-	if gone(err) {
-		return unknown, nil
-	}
+	text, err := status(proc, tid)
 	if err != nil {
-		return observer.Process{}, err
+		return unknown
 	}
-	pid := tid
-	for line := range bytes.Lines(status) {
-		if id, is := bytes.CutPrefix(line, []byte("Tgid:")); is {
-			if n, err := strconv.Atoi(string(bytes.TrimSpace(id))); err == nil && n > 0 {
-				pid = n
-			}
-		}
+	pid, err := strconv.Atoi(field(text, "Tgid"))
+	if err != nil || pid <= 0 {
+		pid = tid
 	}
-	p, err := processOf(proc, pid)
-	if gone(err) {
-		return unknown, nil
+	if is, there := who(proc, pid); there {
+		return plain(is)
 	}
-	return p, err
-}
-
-func processOf(proc string, pid int) (observer.Process, error) {
-	is, err := process{dir: filepath.Join(proc, strconv.Itoa(pid)), pid: pid}.identity()
-	return observer.Process{PID: is.PID, Command: is.Command, UID: is.UID, Unit: is.Unit, Session: is.Session}, err
+	return unknown
 }
 
 // reapers lists REAPER's processes, nil when they cannot all be told.
-func reapers(proc string, pids []int) ([]observer.Process, error) {
-	found := []observer.Process{}
+func reapers(proc string, pids []int) (found []observer.Process, more int) {
+	found = []observer.Process{}
 	for _, pid := range pids {
 		name, err := command(proc, pid)
-		if err == nil && !observer.IsREAPER(name) || gone(err) {
-			continue
-		}
-		var p observer.Process
-		if err == nil {
-			p, err = processOf(proc, pid)
-		}
 		switch {
-		case gone(err):
-		case errors.Is(err, fs.ErrPermission):
-			return nil, nil // one that hides may be REAPER
+		case gone(err), err == nil && !observer.IsREAPER(name):
 		case err != nil:
-			return nil, err
+			return nil, 0 // one that hides may be REAPER
+		case len(found) == holders.MaxReapers:
+			more++
 		default:
-			found = append(found, p)
+			if is, there := who(proc, pid); there {
+				found = append(found, plain(is))
+			}
 		}
 	}
-	return found, nil
+	return found, more
 }

@@ -1,0 +1,113 @@
+package observer
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/dubnium/dubnium/policy"
+)
+
+func displayReleased(p policy.Policy, s Snapshot) Fact {
+	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
+	if !s.Holders.Known() {
+		return f
+	}
+	if missing := missingDisplays(p, s.Holders); len(missing) > 0 {
+		f.Reason = fmt.Sprintf("the display GPU %s of the policy is not there, or has no driver", missing[0])
+		return f
+	}
+	foreign := ForeignHolders(p, s.Holders)
+	if len(foreign) == 0 {
+		if f.Reason = s.Holders.doubt(p); f.Reason == "" {
+			f.Truth, f.Reason = True, "no foreign process holds a display GPU"
+		}
+		return f
+	}
+	h, more := foreign[0], len(foreign)-1
+	for _, holder := range foreign {
+		more += holder.More
+	}
+	f.Truth = False
+	f.Reason = fmt.Sprintf("%s holds %s", h.String(), h.GPU)
+	if more > 0 {
+		f.Reason += fmt.Sprintf(" and %d more", more)
+	}
+	return f
+}
+
+func missingDisplays(p policy.Policy, h Holders) []string {
+	var missing []string
+	for _, pci := range p.GPU.Display {
+		if !slices.ContainsFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci && !g.Hidden }) {
+			missing = append(missing, pci)
+		}
+	}
+	return missing
+}
+
+// ForeignHolders lists who must let go of a display GPU before compute may have
+// it: everyone but the kernel's side of a session (PID 1 and logind keep a
+// session's nodes until it is finalized), our own probe that looks through NVML,
+// the units that policy permits, and what already runs in ai.slice, for which the
+// GPU is meant.
+func ForeignHolders(p policy.Policy, h Holders) []Holder {
+	var foreign []Holder
+	displays := DisplayGPUs(p, h)
+	for _, holder := range h.Holders {
+		if slices.Contains(displays, holder.GPU) && !permitted(p, holder) {
+			foreign = append(foreign, holder)
+		}
+	}
+	return foreign
+}
+
+// gpuProbe is the unit that asks NVML, which opens the nodes for as long as it
+// is asked.
+const gpuProbe = "dubnium-probe-gpu.service"
+
+// permitted goes by the unit. The processes that are counted beside h are in the same
+// one, unless it is a user's, who has as many units as they like, or none is known.
+func permitted(p policy.Policy, h Holder) bool {
+	if h.More > 0 && (h.Unit == "" || ofUser(h.Slices)) {
+		return false
+	}
+	return h.PID == 1 || h.Unit == "systemd-logind.service" || h.Unit == gpuProbe ||
+		slices.Contains(p.GPU.PermittedHolders, h.Unit) || slices.Contains(h.Slices, "ai.slice")
+}
+
+// MayHold lists the processes that may have a display GPU open unseen: those that were
+// not looked through, but for those that are allowed to have it. There are none where
+// no display GPU is there to be held.
+func MayHold(p policy.Policy, h Holders) []Unseen {
+	if !h.Known() || len(DisplayGPUs(p, h)) == 0 || len(missingDisplays(p, h)) > 0 {
+		return nil
+	}
+	var doubtful []Unseen
+	for _, u := range h.Unseen {
+		if !permitted(p, Holder{PID: u.PID, Unit: u.Unit, Slices: u.Slices, More: u.More}) {
+			doubtful = append(doubtful, u)
+		}
+	}
+	return doubtful
+}
+
+// doubt says why it is not proved that only the known holders have a display GPU,
+// empty when it is.
+func (h Holders) doubt(p policy.Policy) string {
+	if len(DisplayGPUs(p, h)) == 0 {
+		return ""
+	}
+	unseen, others := MayHold(p, h), h.MoreUnseen
+	for _, u := range unseen {
+		others += 1 + u.More
+	}
+	switch {
+	case others == 0:
+		return ""
+	case len(unseen) == 0:
+		return fmt.Sprintf("%d processes that are not listed may hold a display GPU", others)
+	case others == 1:
+		return unseen[0].Text() + ", so that it may hold a display GPU"
+	}
+	return fmt.Sprintf("%s, so that it and %d others may hold a display GPU", unseen[0].Text(), others-1)
+}
