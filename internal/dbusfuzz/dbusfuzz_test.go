@@ -161,6 +161,7 @@ type features struct {
 	types, emptyArrays, emptyKeys map[string]bool // by the first letter of the type
 	words                         map[string]bool
 	depth, signature, text        int // the greatest
+	arrays                        int // the most in each other, as one type
 }
 
 func (f *features) see(v rawbus.Value, depth int) {
@@ -186,6 +187,7 @@ func (f *features) see(v rawbus.Value, depth int) {
 		f.words["right to left"] = true
 	}
 	f.depth = max(f.depth, depth)
+	f.arrays = max(f.arrays, len(v.Type)-len(strings.TrimLeft(v.Type, "a")))
 	for _, part := range v.Parts {
 		f.see(part, depth+1)
 	}
@@ -290,6 +292,7 @@ func TestTheMessagesCoverTheProtocol(t *testing.T) {
 		assert.True(t, f.words[word], word)
 	}
 	assert.Equal(t, 64, f.depth, "containers in containers")
+	assert.Equal(t, 32, f.arrays, "arrays in arrays")
 	assert.Equal(t, 255, f.signature, "the longest signature")
 	assert.Greater(t, f.text, 65_536)
 }

@@ -70,17 +70,25 @@ func (d *draw) several(least, room, nested int) string {
 	return all.String()
 }
 
+// deepest draws an array type with as much in each other as one signature may have.
+func (d *draw) deepest() string {
+	inner := pick(d, d.basic(), "v", "("+d.basic()+")", "{s"+d.basic()+"}")
+	structs := pick(d, 0, 0, maxStructs-1)
+	if inner[0] == '{' {
+		structs = 0 // an entry has to be an array's element
+	}
+	return strings.Repeat("a", maxArrays) + strings.Repeat("(", structs) + inner + strings.Repeat(")", structs)
+}
+
 // signature draws one that is legal as a value of type g, and as a body's.
 func (d *draw) signature() string {
-	switch d.IntN(6) {
+	switch d.IntN(5) {
 	case 0:
 		return ""
 	case 1:
 		return strings.Repeat(d.basic(), maxSignature)
 	case 2:
-		return strings.Repeat("a", maxArrays) + d.basic()
-	case 3:
-		return strings.Repeat("(", maxStructs) + d.basic() + strings.Repeat(")", maxStructs)
+		return d.deepest()
 	}
 	return d.several(1, maxSignature, 0)
 }

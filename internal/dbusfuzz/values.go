@@ -63,7 +63,10 @@ func (d *draw) inVariant(depth int) rawbus.Value {
 
 // empty draws an array or a dictionary without an element, of any type.
 func (d *draw) empty() rawbus.Value {
-	if d.chance(2) {
+	switch d.IntN(5) {
+	case 0:
+		return rawbus.Value{Type: d.deepest()}
+	case 1, 2:
 		return rawbus.Value{Type: d.dictionary(maxSignature, 0)}
 	}
 	return rawbus.Value{Type: "a" + d.complete(maxSignature-1, 0)}
