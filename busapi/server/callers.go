@@ -36,8 +36,14 @@ const (
 	// served, and maxInFlightOfAll those of all users. Root's are not bounded.
 	maxInFlight, maxInFlightOfAll = 32, 512
 	// maxUnknown bounds the calls whose user the bus has still to tell, and
-	// maxUnknownOf those of one connection.
-	maxUnknown, maxUnknownOf = 256, 8
+	// maxUnknownOf those of one connection: the bus lets a user have 256 connections, so
+	// that no user takes all the room. Root's call may be among them.
+	maxUnknown, maxUnknownOf = 2048, 4
+	// maxUnknownBytes bounds what these calls carry. A short one always fits.
+	maxUnknownBytes, short = 4 << 20, 1 << 10
+	// lookups is how many connections the bus is asked about at once. It answers many
+	// questions in the time of one.
+	lookups = 32
 	// maxKnown bounds the connections whose user is remembered.
 	maxKnown = 1024
 	// maxAnswers bounds the refusals that wait for a bus that does not read. Further
@@ -62,20 +68,28 @@ type callers struct {
 
 	mu      sync.Mutex
 	known   map[string]uint32
-	waiting map[string][]func(uint32, error)
+	waiting map[string][]waiting
 	unknown int
+	bytes   int
 	senders chan string // those that wait; capacity maxUnknown
+}
+
+// waiting is a call whose user is being asked about.
+type waiting struct {
+	size int // in bytes
+	then func(uid uint32, err error)
 }
 
 func newCallers(ask func(context.Context, string) (uint32, error)) *callers {
 	return &callers{
-		ask: ask, known: map[string]uint32{}, waiting: map[string][]func(uint32, error){}, senders: make(chan string, maxUnknown),
+		ask: ask, known: map[string]uint32{}, waiting: map[string][]waiting{}, senders: make(chan string, maxUnknown),
 	}
 }
 
-// identify calls then with the user behind a sender: at once when it is known, else
-// from run's goroutine. It never blocks. It reports whether then will be called.
-func (c *callers) identify(sender string, then func(uid uint32, err error)) bool {
+// identify calls then with the user behind the sender of a call of that size: at once
+// when it is known, else from one of run's goroutines. It never blocks. It reports
+// whether then will be called.
+func (c *callers) identify(sender string, size int, then func(uid uint32, err error)) bool {
 	c.mu.Lock()
 	uid, known := c.known[sender]
 	if known {
@@ -84,11 +98,11 @@ func (c *callers) identify(sender string, then func(uid uint32, err error)) bool
 		return true
 	}
 	defer c.mu.Unlock()
-	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf {
+	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf || size > short && c.bytes+size > maxUnknownBytes {
 		return false
 	}
-	c.unknown++
-	if c.waiting[sender] = append(c.waiting[sender], then); len(c.waiting[sender]) == 1 {
+	c.unknown, c.bytes = c.unknown+1, c.bytes+size
+	if c.waiting[sender] = append(c.waiting[sender], waiting{size, then}); len(c.waiting[sender]) == 1 {
 		c.senders <- sender // there is room: no more senders wait than calls
 	}
 	return true
@@ -96,6 +110,14 @@ func (c *callers) identify(sender string, then func(uid uint32, err error)) bool
 
 // run asks the bus about senders until ctx ends.
 func (c *callers) run(ctx context.Context) {
+	var group sync.WaitGroup
+	for range lookups {
+		group.Go(func() { c.lookUp(ctx) })
+	}
+	group.Wait()
+}
+
+func (c *callers) lookUp(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,20 +126,22 @@ func (c *callers) run(ctx context.Context) {
 			asking, cancel := context.WithTimeout(ctx, identifyTimeout)
 			uid, err := c.ask(asking, sender)
 			cancel()
-			for _, then := range c.learn(sender, uid, err) {
-				then(uid, err)
+			for _, call := range c.learn(sender, uid, err) {
+				call.then(uid, err)
 			}
 		}
 	}
 }
 
 // learn remembers a sender and returns who waited for it.
-func (c *callers) learn(sender string, uid uint32, err error) []func(uint32, error) {
+func (c *callers) learn(sender string, uid uint32, err error) []waiting {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	waited := c.waiting[sender]
 	delete(c.waiting, sender)
-	c.unknown -= len(waited)
+	for _, call := range waited {
+		c.unknown, c.bytes = c.unknown-1, c.bytes-call.size
+	}
 	if err == nil {
 		if len(c.known) >= maxKnown {
 			clear(c.known) // those that are there still are asked about again
@@ -130,7 +154,7 @@ func (c *callers) learn(sender string, uid uint32, err error) []func(uint32, err
 // HandleCall takes a method call in. It runs on the goroutine that reads from the bus
 // and never blocks.
 func (s *Server) HandleCall(m busconn.Call) {
-	taken := s.callers.identify(m.Sender, func(uid uint32, err error) { s.admit(m, uid, err) })
+	taken := s.callers.identify(m.Sender, m.Header.Body, func(uid uint32, err error) { s.admit(m, uid, err) })
 	if !taken {
 		s.turnAway(m, busapi.Refuse(busapi.ErrRateLimited, "too many calls wait"))
 	}

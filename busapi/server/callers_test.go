@@ -157,14 +157,19 @@ func TestCallsOfStrangersWaitBounded(t *testing.T) {
 	go func() { defer close(done); c.run(ctx) }()
 	told := make(chan uint32, maxUnknown)
 	wait := func(sender string) bool {
-		return c.identify(sender, func(uid uint32, err error) { require.NoError(t, err); told <- uid })
+		return c.identify(sender, short, func(uid uint32, err error) { require.NoError(t, err); told <- uid })
 	}
 	for range maxUnknownOf {
 		require.True(t, wait(":1.0"))
 	}
 	require.False(t, wait(":1.0"), "one connection's calls")
-	for i := range maxUnknown - maxUnknownOf {
-		require.True(t, wait(fmt.Sprint(":2.", i)))
+	long := 0
+	for c.identify(fmt.Sprint(":4.", long), 64<<10, func(uid uint32, _ error) { told <- uid }) {
+		long++
+	}
+	require.Equal(t, (maxUnknownBytes-maxUnknownOf*short)/(64<<10), long, "what they carry")
+	for i := range maxUnknown - maxUnknownOf - long {
+		require.True(t, wait(fmt.Sprint(":2.", i)), "a short one fits")
 	}
 	require.False(t, wait(":3.0"), "everybody's calls")
 	for range maxUnknown - maxUnknownOf + 1 {
@@ -174,16 +179,19 @@ func TestCallsOfStrangersWaitBounded(t *testing.T) {
 	for range maxUnknown {
 		require.Equal(t, uint32(7), <-told)
 	}
-	require.True(t, wait(":1.0"), "it is known now")
-	require.Equal(t, uint32(7), <-told)
 	cancel()
 	<-done
 	require.Zero(t, c.unknown)
+	require.Zero(t, c.bytes)
 	require.Empty(t, c.waiting)
 }
 
 func TestTheMemoryOfConnectionsIsBounded(t *testing.T) {
 	c := newCallers(nil)
+	c.learn(":1.0", 1000, nil)
+	told := false
+	require.True(t, c.identify(":1.0", 64<<10, func(uid uint32, _ error) { told = uid == 1000 }))
+	require.True(t, told, "nobody has to be asked")
 	for i := range 3 * maxKnown {
 		c.learn(fmt.Sprint(":1.", i), 1000, nil)
 		require.LessOrEqual(t, len(c.known), maxKnown)
