@@ -24,20 +24,25 @@ func dial(t *testing.T, address string, uid int) *rawbus.Conn {
 	return conn
 }
 
+// listen returns what waits for the next signal a.b.C. The bus itself sends others.
+func listen(receiver *dbus.Conn) (next func() *dbus.Signal) {
+	signals := make(chan *dbus.Signal, 8)
+	receiver.Signal(signals)
+	return func() *dbus.Signal {
+		for s := range signals {
+			if s.Name == "a.b.C" {
+				return s
+			}
+		}
+		return nil // the connection has ended
+	}
+}
+
 // What is encoded here is what another implementation reads.
 func TestValuesAreReadAsTheyWereMeant(t *testing.T) {
 	address := bustest.Start(t)
 	receiver := bustest.Peer(t, address)
-	signals := make(chan *dbus.Signal, 8)
-	receiver.Signal(signals)
-	next := func() *dbus.Signal {
-		for s := range signals {
-			if s.Name == "a.b.C" { // the bus itself has sent others
-				return s
-			}
-		}
-		return nil
-	}
+	next := listen(receiver)
 	sender := dial(t, address, rawbus.Self)
 	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
 		m := rawbus.NewSignal(receiver.Names()[0], "/a", "a.b", "C")
@@ -61,15 +66,14 @@ func TestValuesAreReadAsTheyWereMeant(t *testing.T) {
 func TestDescriptorsArrive(t *testing.T) {
 	address := bustest.Start(t)
 	receiver := bustest.Peer(t, address)
-	signals := make(chan *dbus.Signal, 1)
-	receiver.Signal(signals)
+	next := listen(receiver)
 	theirs, ours, err := os.Pipe()
 	require.NoError(t, err)
 	defer theirs.Close()
 	signal := rawbus.NewSignal(receiver.Names()[0], "/a", "a.b", "C").With(rawbus.Value{Type: "h"})
 	require.NoError(t, dial(t, address, rawbus.Self).SendDescriptors(signal, int(ours.Fd())))
 	require.NoError(t, ours.Close())
-	arrived := os.NewFile(uintptr((<-signals).Body[0].(dbus.UnixFD)), "the other end")
+	arrived := os.NewFile(uintptr(next().Body[0].(dbus.UnixFD)), "the other end")
 	_, err = arrived.WriteString("x")
 	require.NoError(t, err)
 	require.NoError(t, arrived.Close())
