@@ -3,6 +3,7 @@ package internal
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,12 +36,42 @@ func services(t *testing.T) map[string]map[string]string {
 	return all
 }
 
+// Whatever goes wrong in a service of ours, the machine has memory, processes and
+// files left.
+func TestEveryServiceIsConfined(t *testing.T) {
+	for name, s := range services(t) {
+		for _, key := range []string{"MemoryMax", "TasksMax", "LimitNOFILE", "CapabilityBoundingSet", "NoNewPrivileges"} {
+			assert.Contains(t, s, key, name)
+		}
+		assert.Equal(t, "yes\n", s["NoNewPrivileges"], name)
+		assert.NotContains(t, s["MemoryMax"]+s["TasksMax"]+s["LimitNOFILE"], "infinity", name)
+	}
+}
+
 // ProtectSystem=strict leaves out what systemd mounts by itself, /run among it, where
 // units can be put.
 func TestNoServiceMayWriteToRun(t *testing.T) {
 	for name, s := range services(t) {
 		if s["ProtectSystem"] == "strict\n" {
 			assert.Contains(t, strings.Fields(s["ReadOnlyPaths"]), "/run", name)
+		}
+	}
+}
+
+// The runtime of Go starts threads for as many processors as it may use, and ends the
+// program when it cannot. Processors are more than some limits are.
+func TestTasksAreEnoughOnAnyMachine(t *testing.T) {
+	const threads = 16 // of a Go program on two processors
+	for name, s := range services(t) {
+		tasks, err := strconv.Atoi(strings.TrimSpace(s["TasksMax"]))
+		require.NoError(t, err, name)
+		switch {
+		case name == "dubniumd.service": // it makes do with one by itself
+		case name == "dubnium-session-end@.service": // it has become the hook long before it collects garbage
+		case s["ExecStart"] == "/usr/bin/true\n":
+		default:
+			assert.Contains(t, s["Environment"], "GOMAXPROCS=2\n", name)
+			assert.Greater(t, tasks, threads, name)
 		}
 	}
 }
