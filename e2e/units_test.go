@@ -3,11 +3,47 @@
 package e2e
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
+
+// TestModesAreAskedForByUnits goes to compute and back with the units that an
+// operator, a timer or another unit may start, from within their sandboxes.
+func TestModesAreAskedForByUnits(t *testing.T) {
+	w := onDesktop(t)
+	w.audioKnown()
+	started := w.sh("systemctl show -p InvocationID --value dubniumd.service")
+
+	w.sh("systemctl start mode-controller@compute.service")
+	w.requireCompute()
+	w.sh("systemctl start mode-observe.service")
+	w.sh(`journalctl -b -o cat -u mode-observe.service | grep -qF '"observed_state": "compute"'`)
+	w.sh("systemctl start mode-controller@desktop.service")
+	w.requireDesktop()
+
+	for _, unit := range []string{"mode-controller@nonsense.service", "mode-controller@--help.service"} {
+		_, code := w.Sh(w.ctx, "systemctl start "+unit)
+		assert.NotZero(t, code, unit)
+		assert.Equal(t, "30", w.sh("systemctl show -p ExecMainStatus --value "+unit), "misuse: %s is no mode", unit)
+	}
+
+	assert.Equal(t, started, w.sh("systemctl show -p InvocationID --value dubniumd.service"), "it is the same daemon still")
+	peak, most := w.bytes("dubniumd.service", "MemoryPeak"), w.bytes("dubniumd.service", "MemoryMax")
+	t.Logf("dubniumd took up to %d KiB of memory", peak>>10)
+	assert.Less(t, peak, most/4, "the limit is for what goes wrong")
+}
+
+// bytes is a property of a unit that is an amount of memory.
+func (w *workstation) bytes(unit, property string) uint64 {
+	w.t.Helper()
+	n, err := strconv.ParseUint(w.sh("systemctl show -p "+property+" --value "+unit), 10, 64)
+	require.NoError(w.t, err)
+	return n
+}
 
 // writable lists the directories that whoever runs it may write to, shared memory
 // aside. Each service has a /tmp of its own, which shows that it has looked.
