@@ -101,7 +101,7 @@ JACKTOOLS = $(shell apt-cache show jack-example-tools >/dev/null 2>&1 && echo ja
 # Tier 2: the real polkitd with our actions and the real PipeWire, on private buses. (The
 # programs under test run beside the tests: the race detector would watch the tests alone.)
 integration:
-	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux $(cc) \
+	@$(need) dbus-daemon:dbus-daemon /usr/lib/polkit-1/polkitd:polkitd unshare:util-linux systemd-analyze:systemd $(cc) \
 		pipewire:pipewire pipewire-pulse:pipewire-pulse wireplumber:wireplumber pw-cat:pipewire-bin pw-jack:pipewire-jack \
 		paplay:pulseaudio-utils jack_metro:$(JACKTOOLS)
 	$(TEST) -tags integration -count=1 -parallel $(SLOTS) -timeout 10m ./internal/integration/...
