@@ -71,15 +71,28 @@ func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leav
 	if leaves {
 		add(need{action: busapi.ActionRequest(policy.Desktop), details: details{"mode": string(r.Mode)}, why: "this leaves compute"})
 	}
-	// A lease on a mode that is there already ends what somebody else may have asked for.
-	ownLease := view.Lease != nil && view.Lease.Mode == r.Mode && view.Lease.UID == uid
-	if back := view.WayBack(r.Mode); r.Terms != (status.Terms{}) && view.Observation.Inferred != back && !ownLease {
-		add(need{
-			action: busapi.ActionRequest(back), details: details{"mode": string(back)},
-			why: fmt.Sprintf("the host would be taken to %s at the end", back),
-		})
+	back := view.WayBack(r.Mode)
+	if why := endsTerms(view, uid, r, back); why != "" {
+		add(need{action: busapi.ActionRequest(back), details: details{"mode": string(back)}, why: why})
 	}
 	return needs, others, leaves
+}
+
+// endsTerms says how a request ends what another user may have asked for; empty for not
+// at all. A request ends the terms that its mode is on, and terms end the mode that is
+// there already.
+func endsTerms(view status.View, uid uint32, r status.Request, back policy.Mode) (why string) {
+	lease, terms := view.Lease, r.Terms != (status.Terms{})
+	leased := lease != nil && lease.Mode == r.Mode
+	switch {
+	case leased && lease.UID == uid:
+		return ""
+	case terms && (leased || view.Observation.Inferred != back):
+		return fmt.Sprintf("the host would be taken to %s at the end", back)
+	case leased && !r.KeepTerms:
+		return "this ends the terms of " + lease.By
+	}
+	return ""
 }
 
 // permit returns by what right a call goes on, once polkit has granted all that it needs.
