@@ -31,13 +31,28 @@ type need struct {
 	why     string
 }
 
-// authorize returns the request with who asks and by what right, or refuses.
+// authorize returns the request with who asks and by what right, or refuses. The host
+// may change while somebody is asked for a password, and the request need more then.
 func (s *Server) authorize(c *call, r status.Request) (status.Request, error) {
 	r.Origin, r.By, r.UID = status.OriginOperator, describe(c.uid), c.uid
-	needs, others, leaves := s.needs(c.uid, r)
-	right, err := s.permit(c, needs...)
-	r.Authorization, r.EndOthers, r.LeaveCompute = right, c.uid == 0 || others, leaves
-	return r, err
+	var granted []string
+	for {
+		needs, others, leaves := s.needs(c.uid, r)
+		r.EndOthers, r.LeaveCompute = c.uid == 0 || others, leaves
+		needs = slices.DeleteFunc(needs, func(n need) bool { return slices.Contains(granted, n.action) })
+		if len(needs) == 0 {
+			r.Authorization = status.ByPolkit(granted...)
+			return r, nil
+		}
+		right, err := s.permit(c, needs...)
+		if err != nil || c.uid == 0 {
+			r.Authorization = right
+			return r, err
+		}
+		for _, n := range needs {
+			granted = append(granted, n.action)
+		}
+	}
 }
 
 // needs lists the rights that a request needs by what is known now, and whether they

@@ -166,6 +166,24 @@ func TestWhoEndsAnothersTermsNeedsTheRightForTheWayBack(t *testing.T) {
 	}
 }
 
+// What a request needs is what it needs when the last prompt was answered.
+func TestARequestThatNeedsMoreAfterAPromptIsAskedForMore(t *testing.T) {
+	compute, desktop := busapi.ActionRequest(policy.Compute), busapi.ActionRequest(policy.Desktop)
+	h := newHost(t)
+	h.inMode(policy.Desktop)
+	h.authorizer.as(1000, compute)
+	h.authorizer.with(func(a *fakeAuthorizer) { a.onAsk = func() { h.inMode(policy.Compute) } })
+	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
+	refused(t, h.call("RequestMode", "compute", uint64(0), hour), busapi.ErrAccessDenied, "the host would be taken to desktop at the end")
+	require.Equal(t, []string{compute, desktop}, h.authorizer.questions())
+	require.Empty(t, h.controller.asked())
+
+	h.inMode(policy.Desktop)
+	h.authorizer.as(1000, compute, desktop)
+	require.NoError(t, h.call("RequestMode", "compute", uint64(0), hour).Err)
+	require.Equal(t, status.ByPolkit(compute, desktop), h.controller.asked()[0].Authorization)
+}
+
 func TestThePromptSaysWhatItIsFor(t *testing.T) {
 	h := newHost(t)
 	h.authorizer.as(1000, busapi.ActionForce, busapi.ActionEndOtherSessions)
