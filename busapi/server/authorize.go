@@ -35,13 +35,28 @@ type need struct {
 	why     string
 }
 
-// authorize returns the request with who asks and by what right, or refuses.
+// authorize returns the request with who asks and by what right, or refuses. The host
+// may change while somebody is asked for a password, and the request need more then.
 func (s *Server) authorize(c *call, r status.Request) (status.Request, error) {
 	r.Origin, r.By, r.UID = status.OriginOperator, describe(c.uid), c.uid
-	needs, others, leaves := s.needs(c.uid, r)
-	right, err := s.permit(c, needs...)
-	r.Authorization, r.EndOthers, r.LeaveCompute = right, c.uid == 0 || others, leaves
-	return r, err
+	var granted []string
+	for {
+		needs, others, leaves := s.needs(c.uid, r)
+		r.EndOthers, r.LeaveCompute = c.uid == 0 || others, leaves
+		needs = slices.DeleteFunc(needs, func(n need) bool { return slices.Contains(granted, n.action) })
+		if len(needs) == 0 {
+			r.Authorization = status.ByPolkit(granted...)
+			return r, nil
+		}
+		right, err := s.permit(c, needs...)
+		if err != nil || c.uid == 0 {
+			r.Authorization = right
+			return r, err
+		}
+		for _, n := range needs {
+			granted = append(granted, n.action)
+		}
+	}
 }
 
 // needs lists the rights that a request needs by what is known now, and whether they
@@ -75,15 +90,28 @@ func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leav
 	if leaves {
 		add(need{action: busapi.ActionRequest(policy.Desktop), details: details{"mode": string(r.Mode)}, why: "this leaves compute"})
 	}
-	// A lease on a mode that is there already ends what somebody else may have asked for.
-	ownLease := view.Lease != nil && view.Lease.Mode == r.Mode && view.Lease.UID == uid
-	if back := view.WayBack(r.Mode); r.Terms != (status.Terms{}) && view.Observation.Inferred != back && !ownLease {
-		add(need{
-			action: busapi.ActionRequest(back), details: details{"mode": string(back)},
-			why: fmt.Sprintf("the host would be taken to %s at the end", back),
-		})
+	back := view.WayBack(r.Mode)
+	if why := endsTerms(view, uid, r, back); why != "" {
+		add(need{action: busapi.ActionRequest(back), details: details{"mode": string(back)}, why: why})
 	}
 	return needs, others, leaves
+}
+
+// endsTerms says how a request ends what another user may have asked for; empty for not
+// at all. A request ends the terms that its mode is on, and terms end the mode that is
+// there already.
+func endsTerms(view status.View, uid uint32, r status.Request, back policy.Mode) (why string) {
+	lease, terms := view.Lease, r.Terms != (status.Terms{})
+	leased := lease != nil && lease.Mode == r.Mode
+	switch {
+	case leased && lease.UID == uid:
+		return ""
+	case terms && (leased || view.Observation.Inferred != back):
+		return fmt.Sprintf("the host would be taken to %s at the end", back)
+	case leased && !r.KeepTerms:
+		return "this ends the terms of " + lease.By
+	}
+	return ""
 }
 
 // permit returns by what right a call goes on, once polkit has granted all that it needs.

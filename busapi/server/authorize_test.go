@@ -131,6 +131,59 @@ func TestOnesOwnLeaseIsRenewedWithoutMore(t *testing.T) {
 	refused(t, h.call("RequestMode", "studio-local", uint64(0), hour), busapi.ErrAccessDenied, "the host would be taken to desktop at the end")
 }
 
+// A request for the mode that another user's terms are on ends them, as a confirmation
+// does.
+func TestWhoEndsAnothersTermsNeedsTheRightForTheWayBack(t *testing.T) {
+	studio, desktop := busapi.ActionRequest(policy.StudioLocal), busapi.ActionRequest(policy.Desktop)
+	cases := map[string]struct {
+		lessee uint32
+		call   []any
+		asked  []string
+	}{
+		"another's, by a request":   {1001, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
+		"another's, by force":       {1001, []any{"ForceMode", "studio-local", []string{"check_cpu_load_safe"}}, []string{busapi.ActionForce, desktop}},
+		"another's, kept":           {1001, []any{"Reconcile"}, []string{studio}},
+		"one's own":                 {1000, []any{"RequestMode", "studio-local"}, []string{studio}},
+		"root's, by a request":      {0, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
+		"another's on another mode": {1001, []any{"RequestMode", "desktop"}, []string{desktop}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.inMode(policy.StudioLocal)
+			h.controller.with(func(f *fakeController) {
+				f.view.Desired.Mode = policy.StudioLocal
+				f.view.Lease = &status.Lease{ID: 5, Mode: policy.StudioLocal, BackTo: policy.Desktop, By: "whoever", UID: c.lessee, For: time.Hour}
+			})
+			h.authorizer.as(1000, c.asked...)
+			require.NoError(t, h.call(c.call[0].(string), c.call[1:]...).Err)
+			require.Equal(t, c.asked, h.authorizer.questions())
+			if len(c.asked) > 1 {
+				h.authorizer.as(1000, c.asked[0])
+				refused(t, h.call(c.call[0].(string), c.call[1:]...), busapi.ErrAccessDenied, "this ends the terms of whoever: "+desktop+" was not granted")
+			}
+		})
+	}
+}
+
+// What a request needs is what it needs when the last prompt was answered.
+func TestARequestThatNeedsMoreAfterAPromptIsAskedForMore(t *testing.T) {
+	compute, desktop := busapi.ActionRequest(policy.Compute), busapi.ActionRequest(policy.Desktop)
+	h := newHost(t)
+	h.inMode(policy.Desktop)
+	h.authorizer.as(1000, compute)
+	h.authorizer.with(func(a *fakeAuthorizer) { a.onAsk = func() { h.inMode(policy.Compute) } })
+	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
+	refused(t, h.call("RequestMode", "compute", uint64(0), hour), busapi.ErrAccessDenied, "the host would be taken to desktop at the end")
+	require.Equal(t, []string{compute, desktop}, h.authorizer.questions())
+	require.Empty(t, h.controller.asked())
+
+	h.inMode(policy.Desktop)
+	h.authorizer.as(1000, compute, desktop)
+	require.NoError(t, h.call("RequestMode", "compute", uint64(0), hour).Err)
+	require.Equal(t, status.ByPolkit(compute, desktop), h.controller.asked()[0].Authorization)
+}
+
 func TestThePromptSaysWhatItIsFor(t *testing.T) {
 	h := newHost(t)
 	h.authorizer.as(1000, busapi.ActionForce, busapi.ActionEndOtherSessions)
