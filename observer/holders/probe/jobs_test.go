@@ -82,14 +82,20 @@ func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {
 	tr.file("elsewhere/file", "")
 	// An absolute link leads where it leads PID 1.
 	tr.link("elsewhere/home/models", "/srv/models")
+	tr.link("elsewhere/srv/up", "../../../home/./models")
+	tr.link("elsewhere/srv/loop", "loop")
+	tr.link("elsewhere/srv/away", "/nowhere")
 	stores := probe.NewStores(tr.roots().Proc)
 	var fs unix.Statfs_t
 	require.NoError(t, unix.Statfs(root, &fs))
 	for range 2 {
-		found := stores.Look([]string{"/srv/models", "/home/models", "/nowhere", "/file"})
+		found := stores.Look([]string{"/srv/models", "/home/models", "/nowhere", "/file", "/srv/up", "/srv/loop", "/srv/away", "/file/below"})
 		require.Equal(t, "it does not exist", found[2].Fault)
 		require.Equal(t, "it is not a directory", found[3].Fault)
-		for i, path := range []string{"/srv/models", "/home/models"} {
+		require.Contains(t, found[5].Reason, "too many levels of symbolic links")
+		require.Equal(t, "it does not exist", found[6].Fault)
+		require.Equal(t, "it is not a directory", found[7].Fault)
+		for i, path := range map[int]string{0: "/srv/models", 1: "/home/models", 4: "/srv/up"} {
 			require.Equal(t, path, found[i].Path)
 			require.Empty(t, found[i].Fault+found[i].Reason)
 			require.InEpsilon(t, float64(fs.Bavail)*float64(fs.Bsize), *found[i].Free.Value, 0.2)

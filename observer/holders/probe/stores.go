@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -98,13 +99,53 @@ func fileSystem(root, path string) (fs unix.Statfs_t, err error) {
 		return fs, fmt.Errorf("the file system of PID 1 cannot be seen: %v", err)
 	}
 	defer unix.Close(top)
-	// An absolute link on the way leads to where it leads PID 1, not us.
-	fd, err := unix.Openat2(top, "."+path, &unix.OpenHow{
-		Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT,
-	})
+	path, err = resolve(top, path)
+	if err != nil {
+		return fs, fmt.Errorf("it cannot be opened: %w", err)
+	}
+	fd, err := unix.Openat(top, path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return fs, fmt.Errorf("it cannot be opened: %w", err)
 	}
 	defer unix.Close(fd)
 	return fs, unix.Fstatfs(fd, &fs)
+}
+
+// maxLinks is how many links the kernel follows in a path (path_resolution(7)).
+const maxLinks = 40
+
+// resolve follows the links in a path below top, of which absolute ones lead to where
+// they lead PID 1, not us. It is what openat2(2) does with RESOLVE_IN_ROOT, which
+// systemd does not let a dynamic user call (RestrictSUIDSGID=).
+func resolve(top int, path string) (string, error) {
+	at, links := ".", 0
+	for rest := strings.Split(path, "/"); len(rest) > 0; {
+		next := rest[0]
+		rest = rest[1:]
+		switch next {
+		case "", ".":
+			continue
+		case "..":
+			at = filepath.Dir(at)
+			continue
+		}
+		next = at + "/" + next
+		var target [4096]byte
+		n, err := unix.Readlinkat(top, next, target[:])
+		if err == unix.EINVAL { // it is no link
+			at = next
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		if links++; links > maxLinks {
+			return "", unix.ELOOP
+		}
+		if target[0] == '/' {
+			at = "."
+		}
+		rest = append(strings.Split(string(target[:n]), "/"), rest...)
+	}
+	return at, nil
 }
