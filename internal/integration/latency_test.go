@@ -98,8 +98,8 @@ func TestAChangeOfTheHostIsToldSoon(t *testing.T) {
 	t.Logf("beyond the bare client that is p50 %s, p99 %s", p50-least, p99-least99)
 	// The marks are 1 ms and 5 ms beyond the bare client, on an idle machine. Here other
 	// tests work beside it, and what slows the daemon slows the bare client just as much.
-	require.Less(t, p50-least, max(time.Millisecond, least), "half of the changes")
-	require.Less(t, p99-least99, max(5*time.Millisecond, 4*least99), "nearly all changes")
+	require.Less(t, p50-least, max(time.Millisecond, 2*least), "half of the changes")
+	require.Less(t, p99-least99, max(5*time.Millisecond, 10*least99), "nearly all changes")
 }
 
 // A burst of real signals is a few classifications, and one truth at its end.
