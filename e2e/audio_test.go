@@ -24,7 +24,7 @@ func (w *workstation) evidence(fact, truth, text string) {
 	var facts, values map[string]variant
 	var is, reason string
 	for {
-		out := w.sh("busctl --json=short call org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 Observe t 0")
+		out := w.sh("busctl --json=short call org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 Observe 'ta{sv}' 0 0")
 		require.NoError(w.t, json.Unmarshal([]byte(out), &reply), out)
 		require.NoError(w.t, json.Unmarshal(reply.Data[0]["facts"].Data, &facts))
 		require.NoError(w.t, json.Unmarshal(facts[fact].Data, &values))

@@ -136,7 +136,9 @@ func TestRootDoesNotWaitToReadTheHistory(t *testing.T) {
 
 func TestAllUsersTogetherAreBounded(t *testing.T) {
 	f := newInFlight(2, 3)
-	require.True(t, f.enter(1000) && f.enter(1000) && f.enter(1001))
+	for _, uid := range []uint32{1000, 1000, 1001} {
+		require.True(t, f.enter(uid))
+	}
 	require.False(t, f.enter(1000), "one user's")
 	require.False(t, f.enter(1002), "all users'")
 	f.leave(1000)

@@ -46,10 +46,7 @@ type method struct {
 	standard bool
 }
 
-var (
-	errorType   = reflect.TypeFor[error]()
-	optionTypes = []reflect.Type{reflect.TypeFor[uint64](), reflect.TypeFor[busapi.Dict]()}
-)
+var optionTypes = []reflect.Type{reflect.TypeFor[uint64](), reflect.TypeFor[busapi.Dict]()}
 
 // signature is that of the arguments, and of the results.
 func (m method) signature() (in, out string) {

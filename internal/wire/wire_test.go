@@ -112,8 +112,10 @@ func TestArgumentsAreTyped(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []any{
 			"é", uint64(math.MaxUint64), uint32(7), true, 0.5,
-			dbus.ObjectPath("/a/b"), dbus.ParseSignatureMust("a{sv}"), []string{"a", ""},
-			map[string]dbus.Variant{"k": dbus.MakeVariant(uint32(1)), "l": dbus.MakeVariant("v")}, dbus.MakeVariant("w"),
+			dbus.ObjectPath("/a/b"), dbus.ParseSignatureMust("a{sv}"),
+			[]string{"a", ""},
+			map[string]dbus.Variant{"k": dbus.MakeVariant(uint32(1)), "l": dbus.MakeVariant("v")},
+			dbus.MakeVariant("w"),
 		}, args)
 	}
 }

@@ -205,7 +205,8 @@ func transition(t *status.Transition) *transitionJSON {
 	}
 	told := &transitionJSON{
 		t.ID, t.From, t.To, t.Origin, t.By, t.Phase, t.Step, t.StepIndex, t.StepCount, t.Started.UTC(),
-		t.Progress, t.Cancellable, time.Time{},
+		t.Progress, t.Cancellable,
+		time.Time{},
 	}
 	if !t.Deadline.IsZero() {
 		told.Deadline = t.Deadline.UTC()
