@@ -30,8 +30,8 @@ type fake struct {
 	loaded     []string
 	held       []string
 	units      map[string]dbus.Variant
-	// onList runs in ListJobs, before the reply.
-	onList func()
+	// onList and onSubscribe run in ListJobs and Subscribe, before the reply.
+	onList, onSubscribe func()
 }
 
 // newFake gives a manager that has the name, and a client of it.
@@ -79,7 +79,12 @@ func (f *fake) subscriptions() int {
 }
 
 func (f *fake) Subscribe() *dbus.Error {
-	f.set(func() { f.subscribed++ })
+	f.set(func() {
+		f.subscribed++
+		if f.onSubscribe != nil {
+			f.onSubscribe()
+		}
+	})
 	return nil
 }
 

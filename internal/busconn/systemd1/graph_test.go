@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/busconn/bustest"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
@@ -61,6 +62,21 @@ func TestAGraphThatCannotBeReadIsAnError(t *testing.T) {
 	_, c := newFake(t) // it knows no ListUnits
 	_, err := c.Graph(bounded(t), "compute.target")
 	require.ErrorContains(t, err, "cannot list units")
+}
+
+// A unit comes or goes while the answer to Subscribe is waited for: it is heard on the
+// goroutine that reads the answer.
+func TestAUnitThatGoesMeanwhileDoesNotKeepTheAnswerAway(t *testing.T) {
+	f, _ := newFake(t)
+	f.set(func() {
+		f.onSubscribe = func() {
+			require.NoError(t, f.conn.Emit(systemd1.Path, manager+".UnitRemoved", "a.service", path("a.service")))
+		}
+	})
+	bus := bustest.Connect(t, f.address)
+	_, err := systemd1.NewGraphs(bus).Read(bounded(t), "compute.target")
+	require.ErrorContains(t, err, "cannot list units", "the fake knows no ListUnits")
+	require.Equal(t, 1, f.subscriptions())
 }
 
 // What is kept is never told once it is another: the two readers agree after every

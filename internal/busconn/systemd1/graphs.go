@@ -23,6 +23,11 @@ const keepTies = 2 * time.Minute
 type Graphs struct {
 	client *Client
 
+	// listening lets one caller at a time see to it that changes are heard, which waits
+	// for answers of the bus. mu is not held meanwhile: hear takes it on the goroutine
+	// that reads those answers.
+	listening sync.Mutex
+
 	mu       sync.Mutex
 	listener *busconn.Listener // nil while nothing is kept
 	owner    uint64            // the listener's generation that the ties are of
@@ -53,9 +58,9 @@ func (g *Graphs) Read(ctx context.Context, target string) (observer.UnitGraph, e
 
 // listen sees to it that changes are heard before anything is read.
 func (g *Graphs) listen(ctx context.Context) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.listener == nil {
+	g.listening.Lock()
+	defer g.listening.Unlock()
+	if !g.extend() {
 		var rules []busconn.Rule
 		for _, member := range []string{"UnitNew", "UnitRemoved", "Reloading"} {
 			rules = append(rules, busconn.Rule{Path: Path, Interface: managerInterface, Member: member})
@@ -64,20 +69,54 @@ func (g *Graphs) listen(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		g.listener, g.ties, g.subscribed = l, map[dbus.ObjectPath]*ties{}, false
-		_, g.owner = l.Owner()
-		g.end = time.AfterFunc(keepTies, g.forget)
+		g.keep(l)
 	}
-	g.end.Reset(keepTies)
-	if _, now := g.listener.Owner(); now != g.owner { // another manager, or the same executed anew
-		g.owner, g.ties, g.subscribed = now, map[dbus.ObjectPath]*ties{}, false
-	}
-	if g.subscribed {
+	l, subscribed := g.current()
+	if l == nil || subscribed {
 		return nil
 	}
-	err := g.client.Subscribe(ctx)
-	g.subscribed = err == nil
-	return err
+	if err := g.client.Subscribe(ctx); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.subscribed = g.listener == l
+	return nil
+}
+
+// extend keeps what is kept for longer. It reports whether anything is.
+func (g *Graphs) extend() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.listener == nil {
+		return false
+	}
+	g.end.Reset(keepTies)
+	return true
+}
+
+// keep begins to keep what l hears the changes of.
+func (g *Graphs) keep(l *busconn.Listener) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.listener, g.ties, g.subscribed = l, map[dbus.ObjectPath]*ties{}, false
+	_, g.owner = l.Owner()
+	g.end = time.AfterFunc(keepTies, g.forget)
+}
+
+// current returns the listener, and whether the manager that it hears sends its
+// signals. What is kept of another manager, or of one that has executed itself anew, is
+// dropped.
+func (g *Graphs) current() (l *busconn.Listener, subscribed bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.listener == nil { // forgotten this moment: the reading keeps nothing
+		return nil, false
+	}
+	if _, now := g.listener.Owner(); now != g.owner {
+		g.owner, g.ties, g.subscribed = now, map[dbus.ObjectPath]*ties{}, false
+	}
+	return g.listener, g.subscribed
 }
 
 // forget ends what is kept; the next reading begins anew.
