@@ -60,7 +60,8 @@ var pulling = []observer.Relation{
 func lacking(graph observer.UnitGraph, known map[string]bool, target string) []string {
 	ids := make(map[string]string, len(graph))
 	for id, u := range graph {
-		for _, name := range append(u.Names, id) {
+		ids[id] = id
+		for _, name := range u.Names {
 			ids[name] = id
 		}
 	}
@@ -116,8 +117,8 @@ func readInto(ctx context.Context, graph observer.UnitGraph, known map[string]bo
 		if id == "" {
 			continue
 		}
-		graph[id] = units[i]
-		for _, name := range append(units[i].Names, id) {
+		graph[id], known[id] = units[i], true
+		for _, name := range units[i].Names {
 			known[name] = true
 		}
 	}

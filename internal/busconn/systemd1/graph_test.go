@@ -114,3 +114,21 @@ func TestWhatIsKeptOfTheGraphIsWhatThereIs(t *testing.T) {
 	require.Zero(t, kept.Kept())
 	same("once nothing is kept any more")
 }
+
+// Readers at the same time share what is kept. The race detector tells when one writes
+// to it: three names are decoded into room for four.
+func TestReadersOfWhatIsKeptOnlyRead(t *testing.T) {
+	host := hosttest.Start(t, testhost.Options{Units: []testhost.Unit{
+		{Name: "worker.service", Aliases: []string{"work.service", "works.service"}, WantedBy: []string{"desktop.target"}},
+	}})
+	bus := bustest.Connect(t, host.Address())
+	kept := systemd1.NewGraphs(bus)
+	want, err := kept.Read(bounded(t), "compute.target")
+	require.NoError(t, err)
+	require.Len(t, want["worker.service"].Names, 3)
+	require.NoError(t, busconn.Parallel(4, func(int) error {
+		got, err := kept.Read(bounded(t), "compute.target")
+		assert.Equal(t, want, got)
+		return err
+	}))
+}
