@@ -10,8 +10,10 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/godbus/dbus/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/busapi"
+	"github.com/dubnium/dubnium/daemon/status"
 )
 
 // place is where on the machine somebody asks from.
@@ -20,7 +22,7 @@ type place string
 const (
 	nowhere  place = "no session"        // a cron job, a system service
 	remote   place = "ssh"               // a session without a seat
-	atSeat   place = "local session"     // alice's is in front, bob's is not
+	atSeat   place = "local session"     // alice's and dave's are in front, bob's is not
 	userUnit place = "service of theirs" // it counts as the user's display session
 )
 
@@ -32,16 +34,18 @@ type caller struct {
 
 func (c caller) String() string { return fmt.Sprintf("uid %d, %s", c.uid, c.at) }
 
-// row is the column of the table that a caller's rights are in: any, inactive or
-// active. polkit takes a local session for active when any of its user's is.
-func (c caller) row() string {
+// column is that of the table of rights. polkit takes a local session for active when
+// any of its user's is.
+func (c caller) column() int {
 	switch local := c.at == atSeat || c.at == userUnit; {
-	case local && c.uid == alice:
-		return "active"
+	case local && (c.uid == alice || c.uid == dave):
+		return byActive
 	case local && c.uid == bob:
-		return "inactive"
+		return byInactive
+	case c.at == nowhere:
+		return bySessionless
 	}
-	return "any"
+	return byRemote
 }
 
 func callers() []caller {
@@ -88,7 +92,7 @@ func writeSessions(t *testing.T, dir string) {
 	write := func(path, format string, args ...any) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, path), fmt.Appendf(nil, format, args...), 0o644))
 	}
-	for uid, state := range map[uint32]string{alice: "active", bob: "online", carol: "online"} {
+	for uid, state := range map[uint32]string{alice: "active", bob: "online", carol: "online", dave: "active"} {
 		ssh, local := caller{uid, remote}.session(), caller{uid, atSeat}.session()
 		write("sessions/"+ssh, "UID=%d\nACTIVE=1\nSTATE=active\nREMOTE=1\nTYPE=tty\nCLASS=user\n", uid)
 		if uid == carol {
@@ -119,15 +123,25 @@ func (g *guarded) modectl(t *testing.T, who caller, args ...string) answer {
 // requireRefused runs a request that must be refused and change nothing.
 func (g *guarded) requireRefused(t *testing.T, says string, who caller, args ...string) {
 	t.Helper()
-	before := everythingOf(t, g.Workstation)
+	before := g.settled(t)
 	a := g.modectl(t, who, append([]string{"request"}, args...)...)
 	require.Equal(t, 40, a.code, who)
 	require.Contains(t, a.stderr, says)
 	require.Equal(t, before, everythingOf(t, g.Workstation))
 }
 
+// settled is everything once the daemon has written down what it has told, which it does
+// in the turn in which it tells it. A call that changes nothing has a later turn.
+func (g *guarded) settled(t *testing.T) everything {
+	t.Helper()
+	err := g.conn.Object(busapi.BusName, busapi.Path).CallWithContext(bounded(t), busapi.Interface+".ReleaseInhibitor", 0,
+		uint32(0), uint64(0), busapi.Dict{}).Err
+	require.ErrorIs(t, busapi.FromDBus(err), status.ErrNoSuchInhibitor)
+	return everythingOf(t, g.Workstation)
+}
+
 // verdict asks polkit itself, as root may, about a process of the caller.
-func (g *guarded) verdict(t *testing.T, action string, who caller) string {
+func (g *guarded) verdict(t *testing.T, action string, who caller) right {
 	t.Helper()
 	cmd := g.as(t, who, exec.Command("cat"))
 	stdin, err := cmd.StdinPipe()
@@ -137,27 +151,19 @@ func (g *guarded) verdict(t *testing.T, action string, who caller) string {
 		require.NoError(t, stdin.Close())
 		require.NoError(t, cmd.Wait())
 	}()
-	type subject struct {
-		Kind    string
-		Details map[string]dbus.Variant
-	}
-	process := subject{"unix-process", map[string]dbus.Variant{
-		"pid": dbus.MakeVariant(uint32(cmd.Process.Pid)), "start-time": dbus.MakeVariant(uint64(0)), "uid": dbus.MakeVariant(int32(who.uid)),
-	}}
 	var answer struct {
 		Authorized, Challenge bool
 		Details               map[string]string
 	}
-	object := g.conn.Object(polkitName, "/org/freedesktop/PolicyKit1/Authority")
-	require.NoError(t, object.CallWithContext(bounded(t), polkitName+".Authority.CheckAuthorization", 0,
-		process, action, map[string]string{}, uint32(0), "").Store(&answer))
+	require.NoError(t, g.conn.Object(polkitName, authorityPath).CallWithContext(bounded(t), authority+".CheckAuthorization", 0,
+		process(cmd.Process.Pid, who.uid), action, map[string]string{}, uint32(0), "").Store(&answer))
 	switch {
 	case answer.Authorized:
-		return "yes"
+		return yes
 	case answer.Challenge && answer.Details["polkit.retains_authorization_after_challenge"] != "":
-		return "auth_admin_keep"
+		return kept
 	case answer.Challenge:
-		return "auth_admin"
+		return password
 	}
-	return "no"
+	return no
 }

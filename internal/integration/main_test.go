@@ -19,7 +19,16 @@ import (
 // programs are built once.
 var programs embedded.Programs
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(lendSocket); socket != "" {
+		if err := lend(socket); err != nil {
+			fmt.Fprintln(os.Stderr, "cannot lend a connection:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(buildAndRun(m))
+}
 
 func buildAndRun(m *testing.M) int {
 	if os.Geteuid() == 0 {

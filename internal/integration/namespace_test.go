@@ -17,6 +17,7 @@ const (
 	alice  = 1000
 	bob    = 1001
 	carol  = 1002 // of the group dubnium-operators
+	dave   = 1003 // at a seat of his own, where nothing is simulated
 	nobody = 65534
 
 	// The strangers have one uid after the other, from this one on. What is rationed
@@ -30,6 +31,7 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 alice:x:1000:1000::/home/alice:/bin/sh
 bob:x:1001:1001::/home/bob:/bin/sh
 carol:x:1002:1002::/home/carol:/bin/sh
+dave:x:1003:1003::/home/dave:/bin/sh
 `
 
 const groups = `root:x:0:
@@ -37,6 +39,7 @@ nogroup:x:65534:
 alice:x:1000:
 bob:x:1001:
 carol:x:1002:
+dave:x:1003:
 dubnium-operators:x:1100:carol
 `
 

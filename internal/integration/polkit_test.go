@@ -10,29 +10,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/policy"
 )
 
 const operatorsRules = "../../dbus-policy/50-dubnium-operators.rules"
 
-// The table of docs/security.md, as the real polkit reads our actions.
+// What the table of rights says of the actions, as the real polkit reads them.
 func TestPolkitGrantsWhatTheTableSays(t *testing.T) {
 	t.Parallel()
 	g := startGuarded(t)
-	table := map[string]map[string]string{
-		busapi.ActionRequest(policy.Desktop):     {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
-		busapi.ActionRequest(policy.Compute):     {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
-		busapi.ActionRequest(policy.StudioLocal): {"any": "auth_admin", "inactive": "auth_admin", "active": "yes"},
-		busapi.ActionEndOtherSessions:            {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin"},
-		busapi.ActionForce:                       {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin"},
-		busapi.ActionCancel:                      {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
-		busapi.ActionInhibitBlock:                {"any": "auth_admin", "inactive": "auth_admin", "active": "auth_admin_keep"},
-		busapi.ActionInhibitDelay:                {"any": "no", "inactive": "yes", "active": "yes"},
-	}
-	for action, rows := range table {
+	for action, rights := range granted {
 		for _, who := range callers() {
-			require.Equal(t, rows[who.row()], g.verdict(t, action, who), "%s, %s", action, who)
+			require.Equal(t, rights[who.column()], g.verdict(t, action, who), "%s, %s", action, who)
 		}
 	}
 }
@@ -42,7 +31,7 @@ func TestWhoMayNotIsRefusedAndChangesNothing(t *testing.T) {
 	g := startGuarded(t)
 	for _, who := range callers() {
 		for _, mode := range policy.Modes() {
-			if mode == policy.StudioLocal && who.row() == "active" {
+			if mode == policy.StudioLocal && who.column() == byActive {
 				continue
 			}
 			g.requireRefused(t, "needs authentication", who, string(mode), "--no-ask-password")
@@ -78,7 +67,9 @@ func TestEverybodyMayLook(t *testing.T) {
 func TestOperatorsSwitchWithoutAPasswordButEndNobodysSession(t *testing.T) {
 	t.Parallel()
 	g := startGuarded(t, operatorsRules)
-	require.Equal(t, "auth_admin", g.verdict(t, busapi.ActionEndOtherSessions, caller{carol, remote}))
+	for action, rights := range granted {
+		require.Equal(t, rights[byOperator], g.verdict(t, action, caller{carol, remote}), action)
+	}
 	g.requireRefused(t, "compute would end other people's sessions", caller{carol, remote}, "compute")
 	require.True(t, hostOf(g.Workstation).has("user"), "alice works on")
 	for _, mode := range []policy.Mode{policy.StudioLocal, policy.Desktop} {

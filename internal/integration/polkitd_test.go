@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,7 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dubnium/dubnium/internal/embedded"
-	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 )
 
@@ -48,6 +48,12 @@ type guarded struct {
 // polkitd in which everything that it reads is the test's.
 func startGuarded(t *testing.T, rules ...string) *guarded {
 	t.Helper()
+	return startGuardedFor(bounded(t), t, embedded.Options{}, rules...)
+}
+
+// startGuardedFor is startFor with the real polkitd.
+func startGuardedFor(ctx context.Context, t *testing.T, opts embedded.Options, rules ...string) *guarded {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Fatal("this test runs the real polkitd and processes of other users: run it as root")
 	}
@@ -56,7 +62,8 @@ func startGuarded(t *testing.T, rules ...string) *guarded {
 	}
 	buses := t.TempDir()
 	install(t, buses, "../../dbus-policy/org.dubnium.Mode1.conf", polkitBusPolicy)
-	g := &guarded{Workstation: start(t, testhost.Options{PolicyDirs: []string{buses}, NoPolkit: true}, nil)}
+	opts.Host.PolicyDirs, opts.Host.NoPolkit, opts.Log = []string{buses}, true, t.Output()
+	g := &guarded{Workstation: startFor(ctx, t, opts)}
 	g.conn = hosttest.Connect(t, g.Host)
 	g.makeCgroup(t)
 	g.startPolkitd(t, rules)
