@@ -318,10 +318,11 @@ func (s *siege) refresh(ctx context.Context) error {
 }
 
 // request is root's transition. When the user has a request of their own under way at
-// that moment, root asks again once.
+// that moment, root asks again once. The user's delay inhibitors may hold it for the 30 s
+// of the policy, before it does anything.
 func (s *siege) request(ctx context.Context) {
 	const busy = 42
-	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	lasting, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*patience)
 	defer cancel()
 	for range 2 {
 		out, errs, code, err := embedded.Run(s.w.ModectlCommand(lasting, "request", "compute"))
