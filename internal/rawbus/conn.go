@@ -30,17 +30,12 @@ const Self = -1
 // Dial connects to the bus at address as the user uid, which only root can be
 // other than Self, and says hello.
 func Dial(address string, uid int) (*Conn, error) {
-	path, found := strings.CutPrefix(address, "unix:path=")
-	if !found {
-		return nil, fmt.Errorf("cannot connect to %s: it is no path of a socket", address)
-	}
-	path, _, _ = strings.Cut(path, ",")
 	if uid == Self {
 		uid = unix.Geteuid()
 	}
-	socket, err := dialAs(path, uid)
+	socket, err := DialSocket(address, uid)
 	if err != nil {
-		return nil, fmt.Errorf("cannot connect to %s as uid %d: %w", path, uid, err)
+		return nil, err
 	}
 	c := &Conn{socket: socket, reader: bufio.NewReader(socket)}
 	if err := c.hello(uid); err != nil {
@@ -50,13 +45,32 @@ func Dial(address string, uid int) (*Conn, error) {
 	return c, nil
 }
 
-// dialAs connects as the user. The bus takes the user from the socket, so it is
-// enough that one thread is that user while it connects.
-func dialAs(path string, uid int) (socket *net.UnixConn, err error) {
-	address := &net.UnixAddr{Name: path, Net: "unix"}
-	if uid == unix.Geteuid() {
-		return net.DialUnix("unix", nil, address)
+// DialSocket connects to the bus at address as the user uid, and says nothing. The bus
+// takes the user from the socket, so it is enough that one thread is that user while it
+// connects.
+func DialSocket(address string, uid int) (socket *net.UnixConn, err error) {
+	path, found := strings.CutPrefix(address, "unix:path=")
+	if !found {
+		return nil, fmt.Errorf("cannot connect to %s: it is no path of a socket", address)
 	}
+	path, _, _ = strings.Cut(path, ",")
+	dial := func() (err error) {
+		socket, err = net.DialUnix("unix", nil, &net.UnixAddr{Name: path, Net: "unix"})
+		return err
+	}
+	if uid == unix.Geteuid() {
+		err = dial()
+	} else {
+		err = as(uid, dial)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot connect to %s as uid %d: %w", path, uid, err)
+	}
+	return socket, nil
+}
+
+// as does something on a thread that runs as that user.
+func as(uid int, do func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -68,10 +82,10 @@ func dialAs(path string, uid int) (socket *net.UnixConn, err error) {
 			err = fmt.Errorf("cannot become that user: %w", errno)
 			return
 		}
-		socket, err = net.DialUnix("unix", nil, address)
+		err = do()
 	}()
 	<-done
-	return socket, err
+	return err
 }
 
 // patience bounds the handshake.
