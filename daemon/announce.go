@@ -216,10 +216,10 @@ func (e *Engine) pass(x *execution) (barrier, error) {
 	return barrierNone, nil
 }
 
-// approach leads to the point of no return: it prepares, announces, waits, and
-// then looks and judges again if anything took time, or if sessions will end: whose
-// those are, and whether the requester may end them, is of that very moment. What it has begun when it
-// fails is undone by goBack.
+// approach leads to the point of no return: it prepares, announces and waits. Then it
+// looks and judges again if anything took time. It always does if sessions will end:
+// whose those are, and whether the requester may end them, is judged at that moment.
+// What it has begun when it fails is undone by goBack.
 func (x *execution) approach(noReturn int) error {
 	if err := x.forward(x.halting, noReturn); err != nil {
 		return err
