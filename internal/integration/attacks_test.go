@@ -30,14 +30,14 @@ type attack struct {
 	unread bool
 }
 
-// attacks are the load: 166 connections of one user, and no more than 1500 cheap
+// attacks are the load: 200 connections of one user, and no more than 1500 cheap
 // calls, 1280 costly ones, 100 refused ones, 100 requests for what is, 200 pairs of
 // Inhibit and Release, 60 signals with descriptors, 20 callers that leave and one
 // message of 30 MiB a second. That is a fraction of what a bus passes on, so that what
 // slows root down is the daemon and not the machine; but for what is large, which
 // stops the bus itself for up to a second and is therefore rare.
 var attacks = []attack{
-	{name: "cheap", conns: 75, every: 50 * time.Millisecond, turn: cheap},
+	{name: "cheap", conns: 109, every: 73 * time.Millisecond, turn: cheap},
 	{name: "costly", conns: 20, every: time.Second, turn: costly},
 	{name: "refused", conns: 20, every: 200 * time.Millisecond, turn: refused},
 	{name: "no-op", conns: 20, every: 200 * time.Millisecond, turn: noop},
