@@ -45,7 +45,7 @@ func TestADiskThatTakesNothing(t *testing.T) {
 			out, code = w.modectl("doctor")
 			assert.Contains(t, out, "dubniumd warns: history-not-written")
 			assert.NotEqual(t, 41, code, "the daemon lives")
-			assert.NotEmpty(t, w.sh("journalctl -u dubniumd MESSAGE_ID=25a11bbc95724ef99c268e387251845c -o cat"))
+			w.journalHas("-o cat -u dubniumd MESSAGE_ID=25a11bbc95724ef99c268e387251845c", "")
 
 			w.sh(c.mends)
 			w.reach("desktop")
@@ -71,9 +71,9 @@ func TestATransitionCanBeToldAfterwards(t *testing.T) {
 	assert.Contains(t, story, "studio-local reached")
 	assert.Equal(t, story, w.sh("modectl last-transition"))
 
-	w.WaitFor(w.ctx, "the journal to have it", fmt.Sprintf("journalctl -u dubniumd DUBNIUM_TRANSITION=%d DUBNIUM_RESULT=success -o cat | grep -q .", id))
+	w.journalHas(fmt.Sprintf("-o cat -u dubniumd DUBNIUM_TRANSITION=%d DUBNIUM_RESULT=success", id), "")
 	kinds := map[string]string{}
-	for line := range strings.Lines(w.sh(fmt.Sprintf("journalctl -u dubniumd DUBNIUM_TRANSITION=%d -o json", id))) {
+	for line := range strings.Lines(w.journal(fmt.Sprintf("-u dubniumd DUBNIUM_TRANSITION=%d -o json", id))) {
 		var fields map[string]any
 		require.NoError(t, json.Unmarshal([]byte(line), &fields))
 		assert.Equal(t, "studio-local", fields["DUBNIUM_MODE"], line)
@@ -84,10 +84,10 @@ func TestATransitionCanBeToldAfterwards(t *testing.T) {
 	}
 	assert.Contains(t, kinds["64957966c49d406c8fce00cf5146e1e6"], "request accepted")
 	assert.Contains(t, kinds["356c2dbd92a9463c9bffd86810b54bc0"], "transition ended")
-	assert.NotEmpty(t, w.sh("journalctl -u dubniumd DUBNIUM_STEP=start-audio-priority -o cat"))
-	assert.Contains(t, w.sh("journalctl -u dubniumd MESSAGE_ID=fde6d51a03ac44769439546ed165fca7 -o cat"), "(bob)")
+	w.journalHas("-o cat -u dubniumd DUBNIUM_STEP=start-audio-priority", "")
+	w.journalHas("-o cat -u dubniumd MESSAGE_ID=fde6d51a03ac44769439546ed165fca7", "(bob)")
 	w.sh("journalctl --update-catalog")
-	assert.Contains(t, w.sh("journalctl -x -u dubniumd MESSAGE_ID=356c2dbd92a9463c9bffd86810b54bc0"), "Mode studio-local was reached")
+	w.journalHas("-x -u dubniumd MESSAGE_ID=356c2dbd92a9463c9bffd86810b54bc0", "Mode studio-local was reached")
 
 	refused := w.sh(`grep '"event":"refused"' /var/lib/mode-controller/refusals.jsonl`)
 	assert.Contains(t, refused, "(bob)")

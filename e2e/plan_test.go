@@ -70,7 +70,8 @@ func (w *workstation) shownWithoutATrace(mode string) (p status.Preview) {
 	})
 	assert.Equal(t, before, w.sh(traces))
 	assert.Equal(t, compositor, w.CompositorPID(w.ctx))
-	assert.Empty(t, w.sh("journalctl --sync; journalctl -q -o cat --after-cursor='"+cursor+"' -u dubniumd.service"))
+	w.sh("journalctl --sync")
+	assert.Empty(t, w.journal("-o cat --after-cursor='"+cursor+"' -u dubniumd.service"))
 	plans := 0
 	for _, m := range messages {
 		if m.Type == "signal" {

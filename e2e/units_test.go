@@ -21,7 +21,7 @@ func TestModesAreAskedForByUnits(t *testing.T) {
 	w.sh("systemctl start mode-controller@compute.service")
 	w.requireCompute()
 	w.sh("systemctl start mode-observe.service")
-	w.sh(`journalctl -b -o cat -u mode-observe.service | grep -qF '"observed_state": "compute"'`)
+	w.journalHas(`-b -o cat -u mode-observe.service`, `"observed_state": "compute"`)
 	w.sh("systemctl start mode-controller@desktop.service")
 	w.requireDesktop()
 

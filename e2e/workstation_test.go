@@ -133,6 +133,20 @@ func (w *workstation) sh(script string) string {
 	return strings.TrimSpace(out)
 }
 
+// journal is what journalctl finds. It reads again when a file was just being
+// extended, which journalctl takes for a truncated one and leaves out.
+func (w *workstation) journal(query string) string {
+	w.t.Helper()
+	return w.sh("while journalctl -q --no-pager " + query + " >/run/journal.out 2>/run/journal.err; grep -q 'is truncated' /run/journal.err; do :; done\ncat /run/journal.out")
+}
+
+// journalHas waits until journalctl finds an entry with a text: journald writes
+// after the service has gone on.
+func (w *workstation) journalHas(query, text string) {
+	w.t.Helper()
+	w.WaitFor(w.ctx, text+" in the journal", fmt.Sprintf("journalctl -q --no-pager %s | grep -F -- '%s' >/dev/null", query, text))
+}
+
 // modectl runs modectl as root.
 func (w *workstation) modectl(args string) (out string, code int) {
 	w.t.Helper()
