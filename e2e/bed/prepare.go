@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 
 	"github.com/dubnium/dubnium/e2e/internal/cache"
+	"github.com/dubnium/dubnium/e2e/internal/guest"
 	"github.com/dubnium/dubnium/e2e/internal/qemu"
 )
 
@@ -57,11 +59,35 @@ func (b *bench) prepared(ctx context.Context, p Preparation) (*VM, error) {
 	}
 	state, _ := b.cache.Find(base)
 	b.say("preparing the machine, once for this build")
-	made, err := b.cache.Make(entry, func(dir string) error { return b.prepare(ctx, state, dir, p) })
+	made, err := b.cache.Make(entry, func(dir string) error {
+		var failures []error
+		for range prepareTries {
+			err := b.prepare(ctx, state, dir, p)
+			if !errors.Is(err, guest.ErrRebooted) || ctx.Err() != nil {
+				return err
+			}
+			b.say("preparing again: %v\n%s", err, b.consoleTail())
+			failures = append(failures, err)
+		}
+		return errors.Join(failures...)
+	})
 	if err != nil {
 		return nil, err
 	}
 	return b.restoreFrom(ctx, made)
+}
+
+// prepareTries: under emulation the guest's kernel panicked once in about 60
+// preparations. No test has begun then.
+const prepareTries = 3
+
+// consoleTail is the end of what the guest printed on its console.
+func (b *bench) consoleTail() string {
+	text, err := os.ReadFile(filepath.Join(b.run, consoleName))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-2000):])
 }
 
 // prepare restores state onto files of its own in dir, does the preparation and saves the machine there.
