@@ -89,7 +89,7 @@ func each(v any, f func(any) any) any {
 	case []Dict:
 		list := []Dict{}
 		for _, d := range v {
-			if part, is := f(d).(Dict); is { // an array's elements are of one type
+			if part, ok := f(d).(Dict); ok { // an array's elements are of one type
 				list = append(list, part)
 			}
 		}

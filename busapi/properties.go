@@ -20,8 +20,8 @@ type Properties struct {
 	View    status.View
 }
 
-// quiet are the properties that EmitsChangedSignal says nothing is sent for.
-var quiet = map[string]bool{"Version": true, "ObservedAt": true}
+// unannounced are the properties that EmitsChangedSignal says nothing is sent for.
+var unannounced = map[string]bool{"Version": true, "ObservedAt": true}
 
 // EncodeProperties is the reply of GetAll.
 func EncodeProperties(p Properties) Dict {
@@ -125,7 +125,7 @@ func encodeLease(l *status.Lease) Dict {
 func Changed(before, now Dict) Dict {
 	changed := Dict{}
 	for name, value := range now {
-		if !quiet[name] && !reflect.DeepEqual(before[name].Value(), value.Value()) {
+		if !unannounced[name] && !reflect.DeepEqual(before[name].Value(), value.Value()) {
 			changed[name] = value
 		}
 	}

@@ -14,19 +14,19 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// halt ends a transition on purpose, before its point of no return. It is not a
+// cancellation ends a transition on purpose, before its point of no return. It is not a
 // failure: what was prepared is taken back, and the result says why.
-type halt struct {
+type cancellation struct {
 	result status.Result
 	cause  string
 }
 
-func (h halt) Error() string { return h.cause }
+func (h cancellation) Error() string { return h.cause }
 
-// stopped says why ctx, which has ended, ended: the transition was halted, or the
+// cancelCause says why ctx, which has ended, ended: the transition was halted, or the
 // daemon is told to stop.
-func stopped(ctx context.Context) error {
-	var h halt
+func cancelCause(ctx context.Context) error {
+	var h cancellation
 	if errors.As(context.Cause(ctx), &h) {
 		return h
 	}
@@ -50,10 +50,10 @@ type announcement struct {
 	over chan struct{}
 }
 
-// reconsider ends the wait when its time has come, begins it again when there is a reason
+// recheckWait ends the wait when its time has come, begins it again when there is a reason
 // to, or has it looked at again when it may end. It returns the deadline, the zero time
 // when the wait is over.
-func (a *announcement) reconsider(delayed bool) time.Time {
+func (a *announcement) recheckWait(delayed bool) time.Time {
 	if a == nil {
 		return time.Time{}
 	}
@@ -92,8 +92,8 @@ func (a *announcement) due() <-chan time.Time {
 	return a.timer.C
 }
 
-// announce tells everybody what is going to happen, and begins to wait.
-func (e *Engine) announce(plan plans.Plan, grace time.Duration, wait bool) {
+// announceAndWait tells everybody what is going to happen, and begins to wait.
+func (e *Controller) announceAndWait(plan plans.Plan, grace time.Duration, wait bool) {
 	now := time.Now()
 	a := &announcement{grace: now.Add(grace), bound: now, timer: time.NewTimer(0), over: make(chan struct{})}
 	if wait {
@@ -101,15 +101,15 @@ func (e *Engine) announce(plan plans.Plan, grace time.Duration, wait bool) {
 	}
 	running := *e.state.Running
 	running.Phase, e.state.Running, e.announced = status.PhaseAnnounced, &running, a
-	running.Deadline = a.reconsider(e.delayed())
+	running.Deadline = a.recheckWait(e.delayed())
 	e.emit(status.Event{Prepare: &status.Prepare{
 		Begin: true, ID: running.ID, From: running.From, To: running.To, Deadline: running.Deadline, EndsSessions: plan.EndsSessions(),
 	}})
 }
 
-// resettle follows a change of what holds the announced transition up.
-func (e *Engine) resettle() {
-	deadline := e.announced.reconsider(e.delayed())
+// updateDeadline follows a change of what holds the announced transition up.
+func (e *Controller) updateDeadline() {
+	deadline := e.announced.recheckWait(e.delayed())
 	if e.announced == nil || e.state.Running.Phase != status.PhaseAnnounced {
 		return
 	}
@@ -118,8 +118,8 @@ func (e *Engine) resettle() {
 	e.state.Running = &running
 }
 
-// concluded tells those who heard of an announcement that it is over.
-func (e *Engine) concluded(t status.Transition) {
+// announceEnd tells those who heard of an announcement that it is over.
+func (e *Controller) announceEnd(t status.Transition) {
 	if e.announced == nil {
 		return
 	}
@@ -130,11 +130,11 @@ func (e *Engine) concluded(t status.Transition) {
 
 // Cancel halts a transition before its point of no return; by says who, for the
 // record. Errors: status.ErrNoSuchTransition, status.ErrNotCancellable.
-func (e *Engine) Cancel(ctx context.Context, id uint64, by string) (err error) {
+func (e *Controller) Cancel(ctx context.Context, id uint64, by string) (err error) {
 	callErr := e.call(ctx, func() {
-		if err = e.haltable(id); err == nil {
+		if err = e.cancellable(id); err == nil {
 			e.log.Info("a transition is canceled", zap.Uint64("transition", id), zap.String("by", by))
-			e.halt(halt{status.Canceled, "canceled by " + by})
+			e.cancelRunning(cancellation{status.Canceled, "canceled by " + by})
 		}
 	})
 	return errors.Join(callErr, err)
@@ -143,7 +143,7 @@ func (e *Engine) Cancel(ctx context.Context, id uint64, by string) (err error) {
 // Postpone puts an announced transition off: it goes on later than it would have, by d.
 // Errors: status.ErrNoSuchTransition, status.ErrNotPostponable when it is not announced,
 // or was put off often or long enough.
-func (e *Engine) Postpone(ctx context.Context, id uint64, d time.Duration) (err error) {
+func (e *Controller) Postpone(ctx context.Context, id uint64, d time.Duration) (err error) {
 	callErr := e.call(ctx, func() {
 		err = e.postpone(id, d)
 		e.publish()
@@ -151,7 +151,7 @@ func (e *Engine) Postpone(ctx context.Context, id uint64, d time.Duration) (err 
 	return errors.Join(callErr, err)
 }
 
-func (e *Engine) postpone(id uint64, d time.Duration) error {
+func (e *Controller) postpone(id uint64, d time.Duration) error {
 	running, a, most := e.state.Running, e.announced, e.policy.Announce.MaxPostpone.D()
 	switch {
 	case running == nil || running.ID != id:
@@ -170,12 +170,12 @@ func (e *Engine) postpone(id uint64, d time.Duration) error {
 		a.grace = now // the wait is over already, or an inhibitor alone prolongs it
 	}
 	a.grace = a.grace.Add(d)
-	e.resettle()
+	e.updateDeadline()
 	return nil
 }
 
-// haltable: the transition of that id runs and can still be halted.
-func (e *Engine) haltable(id uint64) error {
+// cancellable: the transition of that id runs and can still be halted.
+func (e *Controller) cancellable(id uint64) error {
 	running := e.state.Running
 	switch {
 	case running == nil || running.ID != id:
@@ -195,19 +195,19 @@ const (
 	barrierWait            // somebody postponed or delayed it since the wait ended
 )
 
-// pass is the point of no return: from here on nobody can halt the transition, unless
+// commit is the point of no return: from here on nobody can halt the transition, unless
 // something stands in the way. It fails for one that was halted.
-func (e *Engine) pass(x *execution) (barrier, error) {
-	if x.halting.Err() != nil {
-		return barrierNone, stopped(x.halting)
+func (e *Controller) commit(x *execution) (barrier, error) {
+	if x.cancelCtx.Err() != nil {
+		return barrierNone, cancelCause(x.cancelCtx)
 	}
 	if !slices.Contains(x.request.Skip, policy.CheckNoInhibitor) && inhibits(e.state.Inhibitors, x.request.Mode) {
 		return barrierBlocked, nil
 	}
-	if !e.announced.reconsider(e.delayed()).IsZero() {
+	if !e.announced.recheckWait(e.delayed()).IsZero() {
 		return barrierWait, nil
 	}
-	if err := e.grant(x.request); err != nil {
+	if err := e.commitDesired(x.request); err != nil {
 		return barrierNone, err
 	}
 	running := *e.state.Running
@@ -216,27 +216,27 @@ func (e *Engine) pass(x *execution) (barrier, error) {
 	return barrierNone, nil
 }
 
-// approach leads to the point of no return: it prepares, announces and waits. Then it
+// runUntilCommit leads to the point of no return: it prepares, announces and waits. Then it
 // looks and judges again if anything took time. It always does if sessions will end:
 // whose those are, and whether the requester may end them, is judged at that moment.
 // What it has begun when it fails is undone by goBack.
-func (x *execution) approach(noReturn int) error {
-	if err := x.forward(x.halting, noReturn); err != nil {
+func (x *execution) runUntilCommit(noReturn int) error {
+	if err := x.forward(x.cancelCtx, noReturn); err != nil {
 		return err
 	}
-	x.engine(func(e *Engine) { e.announce(x.plan, x.grace(), !x.request.NoWait) })
+	x.inController(func(e *Controller) { e.announceAndWait(x.plan, x.grace(), !x.request.NoWait) })
 	waited, err := x.awaitOver()
 	if err != nil {
 		return err
 	}
 	for again := waited || noReturn > 0 || x.plan.EndsSessions(); ; again = true {
 		if again {
-			if err := x.reconsider(noReturn); err != nil {
+			if err := x.rejudge(noReturn); err != nil {
 				return err
 			}
 		}
 		var at barrier
-		x.engine(func(e *Engine) { at, err = e.pass(x) })
+		x.inController(func(e *Controller) { at, err = e.commit(x) })
 		if err != nil || at == barrierNone {
 			return err
 		}
@@ -250,7 +250,7 @@ func (x *execution) approach(noReturn int) error {
 // wait.
 func (x *execution) awaitOver() (waited bool, err error) {
 	var over <-chan struct{}
-	x.engine(func(e *Engine) { over = e.announced.over })
+	x.inController(func(e *Controller) { over = e.announced.over })
 	select {
 	case <-over:
 		return false, nil
@@ -259,8 +259,8 @@ func (x *execution) awaitOver() (waited bool, err error) {
 	select {
 	case <-over:
 		return true, nil
-	case <-x.halting.Done():
-		return true, stopped(x.halting)
+	case <-x.cancelCtx.Done():
+		return true, cancelCause(x.cancelCtx)
 	}
 }
 
@@ -276,16 +276,16 @@ func (x *execution) grace() time.Duration {
 	return 0
 }
 
-// reconsider looks and judges again. What the facts ask for now is what will be
+// rejudge looks and judges again. What the facts ask for now is what will be
 // done, unless one plan was agreed to: then it has to be that one still, and else
 // nothing is done and nothing was asked. What was prepared stays.
-func (x *execution) reconsider(noReturn int) error {
+func (x *execution) rejudge(noReturn int) error {
 	ahead, err := x.look()
 	if err != nil {
-		return stopped(x.halting)
+		return cancelCause(x.cancelCtx)
 	}
-	if x.agreed != nil && !x.agreed.covers(ahead) {
-		return halt{status.Canceled, status.ErrStalePlan.Error() + " any more"}
+	if x.pinned != nil && !x.pinned.matches(ahead) {
+		return cancellation{status.Canceled, status.ErrStalePlan.Error() + " any more"}
 	}
 	if refusal := x.judge(ahead); refusal != nil {
 		return *refusal

@@ -39,18 +39,18 @@ func (r *refusals) take(uid uint32) (write bool, unwritten int) {
 	return true, unwritten
 }
 
-// Refused notes a request that was turned down before it came to the engine, or by
+// Rejected notes a request that was turned down before it came to the engine, or by
 // it. It may be called from any goroutine.
-func (e *Engine) Refused(r status.Refusal) { e.history.refuse(r) }
+func (e *Controller) Rejected(r status.RejectedRequest) { e.history.refuse(r) }
 
 // warnings says what is wrong with the daemon itself.
-func (e *Engine) warnings() []observer.Reason {
+func (e *Controller) warnings() []observer.Reason {
 	var warnings []observer.Reason
 	if err := e.console.fault; err != nil {
 		warnings = append(warnings, observer.Reason{Code: status.WarnConsole, Text: "the consoles do not show the way back: " + err.Error()})
 	}
-	if e.refused != "" {
-		warnings = append(warnings, observer.Reason{Code: status.WarnPolicy, Text: e.refused})
+	if e.policyError != "" {
+		warnings = append(warnings, observer.Reason{Code: status.WarnPolicy, Text: e.policyError})
 	}
 	waiting, lost, err := e.history.log.Fault()
 	if err == nil {
@@ -71,8 +71,8 @@ func (e *Engine) warnings() []observer.Reason {
 const historyRetry = time.Minute
 
 // awaitHistory has the loop try again while the history cannot be written.
-func (e *Engine) awaitHistory() {
+func (e *Controller) awaitHistory() {
 	if _, _, err := e.history.log.Fault(); err != nil {
-		e.again.Reset(historyRetry)
+		e.historyRetry.Reset(historyRetry)
 	}
 }

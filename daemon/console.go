@@ -64,9 +64,9 @@ func consoleText(v status.View) string {
 func leaseText(l status.Lease) string {
 	var b strings.Builder
 	switch {
-	case l.Over != "" && l.Waits != "":
+	case l.ExpiredReason != "" && l.LastFailure != "":
 		fmt.Fprintf(&b, "It is to go back to %s by itself and cannot yet: modectl status says why. It tries again.\n", l.BackTo)
-	case l.Over != "":
+	case l.ExpiredReason != "":
 		fmt.Fprintf(&b, "It goes back to %s now, by itself.\n", l.BackTo)
 	default:
 		if !l.ConfirmBy.IsZero() {
@@ -126,7 +126,7 @@ func (c *console) reload() error {
 
 // showConsole keeps the consoles' text what the state is. It reports whether its
 // warning is another one now. What cannot be written is a warning and no more.
-func (e *Engine) showConsole(v status.View) (changed bool) {
+func (e *Controller) showConsole(v status.View) (changed bool) {
 	c := &e.console
 	now := e.now()
 	if v.Observation.State == observer.Boot {

@@ -94,9 +94,9 @@ func TestWhatTheConsolesShow(t *testing.T) {
 	way := here(observer.Transitioning, policy.Desktop, observer.False, observer.False)
 	way.Running = &status.Transition{To: policy.Compute, Started: at}
 	waits := here("compute", policy.Compute, observer.False, observer.False)
-	waits.Lease = &status.Lease{BackTo: policy.Desktop, Over: "it was asked for 4h0m0s", Waits: "blocked by \\n somebody's words"}
+	waits.Lease = &status.Lease{BackTo: policy.Desktop, ExpiredReason: "it was asked for 4h0m0s", LastFailure: "blocked by \\n somebody's words"}
 	goes := waits
-	goes.Lease = &status.Lease{BackTo: policy.Desktop, Over: "it was asked for 4h0m0s"}
+	goes.Lease = &status.Lease{BackTo: policy.Desktop, ExpiredReason: "it was asked for 4h0m0s"}
 	idle := waits
 	idle.Lease = &status.Lease{BackTo: policy.Desktop, UntilIdle: 30 * time.Minute}
 	const since = " since 2026-11-22 14:30:00 UTC"

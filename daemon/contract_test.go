@@ -225,13 +225,13 @@ func TestPlacementAndTopologyAreOnDiskAndInTheView(t *testing.T) {
 		assert.Equal(t, observer.State("desktop"), r.View().Observation.State, "what is only planned breaks nothing")
 
 		r.host.change(func() {
-			r.host.now.Holders.GPUs = append(slices.Clone(r.host.now.Holders.GPUs), observer.GPU{PCI: "0000:41:00.0"})
+			r.host.now.Processes.GPUs = append(slices.Clone(r.host.now.Processes.GPUs), observer.GPU{PCI: "0000:41:00.0"})
 		})
 		r.settle()
 		assert.Equal(t, []string{displayGPU, "0000:41:00.0"}, topologyOnDisk(t, r).Present)
 		assert.Empty(t, topologyOnDisk(t, r).Missing)
 
-		r.host.change(func() { r.host.now.Holders.Reason = "no probe" })
+		r.host.change(func() { r.host.now.Processes.Reason = "no probe" })
 		r.settle()
 		assert.False(t, topologyOnDisk(t, r).Known)
 		assert.Equal(t, "no probe", topologyOnDisk(t, r).Reason)
@@ -253,7 +253,7 @@ func TestFilesAreWrittenWhenTheyChange(t *testing.T) {
 
 		require.NoError(t, os.Remove(path))
 		require.NoError(t, os.MkdirAll(filepath.Join(path, "in the way"), 0o755))
-		r.host.change(func() { r.host.now.Holders.GPUs = nil })
+		r.host.change(func() { r.host.now.Processes.GPUs = nil })
 		assert.Empty(t, r.settle().Topology.Present, "the view is right all the same")
 		require.NoError(t, os.RemoveAll(path))
 		r.settle()
@@ -270,9 +270,9 @@ func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
 			require.NoError(t, os.MkdirAll(d, 0o755))
 		}
 		log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
-		engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: NewEyes(time.Second, log), BootID: thisBoot, Log: log})
+		engine, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: NewMonitor(time.Second, log), BootID: thisBoot, Log: log})
 		require.NoError(t, err)
-		r := &rig{Engine: engine, t: t, dir: dir}
+		r := &rig{Controller: engine, t: t, dir: dir}
 		assert.False(t, topologyOnDisk(t, r).Known)
 		assert.Equal(t, "nobody has looked yet", topologyOnDisk(t, r).Reason)
 	})

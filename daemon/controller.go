@@ -37,10 +37,10 @@ type Listener interface {
 
 // Config is what an engine is made of.
 type Config struct {
-	Policy policy.Document
-	Eyes   *Eyes
-	// Hands makes the actors for the kinds of step that change the host.
-	Hands func(policy.Policy) map[plans.Kind]Actor
+	Policy  policy.Document
+	Monitor *Monitor
+	// StepHandlers makes the actors for the kinds of step that change the host.
+	StepHandlers func(policy.Policy) map[plans.Kind]StepHandler
 	// Graph reads the units that a plan may reach beyond those it names.
 	Graph  GraphReader
 	BootID string
@@ -49,44 +49,44 @@ type Config struct {
 	Log      *zap.Logger
 }
 
-// Engine is the daemon's core. Make one with New.
-type Engine struct {
-	machinery
-	files    files
-	hands    func(policy.Policy) map[plans.Kind]Actor
-	listener Listener
-	calls    chan func()
-	stopped  chan struct{}
-	view     atomic.Pointer[status.View]
+// Controller is the daemon's core. Make one with New.
+type Controller struct {
+	transitionDeps
+	files        files
+	stepHandlers func(policy.Policy) map[plans.Kind]StepHandler
+	listener     Listener
+	calls        chan func()
+	done         chan struct{}
+	view         atomic.Pointer[status.View]
 
 	// Owned by the goroutine of Run.
 	life   context.Context // Run's: transitions outlive the calls that asked for them
 	state  status.View
 	events []status.Event
-	// unwritten: the files say something else than state.Observation; untold: than
+	// currentDirty: the files say something else than state.Observation; untold: than
 	// state.Last, whose journal is not ended yet; canceled: the wish is still that of
 	// a transition that was canceled.
-	unwritten, untold, canceled bool
-	nextID                      uint64
-	ending                      bool
-	unended                     *journalEntry // of a transition the daemon died in
-	done                        chan outcome
-	booted                      bool   // the boot rule has had its one try
-	refused                     string // why a policy is not in force that was to be, empty for none
-	expiry                      *time.Timer
-	again                       *time.Timer // to write what of the history waits
-	pending                     *reload     // nil for none
-	placed                      bool        // the files say what the state does of placement and topology
-	// halt ends the running transition before its point of no return.
-	halt      func(halt)
-	announced *announcement  // nil for none
-	request   status.Request // that the running transition serves
-	tell      func()         // writes it into the history
-	previous  status.Desired // what was asked before it
+	currentDirty, lastRecordDirty, canceled bool
+	nextID                                  uint64
+	ending                                  bool
+	interruptedEntry                        *journalEntry // of a transition the daemon died in
+	outcomes                                chan outcome
+	bootRuleApplied                         bool   // the boot rule has had its one try
+	policyError                             string // why a policy is not in force that was to be, empty for none
+	staleTimer                              *time.Timer
+	historyRetry                            *time.Timer // to write what of the history waits
+	pending                                 *reload     // nil for none
+	placementWritten                        bool        // the files say what the state does of placement and topology
+	// cancelRunning ends the running transition before its point of no return.
+	cancelRunning func(cancellation)
+	announced     *announcement  // nil for none
+	request       status.Request // that the running transition serves
+	tell          func()         // writes it into the history
+	previous      status.Desired // what was asked before it
 
-	now func() time.Duration // Config.Boottime
-	due *time.Timer          // when something is due by it
-	leasing
+	now       func() time.Duration // Config.Boottime
+	nextTimer *time.Timer          // when something is due by it
+	leaseState
 	reconciler reconciler
 	console    console
 }
@@ -100,30 +100,30 @@ type outcome struct {
 // New returns an engine that remembers what its directories hold: the wish of
 // this boot, the last transition, and one that did not end. Errors: a directory
 // cannot be used, or the journal is not one that this version understands.
-func New(c Config) (*Engine, error) {
-	e := &Engine{
-		machinery: machinery{
-			eyes: c.Eyes, graph: c.Graph,
+func New(c Config) (*Controller, error) {
+	e := &Controller{
+		transitionDeps: transitionDeps{
+			monitor: c.Monitor, graph: c.Graph,
 			journal: newJournal(c.Policy.Paths.State), history: openHistory(c.Policy.Policy, c.Log), bootID: c.BootID, log: c.Log,
 		},
-		files: files{c.Policy.Paths.Runtime}, hands: c.Hands,
-		calls: make(chan func()), stopped: make(chan struct{}), expiry: time.NewTimer(0), again: time.NewTimer(0),
-		now: c.Boottime, due: time.NewTimer(0), console: console{dir: c.Policy.Paths.Issue},
+		files: files{c.Policy.Paths.Runtime}, stepHandlers: c.StepHandlers,
+		calls: make(chan func()), done: make(chan struct{}), staleTimer: time.NewTimer(0), historyRetry: time.NewTimer(0),
+		now: c.Boottime, nextTimer: time.NewTimer(0), console: console{dir: c.Policy.Paths.Issue},
 	}
 	if e.now == nil {
 		e.now = boottime
 	}
-	e.expiry.Stop()
-	e.again.Stop()
-	e.due.Stop()
+	e.staleTimer.Stop()
+	e.historyRetry.Stop()
+	e.nextTimer.Stop()
 	if err := e.govern(c.Policy); err != nil {
 		return nil, err
 	}
 	return e, e.restore()
 }
 
-func (e *Engine) restore() (err error) {
-	if e.unended, err = e.journal.load(); err != nil {
+func (e *Controller) restore() (err error) {
+	if e.interruptedEntry, err = e.journal.load(); err != nil {
 		return err
 	}
 	if e.state.Last, err = e.files.last(); err != nil {
@@ -131,10 +131,10 @@ func (e *Engine) restore() (err error) {
 	}
 	if e.nextID, err = e.history.lastID(); err != nil {
 		// A history that cannot be read is no reason to be without a controller.
-		e.log.Error("the history cannot be read, ids may be given twice", message.Is(message.HistoryFault), zap.Error(err))
+		e.log.Error("the history cannot be read, ids may be given twice", message.WithMessageID(message.HistoryFault), zap.Error(err))
 	}
-	if e.unended != nil {
-		e.nextID = max(e.nextID, e.unended.Record.ID)
+	if e.interruptedEntry != nil {
+		e.nextID = max(e.nextID, e.interruptedEntry.Record.ID)
 	}
 	if e.state.Last != nil { // the history may have been on a disk that was full
 		e.nextID = max(e.nextID, e.state.Last.ID)
@@ -149,7 +149,7 @@ func (e *Engine) restore() (err error) {
 		if err := e.files.setDesiredWord(desired); err != nil { // the daemon may have died between the two
 			return err
 		}
-	} else if err := e.wish(status.Desired{
+	} else if err := e.setDesired(status.Desired{
 		Mode: e.policy.DefaultMode, Origin: status.OriginBoot, By: byDaemon, Since: time.Now(),
 	}); err != nil {
 		return err
@@ -171,21 +171,21 @@ func (e *Engine) restore() (err error) {
 }
 
 // Listen sets who hears of changes. Call it before Run.
-func (e *Engine) Listen(l Listener) { e.listener = l }
+func (e *Controller) Listen(l Listener) { e.listener = l }
 
 // Run turns until ctx ends. A transition that runs then is left to its journal.
-func (e *Engine) Run(ctx context.Context) {
-	defer close(e.stopped)
+func (e *Controller) Run(ctx context.Context) {
+	defer close(e.done)
 	defer e.abandonReload()
-	defer e.expiry.Stop()
-	defer e.again.Stop()
-	defer e.due.Stop()
+	defer e.staleTimer.Stop()
+	defer e.historyRetry.Stop()
+	defer e.nextTimer.Stop()
 	defer e.history.retry()
 	e.life = ctx
 	e.awaitHistory()
-	if e.unended != nil {
-		x := newExecution(e.machinery, 0, status.Request{})
-		x.entry, x.tell = *e.unended, func() {} // the daemon that died has written it
+	if e.interruptedEntry != nil {
+		x := newExecution(e.transitionDeps, 0, status.Request{})
+		x.entry, x.tell = *e.interruptedEntry, func() {} // the daemon that died has written it
 		if x.entry.BootID == e.bootID {
 			e.previous = x.entry.Previous
 		}
@@ -196,43 +196,43 @@ func (e *Engine) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			e.ending = true
-			if e.done == nil {
+			if e.outcomes == nil {
 				return
 			}
 			// The execution stops by the same ctx; it may be in a report just now.
 			select {
 			case call := <-e.calls:
 				call()
-			case <-e.done:
+			case <-e.outcomes:
 				return
 			}
 		case call := <-e.calls:
 			call()
-		case end := <-e.done:
+		case end := <-e.outcomes:
 			e.finish(end)
 			e.publish() // what waited may look at the host first
 			e.adoptPending()
-		case <-e.eyes.Changed():
+		case <-e.monitor.Changed():
 			e.classify()
-			e.normalise()
-		case <-e.expiry.C:
+			e.applyBootDefault()
+		case <-e.staleTimer.C:
 			e.classify()
 		case <-e.announced.due():
-			e.resettle()
+			e.updateDeadline()
 		case <-e.history.changed:
 			e.awaitHistory()
-		case <-e.again.C:
+		case <-e.historyRetry.C:
 			e.history.retry()
 			e.awaitHistory()
-		case <-e.due.C:
+		case <-e.nextTimer.C:
 		}
-		e.tend()
+		e.runTimers()
 		e.publish()
 	}
 }
 
 // call runs f in the engine's goroutine and waits for it.
-func (e *Engine) call(ctx context.Context, f func()) error {
+func (e *Controller) call(ctx context.Context, f func()) error {
 	ran := make(chan struct{})
 	select {
 	case e.calls <- func() { f(); close(ran) }:
@@ -240,20 +240,20 @@ func (e *Engine) call(ctx context.Context, f func()) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-e.stopped:
+	case <-e.done:
 		return status.ErrShuttingDown
 	}
 }
 
 // Turn returns once the engine's loop has turned: proof of life for a watchdog.
-func (e *Engine) Turn(ctx context.Context) error { return e.call(ctx, func() {}) }
+func (e *Controller) Turn(ctx context.Context) error { return e.call(ctx, func() {}) }
 
 // View returns what is known now. It never waits.
-func (e *Engine) View() status.View { return *e.view.Load() }
+func (e *Controller) View() status.View { return *e.view.Load() }
 
 // Observe looks at everything afresh and returns the view after that.
-func (e *Engine) Observe(ctx context.Context) (status.View, error) {
-	if _, err := e.eyes.Fresh(ctx); err != nil {
+func (e *Controller) Observe(ctx context.Context) (status.View, error) {
+	if _, err := e.monitor.Fresh(ctx); err != nil {
 		return status.View{}, err
 	}
 	err := e.call(ctx, func() { e.classify(); e.publish() })
@@ -263,7 +263,7 @@ func (e *Engine) Observe(ctx context.Context) (status.View, error) {
 // Judge looks at everything afresh and returns what the guards of a request for
 // r.Mode say, or those of the names; it asks for nothing. The guards that are steps
 // of the plan are not among a request's: they hold only once others are done.
-func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
+func (e *Controller) Judge(ctx context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
 	view, err := e.Observe(ctx)
 	if err != nil {
 		return nil, observer.Snapshot{}, err
@@ -273,21 +273,21 @@ func (e *Engine) Judge(ctx context.Context, r status.Request, ids []policy.Guard
 	if len(ids) == 0 {
 		ids = plan.Guards
 	}
-	var blast observer.BlastRadius
+	var blast observer.Impact
 	if slices.ContainsFunc(ids, guards.JudgesUnits) {
-		blast = e.graph.blast(ctx, p, plan, view.Snapshot)
+		blast = e.graph.impact(ctx, p, plan, view.Snapshot)
 	}
 	return guards.Evaluate(p, view.Snapshot, guardRequest(r, blast, view.Inhibitors), ids), view.Snapshot, nil
 }
 
 // History returns the newest transitions that the filter chooses, the latest first, and
 // whether there may be older ones: a reply has a bound.
-func (e *Engine) History(ctx context.Context, f status.Filter) (records []status.Record, more bool, _ error) {
+func (e *Controller) History(ctx context.Context, f status.Filter) (records []status.Record, more bool, _ error) {
 	return e.history.records(ctx, f)
 }
 
 // Record returns the finished transition of that id, or status.ErrNoSuchTransition.
-func (e *Engine) Record(ctx context.Context, id uint64) (status.Record, error) {
+func (e *Controller) Record(ctx context.Context, id uint64) (status.Record, error) {
 	return e.history.record(ctx, id)
 }
 
@@ -295,8 +295,8 @@ func (e *Engine) Record(ctx context.Context, id uint64) (status.Record, error) {
 // transition that serves it. Errors: status.ErrBusy, status.ErrStalePlan,
 // status.ErrShuttingDown, or the wish could not be written; nothing has changed
 // then.
-func (e *Engine) Request(ctx context.Context, r status.Request) (id uint64, err error) {
-	var plan *agreed
+func (e *Controller) Request(ctx context.Context, r status.Request) (id uint64, err error) {
+	var plan *pinnedPlan
 	if r.Plan != "" {
 		if plan, err = e.agree(ctx, r); err != nil {
 			return 0, err
@@ -311,7 +311,7 @@ func (e *Engine) Request(ctx context.Context, r status.Request) (id uint64, err 
 
 // accept serializes: one transition at a time, and no queue. A request for one plan
 // joins nothing: what runs has a plan of its own.
-func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
+func (e *Controller) accept(r status.Request, plan *pinnedPlan) (uint64, error) {
 	if e.ending {
 		return 0, status.ErrShuttingDown
 	}
@@ -324,12 +324,12 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 		}
 		return 0, busy(running)
 	}
-	if plan != nil && !plan.holds(e.policy, e.state) {
+	if plan != nil && !plan.valid(e.policy, e.state) {
 		return 0, fmt.Errorf("%w: the policy was reloaded, or another transition has ended", status.ErrStalePlan)
 	}
 	if r.KeepTerms && r.Mode == e.state.Desired.Mode {
 		e.previous, e.replaced = e.state.Desired, e.lease
-	} else if err := e.wishFor(r); err != nil {
+	} else if err := e.setDesiredForRequest(r); err != nil {
 		return 0, err
 	}
 	e.canceled, e.reconciler = false, reconciler{}
@@ -337,10 +337,10 @@ func (e *Engine) accept(r status.Request, plan *agreed) (uint64, error) {
 }
 
 // begin starts the transition that serves a request, and returns its id.
-func (e *Engine) begin(r status.Request, plan *agreed) uint64 {
+func (e *Controller) begin(r status.Request, plan *pinnedPlan) uint64 {
 	e.history.accepted(e.nextID, r, false)
-	x := newExecution(e.machinery, e.nextID, r)
-	x.agreed, x.entry.Previous = plan, e.previous
+	x := newExecution(e.transitionDeps, e.nextID, r)
+	x.pinned, x.entry.Previous = plan, e.previous
 	e.nextID++
 	e.start(e.life, x, x.run)
 	return x.entry.Record.ID
@@ -351,9 +351,9 @@ func busy(running *status.Transition) error {
 		running.ID, running.From, running.To, running.Started.Format(time.TimeOnly))
 }
 
-// wish records what was asked, on disk first: a wish that cannot be written is
+// setDesired records what was asked, on disk first: a wish that cannot be written is
 // refused, since a restart would forget it.
-func (e *Engine) wish(d status.Desired) error {
+func (e *Controller) setDesired(d status.Desired) error {
 	if err := e.files.setDesired(d, e.bootID); err != nil {
 		if e.state.Desired.Mode != "" { // half of it may be there, or all of it
 			err = errors.Join(err, e.files.setDesired(e.state.Desired, e.bootID))

@@ -331,9 +331,9 @@ func TestTheBootRuleIsNoRuleForAHostThatWasInAMode(t *testing.T) {
 func TestTheBootIsOverForWhoeverLooks(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		require.NoError(t, r.call(t.Context(), func() {
-			r.booted = false
+			r.bootRuleApplied = false
 			r.classify()
-			assert.True(t, r.booted)
+			assert.True(t, r.bootRuleApplied)
 		}))
 	})
 }
@@ -370,7 +370,7 @@ func TestAWishThatCannotBeWrittenIsNobodys(t *testing.T) {
 
 func TestStagedTrust(t *testing.T) {
 	cases := map[string]struct {
-		trust   policy.Trust
+		trust   policy.AllowedTransitions
 		mode    policy.Mode
 		allowed bool
 	}{

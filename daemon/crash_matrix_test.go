@@ -158,7 +158,7 @@ func circumstances() []*circumstance {
 		}},
 		{name: "GPUs named", request: asAlice, change: func(p *policy.Policy) {
 			p.GPU.Display, p.GPU.AI = []string{displayGPU}, []string{displayGPU}
-		}, host: func(h *fakeHost) { h.now.Holders.GPUs[0].Driver = "nvidia" }},
+		}, host: func(h *fakeHost) { h.now.Processes.GPUs[0].Driver = "nvidia" }},
 		{name: "studio serves nobody's audio", request: asAlice, change: func(p *policy.Policy) {
 			p.Audio.Required, p.Studio.Quiesce, p.Modes.Desktop.VLLMProfile = false, nil, policy.ProfileDefault
 		}},
@@ -817,7 +817,7 @@ func (j judgement) judgeRecovery(outcomes map[uint64]status.Record, entry *journ
 	case j.rebooted && !strings.Contains(record.Cause, "the machine restarted"):
 		j.violate("the restart is not told", "%q", record.Cause)
 	}
-	stays := entry.Home == policy.Compute && record.Final != "compute" // somebody may be logged in by then
+	stays := entry.OriginMode == policy.Compute && record.Final != "compute" // somebody may be logged in by then
 	if entry.Record.Result == "" && !j.rebooted && record.Final != observer.Of(record.To) && !stays {
 		j.requireUndone(record, func(i int) bool { return !entry.Steps[i].Waits() })
 	}

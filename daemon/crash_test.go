@@ -140,7 +140,7 @@ func TestAJournalFromElsewhereIsNotActedUpon(t *testing.T) {
 			require.NoError(t, os.MkdirAll(p.Paths.State, 0o755))
 			require.NoError(t, os.MkdirAll(p.Paths.Runtime, 0o755))
 			require.NoError(t, os.WriteFile(newJournal(p.Paths.State).path, []byte(content), 0o600))
-			_, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: NewEyes(0, nil), BootID: thisBoot})
+			_, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: NewMonitor(0, nil), BootID: thisBoot})
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), "journal")
 		})

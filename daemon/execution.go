@@ -24,47 +24,47 @@ import (
 // journal stays, and the next start recovers from it.
 var errStopping = errors.New("the daemon is stopping")
 
-// machinery is what every transition works with.
-type machinery struct {
-	policy  policy.Policy
-	eyes    *Eyes
-	graph   GraphReader
-	actors  map[plans.Kind]Actor
-	journal journal
-	history *history
-	bootID  string
-	log     *zap.Logger
+// transitionDeps is what every transition works with.
+type transitionDeps struct {
+	policy   policy.Policy
+	monitor  *Monitor
+	graph    GraphReader
+	handlers map[plans.Kind]StepHandler
+	journal  journal
+	history  *history
+	bootID   string
+	log      *zap.Logger
 }
 
 // execution carries one transition from its acceptance to its record, in a
 // goroutine of its own. It touches nothing of the engine's: what the engine
 // should know it reports.
 type execution struct {
-	machinery
+	transitionDeps
 	request status.Request
 	entry   journalEntry
-	// seen are the secrets of everything that the record's texts may be about, by
+	// redactions are the secrets of everything that the record's texts may be about, by
 	// their texts.
-	seen map[string]observer.Secret
-	// agreed is the one plan to carry out, nil for whatever the host needs.
-	agreed *agreed
+	redactions map[string]observer.Secret
+	// pinned is the one plan to carry out, nil for whatever the host needs.
+	pinned *pinnedPlan
 	plan   plans.Plan
-	// halting ends when the transition is halted before its point of no return, or
+	// cancelCtx ends when the transition is halted before its point of no return, or
 	// with the daemon.
-	halting context.Context
+	cancelCtx context.Context
 	// tell writes the request into the history, once. One that turns out to be a noop,
 	// and that nobody joined, has only its outcome there: whoever may ask for a mode
 	// could fill the files with noops.
 	tell func()
-	// engine runs a function in the engine's goroutine, and waits for it; view is
+	// inController runs a function in the engine's goroutine, and waits for it; view is
 	// what the engine has published.
-	engine func(func(*Engine))
-	view   func() status.View
+	inController func(func(*Controller))
+	view         func() status.View
 }
 
-func newExecution(m machinery, id uint64, r status.Request) *execution {
+func newExecution(m transitionDeps, id uint64, r status.Request) *execution {
 	tell := sync.OnceFunc(func() { m.history.requested(id, r, false) })
-	return &execution{machinery: m, request: r, tell: tell, entry: journalEntry{
+	return &execution{transitionDeps: m, request: r, tell: tell, entry: journalEntry{
 		Format: journalFormat, BootID: m.bootID,
 		Record: status.Record{
 			ID: id, To: r.Mode, Origin: r.Origin, By: r.By, UID: &r.UID, Authorization: r.Authorization, Why: r.Why, Started: time.Now(),
@@ -75,12 +75,12 @@ func newExecution(m machinery, id uint64, r status.Request) *execution {
 // run decides, acts and judges. The only error is errStopping; everything else
 // is a record, whose result claims no more than was observed.
 func (x *execution) run(ctx context.Context) (status.Record, error) {
-	ahead, err := x.ahead()
+	ahead, err := x.assess()
 	if err != nil {
-		return x.goBack(ctx, stopped(x.halting))
+		return x.goBack(ctx, cancelCause(x.cancelCtx))
 	}
 	before := ahead.now
-	x.entry.Record.From, x.entry.Home = before.State, before.Inferred
+	x.entry.Record.From, x.entry.OriginMode = before.State, before.Inferred
 	if err := x.save(); err != nil {
 		return x.end(before, status.Failed, err)
 	}
@@ -92,7 +92,7 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 		return x.end(before, refusal.result, refusal)
 	}
 	x.adopt(ahead.Plan, 0)
-	if err := x.approach(ahead.NoReturn); err != nil {
+	if err := x.runUntilCommit(ahead.CommitIndex); err != nil {
 		return x.goBack(ctx, err)
 	}
 	if err := x.forward(ctx, len(x.entry.Steps)); err != nil {
@@ -101,30 +101,30 @@ func (x *execution) run(ctx context.Context) (status.Record, error) {
 	return x.verify(ctx)
 }
 
-// ahead is what there is to do, by the look with which a plan was agreed to, where
+// assess is what there is to do, by the look with which a plan was agreed to, where
 // one was, since another could show another plan; else by a fresh one. The error is
 // that of halting.
-func (x *execution) ahead() (prospect, error) {
-	if x.agreed != nil {
-		x.saw(observer.Secrets(x.agreed.Snapshot)...)
-		return x.agreed.prospect, nil
+func (x *execution) assess() (assessment, error) {
+	if x.pinned != nil {
+		x.addRedactions(observer.Secrets(x.pinned.Snapshot)...)
+		return x.pinned.assessment, nil
 	}
 	return x.look()
 }
 
 // look is what there is to do, by a fresh look. The error is that of halting.
-func (x *execution) look() (prospect, error) {
-	snapshot, err := x.eyes.Fresh(x.halting)
+func (x *execution) look() (assessment, error) {
+	snapshot, err := x.monitor.Fresh(x.cancelCtx)
 	if err != nil {
-		return prospect{}, err
+		return assessment{}, err
 	}
-	x.saw(observer.Secrets(snapshot)...)
-	return x.graph.foresee(x.halting, x.policy, snapshot, x.request, x.view().Inhibitors), x.halting.Err()
+	x.addRedactions(observer.Secrets(snapshot)...)
+	return x.graph.assess(x.cancelCtx, x.policy, snapshot, x.request, x.view().Inhibitors), x.cancelCtx.Err()
 }
 
 // judge takes the verdicts into the record, and says what stands in the way; nil
 // for nothing.
-func (x *execution) judge(ahead prospect) *halt {
+func (x *execution) judge(ahead assessment) *cancellation {
 	if !reflect.DeepEqual(x.entry.Record.Guards, ahead.verdicts) { // else it is written down already
 		x.history.judged(x.entry.Record.ID, ahead.verdicts)
 	}
@@ -139,7 +139,7 @@ func (x *execution) judge(ahead prospect) *halt {
 	if len(blocking) == 0 {
 		return x.unauthorized(ahead)
 	}
-	refusal := halt{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
+	refusal := cancellation{status.Blocked, fmt.Sprintf("%s: %s", blocking[0].Guard, blocking[0].Reason)}
 	if blocking[0].Guard == policy.CheckNoInhibitor {
 		refusal.result = status.Inhibited
 	}
@@ -149,12 +149,12 @@ func (x *execution) judge(ahead prospect) *halt {
 // unauthorized refuses what the request has no right to, nil for nothing: the host may
 // have changed since the requester was asked for a password, or since the daemon
 // decided to ask.
-func (x *execution) unauthorized(ahead prospect) *halt {
-	if why := unasked(x.policy, ahead.Plan); why != "" && x.request.Origin.Own() {
-		return &halt{status.Blocked, why}
+func (x *execution) unauthorized(ahead assessment) *cancellation {
+	if why := needsOperator(x.policy, ahead.Plan); why != "" && x.request.Origin.IsAutomatic() {
+		return &cancellation{status.Blocked, why}
 	}
 	if x.request.UID != 0 && !x.request.LeaveCompute && observer.LeavesCompute(x.policy, ahead.Snapshot, x.request.Mode) {
-		return &halt{status.Blocked, "the host is in compute now, and to leave it needs the right to ask for desktop"}
+		return &cancellation{status.Blocked, "the host is in compute now, and to leave it needs the right to ask for desktop"}
 	}
 	return nil
 }
@@ -176,36 +176,36 @@ func reached(p policy.Policy, o observer.Observation, s observer.Snapshot, to po
 	return o.Is(to) && len(plans.Build(p, s, to).Steps) == 0
 }
 
-func guardRequest(r status.Request, b observer.BlastRadius, held []status.Inhibitor) guards.Request {
-	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held), Blast: b}
+func guardRequest(r status.Request, b observer.Impact, held []status.Inhibitor) guards.Request {
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held), Impact: b}
 }
 
-// settled classifies a snapshot by its facts alone: whether a transition runs
+// classify classifies a snapshot by its facts alone: whether a transition runs
 // and how the last one ended is nothing to the question what the host is.
-func (x *execution) settled(s observer.Snapshot) observer.Observation {
-	x.saw(observer.Secrets(s)...)
-	return settled(x.policy, s)
+func (x *execution) classify(s observer.Snapshot) observer.Observation {
+	x.addRedactions(observer.Secrets(s)...)
+	return classify(x.policy, s)
 }
 
-func settled(p policy.Policy, s observer.Snapshot) observer.Observation {
+func classify(p policy.Policy, s observer.Snapshot) observer.Observation {
 	return observer.Classify(p, s, observer.Context{}, time.Now())
 }
 
-// saw notes what the record's texts may tell from now on.
-func (x *execution) saw(secrets ...observer.Secret) {
-	if x.seen == nil {
-		x.seen = make(map[string]observer.Secret)
-		x.saw(x.entry.Record.Private...) // of the daemon that died in it
+// addRedactions notes what the record's texts may tell from now on.
+func (x *execution) addRedactions(secrets ...observer.Secret) {
+	if x.redactions == nil {
+		x.redactions = make(map[string]observer.Secret)
+		x.addRedactions(x.entry.Record.Private...) // of the daemon that died in it
 	}
 	for _, s := range secrets {
-		x.seen[s.Text] = s
+		x.redactions[s.Text] = s
 	}
 }
 
 // save puts the entry on disk, with those secrets that it tells.
 func (x *execution) save() error {
-	x.saw()
-	x.entry.Record.Keep(slices.Collect(maps.Values(x.seen)))
+	x.addRedactions()
+	x.entry.Record.Keep(slices.Collect(maps.Values(x.redactions)))
 	return x.journal.save(&x.entry)
 }
 
@@ -218,7 +218,7 @@ func (x *execution) adopt(plan plans.Plan, done int) {
 	x.plan = plan
 	steps := plan.Steps
 	if done > 0 {
-		steps = slices.Concat(x.entry.Steps[:done], plan.Steps[plan.NoReturn:])
+		steps = slices.Concat(x.entry.Steps[:done], plan.Steps[plan.CommitIndex:])
 	}
 	before, records := make([]json.RawMessage, len(steps)), make([]status.Step, len(steps))
 	for i, s := range steps {
@@ -231,7 +231,7 @@ func (x *execution) adopt(plan plans.Plan, done int) {
 
 // report tells the engine how far the transition is.
 func (x *execution) report(phase status.Phase, index int, step *status.StepEvent) {
-	x.engine(func(e *Engine) { e.progress(phase, index, len(x.entry.Steps), step) })
+	x.inController(func(e *Controller) { e.progress(phase, index, len(x.entry.Steps), step) })
 }
 
 // verify waits until the target is observed. A target that is only reached in
@@ -258,8 +258,8 @@ func (x *execution) await(ctx context.Context, wanted func(observer.Observation)
 	bounded, cancel := context.WithTimeout(ctx, x.policy.Timeouts.Verify.D())
 	defer cancel()
 	var o observer.Observation
-	err := x.eyes.Until(bounded, func(s observer.Snapshot) bool {
-		o = x.settled(s)
+	err := x.monitor.Until(bounded, func(s observer.Snapshot) bool {
+		o = x.classify(s)
 		return wanted(o)
 	})
 	if ctx.Err() != nil {
@@ -275,12 +275,12 @@ func (x *execution) goBack(ctx context.Context, cause error) (status.Record, err
 	if errors.Is(cause, errStopping) {
 		return status.Record{}, cause
 	}
-	snapshot, err := x.eyes.Fresh(ctx)
+	snapshot, err := x.monitor.Fresh(ctx)
 	if err != nil {
 		return status.Record{}, errStopping
 	}
-	o := x.settled(snapshot)
-	var halted halt
+	o := x.classify(snapshot)
+	var halted cancellation
 	onPurpose := errors.As(cause, &halted)
 	switch {
 	case !onPurpose && x.reached(o, snapshot):
@@ -323,7 +323,7 @@ func (x *execution) end(o observer.Observation, result status.Result, cause erro
 	r.Final, r.Result, r.Finished = o.State, result, time.Now()
 	if cause != nil {
 		r.Cause = cause.Error()
-		x.saw(secretsOf(cause)...)
+		x.addRedactions(sensitiveOf(cause)...)
 	}
 	x.record()
 	return *r, nil

@@ -82,9 +82,9 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	}
 	free := observer.Measure{Value: new(float64)}
 	*free.Value = 1 << 40
-	h.now.Holders = observer.Holders{
-		GPUs: []observer.GPU{{PCI: displayGPU, Display: true}}, SoundTold: true, Jobs: observer.Jobs{Told: true},
-		Stores: []observer.Store{{Path: p.Paths.State, Free: free}},
+	h.now.Processes = observer.ProcessScan{
+		GPUs: []observer.GPU{{PCI: displayGPU, Display: true}}, SoundComplete: true, Jobs: observer.Jobs{Complete: true},
+		Directories: []observer.Store{{Path: p.Paths.State, Free: free}},
 	}
 	none := observer.Measure{Value: new(float64)}
 	h.now.Procfs = observer.Procfs{
@@ -112,9 +112,9 @@ func (h *fakeHost) clone() *fakeHost {
 		sick: h.sick, mute: h.mute, playing: h.playing, away: h.away,
 	}
 	c.now.Systemd.Units = maps.Clone(h.now.Systemd.Units)
-	c.now.Kept.Slices = maps.Clone(h.now.Kept.Slices)
+	c.now.Saved.Slices = maps.Clone(h.now.Saved.Slices)
 	c.now.Logind.Sessions = slices.Clone(h.now.Logind.Sessions)
-	c.now.Holders.Holders = slices.Clone(h.now.Holders.Holders)
+	c.now.Processes.Holders = slices.Clone(h.now.Processes.Holders)
 	return c
 }
 
@@ -148,7 +148,7 @@ func (h *fakeHost) start(unit string) {
 	case "display-manager.service":
 		if len(h.now.Logind.Sessions) == 0 {
 			h.now.Logind.Sessions = []observer.Session{{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"}}
-			h.now.Holders.Holders = []observer.Holder{{GPU: displayGPU, PID: sway, Command: "sway", Unit: "session-2.scope", Session: "2"}}
+			h.now.Processes.Holders = []observer.Holder{{GPU: displayGPU, PID: sway, Command: "sway", Unit: "session-2.scope", Session: "2"}}
 		}
 	case "compute.target":
 		h.stop("desktop.target")
@@ -168,7 +168,7 @@ func (h *fakeHost) stop(unit string) {
 	}
 }
 
-func (h *fakeHost) endSessions() { h.now.Logind.Sessions, h.now.Holders.Holders = nil, nil }
+func (h *fakeHost) endSessions() { h.now.Logind.Sessions, h.now.Processes.Holders = nil, nil }
 
 // setSlice is one change of plans.SetSlices, with what it writes down.
 func (h *fakeHost) setSlice(c plans.SliceChange) {
@@ -177,7 +177,7 @@ func (h *fakeHost) setSlice(c plans.SliceChange) {
 	unit.Properties = maps.Clone(unit.Properties)
 	unit.Properties[c.Property] = c.New
 	h.now.Systemd.Units[c.Slice] = unit
-	kept := maps.Clone(h.now.Kept.Slices[c.Slice])
+	kept := maps.Clone(h.now.Saved.Slices[c.Slice])
 	if _, there := kept[c.Property]; !there && !c.Returns {
 		if kept == nil {
 			kept = policy.Properties{}
@@ -186,12 +186,12 @@ func (h *fakeHost) setSlice(c plans.SliceChange) {
 	} else if c.Returns {
 		delete(kept, c.Property)
 	}
-	all := maps.Clone(h.now.Kept.Slices)
+	all := maps.Clone(h.now.Saved.Slices)
 	if all == nil {
 		all = map[string]policy.Properties{}
 	}
 	all[c.Slice] = kept
-	h.now.Kept.Slices = all
+	h.now.Saved.Slices = all
 }
 
 // unsetSlices takes it back.
@@ -201,20 +201,20 @@ func (h *fakeHost) unsetSlices(s plans.Step, was found) {
 		unit.Properties = was.Slices[c.Slice]
 		h.now.Systemd.Units[c.Slice] = unit
 	}
-	h.now.Kept.Slices = was.Kept.Slices
+	h.now.Saved.Slices = was.Kept.Slices
 }
 
 // quiesce and resume are the steps of these names, for one unit.
 func (h *fakeHost) quiesce(unit string) {
 	if h.now.Systemd.Units[unit].Active() {
 		h.stop(unit)
-		h.now.Kept.Quiesced = append(slices.Clone(h.now.Kept.Quiesced), unit)
+		h.now.Saved.Quiesced = append(slices.Clone(h.now.Saved.Quiesced), unit)
 	}
 }
 
 func (h *fakeHost) resume(unit string) {
 	h.start(unit)
-	h.now.Kept.Quiesced = slices.DeleteFunc(slices.Clone(h.now.Kept.Quiesced), func(kept string) bool { return kept == unit })
+	h.now.Saved.Quiesced = slices.DeleteFunc(slices.Clone(h.now.Saved.Quiesced), func(kept string) bool { return kept == unit })
 }
 
 // asFound takes either back.
@@ -226,7 +226,7 @@ func (h *fakeHost) asFound(s plans.Step, was found) {
 			h.stop(unit)
 		}
 	}
-	h.now.Kept.Quiesced = was.Kept.Quiesced
+	h.now.Saved.Quiesced = was.Kept.Quiesced
 }
 
 // clear is the first half of an isolate: it stops all that the target may not want.
@@ -285,11 +285,11 @@ func (s fakeSource) Watch(ctx context.Context, changed func()) error {
 // fakeAudio is looked at now and then, as the real one is.
 type fakeAudio struct{ fakeSource }
 
-func (s fakeAudio) Due(now observer.Snapshot) time.Time {
+func (s fakeAudio) NextPoll(now observer.Snapshot) time.Time {
 	return now.Audio.At.Add(observer.AudioRecheck(s.host.policy))
 }
 
-func (s fakeSource) Adopt(policy.Policy) { s.noted("adopts") }
+func (s fakeSource) SetPolicy(policy.Policy) { s.noted("adopts") }
 
 func (s fakeSource) noted(what string) {
 	s.host.mu.Lock()
@@ -300,7 +300,7 @@ func (s fakeSource) noted(what string) {
 	}
 }
 
-func (s fakeSource) Look(context.Context) observer.Part {
+func (s fakeSource) Read(context.Context) observer.Part {
 	s.noted("looks")
 	s.host.mu.Lock()
 	onLook := s.host.onLook
@@ -322,14 +322,14 @@ func (s fakeSource) Look(context.Context) observer.Part {
 		c.Logind.Reading = reading
 		return c.Logind
 	case "holders":
-		c.Holders.At = reading.At // a test may give a reason
-		return c.Holders
+		c.Processes.At = reading.At // a test may give a reason
+		return c.Processes
 	case "procfs":
 		c.Procfs.Reading = reading
 		return c.Procfs
 	case "kept":
-		c.Kept.Reading = reading
-		return c.Kept
+		c.Saved.Reading = reading
+		return c.Saved
 	case "locks":
 		c.Locks.Reading = reading
 		return c.Locks
@@ -362,7 +362,7 @@ func (f fakeHand) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, e
 		return nil, err
 	}
 	now := f.host.clone().now
-	before := found{Kept: now.Kept, Slices: map[string]policy.Properties{}}
+	before := found{Kept: now.Saved, Slices: map[string]policy.Properties{}}
 	for name, u := range now.Systemd.Units {
 		if u.Active() && u.Properties == nil {
 			before.Up = append(before.Up, name)
@@ -379,7 +379,7 @@ func (f fakeHand) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, e
 type found struct {
 	Up     []string                     `json:"up"`
 	Slices map[string]policy.Properties `json:"slices"`
-	Kept   observer.Kept                `json:"kept"`
+	Kept   observer.SavedState          `json:"kept"`
 }
 
 func (f found) up(unit string) bool { return slices.Contains(f.Up, unit) }
@@ -436,14 +436,14 @@ func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 		}
 		maps.Copy(want, given[name].Properties())
 		require.Equal(t, want, now.Systemd.Units[name].Properties, "%s: %s in %s", when, name, mode)
-		require.Len(t, now.Kept.Slices[name], len(given[name].Properties()), "%s: what is to be undone of %s in %s", when, name, mode)
+		require.Len(t, now.Saved.Slices[name], len(given[name].Properties()), "%s: what is to be undone of %s in %s", when, name, mode)
 	}
 	quiet := mode == policy.StudioLocal
 	require.Equal(t, !quiet, now.Systemd.Units[quietTimer].Active(), "%s: %s in %s", when, quietTimer, mode)
-	require.Equal(t, quiet, slices.Contains(now.Kept.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer, mode)
+	require.Equal(t, quiet, slices.Contains(now.Saved.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer, mode)
 }
 
-func (h *fakeHost) hands() map[plans.Kind]Actor {
+func (h *fakeHost) hands() map[plans.Kind]StepHandler {
 	restore := func(h *fakeHost, s plans.Step, was found) {
 		if was.up(s.Unit) {
 			h.start(s.Unit)
@@ -459,7 +459,7 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 			return parts
 		}
 	}
-	return map[plans.Kind]Actor{
+	return map[plans.Kind]StepHandler{
 		plans.StartUnit: fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.start(s.Unit) }} }, restore},
 		plans.StopUnit:  fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
 		plans.StopVLLM:  fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
@@ -467,7 +467,7 @@ func (h *fakeHost) hands() map[plans.Kind]Actor {
 			h, func(plans.Step) []func() { return nil }, func(*fakeHost, plans.Step, found) {},
 		},
 		plans.EndManagers: fakeHand{
-			h, func(plans.Step) []func() { return []func(){func() { h.now.Holders.Holders = nil }} }, func(*fakeHost, plans.Step, found) {},
+			h, func(plans.Step) []func() { return []func(){func() { h.now.Processes.Holders = nil }} }, func(*fakeHost, plans.Step, found) {},
 		},
 		plans.SetSlices: fakeHand{h, func(s plans.Step) (parts []func()) {
 			for _, c := range s.Slices {
@@ -519,14 +519,14 @@ func (h *fakeHost) graph(context.Context, string) (observer.UnitGraph, error) {
 
 // rig is an engine that runs over a fake host.
 type rig struct {
-	*Engine
-	t      *testing.T
-	host   *fakeHost
-	eyes   *Eyes
-	dir    string
-	cancel context.CancelFunc
-	ended  sync.WaitGroup
-	seen   *recorder
+	*Controller
+	t       *testing.T
+	host    *fakeHost
+	monitor *Monitor
+	dir     string
+	cancel  context.CancelFunc
+	ended   sync.WaitGroup
+	seen    *recorder
 }
 
 // recorder is a Listener that keeps what it hears.
@@ -594,21 +594,21 @@ func newRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) *rig {
 func tryRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) (*rig, error) {
 	t.Helper()
 	host.policy = p
-	host.now.Holders.Stores = slices.Clone(host.now.Holders.Stores)
-	host.now.Holders.Stores[0].Path = p.Paths.State
+	host.now.Processes.Directories = slices.Clone(host.now.Processes.Directories)
+	host.now.Processes.Directories[0].Path = p.Paths.State
 	for _, d := range []string{p.Paths.Runtime, p.Paths.State} {
 		require.NoError(t, os.MkdirAll(d, 0o755))
 	}
 	log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
-	eyes := NewEyes(p.Timeouts.Look.D(), log,
+	eyes := NewMonitor(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
-	hands := func(policy.Policy) map[plans.Kind]Actor { return host.hands() }
-	engine, err := New(Config{Policy: policy.Document{Policy: p}, Eyes: eyes, Hands: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
+	hands := func(policy.Policy) map[plans.Kind]StepHandler { return host.hands() }
+	engine, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: eyes, StepHandlers: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{Engine: engine, t: t, host: host, eyes: eyes, seen: &recorder{}}
+	r := &rig{Controller: engine, t: t, host: host, monitor: eyes, seen: &recorder{}}
 	engine.Listen(r.seen)
 	return r, nil
 }
@@ -616,8 +616,8 @@ func tryRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) (*rig,
 func (r *rig) run() {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	r.cancel = cancel
-	r.ended.Go(func() { r.eyes.Run(ctx) })
-	r.ended.Go(func() { r.Engine.Run(ctx) })
+	r.ended.Go(func() { r.monitor.Run(ctx) })
+	r.ended.Go(func() { r.Controller.Run(ctx) })
 }
 
 func (r *rig) stop() {

@@ -14,8 +14,8 @@ import (
 // breakable makes every call of an actor a point at which it can fail, hang or die:
 // step.ID.apply before it, step.ID.applied after it. The points belong to the daemon
 // whose state is in dir.
-func breakable(dir string, actors map[plans.Kind]Actor) map[plans.Kind]Actor {
-	all := make(map[plans.Kind]Actor, len(actors))
+func breakable(dir string, actors map[plans.Kind]StepHandler) map[plans.Kind]StepHandler {
+	all := make(map[plans.Kind]StepHandler, len(actors))
 	for kind, actor := range actors {
 		all[kind] = breaking{actor, dir}
 	}
@@ -23,28 +23,28 @@ func breakable(dir string, actors map[plans.Kind]Actor) map[plans.Kind]Actor {
 }
 
 type breaking struct {
-	Actor
+	StepHandler
 	dir string
 }
 
 func (b breaking) Prepare(ctx context.Context, s plans.Step) (before json.RawMessage, err error) {
 	err = b.between(ctx, s, "prepare", "prepared", func() (err error) {
-		before, err = b.Actor.Prepare(ctx, s)
+		before, err = b.StepHandler.Prepare(ctx, s)
 		return err
 	})
 	return before, err
 }
 
 func (b breaking) Apply(ctx context.Context, s plans.Step) error {
-	return b.between(ctx, s, "apply", "applied", func() error { return b.Actor.Apply(ctx, s) })
+	return b.between(ctx, s, "apply", "applied", func() error { return b.StepHandler.Apply(ctx, s) })
 }
 
 func (b breaking) Verify(ctx context.Context, s plans.Step) error {
-	return b.between(ctx, s, "verify", "verified", func() error { return b.Actor.Verify(ctx, s) })
+	return b.between(ctx, s, "verify", "verified", func() error { return b.StepHandler.Verify(ctx, s) })
 }
 
 func (b breaking) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
-	return b.between(ctx, s, "undo", "undone", func() error { return b.Actor.Undo(ctx, s, before) })
+	return b.between(ctx, s, "undo", "undone", func() error { return b.StepHandler.Undo(ctx, s, before) })
 }
 
 func (b breaking) between(ctx context.Context, s plans.Step, before, after string, do func() error) error {

@@ -157,11 +157,11 @@ func (f files) lock() (unlock func() error, err error) {
 	return unlock, nil
 }
 
-// claim takes a share of the lock that nixos-rebuild takes for itself alone, so that
+// lockRebuildShared takes a share of the lock that nixos-rebuild takes for itself alone, so that
 // no configuration is switched to while a transition runs. A host without the file
 // has none to switch to. Errors: one is being switched to now, which is for a guard
 // to judge; nobody waits for it.
-func claim(path string) (release func() error, err error) {
+func lockRebuildShared(path string) (release func() error, err error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return func() error { return nil }, nil

@@ -34,7 +34,7 @@ func FuzzStart(f *testing.F) {
 	})
 	last := encoded(f, status.Record{ID: 1, To: policy.StudioLocal, Result: status.Success})
 	unended := encoded(f, journalEntry{
-		Format: journalFormat, BootID: thisBoot, Home: policy.Desktop,
+		Format: journalFormat, BootID: thisBoot, OriginMode: policy.Desktop,
 		Record: status.Record{ID: 2, To: policy.Compute, Steps: []status.Step{{ID: "isolate-compute", Status: status.StepDoing}}},
 		Steps:  []plans.Step{{ID: "isolate-compute", Kind: plans.Isolate, Unit: "compute.target", Timeout: time.Second}},
 		Before: []json.RawMessage{nil},

@@ -152,14 +152,14 @@ func openHistory(p policy.Policy, log *zap.Logger) *history {
 	h.log, cut = eventlog.Open(filepath.Join(p.Paths.State, "events.jsonl"), limits(p), gap)
 	h.refused, _ = eventlog.Open(filepath.Join(p.Paths.State, "refusals.jsonl"), refusalLimits, gap)
 	if cut > 0 {
-		log.Warn("cut a torn line off the history", message.Is(message.HistoryCut), zap.Int("bytes", cut))
+		log.Warn("cut a torn line off the history", message.WithMessageID(message.HistoryCut), zap.Int("bytes", cut))
 		h.add(countLine{head: head{Event: lineCut, Time: time.Now()}, Bytes: cut}, false)
 	}
 	return h
 }
 
 // add appends a line; an important one is on disk before add returns, if it can be.
-func (h *history) add(line any, important bool) { h.heed(appendTo(h.log, line, important)) }
+func (h *history) add(line any, important bool) { h.setWriteError(appendTo(h.log, line, important)) }
 
 func appendTo(log *eventlog.Log, line any, important bool) error {
 	data, err := json.Marshal(line)
@@ -169,15 +169,15 @@ func appendTo(log *eventlog.Log, line any, important bool) error {
 	return log.Append(data, important)
 }
 
-// heed tells of the first of many faults, and when they are over.
-func (h *history) heed(err error) {
+// setWriteError tells of the first of many faults, and when they are over.
+func (h *history) setWriteError(err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil && !h.faulty {
-		h.zap.Error("the history cannot be written; it goes on, and what cannot be written waits", message.Is(message.HistoryFault), zap.Error(err))
+		h.zap.Error("the history cannot be written; it goes on, and what cannot be written waits", message.WithMessageID(message.HistoryFault), zap.Error(err))
 	}
 	if err == nil && h.faulty {
-		h.zap.Info("the history is written again", message.Is(message.HistoryWell))
+		h.zap.Info("the history is written again", message.WithMessageID(message.HistoryWell))
 	}
 	if was := h.faulty; was != (err != nil) {
 		h.faulty = !was
@@ -191,7 +191,7 @@ func (h *history) heed(err error) {
 // retry writes what waits, if anything does.
 func (h *history) retry() {
 	if _, _, err := h.log.Fault(); err != nil {
-		h.heed(h.log.Flush())
+		h.setWriteError(h.log.Flush())
 	}
 }
 
@@ -208,7 +208,7 @@ func (h *history) requested(id uint64, r status.Request, joined bool) {
 }
 
 func (h *history) accepted(id uint64, r status.Request, joined bool) {
-	h.zap.Info("request accepted", message.Is(message.RequestAccepted), zap.Uint64("transition", id), zap.String("mode", string(r.Mode)),
+	h.zap.Info("request accepted", message.WithMessageID(message.RequestAccepted), zap.Uint64("transition", id), zap.String("mode", string(r.Mode)),
 		zap.String("by", r.By), zap.Uint32("uid", r.UID), zap.String("authorization", r.Authorization), zap.Bool("joined", joined))
 }
 
@@ -220,16 +220,16 @@ func (h *history) confirmed(id uint64, mode policy.Mode, c status.Confirmation) 
 
 // refuse writes a refusal down, but of one user only so many: a log that is flooded
 // drops what matters.
-func (h *history) refuse(r status.Refusal) {
+func (h *history) refuse(r status.RejectedRequest) {
 	write, unwritten := h.rationed.take(r.UID)
 	if !write {
 		return
 	}
 	line := refusedLine{head{Event: lineRefused, Time: time.Now()}, r.Asked, r.Mode, r.By, r.UID, r.Reason, r.Text, r.Why, unwritten}
 	if err := appendTo(h.refused, line, true); err != nil {
-		h.zap.Error("a refusal cannot be written", message.Is(message.HistoryFault), zap.Error(err))
+		h.zap.Error("a refusal cannot be written", message.WithMessageID(message.HistoryFault), zap.Error(err))
 	}
-	h.zap.Info("request refused", message.Is(message.RequestRefused), zap.String("asked", r.Asked), zap.String("mode", r.Mode), zap.String("by", r.By),
+	h.zap.Info("request refused", message.WithMessageID(message.RequestRefused), zap.String("asked", r.Asked), zap.String("mode", r.Mode), zap.String("by", r.By),
 		zap.String("reason", r.Reason), zap.String("text", r.Text), zap.Int("unwritten", unwritten))
 }
 
@@ -275,22 +275,22 @@ func (h *history) scan(
 ) (found []status.Record, more bool, _ error) {
 	var size int
 	err := h.log.Backward(func(line []byte) bool {
-		r, is := asOutcome(line)
-		if is && wanted(r) {
+		r, ok := asOutcome(line)
+		if ok && wanted(r) {
 			if size += len(line); size > maxFound && len(found) > 0 {
 				more = true
 				return false
 			}
 			found = append(found, r)
 		}
-		return ctx.Err() == nil && !(is && enough(len(found), r))
+		return ctx.Err() == nil && !(ok && enough(len(found), r))
 	})
 	return found, more, errors.Join(err, ctx.Err())
 }
 
 // asOutcome reads a line that is one. A line that is nothing at all is passed over:
 // it may be of a newer version.
-func asOutcome(line []byte) (r status.Record, is bool) {
+func asOutcome(line []byte) (r status.Record, ok bool) {
 	const mark = `{"event":"`
 	if bytes.HasPrefix(line, []byte(mark)) && !bytes.HasPrefix(line, []byte(mark+lineOutcome+`"`)) {
 		return r, false // most lines are not worth more

@@ -71,7 +71,7 @@ func allRecords(t require.TestingT, h *history) []status.Record {
 func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		alice := uint32(1000)
-		r.Refused(status.Refusal{Mode: "sleep", By: "uid 1000 (alice)", UID: alice, Reason: "UnknownMode", Text: "unknown mode"})
+		r.Rejected(status.RejectedRequest{Mode: "sleep", By: "uid 1000 (alice)", UID: alice, Reason: "UnknownMode", Text: "unknown mode"})
 		request := status.Request{
 			Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, Why: "nightly",
 			Authorization: status.ByPolkit("org.dubnium.mode1.request-compute"),
@@ -190,7 +190,7 @@ func TestATornTailIsMendedAndSaid(t *testing.T) {
 	p := policy.Default()
 	p.Paths.State = dir
 	h := openHistory(p, zap.New(core))
-	require.Equal(t, 1, said.FilterField(message.Is(message.HistoryCut)).Len())
+	require.Equal(t, 1, said.FilterField(message.WithMessageID(message.HistoryCut)).Len())
 	h.ended(status.Record{ID: 3, To: policy.Desktop})
 	records := allRecords(t, h)
 	require.Len(t, records, 2)
@@ -316,7 +316,7 @@ func TestRefusalsNeverDisplaceOutcomes(t *testing.T) {
 	text := strings.Repeat("x", 1024)
 	for range 5000 { // more than both files hold
 		now = now.Add(time.Minute)
-		h.refuse(status.Refusal{Asked: "request", Mode: "compute", By: "uid 1000", UID: 1000, Reason: "AccessDenied", Text: text, Why: text[:256]})
+		h.refuse(status.RejectedRequest{Asked: "request", Mode: "compute", By: "uid 1000", UID: 1000, Reason: "AccessDenied", Text: text, Why: text[:256]})
 	}
 	after, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 	require.NoError(t, err)

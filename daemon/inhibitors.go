@@ -27,7 +27,7 @@ const (
 // Inhibit takes an inhibitor for a holder that is on the bus now, and returns its
 // cookie. Errors: status.ErrTooMany; status.ErrBusy for one that comes too late
 // for the transition that runs: what it asks for can no longer be had.
-func (e *Engine) Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error) {
+func (e *Controller) Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error) {
 	callErr := e.call(ctx, func() {
 		cookie, err = e.inhibit(i)
 		e.publish() // whoever has the cookie must find the inhibitor
@@ -35,7 +35,7 @@ func (e *Engine) Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32
 	return cookie, errors.Join(callErr, err)
 }
 
-func (e *Engine) inhibit(i status.Inhibitor) (uint32, error) {
+func (e *Controller) inhibit(i status.Inhibitor) (uint32, error) {
 	held := e.state.Inhibitors
 	var own, shared int
 	for _, other := range held {
@@ -56,14 +56,14 @@ func (e *Engine) inhibit(i status.Inhibitor) (uint32, error) {
 	}
 	i.ID, i.Since = e.newCookie(), time.Now()
 	e.state.Inhibitors = append(slices.Clip(held), i)
-	e.resettle() // one that comes after the wait begins it again
+	e.updateDeadline() // one that comes after the wait begins it again
 	e.log.Info("an inhibitor is held", zap.Uint32("cookie", i.ID), zap.String("how", string(i.How)),
 		zap.String("mode", string(i.Mode)), zap.String("who", i.Who), zap.String("why", i.Why), zap.Uint32("uid", i.UID))
 	return i.ID, nil
 }
 
 // newCookie is a number that nobody can guess from another.
-func (e *Engine) newCookie() uint32 {
+func (e *Controller) newCookie() uint32 {
 	for {
 		var random [4]byte // crypto/rand brings big numbers along, which stay in memory
 		n, err := unix.Getrandom(random[:], 0)
@@ -76,7 +76,7 @@ func (e *Engine) newCookie() uint32 {
 
 // Release gives an inhibitor back. mine tells whether it is the caller's to give
 // back. Errors: status.ErrNoSuchInhibitor.
-func (e *Engine) Release(ctx context.Context, cookie uint32, mine func(status.Inhibitor) bool) (err error) {
+func (e *Controller) Release(ctx context.Context, cookie uint32, mine func(status.Inhibitor) bool) (err error) {
 	callErr := e.call(ctx, func() {
 		released := e.release(func(i status.Inhibitor) bool { return i.ID == cookie && mine(i) })
 		if released == 0 {
@@ -88,14 +88,14 @@ func (e *Engine) Release(ctx context.Context, cookie uint32, mine func(status.In
 }
 
 // HolderLeft releases what a connection held that is not on the bus any more.
-func (e *Engine) HolderLeft(ctx context.Context, holder string) error {
+func (e *Controller) HolderLeft(ctx context.Context, holder string) error {
 	return e.call(ctx, func() {
 		e.release(func(i status.Inhibitor) bool { return i.Holder == holder })
 		e.publish()
 	})
 }
 
-func (e *Engine) release(which func(status.Inhibitor) bool) (released int) {
+func (e *Controller) release(which func(status.Inhibitor) bool) (released int) {
 	kept := slices.DeleteFunc(slices.Clone(e.state.Inhibitors), func(i status.Inhibitor) bool {
 		if !which(i) {
 			return false
@@ -105,12 +105,12 @@ func (e *Engine) release(which func(status.Inhibitor) bool) (released int) {
 	})
 	released = len(e.state.Inhibitors) - len(kept)
 	e.state.Inhibitors = kept
-	e.resettle()
+	e.updateDeadline()
 	return released
 }
 
 // delayed reports whether a delay inhibitor holds the running transition up.
-func (e *Engine) delayed() bool {
+func (e *Controller) delayed() bool {
 	running := e.state.Running
 	return running != nil && slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool {
 		return i.How == status.Delay && i.Applies(running.To)

@@ -307,7 +307,7 @@ func (w *workstation) reload(t *rapid.T) {
 	if w.r.View().Running != nil {
 		t.Skip("a transition runs")
 	}
-	trust := rapid.SampledFrom([]policy.Trust{policy.TrustObserve, policy.TrustOverlay, policy.TrustAll, policy.TrustAll}).Draw(t, "trust")
+	trust := rapid.SampledFrom([]policy.AllowedTransitions{policy.TrustObserve, policy.TrustOverlay, policy.TrustAll, policy.TrustAll}).Draw(t, "trust")
 	studio := rapid.SampledFrom([]policy.Place{policy.Local, policy.Local, policy.Remote}).Draw(t, "studio")
 	weight := rapid.SampledFrom([]int{0, 200}).Draw(t, "weight")
 	w.change = func(p *policy.Policy) {
@@ -351,11 +351,11 @@ func loaded(h *fakeHost) {
 const bobs = 77 // a process of bob's on the display GPU
 
 func occupied(h *fakeHost) {
-	others := slices.DeleteFunc(slices.Clone(h.now.Holders.Holders), func(o observer.Holder) bool { return o.PID == bobs })
-	if len(others) == len(h.now.Holders.Holders) {
+	others := slices.DeleteFunc(slices.Clone(h.now.Processes.Holders), func(o observer.Holder) bool { return o.PID == bobs })
+	if len(others) == len(h.now.Processes.Holders) {
 		others = append(others, observer.Holder{GPU: displayGPU, PID: bobs, Command: "game", UID: 1001, Unit: "game.service"})
 	}
-	h.now.Holders.Holders = others
+	h.now.Processes.Holders = others
 }
 
 func (w *workstation) isolateByHand(t *rapid.T) {
@@ -522,7 +522,7 @@ func (w *workstation) invariants4To6(t *rapid.T, v status.View) {
 		if len(h.now.Logind.Sessions) > 0 || up("display-manager.service") {
 			t.Fatalf("invariant 5: compute with somebody at the screen")
 		}
-		if len(h.now.Holders.Holders) > 0 {
+		if len(h.now.Processes.Holders) > 0 {
 			t.Fatalf("invariant 6: compute with a display GPU that is held")
 		}
 	case "desktop":

@@ -26,10 +26,10 @@ type journalEntry struct {
 	BootID string `json:"boot_id"`
 	// Record's steps say how far each step got; its result is empty until the end.
 	Record status.Record `json:"record"`
-	// Home is the mode the host was in, which undo leads back to; empty when it
+	// OriginMode is the mode the host was in, which undo leads back to; empty when it
 	// was in none.
-	Home  policy.Mode  `json:"home,omitempty"`
-	Steps []plans.Step `json:"steps"`
+	OriginMode policy.Mode  `json:"home,omitempty"`
+	Steps      []plans.Step `json:"steps"`
 	// Before holds, for each step that was prepared, what it found.
 	Before []json.RawMessage `json:"before"`
 	// Previous is what was asked before, which a cancel brings back.

@@ -29,7 +29,7 @@ func TestJudgingIsWhatARequestWouldMeet(t *testing.T) {
 		}
 		require.Empty(t, guards.Blocking(judge(policy.Compute)))
 		host.change(func() {
-			host.now.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
+			host.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
 		})
 		verdicts := judge(policy.Compute)
 		require.Len(t, guards.Blocking(verdicts), 1)

@@ -32,15 +32,15 @@ type lease struct {
 	UID    uint32       `json:"uid"`
 	Terms  status.Terms `json:"terms"`
 	// Reached is when the mode was: the terms count from then on.
-	Reached  time.Duration `json:"reached,omitempty"`
-	Over     string        `json:"over,omitempty"`
-	Waits    string        `json:"waits,omitempty"`
-	Attempts int           `json:"attempts,omitempty"`
-	Next     time.Duration `json:"next,omitempty"`
+	Reached       time.Duration `json:"reached,omitempty"`
+	ExpiredReason string        `json:"over,omitempty"`
+	LastFailure   string        `json:"waits,omitempty"`
+	Attempts      int           `json:"attempts,omitempty"`
+	Next          time.Duration `json:"next,omitempty"`
 }
 
-// overAt is when the terms that only time can end are over, 0 for never, and why.
-func (l lease) overAt() (at time.Duration, why string) {
+// expiresAt is when the terms that only time can end are over, 0 for never, and why.
+func (l lease) expiresAt() (at time.Duration, why string) {
 	if l.Terms.For > 0 {
 		at, why = l.Reached+l.Terms.For, fmt.Sprintf("it was asked for %s", l.Terms.For)
 	}
@@ -50,9 +50,9 @@ func (l lease) overAt() (at time.Duration, why string) {
 	return at, why
 }
 
-// over says why the mode is to end, empty while it is not, and when to ask again.
-func (l lease) over(now time.Duration, idle idleness) (why string, again time.Duration) {
-	at, because := l.overAt()
+// expired says why the mode is to end, empty while it is not, and when to ask again.
+func (l lease) expired(now time.Duration, idle idleness) (why string, again time.Duration) {
+	at, because := l.expiresAt()
 	if at > 0 && now >= at {
 		return because, 0
 	}
@@ -93,8 +93,8 @@ func (i idleness) seen(now, patience time.Duration, latest observer.Inference) i
 	return next
 }
 
-// leasing is what the engine keeps of leases.
-type leasing struct {
+// leaseState is what the engine keeps of leases.
+type leaseState struct {
 	lease *lease // nil for none
 	// replaced is what the running transition's request took the place of.
 	replaced *lease
@@ -105,7 +105,7 @@ const leaseFile = "lease.json"
 
 // restoreLease takes up the lease of this boot. One that is for a wish which is
 // not the last any more died with the daemon before it could be removed.
-func (e *Engine) restoreLease() error {
+func (e *Controller) restoreLease() error {
 	var l lease
 	switch err := e.files.read(leaseFile, &l); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -114,15 +114,15 @@ func (e *Engine) restoreLease() error {
 		return err
 	}
 	if wish := e.state.Desired.Mode; l.BootID == e.bootID && (wish == l.Mode || wish == l.BackTo) {
-		e.holdLease(&l)
+		e.setLease(&l)
 		return nil
 	}
-	return e.keepLease(nil)
+	return e.persistLease(nil)
 }
 
-// keepLease makes l the lease, on disk first: one that a restart would forget would
+// persistLease makes l the lease, on disk first: one that a restart would forget would
 // be a promise that nobody keeps.
-func (e *Engine) keepLease(l *lease) error {
+func (e *Controller) persistLease(l *lease) error {
 	path := filepath.Join(e.files.dir, leaseFile)
 	if l == nil {
 		if err := atomicfile.Remove(path); err != nil {
@@ -138,56 +138,56 @@ func (e *Engine) keepLease(l *lease) error {
 			return err
 		}
 	}
-	e.holdLease(l)
+	e.setLease(l)
 	return nil
 }
 
-// holdLease makes l the lease in memory. Idleness counts for one lease alone.
-func (e *Engine) holdLease(l *lease) {
+// setLease makes l the lease in memory. Idleness counts for one lease alone.
+func (e *Controller) setLease(l *lease) {
 	if e.lease == nil || l == nil || e.lease.ID != l.ID {
 		e.idle = idleness{}
 	}
 	e.lease = l
-	e.showLease(e.now())
+	e.publishLease(e.now())
 }
 
-// changeLease keeps a change of the lease in memory even where the disk does not
+// updateLease keeps a change of the lease in memory even where the disk does not
 // take it: it holds until the next restart then.
-func (e *Engine) changeLease(change func(*lease)) {
+func (e *Controller) updateLease(change func(*lease)) {
 	next := *e.lease
 	change(&next)
-	if err := e.keepLease(&next); err != nil {
+	if err := e.persistLease(&next); err != nil {
 		e.log.Error("a lease cannot be recorded: after a restart it is what it was", zap.Error(err))
-		e.holdLease(&next)
+		e.setLease(&next)
 	}
 }
 
 // endLease ends the lease for a reason.
-func (e *Engine) endLease(why string) {
+func (e *Controller) endLease(why string) {
 	e.log.Info("a lease ends", zap.String("mode", string(e.lease.Mode)), zap.Uint64("transition", e.lease.ID), zap.String("why", why))
-	if err := e.keepLease(nil); err != nil {
+	if err := e.persistLease(nil); err != nil {
 		e.log.Error("a lease that has ended cannot be removed", zap.Error(err))
-		e.holdLease(nil)
+		e.setLease(nil)
 	}
 }
 
 // leaseOf is the lease that a request asks for, nil for none. Errors: there would be
 // nowhere to go back to, or nothing to tell the end by.
-func (e *Engine) leaseOf(r status.Request) (*lease, error) {
+func (e *Controller) leaseOf(r status.Request) (*lease, error) {
 	if r.Terms == (status.Terms{}) {
 		return nil, nil
 	}
-	if err := e.state.Lasts(r); err != nil {
+	if err := e.state.ValidateTerms(r); err != nil {
 		return nil, err
 	}
 	return &lease{BootID: e.bootID, ID: e.nextID, Mode: r.Mode, BackTo: e.state.WayBack(r.Mode), By: r.By, UID: r.UID, Terms: r.Terms}, nil
 }
 
-// wishFor records what a person asks for, with the lease on it. A lease is on disk
+// setDesiredForRequest records what a person asks for, with the lease on it. A lease is on disk
 // before the wish that it is for, and one that ends is removed after the wish that
 // ends it: a daemon that dies in between leaves no mode without the end that it was
 // asked with.
-func (e *Engine) wishFor(r status.Request) error {
+func (e *Controller) setDesiredForRequest(r status.Request) error {
 	next, err := e.leaseOf(r)
 	if err != nil {
 		return err
@@ -197,13 +197,13 @@ func (e *Engine) wishFor(r status.Request) error {
 		wanted = e.previous
 	}
 	if next != nil {
-		if err := e.keepLease(next); err != nil {
+		if err := e.persistLease(next); err != nil {
 			return fmt.Errorf("cannot record the lease: %w", err)
 		}
 	}
-	if err := e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
+	if err := e.setDesired(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()}); err != nil {
 		if next != nil {
-			err = errors.Join(err, e.keepLease(before))
+			err = errors.Join(err, e.persistLease(before))
 		}
 		return err
 	}
@@ -214,23 +214,23 @@ func (e *Engine) wishFor(r status.Request) error {
 	return nil
 }
 
-// unlease puts the lease back that a request took the place of, when the request has
+// restoreReplacedLease puts the lease back that a request took the place of, when the request has
 // changed nothing: it was canceled, or refused and for the mode that the lease leads
 // to by itself.
-func (e *Engine) unlease(r status.Record) {
+func (e *Controller) restoreReplacedLease(r status.Record) {
 	before := e.replaced
 	e.replaced = nil
 	refused := r.Result == status.Blocked || r.Result == status.Inhibited
-	if !r.Origin.Own() && (r.Result == status.Canceled || refused && before != nil && before.BackTo == r.To) {
-		if err := e.keepLease(before); err != nil {
+	if !r.Origin.IsAutomatic() && (r.Result == status.Canceled || refused && before != nil && before.BackTo == r.To) {
+		if err := e.persistLease(before); err != nil {
 			e.log.Error("the lease from before is lost", zap.Error(err))
 		}
 	}
 }
 
 // judgeLease follows what a transition that ended means for the lease.
-func (e *Engine) judgeLease(r status.Record) {
-	e.unlease(r)
+func (e *Controller) judgeLease(r status.Record) {
+	e.restoreReplacedLease(r)
 	l := e.lease
 	switch {
 	case l == nil:
@@ -239,13 +239,13 @@ func (e *Engine) judgeLease(r status.Record) {
 		e.endLease("the mode was not reached: " + string(r.Result))
 	case r.Origin != status.OriginLease:
 	case r.Result.Reached() || is(r.Final, l.BackTo):
-		e.grantOrSay(r.To)
+		e.commitDesiredOrLog(r.To)
 		e.endLease("the host is back in " + string(l.BackTo))
-	case r.Result == status.Canceled && l.Over != "":
+	case r.Result == status.Canceled && l.ExpiredReason != "":
 		e.endLease(r.Cause)
 	case r.Result != status.Canceled:
-		e.changeLease(func(l *lease) {
-			l.Waits = fmt.Sprintf("%s: %s", r.Result, r.For(observer.Nobody).Cause)
+		e.updateLease(func(l *lease) {
+			l.LastFailure = fmt.Sprintf("%s: %s", r.Result, r.For(observer.Nobody).Cause)
 			l.Next = e.now() + backoff(leaseRetry, leaseMaxRetry, l.Attempts)
 		})
 	}
@@ -256,17 +256,17 @@ func is(s observer.State, m policy.Mode) bool {
 	return s == observer.Of(m) || s == observer.DegradedOf(m)
 }
 
-// grant writes the wish of a lease that is over: once its guards have passed, and so
+// commitDesired writes the wish of a lease that is over: once its guards have passed, and so
 // at the point of no return. Whoever is refused at night wishes nothing.
-func (e *Engine) grant(r status.Request) error {
+func (e *Controller) commitDesired(r status.Request) error {
 	if r.Origin != status.OriginLease || e.state.Desired.Mode == r.Mode {
 		return nil
 	}
-	return e.wish(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()})
+	return e.setDesired(status.Desired{Mode: r.Mode, Origin: r.Origin, By: r.By, Since: time.Now()})
 }
 
-func (e *Engine) grantOrSay(mode policy.Mode) {
-	if err := e.grant(status.Request{Mode: mode, Origin: status.OriginLease, By: byDaemon}); err != nil {
+func (e *Controller) commitDesiredOrLog(mode policy.Mode) {
+	if err := e.commitDesired(status.Request{Mode: mode, Origin: status.OriginLease, By: byDaemon}); err != nil {
 		e.log.Error("the wish stays what it was although the host is back", zap.Error(err))
 	}
 }
@@ -275,20 +275,20 @@ func (e *Engine) grantOrSay(mode policy.Mode) {
 const byDaemon = "dubniumd"
 
 // beginLease has the lease's time run from when its mode is there.
-func (e *Engine) beginLease(now time.Duration) {
+func (e *Controller) beginLease(now time.Duration) {
 	l := e.lease
-	if l == nil || l.Over != "" || l.Reached != 0 ||
+	if l == nil || l.ExpiredReason != "" || l.Reached != 0 ||
 		e.state.Running != nil || !is(e.state.Observation.State, l.Mode) || e.state.Desired.Mode != l.Mode {
 		return
 	}
-	e.changeLease(func(l *lease) { l.Reached = now })
-	e.showLease(now)
+	e.updateLease(func(l *lease) { l.Reached = now })
+	e.publishLease(now)
 }
 
-// tendLease begins the lease when its mode is there, finds out when it is over, and
+// checkLease begins the lease when its mode is there, finds out when it is over, and
 // takes the way back then. It returns when it has to be called again, 0 for when
 // something changes.
-func (e *Engine) tendLease(now time.Duration) (again time.Duration) {
+func (e *Controller) checkLease(now time.Duration) (again time.Duration) {
 	if e.lease == nil {
 		return 0
 	}
@@ -298,20 +298,20 @@ func (e *Engine) tendLease(now time.Duration) (again time.Duration) {
 		return 0
 	}
 	e.idle = e.idle.seen(now, e.policy.Timeouts.Recheck.D()+2*e.policy.Timeouts.Look.D(), e.state.Snapshot.Inference)
-	if l.Over == "" {
-		why, again := l.over(now, e.idle)
+	if l.ExpiredReason == "" {
+		why, again := l.expired(now, e.idle)
 		if why == "" {
-			e.showLease(now)
+			e.publishLease(now)
 			return again
 		}
 		e.log.Info("a lease is over", zap.String("mode", string(l.Mode)), zap.Uint64("transition", l.ID), zap.String("why", why))
-		e.changeLease(func(l *lease) { l.Over = why })
+		e.updateLease(func(l *lease) { l.ExpiredReason = why })
 	}
 	return e.takeWayBack(now)
 }
 
 // takeWayBack asks for the mode from before, as anybody would.
-func (e *Engine) takeWayBack(now time.Duration) (again time.Duration) {
+func (e *Controller) takeWayBack(now time.Duration) (again time.Duration) {
 	l := e.lease
 	switch {
 	case e.state.Running != nil: // its end brings us here again
@@ -320,30 +320,30 @@ func (e *Engine) takeWayBack(now time.Duration) (again time.Duration) {
 		e.endLease("the host is back in " + string(l.BackTo))
 		return 0
 	case now < l.Next:
-		e.showLease(now)
+		e.publishLease(now)
 		return l.Next
 	}
-	e.changeLease(func(l *lease) {
+	e.updateLease(func(l *lease) {
 		l.Attempts++
 		l.Next = now + backoff(leaseRetry, leaseMaxRetry, l.Attempts)
 	})
 	e.askItself(status.Request{
 		Mode: l.BackTo, Origin: status.OriginLease, By: byDaemon, Authorization: status.ByPolicy,
-		Why: fmt.Sprintf("the end of %s, transition %d of %s: %s", l.Mode, l.ID, l.By, l.Over),
+		Why: fmt.Sprintf("the end of %s, transition %d of %s: %s", l.Mode, l.ID, l.By, l.ExpiredReason),
 	})
 	return 0
 }
 
 // askItself starts a transition that the daemon asks for itself.
-func (e *Engine) askItself(r status.Request) {
+func (e *Controller) askItself(r status.Request) {
 	if !e.canceled { // else there is still a wish to be taken back
 		e.previous = e.state.Desired
 	}
 	e.begin(r, nil)
 }
 
-// showLease publishes the lease.
-func (e *Engine) showLease(now time.Duration) {
+// publishLease publishes the lease.
+func (e *Controller) publishLease(now time.Duration) {
 	l := e.lease
 	if l == nil {
 		e.state.Lease = nil
@@ -355,7 +355,7 @@ func (e *Engine) showLease(now time.Duration) {
 	}
 	next := status.Lease{
 		ID: l.ID, Mode: l.Mode, BackTo: l.BackTo, By: l.By, UID: l.UID, For: l.Terms.For, UntilIdle: l.Terms.UntilIdle, Confirm: l.Terms.Confirm,
-		Over: l.Over, Waits: l.Waits, Attempts: l.Attempts,
+		ExpiredReason: l.ExpiredReason, LastFailure: l.LastFailure, Attempts: l.Attempts,
 	}
 	if l.Reached > 0 && l.Terms.For > 0 {
 		next.Until = moment(told.Until, l.Reached+l.Terms.For, now)
@@ -366,7 +366,7 @@ func (e *Engine) showLease(now time.Duration) {
 	if l.Terms.UntilIdle > 0 && e.idle.since > 0 {
 		next.IdleSince = moment(told.IdleSince, e.idle.since, now)
 	}
-	if l.Over != "" && l.Waits != "" {
+	if l.ExpiredReason != "" && l.LastFailure != "" {
 		next.Next = moment(told.Next, l.Next, now)
 	}
 	e.state.Lease = &next

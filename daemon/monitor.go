@@ -18,103 +18,103 @@ type Source interface {
 	// Watch pokes changed whenever a look may give another answer. It returns when
 	// ctx ends, or with an error when it can watch no longer.
 	Watch(ctx context.Context, changed func()) error
-	// Look reads afresh, bounded by ctx. It never fails: what could not be read is
+	// Read reads afresh, bounded by ctx. It never fails: what could not be read is
 	// a Part whose Reading says why.
-	Look(ctx context.Context) observer.Part
+	Read(ctx context.Context) observer.Part
 }
 
-// Glancer is a source that can look again at what has signalled alone. Whoever
+// IncrementalReader is a source that can look again at what has signalled alone. Whoever
 // waits for a look has a whole one: a signal may be lost, and a guard must not be.
-type Glancer interface {
-	Glance(ctx context.Context) observer.Part
+type IncrementalReader interface {
+	ReadChanged(ctx context.Context) observer.Part
 }
 
-// Costly is a source whose looks cost something and that nothing signals: it is
+// Polled is a source whose looks cost something and that nothing signals: it is
 // looked at when it can matter. Due says when the next look is due, given what is
 // known now; the zero time means that there is nothing to see.
-type Costly interface {
-	Due(observer.Snapshot) time.Time
+type Polled interface {
+	NextPoll(observer.Snapshot) time.Time
 }
 
-// Follower is a source whose part of the world depends on what the others saw.
+// DependentSource is a source whose part of the world depends on what the others saw.
 // Follow is called after each look of another source, and must not wait.
-type Follower interface {
-	Follow(observer.Snapshot)
+type DependentSource interface {
+	OnSnapshot(observer.Snapshot)
 }
 
-// Governed is a source that looks as policy says. Adopt gives it the policy that
+// PolicyAware is a source that looks as policy says. Adopt gives it the policy that
 // holds from now on: whatever looks begin later are by that one.
-type Governed interface {
-	Adopt(policy.Policy)
+type PolicyAware interface {
+	SetPolicy(policy.Policy)
 }
 
-// Eyes keeps the latest look of every source. Signals only say that a look is
+// Monitor keeps the latest look of every source. Signals only say that a look is
 // worth while; a burst of them costs one.
-type Eyes struct {
+type Monitor struct {
 	sources     []*watched
-	lookTimeout atomic.Int64 // a time.Duration
+	readTimeout atomic.Int64 // a time.Duration
 	log         *zap.Logger
 	changed     chan struct{}
 
-	mu       sync.Mutex
-	snapshot observer.Snapshot
-	hints    map[chan struct{}]struct{}
+	mu          sync.Mutex
+	snapshot    observer.Snapshot
+	subscribers map[chan struct{}]struct{}
 }
 
 // watched is one source with the ways to make it look.
 type watched struct {
 	Source
-	dirty chan struct{}      // a signal said that something may have changed
-	again chan struct{}      // the pace may have changed
-	wants chan chan struct{} // someone waits for a look that begins from now on
+	changed         chan struct{}      // a signal said that something may have changed
+	reschedule      chan struct{}      // the pace may have changed
+	refreshRequests chan chan struct{} // someone waits for a look that begins from now on
 }
 
-// NewEyes returns eyes over sources; each look is bounded by lookTimeout.
-func NewEyes(lookTimeout time.Duration, log *zap.Logger, sources ...Source) *Eyes {
-	e := &Eyes{
-		log:     log,
-		changed: make(chan struct{}, 1),
-		hints:   make(map[chan struct{}]struct{}),
+// NewMonitor returns eyes over sources; each look is bounded by lookTimeout.
+func NewMonitor(lookTimeout time.Duration, log *zap.Logger, sources ...Source) *Monitor {
+	e := &Monitor{
+		log:         log,
+		changed:     make(chan struct{}, 1),
+		subscribers: make(map[chan struct{}]struct{}),
 	}
-	e.lookTimeout.Store(int64(lookTimeout))
+	e.readTimeout.Store(int64(lookTimeout))
 	for _, s := range sources {
 		e.sources = append(e.sources, &watched{
-			Source: s, dirty: make(chan struct{}, 1), again: make(chan struct{}, 1),
-			wants: make(chan chan struct{}),
+			Source: s, changed: make(chan struct{}, 1), reschedule: make(chan struct{}, 1),
+			refreshRequests: make(chan chan struct{}),
 		})
 	}
 	return e
 }
 
-// Adopt makes p what is looked by from now on. What is known was seen by the
+// SetPolicy makes p what is looked by from now on. What is known was seen by the
 // policy before: ask for a Fresh look before it is judged by this one.
-func (e *Eyes) Adopt(p policy.Policy) {
-	e.lookTimeout.Store(int64(p.Timeouts.Look))
+func (e *Monitor) SetPolicy(p policy.Policy) {
+	e.readTimeout.Store(int64(p.Timeouts.Look))
 	for _, w := range e.sources {
-		if governed, ok := w.Source.(Governed); ok {
-			governed.Adopt(p)
+		if governed, ok := w.Source.(PolicyAware); ok {
+			governed.SetPolicy(p)
 		}
-		poke(w.again)
+		notify(w.reschedule)
 	}
 }
 
-func (e *Eyes) bound() time.Duration { return time.Duration(e.lookTimeout.Load()) }
+func (e *Monitor) bound() time.Duration { return time.Duration(e.readTimeout.Load()) }
 
 // Run looks and watches until ctx ends.
-func (e *Eyes) Run(ctx context.Context) {
+func (e *Monitor) Run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, w := range e.sources {
 		all.Go(func() { e.watch(ctx, w) })
-		all.Go(func() { e.look(ctx, w) })
+		all.Go(func() { e.serveReads(ctx, w) })
 	}
 	all.Wait()
 }
 
 // Changed is poked when Snapshot may differ from the last one read.
-func (e *Eyes) Changed() <-chan struct{} { return e.changed }
+func (e *Monitor) Changed() <-chan struct{} { return e.changed }
 
 // Snapshot returns what is known now, without looking.
-func (e *Eyes) Snapshot() observer.Snapshot {
+func (e *Monitor) Snapshot() observer.Snapshot {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.snapshot
@@ -122,7 +122,7 @@ func (e *Eyes) Snapshot() observer.Snapshot {
 
 // Fresh returns a snapshot of which the named parts, or all when none is named,
 // were looked at after the call. The error is ctx's.
-func (e *Eyes) Fresh(ctx context.Context, sources ...string) (observer.Snapshot, error) {
+func (e *Monitor) Fresh(ctx context.Context, sources ...string) (observer.Snapshot, error) {
 	var replies []chan struct{}
 	for _, w := range e.sources {
 		if len(sources) > 0 && !slices.Contains(sources, w.Name()) {
@@ -130,7 +130,7 @@ func (e *Eyes) Fresh(ctx context.Context, sources ...string) (observer.Snapshot,
 		}
 		reply := make(chan struct{})
 		select {
-		case w.wants <- reply:
+		case w.refreshRequests <- reply:
 			replies = append(replies, reply)
 		case <-ctx.Done():
 			return observer.Snapshot{}, ctx.Err()
@@ -146,31 +146,31 @@ func (e *Eyes) Fresh(ctx context.Context, sources ...string) (observer.Snapshot,
 	return e.Snapshot(), nil
 }
 
-// Hint returns a channel that is poked on every signal, for someone who waits
+// Subscribe returns a channel that is poked on every signal, for someone who waits
 // for the host to change, and a function that ends it.
-func (e *Eyes) Hint() (<-chan struct{}, func()) {
+func (e *Monitor) Subscribe() (<-chan struct{}, func()) {
 	hint := make(chan struct{}, 1)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.hints[hint] = struct{}{}
+	e.subscribers[hint] = struct{}{}
 	return hint, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		delete(e.hints, hint)
+		delete(e.subscribers, hint)
 	}
 }
 
-// watchAgain is how long a source that lost its world waits before it watches
+// rewatchDelay is how long a source that lost its world waits before it watches
 // again; its facts are unknown meanwhile, by its own looks.
-const watchAgain = time.Second
+const rewatchDelay = time.Second
 
-func (e *Eyes) watch(ctx context.Context, w *watched) {
+func (e *Monitor) watch(ctx context.Context, w *watched) {
 	signal := func() {
-		poke(w.dirty)
+		notify(w.changed)
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		for hint := range e.hints {
-			poke(hint)
+		for hint := range e.subscribers {
+			notify(hint)
 		}
 	}
 	for {
@@ -184,50 +184,50 @@ func (e *Eyes) watch(ctx context.Context, w *watched) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(watchAgain):
+		case <-time.After(rewatchDelay):
 		}
 	}
 }
 
-// look serves one source: one look at a time, for all who asked before it began.
-func (e *Eyes) look(ctx context.Context, w *watched) {
+// serveReads serves one source: one look at a time, for all who asked before it began.
+func (e *Monitor) serveReads(ctx context.Context, w *watched) {
 	due := time.NewTimer(0)
 	due.Stop()
 	defer due.Stop()
 	for {
 		var waiting []chan struct{}
-		look := w.Look
+		look := w.Read
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.again:
-			e.setDue(due, w)
+		case <-w.reschedule:
+			e.setNextPoll(due, w)
 			continue
-		case <-w.dirty:
-			if glancer, ok := w.Source.(Glancer); ok {
-				look = glancer.Glance
+		case <-w.changed:
+			if glancer, ok := w.Source.(IncrementalReader); ok {
+				look = glancer.ReadChanged
 			}
 		case <-due.C:
-		case reply := <-w.wants:
+		case reply := <-w.refreshRequests:
 			waiting = append(waiting, reply)
 		}
-		if waiting = append(waiting, drain(w.wants)...); len(waiting) > 0 {
-			look = w.Look
+		if waiting = append(waiting, drain(w.refreshRequests)...); len(waiting) > 0 {
+			look = w.Read
 		}
-		known := e.lookOnce(ctx, w, look)
+		known := e.readOnce(ctx, w, look)
 		for _, reply := range waiting {
 			close(reply)
 		}
-		e.setDue(due, w)
-		if _, paced := w.Source.(Costly); !known && !paced {
+		e.setNextPoll(due, w)
+		if _, paced := w.Source.(Polled); !known && !paced {
 			// What could not be read now may be read soon, and nobody signals that.
 			due.Reset(e.bound())
 		}
 	}
 }
 
-// lookOnce reports whether the look succeeded.
-func (e *Eyes) lookOnce(ctx context.Context, w *watched, look func(context.Context) observer.Part) (known bool) {
+// readOnce reports whether the look succeeded.
+func (e *Monitor) readOnce(ctx context.Context, w *watched, look func(context.Context) observer.Part) (known bool) {
 	ctx, cancel := context.WithTimeout(ctx, e.bound())
 	defer cancel()
 	part := look(ctx)
@@ -236,33 +236,33 @@ func (e *Eyes) lookOnce(ctx context.Context, w *watched, look func(context.Conte
 	part.Into(&e.snapshot)
 	slept := !e.snapshot.Logind.WokenAt.Equal(woken)
 	e.mu.Unlock()
-	poke(e.changed)
+	notify(e.changed)
 	now := e.Snapshot()
 	for _, other := range e.sources {
 		if other == w {
 			continue
 		}
-		if follower, ok := other.Source.(Follower); ok {
-			follower.Follow(now)
+		if follower, ok := other.Source.(DependentSource); ok {
+			follower.OnSnapshot(now)
 		}
 		if slept { // timers stood still, and devices may have gone and come
-			poke(other.dirty)
+			notify(other.changed)
 		} else {
-			poke(other.again)
+			notify(other.reschedule)
 		}
 	}
 	return part.Known()
 }
 
-// setDue arms the timer for a source that nothing signals. What another source
+// setNextPoll arms the timer for a source that nothing signals. What another source
 // saw may have made a look due, or not due.
-func (e *Eyes) setDue(timer *time.Timer, w *watched) {
-	costly, ok := w.Source.(Costly)
+func (e *Monitor) setNextPoll(timer *time.Timer, w *watched) {
+	costly, ok := w.Source.(Polled)
 	if !ok {
 		return
 	}
 	timer.Stop()
-	if at := costly.Due(e.Snapshot()); !at.IsZero() {
+	if at := costly.NextPoll(e.Snapshot()); !at.IsZero() {
 		timer.Reset(max(0, time.Until(at)))
 	}
 }
@@ -279,8 +279,8 @@ func drain(wants <-chan chan struct{}) []chan struct{} {
 	}
 }
 
-// poke sets a flag that somebody waits for; setting it twice is setting it once.
-func poke(flag chan<- struct{}) {
+// notify sets a flag that somebody waits for; setting it twice is setting it once.
+func notify(flag chan<- struct{}) {
 	select {
 	case flag <- struct{}{}:
 	default:

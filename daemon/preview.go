@@ -22,36 +22,36 @@ type GraphReader func(ctx context.Context, target string) (observer.UnitGraph, e
 // machine takes seconds for.
 const readUnits = 30 * time.Second
 
-// prospect is what a request would do, by one look.
-type prospect struct {
-	plans.Outlook
+// assessment is what a request would do, by one look.
+type assessment struct {
+	plans.Context
 	now      observer.Observation
 	request  guards.Request
 	verdicts []guards.Verdict
 }
 
-// foresee builds the plan of a request from a snapshot and has its guards judge it.
+// assess builds the plan of a request from a snapshot and has its guards judge it.
 // It reads the units, where the plan needs that, and changes nothing. What could
 // not be read is unknown to the guards.
-func (read GraphReader) foresee(
+func (read GraphReader) assess(
 	ctx context.Context, p policy.Policy, s observer.Snapshot, r status.Request, held []status.Inhibitor,
-) prospect {
-	f := prospect{now: settled(p, s)}
+) assessment {
+	f := assessment{now: classify(p, s)}
 	f.To, f.Snapshot, f.Reached = r.Mode, s, reached(p, f.now, s, r.Mode)
 	if f.Reached {
-		f.Blast.At = time.Now()
+		f.Impact.At = time.Now()
 		return f
 	}
 	f.Plan = plans.Build(p, s, r.Mode)
-	f.Blast = read.blast(ctx, p, f.Plan, s)
-	f.request = guardRequest(r, f.Blast, held)
+	f.Impact = read.impact(ctx, p, f.Plan, s)
+	f.request = guardRequest(r, f.Impact, held)
 	f.verdicts = guards.Evaluate(p, s, f.request, f.Guards)
 	return f
 }
 
-// blast is how far a plan reaches.
-func (read GraphReader) blast(ctx context.Context, p policy.Policy, plan plans.Plan, s observer.Snapshot) (b observer.BlastRadius) {
-	errand, needed := plan.Errand(p, s)
+// impact is how far a plan reaches.
+func (read GraphReader) impact(ctx context.Context, p policy.Policy, plan plans.Plan, s observer.Snapshot) (b observer.Impact) {
+	errand, needed := plan.UnitOperations(p, s)
 	switch {
 	case !needed:
 	case !s.Systemd.Known(): // who has not answered just now is not waited for again
@@ -61,7 +61,7 @@ func (read GraphReader) blast(ctx context.Context, p policy.Policy, plan plans.P
 		defer cancel()
 		graph, err := read(ctx, p.Target(plan.To))
 		if err == nil {
-			b = observer.Blast(graph, errand)
+			b = observer.ComputeImpact(graph, errand)
 		} else {
 			b.Reason = "the units could not be read: " + err.Error()
 		}
@@ -72,7 +72,7 @@ func (read GraphReader) blast(ctx context.Context, p policy.Policy, plan plans.P
 
 // fingerprint is that of the plan, whoever asks for it: what the requester may do
 // to other people's sessions is found out by the request.
-func (f prospect) fingerprint(p policy.Policy) string {
+func (f assessment) fingerprint(p policy.Policy) string {
 	request := f.request
 	request.EndOthers = true
 	var judged []plans.Judged
@@ -85,7 +85,7 @@ func (f prospect) fingerprint(p policy.Policy) string {
 // Plan looks at everything afresh and tells what a request would do; it does
 // nothing. With it comes the snapshot that it was made of. Errors: status.ErrBusy,
 // since a host on its way is no place to plan from; the look or the history failed.
-func (e *Engine) Plan(ctx context.Context, r status.Request) (status.Preview, observer.Snapshot, error) {
+func (e *Controller) Plan(ctx context.Context, r status.Request) (status.Preview, observer.Snapshot, error) {
 	view, err := e.Observe(ctx)
 	if err != nil {
 		return status.Preview{}, observer.Snapshot{}, err
@@ -94,7 +94,7 @@ func (e *Engine) Plan(ctx context.Context, r status.Request) (status.Preview, ob
 		return status.Preview{}, observer.Snapshot{}, busy(view.Running)
 	}
 	p := view.Policy.Policy // the engine's own belongs to its goroutine
-	f := e.graph.foresee(ctx, p, view.Snapshot, r, view.Inhibitors)
+	f := e.graph.assess(ctx, p, view.Snapshot, r, view.Inhibitors)
 	preview := f.preview(p)
 	records, _, err := e.history.records(ctx, status.Filter{Mode: r.Mode, Result: status.Success, Limit: expectedFrom})
 	if err != nil {
@@ -105,12 +105,12 @@ func (e *Engine) Plan(ctx context.Context, r status.Request) (status.Preview, ob
 }
 
 // preview is the prospect for people.
-func (f prospect) preview(p policy.Policy) status.Preview {
+func (f assessment) preview(p policy.Policy) status.Preview {
 	preview := status.Preview{
 		From: f.now.State, To: f.To, Reached: f.Reached, Fingerprint: f.fingerprint(p), Guards: f.verdicts,
-		Sessions: f.Ends(f.Snapshot), Stops: f.Blast.Casualties(), Starts: f.Blast.Starters(), UnitsReason: f.Blast.Reason,
+		Sessions: f.Ends(f.Snapshot), Stops: f.Impact.StoppedUnits(), Starts: f.Impact.Starters(), UnitsReason: f.Impact.Reason,
 	}
-	if i := f.Blast.Isolation; i != nil {
+	if i := f.Impact.Isolation; i != nil {
 		preview.Refused, preview.RefusalPossible = i.Refused, i.RefusalPossible
 	}
 	for _, s := range f.Steps {
@@ -120,7 +120,7 @@ func (f prospect) preview(p policy.Policy) status.Preview {
 			Does: words.Does, Undo: words.Undo, Changes: words.Changes, Timeout: s.Timeout,
 		})
 		if s.Guard == policy.CheckGPUDisplayReleased {
-			preview.Holders, preview.Unseen = observer.ForeignHolders(p, f.Snapshot.Holders), observer.MayHold(p, f.Snapshot.Holders)
+			preview.Holders, preview.Unseen = observer.ForeignHolders(p, f.Snapshot.Processes), observer.MayHold(p, f.Snapshot.Processes)
 		}
 	}
 	return preview
@@ -149,10 +149,10 @@ func expected(records []status.Record, from observer.State, to policy.Mode) stat
 
 func mode(s observer.State) string { return strings.TrimPrefix(string(s), "degraded-") }
 
-// agreed is a prospect that is what the requester was shown, with what it was made
+// pinnedPlan is a prospect that is what the requester was shown, with what it was made
 // under.
-type agreed struct {
-	prospect
+type pinnedPlan struct {
+	assessment
 	policy policy.Policy
 	last   *status.Record
 }
@@ -160,7 +160,7 @@ type agreed struct {
 // agree looks at everything afresh, and returns what r would do if that is what its
 // fingerprint stands for. Nothing is written. Errors: status.ErrStalePlan,
 // status.ErrBusy.
-func (e *Engine) agree(ctx context.Context, r status.Request) (*agreed, error) {
+func (e *Controller) agree(ctx context.Context, r status.Request) (*pinnedPlan, error) {
 	view, err := e.Observe(ctx)
 	if err != nil {
 		return nil, err
@@ -168,31 +168,31 @@ func (e *Engine) agree(ctx context.Context, r status.Request) (*agreed, error) {
 	if view.Running != nil {
 		return nil, busy(view.Running)
 	}
-	a := agreed{policy: view.Policy.Policy, last: view.Last}
-	a.prospect = e.graph.foresee(ctx, a.policy, view.Snapshot, r, view.Inhibitors)
+	a := pinnedPlan{policy: view.Policy.Policy, last: view.Last}
+	a.assessment = e.graph.assess(ctx, a.policy, view.Snapshot, r, view.Inhibitors)
 	if now := a.fingerprint(a.policy); now != r.Plan {
 		return nil, fmt.Errorf("%w: to %s it would be %s now", status.ErrStalePlan, r.Mode, now)
 	}
 	return &a, nil
 }
 
-// holds reports whether nothing has come between the look and now that no look
+// valid reports whether nothing has come between the look and now that no look
 // would show: another policy, or a transition that came and went.
-func (a *agreed) holds(p policy.Policy, v status.View) bool {
+func (a *pinnedPlan) valid(p policy.Policy, v status.View) bool {
 	return a.last == v.Last && reflect.DeepEqual(a.policy, p)
 }
 
-// covers reports whether what is ahead now is still what was agreed to. Fewer units
+// matches reports whether what is ahead now is still what was agreed to. Fewer units
 // may stop than were shown: the host's preparation may have seen to that.
-func (a *agreed) covers(ahead prospect) bool {
+func (a *pinnedPlan) matches(ahead assessment) bool {
 	same := ahead
-	same.Blast = a.Blast
+	same.Impact = a.Impact
 	if same.fingerprint(a.policy) != a.fingerprint(a.policy) {
 		return false
 	}
-	shown := a.Blast.Casualties()
-	for _, c := range ahead.Blast.Casualties() {
-		known := slices.ContainsFunc(shown, func(other observer.Casualty) bool { return other.Unit == c.Unit })
+	shown := a.Impact.StoppedUnits()
+	for _, c := range ahead.Impact.StoppedUnits() {
+		known := slices.ContainsFunc(shown, func(other observer.StoppedUnit) bool { return other.Unit == c.Unit })
 		if !known && !ahead.Started(c.Unit) {
 			return false
 		}

@@ -89,7 +89,7 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 		require.Equal(t, observer.Of(policy.Desktop), p.From)
 		require.Equal(t, []string{"2"}, []string{p.Sessions[0].ID})
 		require.Equal(t, sway, p.Holders[0].PID)
-		require.Contains(t, p.Stops, observer.Casualty{Unit: "backup.service", Cause: observer.CauseNotWanted, By: "compute.target"})
+		require.Contains(t, p.Stops, observer.StoppedUnit{Unit: "backup.service", Cause: observer.CauseNotWanted, By: "compute.target"})
 		require.Empty(t, guards.Blocking(p.Guards))
 		require.Zero(t, p.Expected)
 		require.Equal(t, "end 1 session: ask, and kill after 20s", p.Steps[1].Does)
@@ -125,7 +125,7 @@ func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"})
 		},
 		"work begins": func(h *fakeHost) {
-			h.now.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
+			h.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
 		},
 		"one unit more would stop": func(h *fakeHost) { h.others = append(h.others, "upload.service") },
 		"the overlay comes":        func(h *fakeHost) { h.set("audio-priority.service", "active") },
@@ -162,7 +162,7 @@ func TestWhatIsNoneOfThePlansBusinessDoesNotMakeItStale(t *testing.T) {
 		r.host.change(func() {
 			r.host.now.Logind.Sessions = append(slices.Clone(r.host.now.Logind.Sessions),
 				observer.Session{ID: "9", UID: 1001, User: "bob", Class: "user", Type: "tty", Remote: true})
-			r.host.now.Holders.Holders = append(slices.Clone(r.host.now.Holders.Holders),
+			r.host.now.Processes.Holders = append(slices.Clone(r.host.now.Processes.Holders),
 				observer.Holder{GPU: displayGPU, PID: 901, Command: "Xwayland", Unit: "session-2.scope", Session: "2"})
 			*r.host.now.Procfs.LoadPerCore.Value = 0.1
 		})
@@ -230,9 +230,9 @@ func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
 			t.Error("it was asked")
 			return nil, nil
 		})
-		f := read.foresee(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute}, nil)
-		require.Equal(t, "no answer", f.Blast.Reason)
-		require.False(t, f.Blast.Known())
+		f := read.assess(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute}, nil)
+		require.Equal(t, "no answer", f.Impact.Reason)
+		require.False(t, f.Impact.Known())
 	})
 }
 
@@ -271,7 +271,7 @@ func TestAPlanIsNotMadeOfAHostOnItsWay(t *testing.T) {
 // TestNothingComesBetweenAnAgreementAndItsPlan: another policy makes it stale, and
 // so does a transition that has ended since.
 func TestNothingComesBetweenAnAgreementAndItsPlan(t *testing.T) {
-	accept := func(r *rig, a *agreed) (err error) {
+	accept := func(r *rig, a *pinnedPlan) (err error) {
 		require.NoError(r.t, r.call(r.t.Context(), func() {
 			_, err = r.accept(status.Request{Mode: policy.Compute, Plan: "x"}, a)
 		}))
@@ -335,7 +335,7 @@ func TestAnAgreedPlanIsLookedAtAgainAfterTheWarning(t *testing.T) {
 			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "x11", Seat: "seat0"})
 		}, status.Canceled},
 		"music begins to be somebody's work": {func(h *fakeHost) {
-			h.now.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
+			h.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
 		}, status.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {

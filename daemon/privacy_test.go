@@ -26,7 +26,7 @@ const game = "secretgame (pid 77, game.service)"
 // hold puts a program of bob's on the display GPU, which outlives every session.
 func (h *fakeHost) hold() {
 	h.change(func() {
-		h.now.Holders.Holders = append(h.now.Holders.Holders,
+		h.now.Processes.Holders = append(h.now.Processes.Holders,
 			observer.Holder{GPU: displayGPU, PID: 77, Command: "secretgame", UID: 1001, Unit: "game.service"})
 	})
 }
@@ -99,11 +99,11 @@ func TestTheGateWaitsForWhoWasNotLookedThrough(t *testing.T) {
 				dir := t.TempDir()
 				host := newFakeHost(testPolicy(dir))
 				host.change(func() {
-					host.now.Holders.Unseen = []observer.Unseen{{Process: observer.Process{PID: 78, Command: "secretgame", UID: 1001, Session: "2"}}}
+					host.now.Processes.Unseen = []observer.Unseen{{Process: observer.Process{PID: 78, Command: "secretgame", UID: 1001, Session: "2"}}}
 				})
 				host.fault = func(_ context.Context, when, what string) error {
 					if when == "after" && what == "apply end-sessions" && !stays {
-						host.change(func() { host.now.Holders.Unseen = nil })
+						host.change(func() { host.now.Processes.Unseen = nil })
 					}
 					return nil
 				}
@@ -131,7 +131,7 @@ func TestARecoveredTransitionKeepsItsSecrets(t *testing.T) {
 	x.journal = newJournal(t.TempDir())
 	x.entry.Format = journalFormat
 	secret := observer.Secret{UID: 1001, Text: game, Instead: "a process"}
-	x.saw(secret)
+	x.addRedactions(secret)
 	x.entry.Record.To, x.entry.Record.Cause = policy.Compute, game+" holds it"
 	require.NoError(t, x.save())
 
@@ -151,7 +151,7 @@ func TestAnErrorCarriesTheSecretsThatItTells(t *testing.T) {
 	host.endSessions()
 	host.hold()
 	s := host.now
-	s.Holders.At = time.Now()
+	s.Processes.At = time.Now()
 	err := gate(testPolicy(dir), plans.Step{Guard: policy.CheckGPUDisplayReleased}, s)
 	require.ErrorContains(t, err, game)
 	for what, wrapped := range map[string]error{
@@ -168,5 +168,5 @@ func TestAnErrorCarriesTheSecretsThatItTells(t *testing.T) {
 		assert.NotContains(t, x.entry.Record.For(observer.Nobody).Steps[0].Error, "secretgame", what)
 		assert.Contains(t, x.entry.Record.For(1001).Steps[0].Error, game, what)
 	}
-	assert.Empty(t, secretsOf(errors.Join(context.Canceled, nil)))
+	assert.Empty(t, sensitiveOf(errors.Join(context.Canceled, nil)))
 }

@@ -49,11 +49,11 @@ func (h *fakeHost) effects() effects {
 		for property, value := range u.Properties {
 			all[name+"/"+property] = value
 		}
-		if kept := now.Kept.Slices[name]; len(kept) > 0 {
+		if kept := now.Saved.Slices[name]; len(kept) > 0 {
 			all[name+"/kept"] = fmt.Sprint(kept)
 		}
 	}
-	for _, unit := range now.Kept.Quiesced {
+	for _, unit := range now.Saved.Quiesced {
 		all[unit+"/quiesced"] = "kept"
 	}
 	for _, s := range now.Logind.Sessions {
@@ -87,7 +87,7 @@ func (h *fakeHost) reads() (policy.Mode, observer.State) {
 		return "", "unknown"
 	}
 	up := func(unit string) bool { return now.Systemd.Units[unit].ActiveState == "active" }
-	session, held := len(now.Logind.Sessions) > 0, len(now.Holders.Holders) > 0
+	session, held := len(now.Logind.Sessions) > 0, len(now.Processes.Holders) > 0
 	var mode policy.Mode
 	var wrong []string
 	is := func(want bool, what string, got bool) {

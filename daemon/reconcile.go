@@ -18,25 +18,25 @@ import (
 // It is not kept over a restart: a daemon that starts waits for the whole delay. Its
 // times are of the boot clock, and 0 is none.
 type reconciler struct {
-	// apart is since when the host is not what was asked, well since when it is.
-	apart, well time.Duration
-	next        time.Duration // when it is asked for
-	attempts    int           // all of them
-	failures    map[string]int
-	last        string // how the last attempt ended, if it failed
+	// divergedSince is since when the host is not what was asked, well since when it is.
+	divergedSince, convergedSince time.Duration
+	next                          time.Duration // when it is asked for
+	attempts                      int           // all of them
+	failures                      map[string]int
+	last                          string // how the last attempt ended, if it failed
 	// reached: the last attempt did what it was for.
 	reached bool
-	// given says why nothing is tried until a person asks, and refusal why it is not
+	// gaveUpReason says why nothing is tried until a person asks, and refusal why it is not
 	// tried as things stand.
-	given, refusal string
+	gaveUpReason, blockedReason string
 }
 
 // causeNotLasting is that of an attempt that reached the mode, and of the need for
 // another one soon after.
 const causeNotLasting = "it did not last"
 
-// stand is what deciding rests on beside the reconciler itself.
-type stand struct {
+// inputs is what deciding rests on beside the reconciler itself.
+type inputs struct {
 	policy    policy.Reconcile
 	converged bool
 	// refusal says why the way may not be taken unasked, empty when it may. It is
@@ -46,41 +46,41 @@ type stand struct {
 
 // decide returns what is kept from now on, whether to ask now, and when to decide
 // again, 0 for when something changes.
-func (r reconciler) decide(now time.Duration, s stand) (next reconciler, ask bool, again time.Duration) {
+func (r reconciler) decide(now time.Duration, s inputs) (next reconciler, ask bool, again time.Duration) {
 	if s.converged {
-		return r.settled(now, s.policy)
+		return r.convergedLong(now, s.policy)
 	}
-	if r.apart == 0 {
-		r.apart, r.well, r.next = now, 0, now+s.policy.Delay.D()
+	if r.divergedSince == 0 {
+		r.divergedSince, r.convergedSince, r.next = now, 0, now+s.policy.Delay.D()
 		if r.reached {
 			r = r.failed(now, s.policy, causeNotLasting)
 		}
 	}
-	r.refusal = ""
+	r.blockedReason = ""
 	switch {
-	case r.given != "":
+	case r.gaveUpReason != "":
 		return r, false, 0
 	case now < r.next:
 		return r, false, r.next
 	}
-	if r.refusal = s.refusal(); r.refusal != "" {
+	if r.blockedReason = s.refusal(); r.blockedReason != "" {
 		return r, false, 0
 	}
 	r.attempts++
 	return r, true, 0
 }
 
-// settled is decide for a host that is what was asked. What went wrong before is
+// convergedLong is decide for a host that is what was asked. What went wrong before is
 // forgotten once it has been for long enough.
-func (r reconciler) settled(now time.Duration, p policy.Reconcile) (next reconciler, ask bool, again time.Duration) {
+func (r reconciler) convergedLong(now time.Duration, p policy.Reconcile) (next reconciler, ask bool, again time.Duration) {
 	if r.attempts == 0 {
 		return reconciler{}, false, 0
 	}
-	if r.well == 0 {
-		r.well = now
+	if r.convergedSince == 0 {
+		r.convergedSince = now
 	}
-	r.apart, r.refusal, r.last = 0, "", ""
-	if forget := r.well + p.MaxDelay.D(); now < forget {
+	r.divergedSince, r.blockedReason, r.last = 0, "", ""
+	if forget := r.convergedSince + p.MaxDelay.D(); now < forget {
 		return r, false, forget
 	}
 	return reconciler{}, false, 0
@@ -96,7 +96,7 @@ func (r reconciler) failed(now time.Duration, p policy.Reconcile, cause string) 
 	n := counts[cause]
 	r.failures, r.reached, r.next = counts, false, now+backoff(p.Delay.D(), p.MaxDelay.D(), n+1)
 	if n >= p.Attempts {
-		r.given = fmt.Sprintf("given up after %d attempts: %s", n, cause)
+		r.gaveUpReason = fmt.Sprintf("given up after %d attempts: %s", n, cause)
 	}
 	return r
 }
@@ -104,7 +104,7 @@ func (r reconciler) failed(now time.Duration, p policy.Reconcile, cause string) 
 // ended takes in how an attempt ended.
 func (r reconciler) ended(now time.Duration, p policy.Reconcile, record status.Record) reconciler {
 	if record.Result == status.Canceled {
-		r.given = record.Cause
+		r.gaveUpReason = record.Cause
 		return r
 	}
 	if record.Result.Reached() {
@@ -130,11 +130,11 @@ func causeOf(r status.Record) string {
 	return string(r.Result)
 }
 
-// unasked says why a plan is not for the daemon to carry out of its own accord: it
+// needsOperator says why a plan is not for the daemon to carry out of its own accord: it
 // takes a session, or the place where one could begin, from people who asked for
 // nothing. Empty: it takes nothing. A lease leads to no such plan, and would not be
 // let either.
-func unasked(p policy.Policy, plan plans.Plan) string {
+func needsOperator(p policy.Policy, plan plans.Plan) string {
 	taking := slices.IndexFunc(plan.Steps, func(s plans.Step) bool {
 		return s.Kind == plans.EndSessions || s.Kind == plans.StopUnit && s.Unit == p.Units.DisplayManager
 	})
@@ -144,9 +144,9 @@ func unasked(p policy.Policy, plan plans.Plan) string {
 	return fmt.Sprintf("the way to %s ends sessions or the login screen (%s): only a person asks for that", plan.To, plan.Steps[taking].ID)
 }
 
-// tendReconcile asks for the desired mode where policy says so and nothing stands in
+// checkReconcile asks for the desired mode where policy says so and nothing stands in
 // the way. It returns when it has to be called again, 0 for when something changes.
-func (e *Engine) tendReconcile(now time.Duration) (again time.Duration) {
+func (e *Controller) checkReconcile(now time.Duration) (again time.Duration) {
 	p, v := e.policy.Reconcile, e.state
 	switch {
 	case !p.Enabled:
@@ -155,13 +155,13 @@ func (e *Engine) tendReconcile(now time.Duration) (again time.Duration) {
 	case v.Running != nil:
 		e.showReconcile(now)
 		return 0
-	case e.lease != nil && e.lease.Over != "": // the way back is the lease's
-		e.reconciler.apart = 0
+	case e.lease != nil && e.lease.ExpiredReason != "": // the way back is the lease's
+		e.reconciler.divergedSince = 0
 		e.showReconcile(now)
 		return 0
 	}
 	var ask bool
-	e.reconciler, ask, again = e.reconciler.decide(now, stand{p, v.Converged(), e.unaskedNow})
+	e.reconciler, ask, again = e.reconciler.decide(now, inputs{p, v.Converged(), e.blockedNow})
 	if ask {
 		e.log.Info("the host is not what was asked: asking for it", zap.String("mode", string(v.Desired.Mode)),
 			zap.String("observed", string(v.Observation.State)), zap.Int("attempt", e.reconciler.attempts))
@@ -174,9 +174,9 @@ func (e *Engine) tendReconcile(now time.Duration) (again time.Duration) {
 	return again
 }
 
-// unaskedNow says why the daemon does not ask for the desired mode by itself as
+// blockedNow says why the daemon does not ask for the desired mode by itself as
 // things stand, empty when it may.
-func (e *Engine) unaskedNow() string {
+func (e *Controller) blockedNow() string {
 	v := e.state
 	leaves := v.Observation.Facts.Is(observer.ComputeTarget) != observer.False
 	switch {
@@ -185,26 +185,26 @@ func (e *Engine) unaskedNow() string {
 	case !e.policy.Transitions.Allows(v.Desired.Mode, leaves):
 		return fmt.Sprintf("the policy does not let it: transitions = %q", e.policy.Transitions)
 	}
-	return unasked(e.policy, plans.Build(e.policy, v.Snapshot, v.Desired.Mode))
+	return needsOperator(e.policy, plans.Build(e.policy, v.Snapshot, v.Desired.Mode))
 }
 
 // judgeReconcile takes in how a transition ended.
-func (e *Engine) judgeReconcile(r status.Record) {
+func (e *Controller) judgeReconcile(r status.Record) {
 	if r.Origin == status.OriginRecovery {
 		e.reconciler = e.reconciler.ended(e.now(), e.policy.Reconcile, r)
 	}
 }
 
 // showReconcile publishes what is going to be asked, and what is not.
-func (e *Engine) showReconcile(now time.Duration) {
+func (e *Controller) showReconcile(now time.Duration) {
 	r := e.reconciler
 	next := status.AutoReconcile{Enabled: true, Attempts: r.attempts, Refusal: r.last}
 	switch {
-	case r.given != "" && r.apart > 0:
-		next.Refusal = r.given
-	case r.refusal != "":
-		next.Refusal = r.refusal
-	case r.apart > 0 && e.state.Running == nil:
+	case r.gaveUpReason != "" && r.divergedSince > 0:
+		next.Refusal = r.gaveUpReason
+	case r.blockedReason != "":
+		next.Refusal = r.blockedReason
+	case r.divergedSince > 0 && e.state.Running == nil:
 		next.Armed, next.Next = true, moment(e.state.Reconcile.Next, r.next, now)
 	}
 	e.state.Reconcile = next

@@ -278,7 +278,7 @@ func TestDecisionsKeepTheirBounds(t *testing.T) {
 			if well && now-wellSince >= p.MaxDelay.D() {
 				clear(failures)
 			}
-			next, ask, again := r.decide(now, stand{p, well, func() string {
+			next, ask, again := r.decide(now, inputs{p, well, func() string {
 				if refused {
 					return "no"
 				}

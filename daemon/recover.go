@@ -28,14 +28,14 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 		return x.entry.Record, nil
 	}
 	x.report(status.PhaseRecovering, 0, nil)
-	died := fmt.Errorf("the daemon ended %s", x.whereabouts())
-	x.log.Warn("recovering a transition in which the daemon ended", message.Is(message.Recovery), zap.Uint64("transition", x.entry.Record.ID),
-		zap.String("mode", string(x.entry.Record.To)), zap.String("where", x.whereabouts()))
-	snapshot, err := x.eyes.Fresh(ctx)
+	died := fmt.Errorf("the daemon ended %s", x.progressText())
+	x.log.Warn("recovering a transition in which the daemon ended", message.WithMessageID(message.Recovery), zap.Uint64("transition", x.entry.Record.ID),
+		zap.String("mode", string(x.entry.Record.To)), zap.String("where", x.progressText()))
+	snapshot, err := x.monitor.Fresh(ctx)
 	if err != nil {
 		return status.Record{}, errStopping
 	}
-	o := x.settled(snapshot)
+	o := x.classify(snapshot)
 	if x.entry.Record.Restarted {
 		return x.end(o, status.Interrupted, fmt.Errorf("the machine restarted: %w", died))
 	}
@@ -50,7 +50,7 @@ func (x *execution) recover(ctx context.Context) (status.Record, error) {
 			return x.end(o, status.Interrupted, died)
 		}
 	}
-	if snapshot, err = x.eyes.Fresh(ctx); err != nil {
+	if snapshot, err = x.monitor.Fresh(ctx); err != nil {
 		return status.Record{}, errStopping
 	}
 	o, result, err := x.undo(ctx, snapshot)
@@ -78,9 +78,9 @@ func (x *execution) awaitLock(ctx context.Context, lock func() (func() error, er
 		}
 		if text := "waiting to recover: " + err.Error(); text != said {
 			said = text
-			x.log.Warn("a recovery waits for the lock", message.Is(message.Recovery), zap.Uint64("transition", x.entry.Record.ID),
+			x.log.Warn("a recovery waits for the lock", message.WithMessageID(message.Recovery), zap.Uint64("transition", x.entry.Record.ID),
 				zap.String("mode", string(x.entry.Record.To)), zap.Error(err))
-			x.engine(func(e *Engine) {
+			x.inController(func(e *Controller) {
 				e.progress(status.PhaseRecovering, 0, len(x.entry.Steps), nil)
 				e.advanced(0, text)
 			})
@@ -98,16 +98,16 @@ func (x *execution) awaitLock(ctx context.Context, lock func() (func() error, er
 func (x *execution) onlyWaitsLeft() bool {
 	for i, s := range x.entry.Record.Steps {
 		pending := s.Status == status.StepPending || s.Status == status.StepDoing
-		if !x.settledStep(i) && !(pending && x.entry.Steps[i].Waits()) {
+		if !x.finishedStep(i) && !(pending && x.entry.Steps[i].Waits()) {
 			return false
 		}
 	}
 	return true
 }
 
-// settledStep: there is nothing to be done for step i any more. One that may fail and
+// finishedStep: there is nothing to be done for step i any more. One that may fail and
 // did is told, and not tried again.
-func (x *execution) settledStep(i int) bool {
+func (x *execution) finishedStep(i int) bool {
 	s := x.entry.Record.Steps[i].Status
 	return s == status.StepDone || s == status.StepFailed && x.entry.Steps[i].Optional
 }
@@ -120,8 +120,8 @@ func (x *execution) resume(ctx context.Context) (observer.Observation, error) {
 	return x.await(ctx, func(o observer.Observation) bool { return o.Is(x.entry.Record.To) })
 }
 
-// whereabouts says in words how far the transition had come.
-func (x *execution) whereabouts() string {
+// progressText says in words how far the transition had come.
+func (x *execution) progressText() string {
 	for i := len(x.entry.Record.Steps) - 1; i >= 0; i-- {
 		if s := x.entry.Record.Steps[i]; s.Status != status.StepPending {
 			return fmt.Sprintf("in step %s (%s)", s.ID, s.Status)

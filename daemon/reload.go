@@ -13,17 +13,17 @@ import (
 
 // govern makes d the policy of everything that begins from now on. A transition
 // that runs has its own copy of what it began with.
-func (e *Engine) govern(d policy.Document) error {
+func (e *Controller) govern(d policy.Document) error {
 	if err := e.files.setPolicy(d.Policy); err != nil {
 		return err
 	}
 	e.policy, e.state.Policy = d.Policy, d
 	e.history.log.SetLimits(limits(d.Policy))
-	e.actors = waits(d.Policy, e.eyes)
-	if e.hands != nil {
-		maps.Copy(e.actors, e.hands(d.Policy))
+	e.handlers = waitHandlers(d.Policy, e.monitor)
+	if e.stepHandlers != nil {
+		maps.Copy(e.handlers, e.stepHandlers(d.Policy))
 	}
-	e.actors = breakable(d.Policy.Paths.State, e.actors)
+	e.handlers = breakable(d.Policy.Paths.State, e.handlers)
 	return nil
 }
 
@@ -42,12 +42,12 @@ type reload struct {
 // transition has ended. Errors: next cannot be used without a restart
 // (policy.Findings), the daemon is stopping, or a file cannot be written; the
 // policy stays what it was.
-func (e *Engine) Reload(ctx context.Context, next policy.Document) (later <-chan error, err error) {
+func (e *Controller) Reload(ctx context.Context, next policy.Document) (later <-chan error, err error) {
 	callErr := e.call(ctx, func() {
 		if err = e.state.Policy.CannotReload(next); err != nil {
 			return
 		}
-		e.refused = "" // a later one may be refused while this one waits
+		e.policyError = "" // a later one may be refused while this one waits
 		if e.state.Running == nil {
 			err = e.adopt(next)
 			return
@@ -63,12 +63,12 @@ func (e *Engine) Reload(ctx context.Context, next policy.Document) (later <-chan
 
 // PolicyRefused publishes why the latest policy that was to be reloaded will not be in
 // force, until another one is taken. The error is that the daemon is stopping, or ctx's.
-func (e *Engine) PolicyRefused(ctx context.Context, why string) error {
-	return e.call(ctx, func() { e.refused = why })
+func (e *Controller) PolicyRefused(ctx context.Context, why string) error {
+	return e.call(ctx, func() { e.policyError = why })
 }
 
 // adoptPending adopts the policy that waited for a transition to end.
-func (e *Engine) adoptPending() {
+func (e *Controller) adoptPending() {
 	if waiting := e.pending; waiting != nil {
 		e.pending = nil
 		waiting.done <- e.adopt(waiting.next)
@@ -76,7 +76,7 @@ func (e *Engine) adoptPending() {
 }
 
 // abandonReload answers whoever waits for a reload that will not be.
-func (e *Engine) abandonReload() {
+func (e *Controller) abandonReload() {
 	if e.pending != nil {
 		e.pending.done <- status.ErrShuttingDown
 	}
@@ -86,15 +86,15 @@ func (e *Engine) abandonReload() {
 // nobody has looked at yet would count as one that is not there. The loop stands
 // still meanwhile, for as long as a look may take, so that no request and no
 // judgement falls between the two policies.
-func (e *Engine) adopt(next policy.Document) error {
+func (e *Controller) adopt(next policy.Document) error {
 	old := e.state.Policy
-	e.eyes.Adopt(next.Policy)
+	e.monitor.SetPolicy(next.Policy)
 	err := e.govern(next)
 	if err == nil {
-		_, err = e.eyes.Fresh(e.life)
+		_, err = e.monitor.Fresh(e.life)
 	}
 	if err != nil {
-		e.eyes.Adopt(old.Policy)
+		e.monitor.SetPolicy(old.Policy)
 		err = errors.Join(err, e.govern(old))
 		if e.life.Err() != nil {
 			return status.ErrShuttingDown

@@ -46,6 +46,6 @@ func TestPropertiesThatCannotBeSetAreTakenBack(t *testing.T) {
 		record := r.request(policy.Desktop)
 		assert.Equal(t, status.RolledBack, record.Result, record.Cause)
 		assert.Equal(t, before.now.Systemd.Units["user.slice"], r.host.clone().now.Systemd.Units["user.slice"])
-		assert.Empty(t, r.host.clone().now.Kept.Slices["user.slice"])
+		assert.Empty(t, r.host.clone().now.Saved.Slices["user.slice"])
 	})
 }

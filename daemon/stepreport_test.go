@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/internal/aside"
+	"github.com/dubnium/dubnium/internal/stepreport"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -78,7 +78,7 @@ func TestNotesAreRecordedAndRedacted(t *testing.T) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		host.fault = func(ctx context.Context, when, what string) error {
 			if what == "apply stop-vllm" {
-				aside.Note(ctx, game+" outlived vllm.service", []observer.Secret{{UID: 1001, Text: game, Instead: "a process of uid 1001"}})
+				stepreport.Note(ctx, game+" outlived vllm.service", []observer.Secret{{UID: 1001, Text: game, Instead: "a process of uid 1001"}})
 			}
 			return nil
 		}

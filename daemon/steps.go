@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/internal/aside"
 	"github.com/dubnium/dubnium/internal/message"
+	"github.com/dubnium/dubnium/internal/stepreport"
 	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
@@ -20,11 +20,11 @@ import (
 // the first that fails and is not optional.
 func (x *execution) forward(ctx context.Context, first int) error {
 	for i := range first {
-		if x.settledStep(i) {
+		if x.finishedStep(i) {
 			continue
 		}
 		if ctx.Err() != nil {
-			return stopped(ctx)
+			return cancelCause(ctx)
 		}
 		if err := x.do(ctx, i); err != nil {
 			return err
@@ -37,8 +37,8 @@ func (x *execution) forward(ctx context.Context, first int) error {
 // and it is done when its postcondition was seen.
 func (x *execution) do(parent context.Context, i int) error {
 	step := x.entry.Steps[i]
-	actor := x.actors[step.Kind]
-	ctx, cancel := context.WithTimeout(aside.With(parent, &listener{x: x, step: i}), step.Timeout)
+	actor := x.handlers[step.Kind]
+	ctx, cancel := context.WithTimeout(stepreport.With(parent, &listener{x: x, step: i}), step.Timeout)
 	defer cancel()
 	before, err := actor.Prepare(ctx, step)
 	if err != nil {
@@ -59,7 +59,7 @@ func (x *execution) do(parent context.Context, i int) error {
 	}
 	switch {
 	case err != nil && parent.Err() != nil:
-		return stopped(parent)
+		return cancelCause(parent)
 	case err != nil:
 		err = fmt.Errorf("step %s failed: %w", step.ID, err)
 		marked := x.mark(i, status.StepFailed, err)
@@ -78,7 +78,7 @@ func (x *execution) do(parent context.Context, i int) error {
 // steps do not decide: the host does.
 func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer.Observation, result status.Result, err error) {
 	x.report(status.PhaseUndoing, len(x.entry.Steps), nil)
-	kept := keepBelow(x.entry.Home, x.entry.Steps, observer.Derive(x.policy, now))
+	kept := firstUndoableStep(x.entry.OriginMode, x.entry.Steps, observer.Derive(x.policy, now))
 	var failures []error
 	for i := len(x.entry.Steps) - 1; i >= kept; i-- {
 		if ctx.Err() != nil {
@@ -97,13 +97,13 @@ func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer
 		o, err = x.await(ctx, func(o observer.Observation) bool { return o.Is(policy.Desktop) })
 		result, failures = status.Failed, append(failures, errNotToCompute)
 	} else {
-		o, err = x.await(ctx, x.safelyHome)
+		o, err = x.await(ctx, x.isRolledBack)
 		result = status.RolledBack
 	}
 	switch {
 	case errors.Is(err, errStopping):
 		return o, "", err
-	case err != nil && kept == 0 && !(o.Inferred == x.entry.Home && o.Degraded()):
+	case err != nil && kept == 0 && !(o.Inferred == x.entry.OriginMode && o.Degraded()):
 		failures = append(failures, fmt.Errorf("the way back was not observed, the host is %s (%s)", o.State, texts(o.Reasons)))
 		result = status.RollbackFailed
 	}
@@ -112,11 +112,11 @@ func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer
 
 var errNotToCompute = fmt.Errorf("not taken back to compute: %w", plans.ErrSessionInTheWay)
 
-// keepBelow returns how many of the first steps must not be undone. On the way
+// firstUndoableStep returns how many of the first steps must not be undone. On the way
 // out of compute a person may be logged in as soon as the desktop target was
 // isolated; to go back behind that would end their session or set compute on top
 // of it, which nobody asked for.
-func keepBelow(home policy.Mode, steps []plans.Step, f observer.Facts) int {
+func firstUndoableStep(home policy.Mode, steps []plans.Step, f observer.Facts) int {
 	if home != policy.Compute || f.Is(observer.GraphicalSession) == observer.False {
 		return 0
 	}
@@ -127,10 +127,10 @@ func keepBelow(home policy.Mode, steps []plans.Step, f observer.Facts) int {
 // step's, and a daemon that is told to stop finishes the step it takes back.
 func (x *execution) undoStep(ctx context.Context, i int) error {
 	step := x.entry.Steps[i]
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(aside.With(ctx, &listener{x: x, step: i})), step.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(stepreport.With(ctx, &listener{x: x, step: i})), step.Timeout)
 	defer cancel()
 	x.entry.Record.Steps[i].UndoStarted = time.Now()
-	err := x.actors[step.Kind].Undo(ctx, step, x.entry.Before[i])
+	err := x.handlers[step.Kind].Undo(ctx, step, x.entry.Before[i])
 	outcome := status.StepUndone
 	if err != nil {
 		err, outcome = fmt.Errorf("cannot undo step %s: %w", step.ID, err), status.StepUndoFailed
@@ -142,13 +142,13 @@ func (x *execution) undoStep(ctx context.Context, i int) error {
 	return err
 }
 
-// safelyHome: the host is back in the mode it was in, or in the state, for one
+// isRolledBack: the host is back in the mode it was in, or in the state, for one
 // that was in no mode.
-func (x *execution) safelyHome(o observer.Observation) bool {
-	if x.entry.Home == "" {
+func (x *execution) isRolledBack(o observer.Observation) bool {
+	if x.entry.OriginMode == "" {
 		return o.State == x.entry.Record.From
 	}
-	return o.Is(x.entry.Home) || o.State == x.entry.Record.From
+	return o.Is(x.entry.OriginMode) || o.State == x.entry.Record.From
 }
 
 // mark sets how far step i is, saves the journal and tells the engine.
@@ -168,7 +168,7 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	log := x.log.With(zap.Uint64("transition", x.entry.Record.ID), zap.String("mode", string(x.entry.Record.To)),
 		zap.String("step", x.entry.Steps[i].ID), zap.String("status", string(s)))
 	if cause != nil {
-		log.Warn("a step failed", message.Is(message.StepFailed), zap.Error(cause))
+		log.Warn("a step failed", message.WithMessageID(message.StepFailed), zap.Error(cause))
 	} else if err == nil {
 		log.Info("a step got further")
 	}
@@ -188,17 +188,17 @@ func (l *listener) Progress(text string) {
 		return
 	}
 	l.said = text
-	l.x.engine(func(e *Engine) { e.advanced(l.step, text) })
+	l.x.inController(func(e *Controller) { e.advanced(l.step, text) })
 }
 
 // Note puts a text into the record. It is on disk with the next mark of the step.
 func (l *listener) Note(text string, secrets []observer.Secret) {
-	l.x.saw(secrets...)
+	l.x.addRedactions(secrets...)
 	step := &l.x.entry.Record.Steps[l.step]
 	if !slices.Contains(step.Notes, text) {
 		step.Notes = append(step.Notes, text)
 	}
-	l.x.log.Warn("a step has something to tell", message.Is(message.StepNoted), zap.Uint64("transition", l.x.entry.Record.ID),
+	l.x.log.Warn("a step has something to tell", message.WithMessageID(message.StepNoted), zap.Uint64("transition", l.x.entry.Record.ID),
 		zap.String("mode", string(l.x.entry.Record.To)), zap.String("step", step.ID), zap.String("note", text))
 }
 
@@ -213,7 +213,7 @@ func (x *execution) set(i int, s status.StepStatus, cause error) {
 	var reason string
 	if cause != nil {
 		reason = cause.Error()
-		x.saw(secretsOf(cause)...)
+		x.addRedactions(sensitiveOf(cause)...)
 	}
 	switch now := time.Now(); s {
 	case status.StepDoing:

@@ -19,32 +19,32 @@ import (
 // start begins an execution in its own goroutine, under the lock that scripts
 // look at. A lock that cannot be had fails the transition in its own record; a recovery
 // waits for it.
-func (e *Engine) start(ctx context.Context, x *execution, run func(context.Context) (status.Record, error)) {
+func (e *Controller) start(ctx context.Context, x *execution, run func(context.Context) (status.Record, error)) {
 	r := x.entry.Record
 	e.state.Running = &status.Transition{
 		ID: r.ID, From: cmp.Or(r.From, e.state.Observation.State), To: r.To, Origin: r.Origin, By: r.By,
 		Phase: status.PhaseObserving, StepCount: len(r.Steps), Started: r.Started,
-		Cancellable: e.unended == nil, UID: x.request.UID,
+		Cancellable: e.interruptedEntry == nil, UID: x.request.UID,
 	}
 	e.request, e.tell = x.request, x.tell
 	e.emit(status.Event{Started: e.state.Running})
 	x.view = e.View
-	x.engine = func(f func(*Engine)) {
+	x.inController = func(f func(*Controller)) {
 		done := make(chan struct{})
 		e.calls <- func() { f(e); close(done) }
 		<-done
 	}
 	halting, cancel := context.WithCancelCause(ctx)
-	x.halting, e.halt = halting, func(h halt) { cancel(h) }
+	x.cancelCtx, e.cancelRunning = halting, func(h cancellation) { cancel(h) }
 	done := make(chan outcome, 1)
-	e.done = done
-	recovering := e.unended != nil
+	e.outcomes = done
+	recovering := e.interruptedEntry != nil
 	var unlock func() error
 	var lockErr error
 	if !recovering {
 		unlock, lockErr = e.files.lock()
 	}
-	release, err := claim(e.policy.Paths.RebuildLock)
+	release, err := lockRebuildShared(e.policy.Paths.RebuildLock)
 	if err != nil {
 		e.log.Warn("a nixos-rebuild is not kept from running", zap.Error(err))
 	}
@@ -66,18 +66,18 @@ func (e *Engine) start(ctx context.Context, x *execution, run func(context.Conte
 	e.classify()
 }
 
-func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Context) (status.Record, error), lockErr error) (status.Record, error) {
+func (e *Controller) locked(ctx context.Context, x *execution, run func(context.Context) (status.Record, error), lockErr error) (status.Record, error) {
 	if lockErr == nil {
 		return run(ctx)
 	}
 	if errors.Is(lockErr, errStopping) {
 		return status.Record{}, errStopping
 	}
-	snapshot, err := e.eyes.Fresh(ctx)
+	snapshot, err := e.monitor.Fresh(ctx)
 	if err != nil {
 		return status.Record{}, errStopping
 	}
-	now := x.settled(snapshot)
+	now := x.classify(snapshot)
 	x.entry.Record.From = now.State
 	if lock := snapshot.Locks.Transition; lock.Held && !lock.Own {
 		lockErr = fmt.Errorf("%w (pid %d)", lockErr, lock.PID)
@@ -86,7 +86,7 @@ func (e *Engine) locked(ctx context.Context, x *execution, run func(context.Cont
 }
 
 // progress notes how far the running transition is.
-func (e *Engine) progress(phase status.Phase, index, count int, step *status.StepEvent) {
+func (e *Controller) progress(phase status.Phase, index, count int, step *status.StepEvent) {
 	running := *e.state.Running
 	running.Phase, running.StepIndex, running.StepCount = phase, index, count
 	running.Deadline = time.Time{}
@@ -99,7 +99,7 @@ func (e *Engine) progress(phase status.Phase, index, count int, step *status.Ste
 }
 
 // advanced notes how far the step is that runs.
-func (e *Engine) advanced(index int, text string) {
+func (e *Controller) advanced(index int, text string) {
 	running := *e.state.Running
 	running.Progress = text
 	e.state.Running = &running
@@ -109,16 +109,16 @@ func (e *Engine) advanced(index int, text string) {
 }
 
 // finish takes in how an execution ended.
-func (e *Engine) finish(end outcome) {
-	e.concluded(*e.state.Running)
-	e.halt(halt{}) // frees the context; nobody waits for it any more
-	e.done, e.state.Running, e.unended = nil, nil, nil
+func (e *Controller) finish(end outcome) {
+	e.announceEnd(*e.state.Running)
+	e.cancelRunning(cancellation{}) // frees the context; nobody waits for it any more
+	e.outcomes, e.state.Running, e.interruptedEntry = nil, nil, nil
 	if end.err != nil {
 		e.log.Warn("a transition was left to its journal", zap.Error(end.err))
 		return
 	}
 	r := end.record
-	e.state.Last, e.untold, e.canceled = &r, true, r.Result == status.Canceled && e.previous.Mode != ""
+	e.state.Last, e.lastRecordDirty, e.canceled = &r, true, r.Result == status.Canceled && e.previous.Mode != ""
 	e.state.BlockedBy = nil
 	if r.Result == status.Blocked || r.Result == status.Inhibited {
 		e.state.BlockedBy = guards.Blocking(r.Guards)
@@ -126,7 +126,7 @@ func (e *Engine) finish(end outcome) {
 	e.writeLast()
 	e.judgeLease(r)
 	e.judgeReconcile(r)
-	e.log.Info("transition ended", message.Is(message.Finished(r.Result)), zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
+	e.log.Info("transition ended", message.WithMessageID(message.Finished(r.Result)), zap.Uint64("transition", r.ID), zap.String("from", string(r.From)),
 		zap.String("mode", string(r.To)), zap.String("result", string(r.Result)),
 		zap.String("final", string(r.Final)), zap.String("cause", r.Cause))
 	e.emit(status.Event{Finished: &r})
@@ -137,21 +137,21 @@ func (e *Engine) finish(end outcome) {
 // classify names the present anew. Listeners and files hear of it with the next
 // publish, and only when it says something else than before; what was looked at,
 // and when, is always that of the last look.
-func (e *Engine) classify() {
+func (e *Controller) classify() {
 	now := time.Now()
-	e.state.Snapshot = e.eyes.Snapshot()
+	e.state.Snapshot = e.monitor.Snapshot()
 	next := observer.Classify(e.policy, e.state.Snapshot, e.state.Context(), now)
 	old := e.state.Observation
 	e.state.Observation = next
 	if next.State != observer.Boot && next.Inferred != "" {
-		e.booted = true // into a mode, whoever looked: if that goes, somebody has taken it
+		e.bootRuleApplied = true // into a mode, whoever looked: if that goes, somebody has taken it
 	}
 	e.awaitExpiry(now)
-	e.place()
+	e.publishPlacement()
 	if next.Same(old) {
 		return
 	}
-	e.unwritten = true
+	e.currentDirty = true
 	if next.State != old.State {
 		e.state.ObservedSince = now
 		e.emit(status.Event{StateChanged: &status.StateChanged{
@@ -161,12 +161,12 @@ func (e *Engine) classify() {
 }
 
 // writeCurrent puts what is observed into the files, if they say something else.
-func (e *Engine) writeCurrent() {
-	if !e.unwritten {
+func (e *Controller) writeCurrent() {
+	if !e.currentDirty {
 		return
 	}
 	err := e.files.setCurrent(e.state.Public().Observation)
-	e.unwritten = err != nil // else it is tried again with the next look
+	e.currentDirty = err != nil // else it is tried again with the next look
 	if err != nil {
 		e.log.Error("cannot write the observed state", zap.Error(err))
 	}
@@ -176,12 +176,12 @@ func (e *Engine) writeCurrent() {
 // the files, if that is still to be done, and only then ends its journal: until then
 // a crash must not make anybody forget the end. What fails is tried again with the
 // next look.
-func (e *Engine) writeLast() {
-	if !e.untold {
+func (e *Controller) writeLast() {
+	if !e.lastRecordDirty {
 		return
 	}
 	if e.canceled {
-		if err := e.wish(e.previous); err != nil {
+		if err := e.setDesired(e.previous); err != nil {
 			e.log.Error("a canceled wish stays for now", zap.Error(err))
 			return
 		}
@@ -191,7 +191,7 @@ func (e *Engine) writeLast() {
 		e.log.Error("cannot write the last transition", zap.Error(err))
 		return
 	}
-	e.untold = false
+	e.lastRecordDirty = false
 	if e.state.Running != nil {
 		return // the journal is that one's
 	}
@@ -202,19 +202,19 @@ func (e *Engine) writeLast() {
 
 // awaitExpiry has the loop classify again when a fact becomes too old to be
 // relied on, should nobody have looked by then. Where no fact can, nothing wakes.
-func (e *Engine) awaitExpiry(now time.Time) {
-	e.expiry.Stop()
+func (e *Controller) awaitExpiry(now time.Time) {
+	e.staleTimer.Stop()
 	if at := e.state.Observation.Expires; !at.IsZero() {
-		e.expiry.Reset(at.Sub(now) + time.Millisecond) // older than its bound, not as old
+		e.staleTimer.Reset(at.Sub(now) + time.Millisecond) // older than its bound, not as old
 	}
 }
 
-func (e *Engine) emit(event status.Event) { e.events = append(e.events, event) }
+func (e *Controller) emit(event status.Event) { e.events = append(e.events, event) }
 
 // publish hands out the view with what happened since the last one. Files and logs
 // come after it, since nobody is to wait for a disk to hear of a change; but whoever
 // hears that a transition ended finds its end in the files, and on the consoles.
-func (e *Engine) publish() {
+func (e *Controller) publish() {
 	if slices.ContainsFunc(e.events, func(event status.Event) bool { return event.Finished != nil }) {
 		e.writeCurrent()
 		e.showConsole(e.state)
@@ -234,20 +234,20 @@ func (e *Engine) publish() {
 	}
 	for _, event := range events {
 		if c := event.StateChanged; c != nil {
-			e.log.Info("observed state changed", message.Is(message.StateChanged), zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
+			e.log.Info("observed state changed", message.WithMessageID(message.StateChanged), zap.String("old", string(c.Old)), zap.String("new", string(c.New)),
 				zap.Any("reasons", c.Reasons))
 		}
 	}
 }
 
-// normalise is the boot rule: a machine that came up to its graphical target
+// applyBootDefault is the boot rule: a machine that came up to its graphical target
 // without a mode gets the default mode's target started, once, and nothing else.
 // It is never isolated, and nothing is done for a wish of anybody's.
-func (e *Engine) normalise() {
-	if e.booted || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
+func (e *Controller) applyBootDefault() {
+	if e.bootRuleApplied || e.state.Running != nil || e.ending || !bootStart(e.policy, e.state) {
 		return
 	}
-	e.booted = true
+	e.bootRuleApplied = true
 	e.askItself(status.Request{Mode: e.state.Desired.Mode, Origin: status.OriginBoot, By: byDaemon, Authorization: status.ByPolicy})
 }
 

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/guards"
-	"github.com/dubnium/dubnium/internal/aside"
+	"github.com/dubnium/dubnium/internal/stepreport"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Actor carries out one kind of step. ctx ends at the step's timeout.
-type Actor interface {
+// StepHandler carries out one kind of step. ctx ends at the step's timeout.
+type StepHandler interface {
 	// Prepare reads what Undo will need. It changes nothing.
 	Prepare(ctx context.Context, s plans.Step) (before json.RawMessage, err error)
 	// Apply makes the change. It is idempotent.
@@ -32,7 +32,7 @@ type Actor interface {
 // met is nil when it holds, errNever when it never will, and any other
 // error while it may yet come.
 type wait struct {
-	eyes *Eyes
+	monitor *Monitor
 	// sources are where the condition can be seen; a wait looks at nothing else.
 	sources func(plans.Step) []string
 	met     func(plans.Step, observer.Snapshot) error
@@ -52,9 +52,9 @@ func (w wait) Undo(context.Context, plans.Step, json.RawMessage) error      { re
 func (w wait) Verify(ctx context.Context, s plans.Step) error {
 	var unmet error
 	began := time.Now()
-	err := w.eyes.Until(ctx, func(snapshot observer.Snapshot) bool {
+	err := w.monitor.Until(ctx, func(snapshot observer.Snapshot) bool {
 		if unmet = w.met(s, snapshot); unmet != nil && w.doing != nil {
-			aside.Progress(ctx, waited(w.doing(s, snapshot), time.Since(began), s.Timeout))
+			stepreport.Progress(ctx, progressText(w.doing(s, snapshot), time.Since(began), s.Timeout))
 		}
 		return unmet == nil || errors.Is(unmet, errNever)
 	}, w.sources(s)...)
@@ -67,18 +67,18 @@ func (w wait) Verify(ctx context.Context, s plans.Step) error {
 	return unmet
 }
 
-// tellEvery is the pace of what is told of a wait: everybody hears it.
-const tellEvery = 5 * time.Second
+// progressInterval is the pace of what is told of a wait: everybody hears it.
+const progressInterval = 5 * time.Second
 
-// waited is "loading, 40 s of 600 s".
-func waited(what string, since, most time.Duration) string {
-	return fmt.Sprintf("%s, %.0f s of %.0f s", what, since.Truncate(tellEvery).Seconds(), most.Seconds())
+// progressText is "loading, 40 s of 600 s".
+func progressText(what string, since, most time.Duration) string {
+	return fmt.Sprintf("%s, %.0f s of %.0f s", what, since.Truncate(progressInterval).Seconds(), most.Seconds())
 }
 
-// waits returns the actors for the kinds of step that only wait.
-func waits(p policy.Policy, eyes *Eyes) map[plans.Kind]Actor {
+// waitHandlers returns the actors for the kinds of step that only wait.
+func waitHandlers(p policy.Policy, eyes *Monitor) map[plans.Kind]StepHandler {
 	vllm := func(plans.Step) []string { return []string{observer.SourceSystemd, observer.SourceInference} }
-	return map[plans.Kind]Actor{
+	return map[plans.Kind]StepHandler{
 		plans.Gate: wait{eyes, gateSources(p), func(s plans.Step, snapshot observer.Snapshot) error {
 			return gate(p, s, snapshot)
 		}, nil},
@@ -109,29 +109,29 @@ func gateSources(p policy.Policy) func(plans.Step) []string {
 
 func gate(p policy.Policy, s plans.Step, snapshot observer.Snapshot) error {
 	for _, v := range guards.Blocking(guards.Evaluate(p, snapshot, guards.Request{}, []policy.GuardID{s.Guard})) {
-		return &telling{fmt.Errorf("%s: %s", v.Guard, v.Reason), observer.Secrets(snapshot)}
+		return &sensitiveError{fmt.Errorf("%s: %s", v.Guard, v.Reason), observer.Secrets(snapshot)}
 	}
 	return nil
 }
 
-// telling is an error whose text may tell of somebody's processes.
-type telling struct {
+// sensitiveError is an error whose text may tell of somebody's processes.
+type sensitiveError struct {
 	error
 	secrets []observer.Secret
 }
 
-// secretsOf returns what an error's text may tell, from every error that it is made
+// sensitiveOf returns what an error's text may tell, from every error that it is made
 // of.
-func secretsOf(err error) []observer.Secret {
+func sensitiveOf(err error) []observer.Secret {
 	switch e := err.(type) {
-	case *telling:
+	case *sensitiveError:
 		return e.secrets
 	case interface{ Unwrap() error }:
-		return secretsOf(e.Unwrap())
+		return sensitiveOf(e.Unwrap())
 	case interface{ Unwrap() []error }:
 		var all []observer.Secret
 		for _, part := range e.Unwrap() {
-			all = append(all, secretsOf(part)...)
+			all = append(all, sensitiveOf(part)...)
 		}
 		return all
 	}
@@ -186,16 +186,16 @@ func healthy(p policy.Policy, unit string, s observer.Snapshot) error {
 	return fmt.Errorf("vLLM is not healthy: %s", facts[observer.VLLMHealthy].Reason)
 }
 
-// lookAgain is the pace of a wait for what sends no signal: a file descriptor
+// pollInterval is the pace of a wait for what sends no signal: a file descriptor
 // that closes, a health check that turns.
-const lookAgain = 500 * time.Millisecond
+const pollInterval = 500 * time.Millisecond
 
 // Until looks afresh at the named sources, or at all, until done says so. Signals
 // prompt a look at once. The error is ctx's.
-func (e *Eyes) Until(ctx context.Context, done func(observer.Snapshot) bool, sources ...string) error {
-	hint, stop := e.Hint()
+func (e *Monitor) Until(ctx context.Context, done func(observer.Snapshot) bool, sources ...string) error {
+	hint, stop := e.Subscribe()
 	defer stop()
-	again := time.NewTicker(lookAgain)
+	again := time.NewTicker(pollInterval)
 	defer again.Stop()
 	for {
 		snapshot, err := e.Fresh(ctx, sources...)

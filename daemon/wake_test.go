@@ -31,7 +31,7 @@ func (s *scripted) Watch(ctx context.Context, changed func()) error {
 	return nil
 }
 
-func (s *scripted) Look(context.Context) observer.Part {
+func (s *scripted) Read(context.Context) observer.Part {
 	s.looks.Add(1)
 	part, _ := s.part.Load().(observer.Part)
 	return part
@@ -43,7 +43,7 @@ func TestEverythingIsLookedAtAgainWhenTheMachineHasWokenUp(t *testing.T) {
 		awake := observer.Logind{Reading: observer.Reading{At: time.Now()}}
 		logind.part.Store(observer.Part(awake))
 		systemd.part.Store(observer.Part(observer.Systemd{Reading: observer.Reading{At: time.Now()}}))
-		eyes := NewEyes(time.Minute, zap.New(zaptest.NewLogger(t).Core()), logind, systemd)
+		eyes := NewMonitor(time.Minute, zap.New(zaptest.NewLogger(t).Core()), logind, systemd)
 		ctx, cancel := context.WithCancel(t.Context())
 		ran := make(chan struct{})
 		go func() { eyes.Run(ctx); close(ran) }()

@@ -27,7 +27,7 @@ func withNVML(t *testing.T) nvml {
 	library, err := fakenvml.Build(w.ctx, t.TempDir())
 	require.NoError(t, err)
 	w.Put(w.ctx, library, "/usr/lib/x86_64-linux-gnu/"+fakenvml.Name, 0o644)
-	gpus := w.snapshot().Holders.GPUs
+	gpus := w.snapshot().Processes.GPUs
 	require.Len(t, gpus, 1, "%+v", gpus)
 	require.True(t, gpus[0].Display)
 	return nvml{w, gpus[0].PCI}

@@ -78,7 +78,7 @@ func TestATransitionCanBeToldAfterwards(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(line), &fields))
 		assert.Equal(t, "studio-local", fields["DUBNIUM_MODE"], line)
 		assert.Equal(t, "dubniumd", fields["SYSLOG_IDENTIFIER"])
-		if kind, is := fields["MESSAGE_ID"].(string); is {
+		if kind, ok := fields["MESSAGE_ID"].(string); ok {
 			kinds[kind] = fmt.Sprint(fields["MESSAGE"])
 		}
 	}

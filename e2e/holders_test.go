@@ -30,13 +30,13 @@ func TestTheHoldersProbeSeesAllAndWritesNothing(t *testing.T) {
 		require.Equal(t, "sees", w.sh("cat /run/reached"))
 	})
 	w.part("what policy needs", func(w *workstation) {
-		seen := w.snapshot().Holders
+		seen := w.snapshot().Processes
 		require.True(w.t, seen.Known(), seen.Reason)
 		assert.Empty(w.t, seen.Unseen)
-		assert.True(w.t, seen.Jobs.Told, seen.Jobs.Reason)
+		assert.True(w.t, seen.Jobs.Complete, seen.Jobs.Reason)
 		assert.Empty(w.t, seen.Jobs.Unread)
-		require.NotEmpty(w.t, seen.Stores)
-		for _, store := range seen.Stores {
+		require.NotEmpty(w.t, seen.Directories)
+		for _, store := range seen.Directories {
 			assert.Empty(w.t, store.Fault+store.Reason)
 		}
 	})
@@ -45,14 +45,14 @@ func TestTheHoldersProbeSeesAllAndWritesNothing(t *testing.T) {
 			for i in $(seq 19000); do exec {file}</dev/zero; done
 			for i in $(seq 300); do sleep infinity & done
 			systemd-notify --ready; wait'`)
-		seen := w.snapshot().Holders
+		seen := w.snapshot().Processes
 		require.True(w.t, seen.Known(), seen.Reason)
 		require.Len(w.t, seen.Unseen, 1, "%+v", seen.Unseen)
 		assert.Equal(w.t, "many.service", seen.Unseen[0].Unit)
 		assert.EqualValues(w.t, 1001, seen.Unseen[0].UID)
 		assert.NotEmpty(w.t, seen.Holders)
-		assert.True(w.t, seen.Jobs.Told, seen.Jobs.Reason)
+		assert.True(w.t, seen.Jobs.Complete, seen.Jobs.Reason)
 		w.sh("systemctl stop many.service")
-		assert.Empty(w.t, w.snapshot().Holders.Unseen)
+		assert.Empty(w.t, w.snapshot().Processes.Unseen)
 	})
 }

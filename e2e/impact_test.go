@@ -45,10 +45,10 @@ func (w *workstation) settled(patterns string) map[string]unitNow {
 	return units
 }
 
-func (w *workstation) impact(target string) observer.Impact {
+func (w *workstation) impact(target string) observer.IsolateImpact {
 	w.t.Helper()
 	started := time.Now()
-	var i observer.Impact
+	var i observer.IsolateImpact
 	require.NoError(w.t, json.Unmarshal([]byte(w.sh("/usr/libexec/dubnium/dubniumd impact --json "+target)), &i))
 	w.t.Logf("impact of %s: %d stop, %d start, refused %q, told in %.2f s",
 		target, len(i.Stops), len(i.Starts), i.Refused+i.RefusalPossible, time.Since(started).Seconds())

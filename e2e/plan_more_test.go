@@ -49,7 +49,7 @@ func TestWhatMustSurviveBlocksCompute(t *testing.T) {
 }
 
 // stopping are the units that a plan stops.
-func stopping(casualties []observer.Casualty) (units []string) {
+func stopping(casualties []observer.StoppedUnit) (units []string) {
 	for _, c := range casualties {
 		units = append(units, c.Unit)
 	}

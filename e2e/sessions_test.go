@@ -128,7 +128,7 @@ func (w *workstation) underTheUserManager() {
 		"systemd-run --user -q --unit wayland-wm.service sh -c 'exec 3<>/dev/dri/renderD128; exec sleep infinity'")
 	require.Zero(w.t, code, out)
 	w.WaitFor(w.ctx, "it to hold the GPU", "ls -l /proc/$(pgrep -xf 'sleep infinity' -u alice)/fd | grep -q renderD128")
-	holders := w.snapshot().Holders.Holders
+	holders := w.snapshot().Processes.Holders
 	i := slices.IndexFunc(holders, func(h observer.Holder) bool { return h.Unit == "user@1000.service/wayland-wm.service" })
 	require.GreaterOrEqual(w.t, i, 0, "%+v", holders)
 	assert.Equal(w.t, []string{"renderD128"}, holders[i].Nodes)

@@ -8,19 +8,19 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// judgeBlast judges what the plan does to units beyond those it names. It takes
+// judgeImpact judges what the plan does to units beyond those it names. It takes
 // what may happen for what will: whether systemd spares a unit in the order of
 // this boot is found out too late.
-func judgeBlast(p policy.Policy, r Request) (f finding, stands bool) {
-	b := r.Blast
+func judgeImpact(p policy.Policy, r Request) (f finding, stands bool) {
+	b := r.Impact
 	if !b.Known() {
 		return unitsUnread(b), true
 	}
 	if i := b.Isolation; i != nil && i.Refused != "" {
 		return block("systemd would refuse to isolate "+i.Target+": "+i.Refused, "mend that in the units; `systemctl cat "+i.Target+"` shows the target's"), true
 	}
-	if lost := b.Lost(p.MustSurvive); len(lost) > 0 {
-		return judgeLost(b, lost), true
+	if lost := b.AffectedOf(p.MustSurvive); len(lost) > 0 {
+		return judgeAffected(b, lost), true
 	}
 	if i := b.Isolation; i != nil && i.RefusalPossible != "" {
 		return cannotTell("systemd may refuse to isolate "+i.Target+": "+i.RefusalPossible,
@@ -28,26 +28,26 @@ func judgeBlast(p policy.Policy, r Request) (f finding, stands bool) {
 	}
 	for _, job := range b.Jobs {
 		if job.Unit == b.ID(p.Units.DesktopTarget) || job.Unit == b.ID(p.Units.ComputeTarget) {
-			b.Reversed = append([]observer.QueuedJob{job}, b.Reversed...)
+			b.CanceledJobs = append([]observer.QueuedJob{job}, b.CanceledJobs...)
 		}
 	}
-	return judgeQueued(b, b.Reversed)
+	return judgeQueued(b, b.CanceledJobs)
 }
 
-func unitsUnread(b observer.BlastRadius) finding {
+func unitsUnread(b observer.Impact) finding {
 	return cannotTell("what else would stop could not be found out: "+unread(b.Reading), "look at `systemctl status` and ask again")
 }
 
-func judgeLost(b observer.BlastRadius, lost []observer.Casualty) finding {
-	f := block(fmt.Sprintf("%s and must survive", fate(b, lost[0])), spare(b, lost[0]))
+func judgeAffected(b observer.Impact, lost []observer.StoppedUnit) finding {
+	f := block(fmt.Sprintf("%s and must survive", describeStop(b, lost[0])), remedyFor(b, lost[0]))
 	for _, c := range lost {
-		f.evidence = append(f.evidence, fate(b, c))
+		f.evidence = append(f.evidence, describeStop(b, c))
 	}
 	return f
 }
 
-// fate says what happens to a unit, and why.
-func fate(b observer.BlastRadius, c observer.Casualty) string {
+// describeStop says what happens to a unit, and why.
+func describeStop(b observer.Impact, c observer.StoppedUnit) string {
 	would := "would stop"
 	if c.Possible {
 		would = "may stop"
@@ -59,8 +59,8 @@ func fate(b observer.BlastRadius, c observer.Casualty) string {
 	return line
 }
 
-// spare says what would keep the unit up.
-func spare(b observer.BlastRadius, c observer.Casualty) string {
+// remedyFor says what would keep the unit up.
+func remedyFor(b observer.Impact, c observer.StoppedUnit) string {
 	const give = ", or take it out of must_survive in the policy"
 	switch {
 	case c.Cause == observer.CauseNotWanted && b.Isolation != nil:
@@ -76,7 +76,7 @@ func spare(b observer.BlastRadius, c observer.Casualty) string {
 //
 // What isolate cancels beside that is no reason: each oneshot that runs has a
 // start job, and is told as a unit that stops.
-func judgeQueued(b observer.BlastRadius, contrary []observer.QueuedJob) (f finding, stands bool) {
+func judgeQueued(b observer.Impact, contrary []observer.QueuedJob) (f finding, stands bool) {
 	if slices.ContainsFunc(b.Jobs, func(j observer.QueuedJob) bool { return j.Unit == shutdown && j.Type == "start" }) {
 		return block("the machine is on its way down", "wait until it is up again"), true
 	}
@@ -95,12 +95,12 @@ func judgeQueued(b observer.BlastRadius, contrary []observer.QueuedJob) (f findi
 // reverses (systemd.special(7)).
 const shutdown = "shutdown.target"
 
-// judgeUnseating blocks when a job stands in the way of a session's end. logind
+// judgeStoppedWithSessions blocks when a job stands in the way of a session's end. logind
 // stops a scope with the mode fail, so that systemd refuses it while a contrary job
 // is queued for any unit that it takes along.
-func judgeUnseating(b observer.BlastRadius) (f finding, stands bool) {
+func judgeStoppedWithSessions(b observer.Impact) (f finding, stands bool) {
 	if !b.Known() {
 		return unitsUnread(b), true
 	}
-	return judgeQueued(b, b.Opposed)
+	return judgeQueued(b, b.ConflictingJobs)
 }

@@ -38,20 +38,20 @@ func graph() observer.UnitGraph {
 	return g
 }
 
-var toCompute = observer.Errand{
+var toCompute = observer.UnitOperations{
 	Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"studio-local-policy.service"},
-	Seats: []string{"display-manager.service", "session-2.scope"},
+	SessionUnits: []string{"display-manager.service", "session-2.scope"},
 }
 
 // reaching is a request whose plan has that errand among these units.
-func reaching(e observer.Errand, change func(observer.UnitGraph)) func(*Request) {
+func reaching(e observer.UnitOperations, change func(observer.UnitGraph)) func(*Request) {
 	return func(r *Request) {
 		g := graph()
 		if change != nil {
 			change(g)
 		}
-		r.Blast = observer.Blast(g, e)
-		r.Blast.Reading = read.Reading
+		r.Impact = observer.ComputeImpact(g, e)
+		r.Impact.Reading = read.Reading
 	}
 }
 
@@ -81,16 +81,16 @@ func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
 		"it conflicts":            {policy: survives("desktop.target"), ask: reaching(toCompute, nil), code: 18, reason: "compute.target conflicts with it"},
 		"what must survive may stop": {policy: survives("backup.service"), code: 18, reason: "backup.service may stop", ask: func(r *Request) {
 			reaching(toCompute, nil)(r)
-			for i := range r.Blast.Isolation.Stops {
-				r.Blast.Isolation.Stops[i].Possible = true
+			for i := range r.Impact.Isolation.Stops {
+				r.Impact.Isolation.Stops[i].Possible = true
 			}
 		}},
-		"it goes down with another": {policy: survives("backup.service"), code: 18, reason: "it goes down with studio-local-policy.service", ask: reaching(observer.Errand{Stops: toCompute.Stops},
+		"it goes down with another": {policy: survives("backup.service"), code: 18, reason: "it goes down with studio-local-policy.service", ask: reaching(observer.UnitOperations{Stops: toCompute.Stops},
 			change("backup.service", func(u *observer.GraphUnit) { u.Relations[observer.BindsTo] = []string{"studio-local-policy.service"} }))},
-		"nobody has read the units":   {policy: survives(), ask: func(r *Request) { r.Blast = observer.BlastRadius{} }, code: 28, reason: "nobody has looked yet"},
-		"the units cannot be read":    {policy: survives(), ask: func(r *Request) { r.Blast.Reason = "no answer" }, code: 28, reason: "could not be found out: no answer"},
+		"nobody has read the units":   {policy: survives(), ask: func(r *Request) { r.Impact = observer.Impact{} }, code: 28, reason: "nobody has looked yet"},
+		"the units cannot be read":    {policy: survives(), ask: func(r *Request) { r.Impact.Reason = "no answer" }, code: 28, reason: "could not be found out: no answer"},
 		"systemd would refuse":        {policy: survives(), ask: reaching(toCompute, change("compute.target", func(u *observer.GraphUnit) { u.AllowIsolate = false })), code: 18, reason: "systemd would refuse to isolate compute.target"},
-		"systemd may refuse":          {policy: survives(), code: 28, reason: "systemd may refuse to isolate compute.target: loop", ask: func(r *Request) { reaching(toCompute, nil)(r); r.Blast.Isolation.RefusalPossible = "loop" }},
+		"systemd may refuse":          {policy: survives(), code: 28, reason: "systemd may refuse to isolate compute.target: loop", ask: func(r *Request) { reaching(toCompute, nil)(r); r.Impact.Isolation.RefusalPossible = "loop" }},
 		"another's job for a target":  {policy: survives(), ask: reaching(toCompute, job("desktop.target", "start")), code: 18, reason: "a start job is queued for desktop.target"},
 		"a unit to start is stopped":  {policy: survives(), ask: reaching(toCompute, job("vllm.service", "stop")), code: 18, reason: "a stop job is queued for vllm.service"},
 		"a unit to start starts":      {policy: survives(), ask: reaching(toCompute, job("vllm.service", "start"))},
@@ -109,7 +109,7 @@ func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
 func TestTerminableJudgesQueuedJobs(t *testing.T) {
 	play(t, policy.CheckGraphicalSessionTerminable, map[string]scene{
 		"none is queued":             {ask: reaching(toCompute, nil)},
-		"nobody has read the units":  {ask: func(r *Request) { r.Blast = observer.BlastRadius{} }, code: 27, reason: "nobody has looked yet"},
+		"nobody has read the units":  {ask: func(r *Request) { r.Impact = observer.Impact{} }, code: 27, reason: "nobody has looked yet"},
 		"the greeter is restarted":   {ask: reaching(toCompute, job("greetd.service", "restart")), code: 17, reason: "a restart job is queued for greetd.service"},
 		"the session's scope starts": {ask: reaching(toCompute, job("session-2.scope", "start")), code: 17, reason: "a start job is queued for session-2.scope"},
 		"the session's scope stops":  {ask: reaching(toCompute, job("session-2.scope", "stop"))},

@@ -21,14 +21,14 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 		return pass(fact.Reason)
 	case observer.False:
 		f := block(fact.Reason, "end that process, or name its unit under gpu.permitted_holders in the policy")
-		for _, h := range observer.ForeignHolders(p, s.Holders) {
+		for _, h := range observer.ForeignHolders(p, s.Processes) {
 			f.evidence = append(f.evidence, fmt.Sprintf("%s holds %s", h, h.GPU))
 		}
 		return f
 	}
 	f := cannotTell("who holds the display GPU could not be found out: "+fact.Reason,
 		"look at `systemctl status dubnium-probe-holders.socket`")
-	if unseen := observer.MayHold(p, s.Holders); len(unseen) > 0 {
+	if unseen := observer.MayHold(p, s.Processes); len(unseen) > 0 {
 		f.remedy = "end that process, or have its user close what it has open"
 		for _, u := range unseen {
 			f.evidence = append(f.evidence, u.Evidence())

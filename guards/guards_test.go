@@ -23,9 +23,9 @@ func healthy() observer.Snapshot {
 			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0", State: "active"},
 			{ID: "5", UID: 1001, User: "bob", Class: "user", Type: "tty", State: "active"},
 		}},
-		Holders: observer.Holders{
-			Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, SoundTold: true, Jobs: observer.Jobs{Told: true},
-			Stores: []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(1 << 40)}},
+		Processes: observer.ProcessScan{
+			Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, SoundComplete: true, Jobs: observer.Jobs{Complete: true},
+			Directories: []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(1 << 40)}},
 		},
 		Audio: observer.Audio{Reading: at, Servers: []observer.AudioServer{{Reading: at, UID: 1000, Running: true}}},
 		Procfs: observer.Procfs{
@@ -43,7 +43,7 @@ func healthy() observer.Snapshot {
 }
 
 // read is a blast radius of which nothing stands in the way.
-var read = observer.BlastRadius{Reading: observer.Reading{At: time.Unix(1, 0)}}
+var read = observer.Impact{Reading: observer.Reading{At: time.Unix(1, 0)}}
 
 func unit(name string, change func(*observer.Unit)) func(*observer.Snapshot) {
 	return func(s *observer.Snapshot) {
@@ -54,12 +54,12 @@ func unit(name string, change func(*observer.Unit)) func(*observer.Snapshot) {
 }
 
 func TestVerdicts(t *testing.T) {
-	alice := Request{Target: policy.Compute, UID: 1000, Blast: read}
+	alice := Request{Target: policy.Compute, UID: 1000, Impact: read}
 	cases := map[string]struct {
 		guard  policy.GuardID
 		change func(*observer.Snapshot)
 		ask    func(*Request)
-		trust  policy.Trust
+		trust  policy.AllowedTransitions
 		code   policy.Code
 		remedy string
 	}{
@@ -141,12 +141,12 @@ func TestVerdicts(t *testing.T) {
 		"a compositor holds it": {
 			guard: policy.CheckGPUDisplayReleased, code: 11, remedy: "gpu.permitted_holders",
 			change: func(s *observer.Snapshot) {
-				s.Holders.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
+				s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
 			},
 		},
 		"a probe that failed cannot be judged": {
 			guard: policy.CheckGPUDisplayReleased, code: 21, remedy: "dubnium-probe-holders.socket",
-			change: func(s *observer.Snapshot) { s.Holders.Reason = "the probe did not answer" },
+			change: func(s *observer.Snapshot) { s.Processes.Reason = "the probe did not answer" },
 		},
 	}
 	for name, c := range cases {
@@ -214,8 +214,8 @@ func TestWhatNVMLKnowsAgainstARelease(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, s := policy.Default(), healthy()
 			p.GPU.Display, p.GPU.ResidualMiB = []string{gpu}, 300
-			s.Holders.GPUs[0].Driver = "nvidia"
-			s.GPU = observer.NVML{Reading: s.Holders.Reading, Driver: true, Cards: []observer.Card{{PCI: gpu, MemoryUsed: used(300)}}}
+			s.Processes.GPUs[0].Driver = "nvidia"
+			s.GPU = observer.NVML{Reading: s.Processes.Reading, Driver: true, Cards: []observer.Card{{PCI: gpu, MemoryUsed: used(300)}}}
 			if c.change != nil {
 				c.change(&p, &s)
 			}

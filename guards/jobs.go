@@ -28,11 +28,11 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 			return f
 		}
 	}
-	jobs := s.Holders.Jobs
+	jobs := s.Processes.Jobs
 	switch {
-	case !s.Holders.Known():
-		return cannotTell("what runs could not be found out: "+unread(s.Holders.Reading), "look at `systemctl status dubnium-probe-holders.socket`")
-	case !jobs.Told:
+	case !s.Processes.Known():
+		return cannotTell("what runs could not be found out: "+unread(s.Processes.Reading), "look at `systemctl status dubnium-probe-holders.socket`")
+	case !jobs.Complete:
 		reason := jobs.Reason
 		if reason == "" {
 			reason = "the holders probe does not say"
@@ -46,8 +46,8 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if f, stands := judgeUnread(jobs, s.Logind, r); stands {
 		return f
 	}
-	if jobs.More > 0 {
-		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.More), "wait for them to end, and ask again")
+	if jobs.Truncated > 0 {
+		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated), "wait for them to end, and ask again")
 	}
 	return pass("no work of anybody's is under way")
 }
@@ -88,8 +88,8 @@ func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, s
 	others := jobs.MoreUnread
 	var found []string
 	for _, u := range jobs.Unread {
-		if u.More > 0 || counts(observer.Job{Process: u.Process}, l, r) {
-			found, others = append(found, u.String()+" does not let its command line be read"), others+1+u.More
+		if u.Truncated > 0 || counts(observer.Job{Process: u.Process}, l, r) {
+			found, others = append(found, u.String()+" does not let its command line be read"), others+1+u.Truncated
 		}
 	}
 	if others == 0 {

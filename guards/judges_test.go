@@ -24,7 +24,7 @@ func play(t *testing.T, guard policy.GuardID, scenes map[string]scene) {
 	t.Helper()
 	for name, c := range scenes {
 		t.Run(name, func(t *testing.T) {
-			p, s, r := policy.Default(), healthy(), Request{Target: policy.Compute, UID: 1000, Blast: read}
+			p, s, r := policy.Default(), healthy(), Request{Target: policy.Compute, UID: 1000, Impact: read}
 			if c.policy != nil {
 				c.policy(&p)
 			}
@@ -61,14 +61,14 @@ func TestAudioIdle(t *testing.T) {
 			silent(s).JACK = []observer.JACKClient{{Application: "ardour"}}
 		}},
 		"REAPER": {code: 10, reason: "reaper (pid 7, uid 1000) runs", change: func(s *observer.Snapshot) {
-			s.Holders.Reapers = []observer.Process{{PID: 7, Command: "reaper", UID: 1000}}
+			s.Processes.ReaperProcesses = []observer.Process{{PID: 7, Command: "reaper", UID: 1000}}
 		}},
 		"hardware outside PipeWire": {code: 10, reason: "has card0/pcm0p/sub0 open", change: func(s *observer.Snapshot) {
-			s.Holders.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 8, Command: "aplay"}}}
+			s.Processes.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 8, Command: "aplay"}}}
 		}},
 		"a server that does not answer": {code: 20, reason: "timeout", change: func(s *observer.Snapshot) { silent(s).Reason = "timeout" }},
 		"a server nobody asked":         {code: 20, change: func(s *observer.Snapshot) { s.Audio.Servers = nil }},
-		"a probe that does not tell":    {code: 20, change: func(s *observer.Snapshot) { s.Holders.SoundTold = false }},
+		"a probe that does not tell":    {code: 20, change: func(s *observer.Snapshot) { s.Processes.SoundComplete = false }},
 		"a logind that does not answer": {code: 20, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" }},
 	})
 }
@@ -119,7 +119,7 @@ func TestMemoryHeadroom(t *testing.T) {
 
 func TestUserJobsSafe(t *testing.T) {
 	job := func(j observer.Job) func(*observer.Snapshot) {
-		return func(s *observer.Snapshot) { s.Holders.Jobs.List = []observer.Job{j} }
+		return func(s *observer.Snapshot) { s.Processes.Jobs.List = []observer.Job{j} }
 	}
 	in := func(session string, remote bool) observer.Job {
 		return observer.Job{Process: observer.Process{PID: 9, Command: "make", UID: 1000, Session: session}, Remote: remote}
@@ -148,16 +148,16 @@ func TestUserJobsSafe(t *testing.T) {
 		"an upgrade blocks shutting down":     {code: 13, reason: "dpkg (pid 5, uid 0) blocks shutting down: upgrade", change: inhibitor("sleep:shutdown", "block")},
 		"one that only delays it":             {change: inhibitor("shutdown", "delay")},
 		"one that blocks sleep":               {change: inhibitor("sleep", "block")},
-		"a probe that does not tell":          {code: 23, reason: "a broken policy", change: func(s *observer.Snapshot) { s.Holders.Jobs = observer.Jobs{Reason: "a broken policy"} }},
-		"an old probe":                        {code: 23, reason: "does not say", change: func(s *observer.Snapshot) { s.Holders.Jobs = observer.Jobs{} }},
-		"a probe that is away":                {code: 23, change: func(s *observer.Snapshot) { s.Holders.Reason = "nothing listens" }},
+		"a probe that does not tell":          {code: 23, reason: "a broken policy", change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{Reason: "a broken policy"} }},
+		"an old probe":                        {code: 23, reason: "does not say", change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{} }},
+		"a probe that is away":                {code: 23, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
 		"a logind that is away":               {code: 23, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" }},
 		"nixos-rebuild switches":              {code: 13, reason: "pid 7 holds /run/nixos/switch-to-configuration.lock", change: func(s *observer.Snapshot) { s.Locks.Rebuild.Held, s.Locks.Rebuild.PID = true, 7 }},
 		"our own lock":                        {change: func(s *observer.Snapshot) { s.Locks.Transition = observer.Lock{Held: true, PID: 1, Own: true} }},
 		"locks that cannot be told":           {code: 23, reason: "no list", change: func(s *observer.Snapshot) { s.Locks.Reason = "no list" }},
 		"locks that nobody looked at":         {code: 23, reason: "nobody has looked", change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} }},
-		"more than there is room for":         {code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Holders.Jobs.More = 3 }},
-		"more than that, and one that counts": {code: 13, change: func(s *observer.Snapshot) { job(in("2", false))(s); s.Holders.Jobs.More = 3 }},
+		"more than there is room for":         {code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 }},
+		"more than that, and one that counts": {code: 13, change: func(s *observer.Snapshot) { job(in("2", false))(s); s.Processes.Jobs.Truncated = 3 }},
 	})
 }
 
@@ -226,11 +226,13 @@ func TestPathsReady(t *testing.T) {
 	const models = "/srv/models"
 	withModels := func(p *policy.Policy) { p.Guards.ModelStore = models }
 	stores := func(all ...observer.Store) func(*observer.Snapshot) {
-		return func(s *observer.Snapshot) { s.Holders.Stores = append(slices.Clone(s.Holders.Stores), all...) }
+		return func(s *observer.Snapshot) {
+			s.Processes.Directories = append(slices.Clone(s.Processes.Directories), all...)
+		}
 	}
 	room := func(mib float64) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
-			s.Holders.Stores = []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(mib * (1 << 20))}}
+			s.Processes.Directories = []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(mib * (1 << 20))}}
 		}
 	}
 	play(t, policy.CheckPersistencePathsReady, map[string]scene{
@@ -243,7 +245,7 @@ func TestPathsReady(t *testing.T) {
 		"a server that is away": {code: 28, reason: "does not answer", policy: withModels, change: stores(observer.Store{Path: models, Reason: "its file system does not answer"})},
 		"room nobody knows":     {code: 28, policy: withModels, change: stores(observer.Store{Path: models})},
 		"models nobody asked":   {code: 28, reason: models + " has not been looked at", policy: withModels},
-		"no probe":              {code: 28, change: func(s *observer.Snapshot) { s.Holders.Reason = "nothing listens" }},
+		"no probe":              {code: 28, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
 	})
 }
 
@@ -355,22 +357,22 @@ func TestComputeLocal(t *testing.T) {
 		"none of compute's own": {code: 19, policy: func(p *policy.Policy) {
 			p.GPU.AI, p.Modes.Compute.AIGPUs = []string{"0000:01:00.0", "0000:41:00.0"}, []string{"0000:41:00.0"}
 		}},
-		"no driver": {code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Holders.GPUs[0].Hidden = true }},
-		"no probe":  {code: 29, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Holders.Reason = "nothing listens" }},
+		"no driver": {code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Processes.GPUs[0].Hidden = true }},
+		"no probe":  {code: 29, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
 	})
 }
 
 func TestEvidenceIsMadeOfTextsThatAreRedacted(t *testing.T) {
 	s := healthy()
 	other := observer.Process{PID: 9, Command: "secretgame", UID: 1001}
-	s.Holders.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 9, Command: "secretgame", UID: 1001, Unit: "game.service"}}
-	s.Holders.Jobs.List = []observer.Job{{Process: other, Pattern: "secretgame"}}
-	s.Holders.Reapers, s.Holders.PCMs = []observer.Process{other}, []observer.PCM{{Name: "card0", Process: other}}
+	s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 9, Command: "secretgame", UID: 1001, Unit: "game.service"}}
+	s.Processes.Jobs.List = []observer.Job{{Process: other, Pattern: "secretgame"}}
+	s.Processes.ReaperProcesses, s.Processes.PCMs = []observer.Process{other}, []observer.PCM{{Name: "card0", Process: other}}
 	silent(&s).UID = 1001
 	silent(&s).Streams = []observer.AudioStream{{Direction: observer.Playback, Application: "secretgame"}}
 	s.Logind.Sessions[0].UID = 1001
 	redacted, words := observer.Redact(s, 1000)
-	assert.Empty(t, redacted.Holders.Jobs.List[0].Pattern)
+	assert.Empty(t, redacted.Processes.Jobs.List[0].Pattern)
 	var ids []policy.GuardID
 	for _, g := range policy.Guards() {
 		ids = append(ids, g.ID)
@@ -385,5 +387,5 @@ func TestEvidenceIsMadeOfTextsThatAreRedacted(t *testing.T) {
 		}
 	}
 	assert.NotZero(t, told)
-	assert.Equal(t, "secretgame", s.Holders.Jobs.List[0].Pattern, "what was handed out stays")
+	assert.Equal(t, "secretgame", s.Processes.Jobs.List[0].Pattern, "what was handed out stays")
 }

@@ -57,16 +57,16 @@ func computeLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 // written to or is full.
 func pathsReady(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	const look = "look at `systemctl status dubnium-probe-holders.socket`"
-	if !s.Holders.Known() {
-		return cannotTell("the directories could not be looked at: "+unread(s.Holders.Reading), look)
+	if !s.Processes.Known() {
+		return cannotTell("the directories could not be looked at: "+unread(s.Processes.Reading), look)
 	}
 	f := pass("the directories of the policy are there")
 	for _, path := range p.Stores() {
-		i := slices.IndexFunc(s.Holders.Stores, func(s observer.Store) bool { return s.Path == path })
+		i := slices.IndexFunc(s.Processes.Directories, func(s observer.Store) bool { return s.Path == path })
 		if i < 0 {
 			return cannotTell(path+" has not been looked at", look+" and whether it has the daemon's policy")
 		}
-		switch g := judgeStore(p, s.Holders.Stores[i]); {
+		switch g := judgeStore(p, s.Processes.Directories[i]); {
 		case g.answer == observer.False:
 			return g
 		case g.answer == observer.Unknown && f.answer == observer.True:

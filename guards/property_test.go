@@ -18,7 +18,7 @@ import (
 // blanks take away what a guard needs to know, one thing at a time.
 var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 	policy.CheckAudioIdle: {
-		noLogind, noHolders, func(s *observer.Snapshot) { s.Holders.SoundTold = false },
+		noLogind, noHolders, func(s *observer.Snapshot) { s.Processes.SoundComplete = false },
 		func(s *observer.Snapshot) { s.Logind.Sessions[0].Class, s.Audio.Servers = "user", nil }, // somebody is at the screen
 	},
 	policy.CheckGPUDisplayReleased: {noHolders},
@@ -26,7 +26,7 @@ var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 		noProcfs, func(s *observer.Snapshot) { s.Procfs.LoadPerCore.Value = nil },
 		func(s *observer.Snapshot) { s.Procfs.PressureCPU.Value = nil }, func(s *observer.Snapshot) { s.Procfs.PressureIO.Value = nil },
 	},
-	policy.CheckUserJobsSafe: {noLogind, noHolders, func(s *observer.Snapshot) { s.Holders.Jobs.Told = false }},
+	policy.CheckUserJobsSafe: {noLogind, noHolders, func(s *observer.Snapshot) { s.Processes.Jobs.Complete = false }},
 	policy.CheckMemoryHeadroom: {
 		noProcfs, func(s *observer.Snapshot) { s.Procfs.MemAvailable.Value = nil }, func(s *observer.Snapshot) { s.Procfs.PressureMemory.Value = nil },
 	},
@@ -40,9 +40,9 @@ var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 	policy.CheckGraphicalSessionTerminable: {noLogind},
 	policy.CheckTargetReachable:            {noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "compute.target") }},
 	policy.CheckPersistencePathsReady: {
-		noHolders, func(s *observer.Snapshot) { s.Holders.Stores = nil },
+		noHolders, func(s *observer.Snapshot) { s.Processes.Directories = nil },
 		func(s *observer.Snapshot) {
-			s.Holders.Stores = []observer.Store{{Path: "/var/lib/mode-controller", Reason: "no answer"}}
+			s.Processes.Directories = []observer.Store{{Path: "/var/lib/mode-controller", Reason: "no answer"}}
 		},
 	},
 	policy.CheckStudioCapabilityLocal:  {noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "audio-priority.service") }},
@@ -51,7 +51,7 @@ var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 
 func noSystemd(s *observer.Snapshot) { s.Systemd.Reason = "no answer" }
 func noLogind(s *observer.Snapshot)  { s.Logind.Reading = observer.Reading{} }
-func noHolders(s *observer.Snapshot) { s.Holders.Reason = "no answer" }
+func noHolders(s *observer.Snapshot) { s.Processes.Reason = "no answer" }
 func noProcfs(s *observer.Snapshot)  { s.Procfs.Reason = "no answer" }
 
 func serving(change func(*observer.Inference)) func(*observer.Snapshot) {
@@ -72,9 +72,9 @@ func genHost(t *rapid.T) observer.Snapshot {
 	}
 	s.Procfs.LoadPerCore, s.Procfs.PressureCPU, s.Procfs.PressureIO = number("load", 8), number("cpu", 100), number("io", 100)
 	s.Procfs.PressureMemory, s.Procfs.MemAvailable = number("pressure", 100), number("memory", 1<<31)
-	s.Holders.Stores[0].Free = number("free", 1<<27)
+	s.Processes.Directories[0].Free = number("free", 1<<27)
 	if rapid.Bool().Draw(t, "job") {
-		s.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 9, Command: "make", UID: 1000}, Remote: rapid.Bool().Draw(t, "remote")}}
+		s.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 9, Command: "make", UID: 1000}, Remote: rapid.Bool().Draw(t, "remote")}}
 	}
 	if rapid.Bool().Draw(t, "stream") {
 		silent(&s).Streams = []observer.AudioStream{{Direction: observer.Playback, Corked: rapid.Bool().Draw(t, "corked")}}
@@ -97,7 +97,7 @@ func TestWhatIsNotKnownNeverPasses(t *testing.T) {
 		p := policy.Default()
 		p.Transitions, p.GPU.AI = policy.TrustAll, []string{"0000:01:00.0"}
 		spec := rapid.SampledFrom(policy.Guards()).Draw(t, "guard")
-		r := Request{Target: policy.Compute, UID: rapid.SampledFrom([]uint32{0, 1000, 1001}).Draw(t, "uid"), Blast: read}
+		r := Request{Target: policy.Compute, UID: rapid.SampledFrom([]uint32{0, 1000, 1001}).Draw(t, "uid"), Impact: read}
 		s := genHost(t)
 		before := Evaluate(p, s, r, []policy.GuardID{spec.ID})[0]
 		require.Contains(t, []policy.Code{policy.Pass, spec.Block, spec.Unknown()}, before.Code)

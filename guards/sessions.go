@@ -34,7 +34,7 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 		f.evidence = describe(foreign)
 		return f
 	}
-	if f, stands := judgeUnseating(r.Blast); stands {
+	if f, stands := judgeStoppedWithSessions(r.Impact); stands {
 		return f
 	}
 	f := pass(fmt.Sprintf("%d graphical sessions, all may be ended", len(graphical)))

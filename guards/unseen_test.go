@@ -12,13 +12,13 @@ import (
 
 func unseen(pid int, session string, uid uint32, more int) observer.Unseen {
 	return observer.Unseen{
-		Process: observer.Process{PID: pid, Command: "strange", UID: uid, Session: session}, Slices: []string{"user.slice"}, More: more,
+		Process: observer.Process{PID: pid, Command: "strange", UID: uid, Session: session}, Slices: []string{"user.slice"}, Truncated: more,
 	}
 }
 
 func TestTheRefusalNamesWhoWasNotLookedThrough(t *testing.T) {
 	s := healthy()
-	s.Holders.Unseen = []observer.Unseen{unseen(7, "5", 1001, 2), unseen(8, "", 1002, 0)}
+	s.Processes.Unseen = []observer.Unseen{unseen(7, "5", 1001, 2), unseen(8, "", 1002, 0)}
 	v := Evaluate(policy.Default(), s, Request{}, []policy.GuardID{policy.CheckGPUDisplayReleased})[0]
 	assert.EqualValues(t, 21, v.Code)
 	assert.Contains(t, v.Reason, "strange (pid 7, uid 1001) has too many open files to look through, so that it and 3 others may hold")
@@ -36,7 +36,7 @@ func TestAHiddenCommandLineMayBeAJob(t *testing.T) {
 	hide := func(list ...observer.Unseen) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
 			s.Logind.Sessions = append(slices.Clone(s.Logind.Sessions), observer.Session{ID: "9", UID: 1000, Class: "user", Type: "tty", Remote: true})
-			s.Holders.Jobs.Unread = list
+			s.Processes.Jobs.Unread = list
 		}
 	}
 	play(t, policy.CheckUserJobsSafe, map[string]scene{
@@ -44,10 +44,10 @@ func TestAHiddenCommandLineMayBeAJob(t *testing.T) {
 		"one with its kind":       {code: 23, reason: "be read, nor do 2 more processes", change: hide(unseen(7, "5", 1001, 2))},
 		"one's own over ssh":      {change: hide(unseen(7, "9", 1000, 0))},
 		"that and others":         {code: 23, reason: "nor do 1 more processes", change: hide(unseen(7, "9", 1000, 1))},
-		"some that are not named": {code: 23, reason: "the command lines of 4 processes", change: func(s *observer.Snapshot) { s.Holders.Jobs.MoreUnread = 4 }},
+		"some that are not named": {code: 23, reason: "the command lines of 4 processes", change: func(s *observer.Snapshot) { s.Processes.Jobs.MoreUnread = 4 }},
 		"one, and a job": {code: 13, reason: "make", change: func(s *observer.Snapshot) {
 			hide(unseen(7, "5", 1001, 0))(s)
-			s.Holders.Jobs.List = []observer.Job{{Process: observer.Process{PID: 9, Command: "make"}}}
+			s.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 9, Command: "make"}}}
 		}},
 	})
 }

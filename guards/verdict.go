@@ -28,9 +28,9 @@ type Request struct {
 	UID uint32
 	// EndOthers: the requester is authorized to end other people's sessions.
 	EndOthers bool
-	// Blast is how far the plan of the request reaches. It has to be known where
+	// Impact is how far the plan of the request reaches. It has to be known where
 	// JudgesUnits: the zero value could not be judged.
-	Blast observer.BlastRadius
+	Impact observer.Impact
 	// Inhibitors are those that block transitions.
 	Inhibitors []Inhibitor
 }

@@ -24,15 +24,15 @@ var allowed = map[string][]string{
 	"guards":               {"policy", "observer"},
 	"plans":                {"policy", "observer"},
 	"daemon/status":        {"policy", "observer", "guards"},
-	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/aside", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration", "internal/zap"},
+	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/stepreport", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration", "internal/zap"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration", "internal/doctor", "internal/doctor/gather"},
 	"observer/recording":   {"policy", "observer"},
 	"observer/calibration": {"policy", "observer"},
-	"observer/audio":       {"policy", "observer", "internal/oneshot"},
-	"observer/audio/probe": {"observer", "observer/audio", "internal/oneshot"},
+	"observer/audio":       {"policy", "observer", "internal/probeclient"},
+	"observer/audio/probe": {"observer", "observer/audio", "internal/probeclient"},
 	"internal/doctor":      {"policy", "observer"},
-	"internal/aside":       {"observer"},
+	"internal/stepreport":  {"observer"},
 	"daemon/sessionend":    {"policy"},
 	"internal/eventlog":    {"internal/atomicfile", "internal/fault"},
 	"internal/atomicfile":  {"internal/fault"},
@@ -60,7 +60,7 @@ func TestImportArrows(t *testing.T) {
 	for from, to := range allowed {
 		t.Run(from, func(t *testing.T) {
 			for _, imported := range goList(t, "-f", `{{join .Imports "\n"}}`, module+from) {
-				if ours, is := strings.CutPrefix(imported, module); is {
+				if ours, ok := strings.CutPrefix(imported, module); ok {
 					assert.Contains(t, to, ours)
 				}
 			}

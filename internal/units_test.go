@@ -27,7 +27,7 @@ func services(t *testing.T) map[string]map[string]string {
 		section, _, _ = strings.Cut(section, "\n[")
 		settings := map[string]string{}
 		for line := range strings.Lines(section) {
-			if key, value, is := strings.Cut(strings.TrimSpace(line), "="); is && !strings.HasPrefix(key, "#") {
+			if key, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(key, "#") {
 				settings[key] += value + "\n"
 			}
 		}

@@ -229,27 +229,27 @@ func (p Process) String() string {
 // too: nobody wants a take lost between two songs. So does its client, corked or
 // not, which may be in a container under another name.
 func reaper(s Snapshot) Fact {
-	f, known := sound(s.Holders)
+	f, known := sound(s.Processes)
 	if !known {
 		return f
 	}
 	f.Truth, f.Reason = False, "no REAPER runs"
-	if len(s.Holders.Reapers) > 0 {
-		f.Truth, f.Reason = True, s.Holders.Reapers[0].String()+" runs"
+	if len(s.Processes.ReaperProcesses) > 0 {
+		f.Truth, f.Reason = True, s.Processes.ReaperProcesses[0].String()+" runs"
 	}
 	return f
 }
 
 func heldPCM(s Snapshot) Fact {
-	f, known := sound(s.Holders)
+	f, known := sound(s.Processes)
 	if !known {
 		return f
 	}
 	switch foreign := ForeignPCMs(s); {
 	case len(foreign) > 0:
 		f.Truth, f.Reason = True, fmt.Sprintf("%s has %s open", foreign[0].Process, foreign[0].Name)
-	case s.Holders.MorePCMs > 0:
-		f.Reason = fmt.Sprintf("%d more sound devices are open than could be listed", s.Holders.MorePCMs)
+	case s.Processes.MorePCMs > 0:
+		f.Reason = fmt.Sprintf("%d more sound devices are open than could be listed", s.Processes.MorePCMs)
 	default:
 		f.Truth = False
 	}
@@ -257,12 +257,12 @@ func heldPCM(s Snapshot) Fact {
 }
 
 // sound is what the holders probe says of the sound devices, if it does.
-func sound(h Holders) (f Fact, known bool) {
+func sound(h ProcessScan) (f Fact, known bool) {
 	f = Fact{Source: SourceHolders, At: h.At, Reason: h.Reason}
-	if h.Known() && !h.SoundTold {
+	if h.Known() && !h.SoundComplete {
 		f.Reason = "the holders probe does not say who uses the sound devices"
 	}
-	return f, h.Known() && h.SoundTold
+	return f, h.Known() && h.SoundComplete
 }
 
 // ForeignPCMs lists the sound devices that are open and whose use no server
@@ -270,7 +270,7 @@ func sound(h Holders) (f Fact, known bool) {
 // through its streams, when it is a graphical user's server and it answers.
 func ForeignPCMs(s Snapshot) []PCM {
 	var foreign []PCM
-	for _, p := range s.Holders.PCMs {
+	for _, p := range s.Processes.PCMs {
 		server, asked := s.Audio.Of(p.UID)
 		if answers := asked && server.Known() && server.Running; !answers || !isAudioServer(p.Process) {
 			foreign = append(foreign, p)
@@ -362,10 +362,10 @@ func AudioEvidence(s Snapshot) []string {
 			lines = append(lines, client.text(server))
 		}
 	}
-	for _, p := range s.Holders.Reapers {
+	for _, p := range s.Processes.ReaperProcesses {
 		lines = append(lines, p.String()+" runs")
 	}
-	if more := s.Holders.MoreReapers; more > 0 {
+	if more := s.Processes.MoreReapers; more > 0 {
 		lines = append(lines, fmt.Sprintf("%d more processes of REAPER run", more))
 	}
 	for _, p := range ForeignPCMs(s) {

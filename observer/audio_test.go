@@ -15,7 +15,7 @@ import (
 // quiet is a desktop whose audio is known, and silent.
 func quiet() Snapshot {
 	s := desktop()
-	s.Holders.SoundTold = true
+	s.Processes.SoundComplete = true
 	return s
 }
 
@@ -23,7 +23,7 @@ func TestAudioActive(t *testing.T) {
 	alices := func(change func(*AudioServer)) func(*Snapshot) {
 		return func(s *Snapshot) { change(&s.Audio.Servers[0]) }
 	}
-	held := func(pcm PCM) func(*Snapshot) { return func(s *Snapshot) { s.Holders.PCMs = []PCM{pcm} } }
+	held := func(pcm PCM) func(*Snapshot) { return func(s *Snapshot) { s.Processes.PCMs = []PCM{pcm} } }
 	pipewire := PCM{"card0/pcm0p/sub0", Process{PID: 800, Command: "pipewire", UID: 1000}}
 	cases := map[string]struct {
 		change func(*Snapshot)
@@ -44,20 +44,20 @@ func TestAudioActive(t *testing.T) {
 		"no server":                     {alices(func(a *AudioServer) { a.Running = false }), False, ""},
 		"a user nobody asked about":     {func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been asked yet"},
 		"REAPER": {func(s *Snapshot) {
-			s.Holders.Reapers = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
+			s.Processes.ReaperProcesses = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
 		}, True, "reaper5 (pid 9, uid 1000) runs"},
 		"REAPER as a client that is paused": {alices(func(a *AudioServer) {
 			a.Streams = []AudioStream{{Direction: Capture, Corked: true, Application: "REAPER"}}
 		}), True, "capture of REAPER (uid 1000)"},
 		"REAPER, with a server that does not answer": {func(s *Snapshot) {
 			s.Audio.Servers[0].Reason = "silence"
-			s.Holders.Reapers = []Process{{PID: 9, Command: "reaper"}}
+			s.Processes.ReaperProcesses = []Process{{PID: 9, Command: "reaper"}}
 		}, True, "reaper (pid 9, uid 0) runs"},
 		"a device open beside PipeWire":         {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "aplay", UID: 1000}}), True, "aplay (pid 9, uid 1000) has card0/pcm0p/sub0 open"},
 		"a device of the server that was asked": {held(pipewire), False, ""},
 		"a device of a server nobody asks":      {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "pipewire", UID: 1001}}), True, "uid 1001"},
-		"a probe that says nothing of sound":    {func(s *Snapshot) { s.Holders.SoundTold = false }, Unknown, "does not say who uses"},
-		"a holders probe that fails":            {func(s *Snapshot) { s.Holders.Reason = "broken" }, Unknown, "broken"},
+		"a probe that says nothing of sound":    {func(s *Snapshot) { s.Processes.SoundComplete = false }, Unknown, "does not say who uses"},
+		"a holders probe that fails":            {func(s *Snapshot) { s.Processes.Reason = "broken" }, Unknown, "broken"},
 		"sessions that cannot be read":          {func(s *Snapshot) { s.Logind = Logind{Reading: Reading{At: looked, Reason: "away"}} }, Unknown, "whose audio to look at cannot be told: away"},
 	}
 	for name, c := range cases {
@@ -73,19 +73,19 @@ func TestAudioActive(t *testing.T) {
 
 func TestSilenceIsAsOldAsTheOldestLook(t *testing.T) {
 	s := quiet()
-	s.Holders.At = looked.Add(-time.Hour)
+	s.Processes.At = looked.Add(-time.Hour)
 	f := Derive(policy.Default(), s)[AudioActive]
 	assert.Equal(t, False, f.Truth)
 	assert.Equal(t, SourceHolders, f.Source)
-	assert.Equal(t, s.Holders.At, f.At)
+	assert.Equal(t, s.Processes.At, f.At)
 	assert.True(t, f.Stale(looked))
 }
 
 func TestREAPERsNames(t *testing.T) {
-	for name, is := range map[string]bool{
+	for name, ok := range map[string]bool{
 		"reaper": true, "reaper5": true, ".reaper-wrapped": true, "REAPER": true, "grim-reaper": false, "reapers": false, "": false,
 	} {
-		assert.Equal(t, is, IsREAPER(name), name)
+		assert.Equal(t, ok, IsREAPER(name), name)
 	}
 }
 
@@ -98,14 +98,14 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 		},
 		"a JACK client": func(s *Snapshot) { s.Audio.Servers[0].JACK = []JACKClient{{Application: "secret", PID: 9}} },
 		"a sound device": func(s *Snapshot) {
-			s.Holders.PCMs = []PCM{{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "secret", UID: 1000, Unit: "secret.scope"}}}
+			s.Processes.PCMs = []PCM{{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "secret", UID: 1000, Unit: "secret.scope"}}}
 		},
 		"REAPER": func(s *Snapshot) {
-			s.Holders.Reapers = []Process{{PID: 9, Command: "secret", UID: 1000, Session: "secret"}}
+			s.Processes.ReaperProcesses = []Process{{PID: 9, Command: "secret", UID: 1000, Session: "secret"}}
 		},
 		"headphones": func(s *Snapshot) {
 			s.Audio.Servers[0].Devices = []AudioDevice{{Direction: Playback, Name: "secret", State: "RUNNING"}}
-			s.Holders.Reapers = []Process{{UID: 1000, Command: "reaper"}}
+			s.Processes.ReaperProcesses = []Process{{UID: 1000, Command: "reaper"}}
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -124,8 +124,8 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 			own, words := Redact(s, 1000)
 			assert.Equal(t, o.Facts[AudioActive], words.Observation(o).Facts[AudioActive])
 			assert.Equal(t, s.Audio, own.Audio)
-			assert.Equal(t, s.Holders.PCMs, own.Holders.PCMs)
-			assert.Equal(t, s.Holders.Reapers, own.Holders.Reapers)
+			assert.Equal(t, s.Processes.PCMs, own.Processes.PCMs)
+			assert.Equal(t, s.Processes.ReaperProcesses, own.Processes.ReaperProcesses)
 		})
 	}
 }
@@ -246,9 +246,9 @@ func TestSilenceProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Default()
 		s := genSnapshot(p).Draw(t, "snapshot")
-		s.Holders.SoundTold = rapid.Bool().Draw(t, "told")
+		s.Processes.SoundComplete = rapid.Bool().Draw(t, "told")
 		f := Derive(p, s)
-		all := s.Holders.Known() && s.Holders.SoundTold && f.Is(GraphicalSession) != Unknown
+		all := s.Processes.Known() && s.Processes.SoundComplete && f.Is(GraphicalSession) != Unknown
 		for _, uid := range s.Logind.GraphicalUsers() {
 			server, asked := s.Audio.Of(uid)
 			all = all && asked && server.Known()

@@ -8,36 +8,36 @@ import (
 	"strings"
 )
 
-// Errand is what a plan does to units by its own steps.
-type Errand struct {
+// UnitOperations is what a plan does to units by its own steps.
+type UnitOperations struct {
 	// Isolate is the target that is isolated; empty for none.
 	Isolate string
 	// Starts and Stops are the units that steps start and stop.
 	Starts, Stops []string
-	// Seats are units that stop as sessions end: their scopes, and the display
+	// SessionUnits are units that stop as sessions end: their scopes, and the display
 	// manager before them.
-	Seats []string
+	SessionUnits []string
 }
 
-// BlastRadius is how far a plan reaches beyond the units that its steps name, as
+// Impact is how far a plan reaches beyond the units that its steps name, as
 // the manager's units were when they were read. The zero value is one that nobody
 // has read.
-type BlastRadius struct {
+type Impact struct {
 	Reading
 	// Isolation is what the plan's isolate does; nil where nothing is isolated.
-	Isolation *Impact `json:"isolation,omitempty"`
+	Isolation *IsolateImpact `json:"isolation,omitempty"`
 	// Stopped are the units that the steps stop and what goes down with them, and
 	// Unseated the same of the sessions that end.
-	Stopped  []Casualty `json:"stopped"`
-	Unseated []Casualty `json:"unseated"`
+	Stopped             []StoppedUnit `json:"stopped"`
+	StoppedWithSessions []StoppedUnit `json:"unseated"`
 	// Started are the units that the steps start and that are not up.
 	Started []string `json:"started"`
 	// Jobs are those in the manager's queue, in the order of their units. Reversed are
 	// those of them that the steps would have systemd cancel, being the contrary, and
 	// Opposed those that are the contrary of what stops as sessions end.
-	Jobs     []QueuedJob `json:"jobs"`
-	Reversed []QueuedJob `json:"reversed"`
-	Opposed  []QueuedJob `json:"opposed"`
+	Jobs            []QueuedJob `json:"jobs"`
+	CanceledJobs    []QueuedJob `json:"reversed"`
+	ConflictingJobs []QueuedJob `json:"opposed"`
 	// IDs has the Id of every unit by each of its names.
 	IDs map[string]string `json:"ids"`
 }
@@ -48,14 +48,14 @@ type QueuedJob struct {
 	Type string `json:"type"` // start, stop, restart, ...
 }
 
-// Blast computes how far an errand reaches. It is pure, and changes nothing in g.
-func Blast(g UnitGraph, e Errand) BlastRadius {
+// ComputeImpact computes how far an errand reaches. It is pure, and changes nothing in g.
+func ComputeImpact(g UnitGraph, e UnitOperations) Impact {
 	n := index(g)
-	b := BlastRadius{Started: []string{}, Jobs: []QueuedJob{}, IDs: make(map[string]string, len(n.names))}
-	b.Stopped, b.Reversed = n.stop(e.Stops)
-	b.Unseated, b.Opposed = n.stop(e.Seats)
+	b := Impact{Started: []string{}, Jobs: []QueuedJob{}, IDs: make(map[string]string, len(n.names))}
+	b.Stopped, b.CanceledJobs = n.stop(e.Stops)
+	b.StoppedWithSessions, b.ConflictingJobs = n.stop(e.SessionUnits)
 	if e.Isolate != "" {
-		impact := IsolateImpact(g, e.Isolate)
+		impact := ComputeIsolate(g, e.Isolate)
 		b.Isolation = &impact
 	}
 	for name, at := range n.names {
@@ -67,7 +67,7 @@ func Blast(g UnitGraph, e Errand) BlastRadius {
 			b.Started = append(b.Started, n.list[at].id)
 		}
 		if known && n.list[at].Job == "stop" {
-			b.Reversed = append(b.Reversed, n.list[at].queued())
+			b.CanceledJobs = append(b.CanceledJobs, n.list[at].queued())
 		}
 	}
 	for _, u := range n.list {
@@ -83,7 +83,7 @@ func (u node) queued() QueuedJob { return QueuedJob{u.id, u.Job} }
 // stop is StopUnit for each of the names, which do not fail each other: what goes
 // down, and the queued jobs that are the contrary (job_type_is_conflicting). A unit
 // that is down may have one.
-func (n *nodes) stop(names []string) (stopped []Casualty, contrary []QueuedJob) {
+func (n *nodes) stop(names []string) (stopped []StoppedUnit, contrary []QueuedJob) {
 	t := n.transaction(n.order(0))
 	named := map[int]string{}
 	for _, name := range names {
@@ -93,12 +93,12 @@ func (n *nodes) stop(names []string) (stopped []Casualty, contrary []QueuedJob) 
 		}
 	}
 	t.stopUnneeded()
-	stopped, contrary = []Casualty{}, []QueuedJob{}
+	stopped, contrary = []StoppedUnit{}, []QueuedJob{}
 	stopping := t.stopping()
 	for _, at := range slices.Sorted(maps.Keys(stopping)) {
 		u, j := n.list[at], stopping[at]
-		c := Casualty{Unit: u.id, Transient: u.Transient, Cause: j.cause, By: n.list[j.by].id}
-		if name, is := named[at]; is { // whatever else takes it along
+		c := StoppedUnit{Unit: u.id, Transient: u.Transient, Cause: j.cause, By: n.list[j.by].id}
+		if name, ok := named[at]; ok { // whatever else takes it along
 			c.Cause, c.By = CauseStep, name
 		}
 		stopped = append(stopped, c)
@@ -111,24 +111,26 @@ func (n *nodes) stop(names []string) (stopped []Casualty, contrary []QueuedJob) 
 	return stopped, contrary
 }
 
-// Casualties are all units that stop, each once, in the order of their names. The
+// StoppedUnits are all units that stop, each once, in the order of their names. The
 // scopes of sessions that end are not among them: those are told as sessions.
-func (b BlastRadius) Casualties() []Casualty {
-	all := map[string]Casualty{}
+func (b Impact) StoppedUnits() []StoppedUnit {
+	all := map[string]StoppedUnit{}
 	if b.Isolation != nil {
 		for _, c := range b.Isolation.Stops {
 			all[c.Unit] = c
 		}
 	}
-	for _, c := range slices.Concat(b.Stopped, b.Unseated) { // by then they are down already
+	for _, c := range slices.Concat(b.Stopped, b.StoppedWithSessions) { // by then they are down already
 		if !c.isScope() {
 			all[c.Unit] = c
 		}
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b Casualty) int { return cmp.Compare(a.Unit, b.Unit) })
+	return slices.SortedFunc(maps.Values(all), func(a, b StoppedUnit) int { return cmp.Compare(a.Unit, b.Unit) })
 }
 
-func (c Casualty) isScope() bool { return c.Cause == CauseStep && strings.HasSuffix(c.Unit, ".scope") }
+func (c StoppedUnit) isScope() bool {
+	return c.Cause == CauseStep && strings.HasSuffix(c.Unit, ".scope")
+}
 
 // causes say by which rule a unit stops, with the unit that is the cause.
 var causes = map[Cause]string{
@@ -141,7 +143,7 @@ var causes = map[Cause]string{
 
 // Why says for people why the unit stops. A cause of a newer version is told by its
 // own word.
-func (c Casualty) Why() string {
+func (c StoppedUnit) Why() string {
 	if form, known := causes[c.Cause]; known {
 		return fmt.Sprintf(form, c.By)
 	}
@@ -149,7 +151,7 @@ func (c Casualty) Why() string {
 }
 
 // Starters are all units that start, each once, in the order of their names.
-func (b BlastRadius) Starters() []Starter {
+func (b Impact) Starters() []Starter {
 	all := map[string]Starter{}
 	if b.Isolation != nil {
 		for _, s := range b.Isolation.Starts {
@@ -162,11 +164,11 @@ func (b BlastRadius) Starters() []Starter {
 	return slices.SortedFunc(maps.Values(all), func(a, b Starter) int { return cmp.Compare(a.Unit, b.Unit) })
 }
 
-// Lost lists those of the units, named by whatever name of theirs, that stop or
+// AffectedOf lists those of the units, named by whatever name of theirs, that stop or
 // may stop, as casualties.
-func (b BlastRadius) Lost(units []string) []Casualty {
-	var lost []Casualty
-	for _, c := range b.Casualties() {
+func (b Impact) AffectedOf(units []string) []StoppedUnit {
+	var lost []StoppedUnit
+	for _, c := range b.StoppedUnits() {
 		if slices.ContainsFunc(units, func(name string) bool { return b.ID(name) == c.Unit }) {
 			lost = append(lost, c)
 		}
@@ -175,4 +177,4 @@ func (b BlastRadius) Lost(units []string) []Casualty {
 }
 
 // ID is the Id of the unit of that name, or the name where there is no such unit.
-func (b BlastRadius) ID(name string) string { return cmp.Or(b.IDs[name], name) }
+func (b Impact) ID(name string) string { return cmp.Or(b.IDs[name], name) }

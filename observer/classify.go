@@ -68,7 +68,7 @@ func notWhereAsked(c Context) Reason {
 // judgeAge makes an observation that rests on a fact older than its bound one of
 // low confidence, and notes when that will be so.
 func (o *Observation) judgeAge(p policy.Policy) {
-	for _, c := range o.deciders(p) {
+	for _, c := range o.decidingClauses(p) {
 		fact := o.Facts[c.signal]
 		if fact.Bound <= 0 || fact.At.IsZero() {
 			continue
@@ -81,15 +81,15 @@ func (o *Observation) judgeAge(p policy.Policy) {
 	}
 }
 
-// pointers are the facts that say which mode the host is in, if in any.
-var pointers = []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy}
+// modeIndicators are the facts that say which mode the host is in, if in any.
+var modeIndicators = []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy}
 
 // infer names the mode that the targets and the studio marker point at, and
 // whether they could all be read.
 func infer(f Facts) (policy.Mode, Truth) {
 	desktop, compute, studio := f.Is(DesktopTarget), f.Is(ComputeTarget), f.Is(StudioPolicy)
 	switch {
-	case slices.ContainsFunc(pointers, func(s Signal) bool { return f.Is(s) == Unknown }):
+	case slices.ContainsFunc(modeIndicators, func(s Signal) bool { return f.Is(s) == Unknown }):
 		return "", Unknown
 	case compute == True:
 		return policy.Compute, True
@@ -152,7 +152,7 @@ func bootReasons(f Facts) []Reason {
 
 func unknownReasons(f Facts) []Reason {
 	var reasons []Reason
-	for _, s := range pointers {
+	for _, s := range modeIndicators {
 		if f.Is(s) == Unknown {
 			reasons = append(reasons, Reason{code(s) + "-unknown", f[s].Reason})
 		}
@@ -161,7 +161,7 @@ func unknownReasons(f Facts) []Reason {
 }
 
 func code(s Signal) string {
-	if _, is := ofUnit(s); is {
+	if _, ok := ofUnit(s); ok {
 		return "unit-active" // which, says the text
 	}
 	return strings.ReplaceAll(string(s), "_", "-")
@@ -225,7 +225,7 @@ func (o *Observation) judgeContract(p policy.Policy) {
 		}
 	}
 	o.judgeSecondary(p)
-	o.Reasons = append(o.Reasons, misplaced(p, o.Inferred)...)
+	o.Reasons = append(o.Reasons, wrongHost(p, o.Inferred)...)
 	switch {
 	case o.State == StateUnknown:
 	case len(o.Reasons) > 0:

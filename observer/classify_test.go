@@ -15,9 +15,9 @@ import (
 
 var looked = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// promises is the test's own reading of what each mode's name claims: written
+// requirements is the test's own reading of what each mode's name claims: written
 // down apart from the code, and only in terms of facts.
-var promises = map[policy.Mode]map[Signal]Truth{
+var requirements = map[policy.Mode]map[Signal]Truth{
 	policy.Desktop: {
 		ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: False,
 		DesktopPresence: True, VLLMActive: False, AudioPriority: False,
@@ -45,7 +45,7 @@ func kept(m policy.Mode, f Facts) bool {
 		}
 		return true
 	}
-	return holds(promises[m]) && (f.Is(GraphicalSession) != True || f[AudioStack].Grace || holds(withPeople[m]))
+	return holds(requirements[m]) && (f.Is(GraphicalSession) != True || f[AudioStack].Grace || holds(withPeople[m]))
 }
 
 var allFacts = []Signal{
@@ -167,7 +167,7 @@ func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
 		s := Snapshot{
 			Systemd:   Systemd{Reading: genReading(t, "systemd"), Units: map[string]Unit{}},
 			Logind:    Logind{Reading: genReading(t, "logind")},
-			Holders:   Holders{Reading: genReading(t, "holders"), GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}, {PCI: "0000:02:00.0"}}},
+			Processes: ProcessScan{Reading: genReading(t, "holders"), GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}, {PCI: "0000:02:00.0"}}},
 			Inference: Inference{Reading: genReading(t, "inference"), Healthy: rapid.Bool().Draw(t, "healthy")},
 		}
 		s.Systemd.State = rapid.SampledFrom([]string{"starting", "running", "degraded", "stopping"}).Draw(t, "manager")
@@ -179,7 +179,7 @@ func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
 			}
 		}
 		s.Logind.Sessions = rapid.SliceOfN(rapid.Custom(genSession), 0, 3).Draw(t, "sessions")
-		s.Holders.Holders = rapid.SliceOfN(rapid.Custom(genHolder), 0, 2).Draw(t, "holders")
+		s.Processes.Holders = rapid.SliceOfN(rapid.Custom(genHolder), 0, 2).Draw(t, "holders")
 		s.Audio = genAudio(t)
 		return s
 	})
@@ -227,7 +227,7 @@ func desktop() Snapshot {
 			{ID: "2", User: "alice", UID: 1000, Class: "user", Type: "wayland", State: "active", Seat: "seat0"},
 			{ID: "3", User: "alice", UID: 1000, Class: "manager", Type: "unspecified", State: "active"},
 		}},
-		Holders: Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}}, Holders: []Holder{
+		Processes: ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}}, Holders: []Holder{
 			{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope", Session: "2"},
 		}},
 		Inference: Inference{Reading: Reading{At: looked}, NotListening: true},
@@ -249,7 +249,7 @@ func compute() Snapshot {
 	set(&s, "compute.target", "active")
 	set(&s, "display-manager.service", "inactive")
 	set(&s, "vllm.service", "active")
-	s.Logind.Sessions, s.Holders.Holders = nil, nil
+	s.Logind.Sessions, s.Processes.Holders = nil, nil
 	s.Inference = Inference{Reading: Reading{At: looked}, Healthy: true}
 	return s
 }
@@ -333,7 +333,7 @@ func TestObservedState(t *testing.T) {
 		}, state: StateUnknown, code: "compute-with-session"},
 		"the same after a transition that failed is a failed transition": {host: func() Snapshot {
 			s := compute()
-			s.Holders.Holders = []Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
+			s.Processes.Holders = []Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
 			return s
 		}, c: Context{LastFailed: true, Desired: policy.Compute}, state: FailedTransition, code: "compute-with-display-holder"},
 		"compute with a session of an unknown type is unknown": {host: func() Snapshot {
@@ -379,7 +379,7 @@ func TestForeignHolders(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			h := Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}}, Holders: []Holder{c.holder}}
+			h := ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}}, Holders: []Holder{c.holder}}
 			assert.Equal(t, c.foreign, len(ForeignHolders(policy.Default(), h)) == 1)
 		})
 	}

@@ -29,8 +29,8 @@ type Contract struct {
 	// StopForbidden: a plan to the mode stops those of the policy's forbidden units that
 	// run.
 	StopForbidden bool `json:"stop_forbidden"`
-	// Promises are facts with what they have to be.
-	Promises []Promise `json:"promises"`
+	// Requirements are facts with what they have to be.
+	Requirements []Requirement `json:"promises"`
 	// Guards are those of a request, from whatever mode, and Gates those that are
 	// judged again once others have let go.
 	Guards []policy.GuardID `json:"guards"`
@@ -53,8 +53,8 @@ type Contract struct {
 	Assumptions []string     `json:"assumptions"`
 }
 
-// Promise is a fact with what it has to be.
-type Promise struct {
+// Requirement is a fact with what it has to be.
+type Requirement struct {
 	Signal Signal `json:"signal"`
 	Want   Truth  `json:"want"`
 }
@@ -74,7 +74,7 @@ func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 		Trusted: p.Transitions.Allows(mode, false), Permitted: own.Permitted, StopForbidden: own.StopForbidden,
 		Ownership: ownership(p, mode), VLLMProfile: policy.ProfileOff, Latency: own.Latency, Security: own.Security,
 		DisplayGPUs: p.GPU.Display, AIGPUs: p.AIGPUs(mode), PlannedGPUs: p.GPU.Planned,
-		Place: p.Placed(mode), Assumptions: assumptions(p, mode),
+		Place: p.Location(mode), Assumptions: assumptions(p, mode),
 	}
 	if mode == policy.StudioLocal {
 		c.Overlay = p.Units.StudioPolicy
@@ -83,9 +83,9 @@ func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 		c.VLLMProfile = own.VLLMProfile
 	}
 	c.Guards, c.Gates = p.GuardsTo(mode)
-	clauses := promise(p, mode, Facts{GraphicalSession: {Truth: True}})
-	for _, clause := range append(clauses, secondary(p, mode)...) {
-		c.Promises = append(c.Promises, Promise{clause.signal, clause.want})
+	clauses := requirement(p, mode, Facts{GraphicalSession: {Truth: True}})
+	for _, clause := range append(clauses, softRequirements(p, mode)...) {
+		c.Requirements = append(c.Requirements, Requirement{clause.signal, clause.want})
 		list := &c.Forbidden
 		if clause.want == True {
 			list = &c.Expected
@@ -101,7 +101,7 @@ func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 
 // unitsOf are the units whose state is a clause's signal.
 func unitsOf(p policy.Policy, mode policy.Mode, c clause) []string {
-	if unit, is := ofUnit(c.signal); is {
+	if unit, ok := ofUnit(c.signal); ok {
 		return []string{unit}
 	}
 	switch c.signal {
@@ -158,7 +158,7 @@ func sliceTerms(p policy.Policy, mode policy.Mode, properties ...string) []strin
 	given := p.Slices.Of(mode)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		for _, property := range properties {
-			if value, is := given[name].Properties()[property]; is {
+			if value, ok := given[name].Properties()[property]; ok {
 				terms = append(terms, fmt.Sprintf("%s: %s=%s", name, property, value))
 			}
 		}

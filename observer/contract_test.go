@@ -14,13 +14,13 @@ func TestAContractIsThePolicys(t *testing.T) {
 	assert.Equal(t, "compute.target", c.Target)
 	assert.Equal(t, []string{"vllm.service"}, c.Expected)
 	assert.Equal(t, []string{"desktop.target", "studio-local-policy.service", "display-manager.service"}, c.Forbidden)
-	assert.Contains(t, c.Promises, Promise{VLLMHealthy, True})
+	assert.Contains(t, c.Requirements, Requirement{VLLMHealthy, True})
 	assert.Contains(t, c.Gates, policy.CheckGPUDisplayReleased)
 
 	p.VLLM.Enabled, p.GPU.AI, p.Placement.AI = false, []string{"0000:41:00.0"}, policy.Remote
 	c = ContractOf(p, policy.Compute)
 	assert.Empty(t, c.Expected)
-	assert.Contains(t, c.Promises, Promise{AIPresent, True})
+	assert.Contains(t, c.Requirements, Requirement{AIPresent, True})
 	assert.Equal(t, policy.Remote, c.Place)
 	assert.Equal(t, p.GPU.AI, c.AIGPUs)
 
@@ -28,9 +28,9 @@ func TestAContractIsThePolicys(t *testing.T) {
 	assert.Equal(t, "desktop.target", c.Target)
 	assert.Equal(t, []string{"studio-local-policy.service", "audio-priority.service"}, c.Expected)
 	assert.Equal(t, []string{"compute.target", "vllm.service"}, c.Forbidden)
-	assert.Contains(t, ContractOf(p, policy.Desktop).Promises, Promise{AudioStack, True})
+	assert.Contains(t, ContractOf(p, policy.Desktop).Requirements, Requirement{AudioStack, True})
 	p.Audio.Required = false
-	assert.NotContains(t, ContractOf(p, policy.Desktop).Promises, Promise{AudioStack, True})
+	assert.NotContains(t, ContractOf(p, policy.Desktop).Requirements, Requirement{AudioStack, True})
 }
 
 // TestAContractIsWhatIsObserved: where every promise holds, the mode is observed.
@@ -48,7 +48,7 @@ func wholeWhereAllIsKept(t *testing.T, p policy.Policy) {
 			facts[s] = Fact{Truth: False, At: looked}
 		}
 		facts[ManagerStarted] = Fact{Truth: True, At: looked}
-		for _, promise := range ContractOf(p, mode).Promises {
+		for _, promise := range ContractOf(p, mode).Requirements {
 			facts[promise.Signal] = Fact{Truth: promise.Want, At: looked}
 		}
 		if mode != policy.Compute {

@@ -16,7 +16,7 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genSnapshot(policy.Default()).Draw(t, "snapshot")
 		later := s
-		for _, r := range []*Reading{&later.Systemd.Reading, &later.Logind.Reading, &later.Holders.Reading, &later.Inference.Reading, &later.Audio.Reading} {
+		for _, r := range []*Reading{&later.Systemd.Reading, &later.Logind.Reading, &later.Processes.Reading, &later.Inference.Reading, &later.Audio.Reading} {
 			if r.Looked() {
 				r.At = r.At.Add(time.Hour)
 			}
@@ -32,9 +32,9 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 			}
 		}
 		slices.Reverse(later.Audio.Servers)
-		later.Logind.Sessions, later.Holders.Holders = slices.Clone(s.Logind.Sessions), slices.Clone(s.Holders.Holders)
+		later.Logind.Sessions, later.Processes.Holders = slices.Clone(s.Logind.Sessions), slices.Clone(s.Processes.Holders)
 		slices.Reverse(later.Logind.Sessions)
-		slices.Reverse(later.Holders.Holders)
+		slices.Reverse(later.Processes.Holders)
 		require.Equal(t, s.Fingerprint(), later.Fingerprint())
 	})
 }
@@ -46,14 +46,14 @@ func TestTheFingerprintTellsWhatHappened(t *testing.T) {
 		"another run":      func(s *Snapshot) { s.Systemd.Units["vllm.service"] = Unit{InvocationID: "ab"} },
 		"the manager":      func(s *Snapshot) { s.Systemd.State = "degraded" },
 		"a session's end":  func(s *Snapshot) { s.Logind.Sessions = s.Logind.Sessions[:1] },
-		"a holder":         func(s *Snapshot) { s.Holders.Holders = nil },
+		"a holder":         func(s *Snapshot) { s.Processes.Holders = nil },
 		"health":           func(s *Snapshot) { s.Inference.Healthy = true },
 		"a rebuild":        func(s *Snapshot) { s.Locks.Rebuild.Held = true },
 		"a broken source":  func(s *Snapshot) { s.Logind.Reason = "no answer" },
 		"an audio server":  func(s *Snapshot) { s.Audio.Servers[0].Running = false },
 		"a stream":         func(s *Snapshot) { s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback}} },
-		"REAPER":           func(s *Snapshot) { s.Holders.Reapers = []Process{{Command: "reaper"}} },
-		"one never looked": func(s *Snapshot) { s.Holders.At = time.Time{} },
+		"REAPER":           func(s *Snapshot) { s.Processes.ReaperProcesses = []Process{{Command: "reaper"}} },
+		"one never looked": func(s *Snapshot) { s.Processes.At = time.Time{} },
 	} {
 		s := desktop()
 		change(&s)
@@ -66,7 +66,7 @@ func TestTheFingerprintTellsWhatHappened(t *testing.T) {
 func TestOtherPeoplesProcessesAreRedacted(t *testing.T) {
 	p := policy.Default()
 	s := compute()
-	s.Holders.Holders = []Holder{
+	s.Processes.Holders = []Holder{
 		{GPU: "0000:01:00.0", PID: 900, Command: "secretgame", UID: 1001, Unit: "session-2.scope", Session: "2", Nodes: []string{"card0"}},
 		{GPU: "0000:01:00.0", PID: 901, Command: "mine", UID: 1000, Unit: "session-3.scope"},
 	}
@@ -75,14 +75,14 @@ func TestOtherPeoplesProcessesAreRedacted(t *testing.T) {
 
 	redacted, words := Redact(s, 1000)
 	got := words.Observation(o)
-	assert.Equal(t, Holder{GPU: "0000:01:00.0", UID: 1001, Redacted: true}, redacted.Holders.Holders[0])
-	assert.Equal(t, s.Holders.Holders[1], redacted.Holders.Holders[1], "one's own is one's own")
+	assert.Equal(t, Holder{GPU: "0000:01:00.0", UID: 1001, Redacted: true}, redacted.Processes.Holders[0])
+	assert.Equal(t, s.Processes.Holders[1], redacted.Processes.Holders[1], "one's own is one's own")
 	assert.Equal(t, "a process of uid 1001 holds 0000:01:00.0 and 1 more", got.Facts[DisplayReleased].Reason)
 	for _, text := range []string{got.Reasons[0].Text, got.Conflicts[0].Text, got.Facts[DisplayReleased].Reason} {
 		assert.NotContains(t, text, "secretgame")
 	}
 	assert.Contains(t, o.Conflicts[0].Text, "secretgame", "what was handed out stays")
-	assert.Equal(t, "secretgame", s.Holders.Holders[0].Command)
+	assert.Equal(t, "secretgame", s.Processes.Holders[0].Command)
 
 	whole, words := Redact(s, 0)
 	assert.Equal(t, s, whole)

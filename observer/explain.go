@@ -52,7 +52,7 @@ func Explain(p policy.Policy, o Observation) Explanation {
 	e := Explanation{
 		State: o.State, Inferred: o.Inferred, Confidence: o.Confidence, At: o.At, Rule: o.Rule, Reasons: o.Reasons,
 	}
-	for _, c := range o.deciders(p) {
+	for _, c := range o.decidingClauses(p) {
 		e.Decided = append(e.Decided, o.finding(c))
 	}
 	for _, mode := range policy.Modes() {
@@ -75,17 +75,17 @@ func (o Observation) finding(c clause) Finding {
 
 func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	w := WhyNot{Mode: mode, Observed: o.Is(mode)}
-	for _, c := range promise(p, mode, o.Facts) {
+	for _, c := range requirement(p, mode, o.Facts) {
 		if o.Facts.Is(c.signal) != c.want {
 			w.Against = append(w.Against, o.finding(c))
 		}
 	}
-	for _, c := range secondary(p, mode) {
-		if against(c, o.Facts[c.signal]) {
+	for _, c := range softRequirements(p, mode) {
+		if violates(c, o.Facts[c.signal]) {
 			w.Against = append(w.Against, o.finding(c))
 		}
 	}
-	w.Because = misplaced(p, mode)
+	w.Because = wrongHost(p, mode)
 	if o.Context.InFlight {
 		w.Because = append(w.Because, Reason{string(RuleTransition), "a transition runs"})
 	}
@@ -98,26 +98,26 @@ func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	return w
 }
 
-// pointing is what the pointers are in each mode.
-var pointing = map[policy.Mode]map[Signal]Truth{
+// expectedIndicators is what the pointers are in each mode.
+var expectedIndicators = map[policy.Mode]map[Signal]Truth{
 	policy.Desktop:     {ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: False},
 	policy.StudioLocal: {ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: True},
 	policy.Compute:     {ManagerStarted: True, DesktopTarget: False, ComputeTarget: True, StudioPolicy: False},
 }
 
-// promise is everything that has to hold for a host with these facts to be called
+// requirement is everything that has to hold for a host with these facts to be called
 // mode.
-func promise(p policy.Policy, mode policy.Mode, f Facts) []clause {
+func requirement(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	var all []clause
-	for _, s := range pointers {
-		all = append(all, clause{signal: s, want: pointing[mode][s], deciding: true})
+	for _, s := range modeIndicators {
+		all = append(all, clause{signal: s, want: expectedIndicators[mode][s], deciding: true})
 	}
 	return append(all, contract(p, mode, f)...)
 }
 
-// deciders are the facts that the observation's rule looked at, with what they
+// decidingClauses are the facts that the observation's rule looked at, with what they
 // would have to be.
-func (o Observation) deciders(p policy.Policy) []clause {
+func (o Observation) decidingClauses(p policy.Policy) []clause {
 	switch o.Rule {
 	case RuleBoot:
 		return asked(decidingSources)
@@ -130,9 +130,9 @@ func (o Observation) deciders(p policy.Policy) []clause {
 		}
 		return found
 	case RuleNotWhereAsked, RuleTargetsUnknown, RuleNoTarget:
-		return asked(pointers)
+		return asked(modeIndicators)
 	case RuleContract:
-		return append(promise(p, o.Inferred, o.Facts), secondary(p, o.Inferred)...)
+		return append(requirement(p, o.Inferred, o.Facts), softRequirements(p, o.Inferred)...)
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ const (
 	SourceInference = "inference"
 	SourceProcfs    = "procfs"
 	SourceAudio     = "audio"
-	SourceKept      = "kept"
+	SourceSaved     = "kept"
 	SourceLocks     = "locks"
 )
 
@@ -266,9 +266,9 @@ func aiProfile(p policy.Policy, s Systemd) Fact {
 		}
 	}
 	for _, unit := range VLLMUnits(p, s) {
-		profile, is := p.InstanceOfVLLM(unit)
+		profile, ok := p.InstanceOfVLLM(unit)
 		named := slices.Contains(slices.Collect(maps.Values(p.VLLM.Profiles)), unit)
-		if is && !named && ask(profile, unit) == Unknown {
+		if ok && !named && ask(profile, unit) == Unknown {
 			return unitActive(s, unit)
 		}
 	}

@@ -115,7 +115,7 @@ func gpuFacts(p policy.Policy, s Snapshot, f Facts) {
 
 // DisplayGPUs are the GPUs that drive a display: those that policy names, else
 // every one that could.
-func DisplayGPUs(p policy.Policy, h Holders) []string {
+func DisplayGPUs(p policy.Policy, h ProcessScan) []string {
 	if len(p.GPU.Display) > 0 {
 		return p.GPU.Display
 	}
@@ -131,18 +131,18 @@ func DisplayGPUs(p policy.Policy, h Holders) []string {
 // onDisplay says whether a process of one kind is on a display GPU. Of a GPU with
 // another driver than NVIDIA's, NVML knows nothing, and it has no such process.
 func onDisplay(p policy.Policy, s Snapshot, kind string, of func(Card) CardProcesses, permitted func(CardProcess) bool) Fact {
-	if !s.Holders.Known() && len(p.GPU.Display) == 0 {
-		return Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
+	if !s.Processes.Known() && len(p.GPU.Display) == 0 {
+		return Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
 	}
-	asked := slices.DeleteFunc(slices.Clone(DisplayGPUs(p, s.Holders)), func(pci string) bool {
-		driver, known := s.Holders.driver(pci)
+	asked := slices.DeleteFunc(slices.Clone(DisplayGPUs(p, s.Processes)), func(pci string) bool {
+		driver, known := s.Processes.driver(pci)
 		return known && driver != nvidia
 	})
 	if len(asked) == 0 {
-		return Fact{Truth: False, Source: SourceHolders, At: s.Holders.At, Reason: "no display GPU has the NVIDIA driver"}
+		return Fact{Truth: False, Source: SourceHolders, At: s.Processes.At, Reason: "no display GPU has the NVIDIA driver"}
 	}
 	f := Fact{Source: SourceGPU, At: s.GPU.At, Reason: s.GPU.Reason}
-	switch driver, _ := s.Holders.driver(asked[0]); {
+	switch driver, _ := s.Processes.driver(asked[0]); {
 	case !s.GPU.Known():
 		return f
 	case !s.GPU.Driver && driver == nvidia:
@@ -176,7 +176,7 @@ const nvidia = "nvidia"
 // driver is the kernel's driver for a GPU, and whether that is known. A card on
 // PCI that has device nodes has one, whether or not its name could be read; what
 // is not on PCI is not NVIDIA's.
-func (h Holders) driver(pci string) (string, bool) {
+func (h ProcessScan) driver(pci string) (string, bool) {
 	i := slices.IndexFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci })
 	if !h.Known() || i < 0 {
 		return "", false
@@ -209,7 +209,7 @@ func AIEnterable(p policy.Policy, s Snapshot) Fact {
 // enough says whether at least so many GPUs of the list are usable. Each that the
 // driver has lost may be one or not.
 func enough(s Snapshot, list []string, need int) Fact {
-	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
+	f := Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
 	count, wrong := map[Truth]int{}, ""
 	for _, pci := range list {
 		one := usable(s, "AI", []string{pci})
@@ -220,7 +220,7 @@ func enough(s Snapshot, list []string, need int) Fact {
 	switch {
 	case count[True] >= need:
 		f.Truth, f.Reason = True, fmt.Sprintf("%d of %d AI GPUs can be used, and %d are enough", count[True], len(list), need)
-	case !s.Holders.Known():
+	case !s.Processes.Known():
 	case count[True]+count[Unknown] < need:
 		f.Truth, f.Reason = False, fmt.Sprintf("%d of %d AI GPUs can be used, fewer than %d: %s", count[True], len(list), need, wrong)
 	default:
@@ -237,24 +237,24 @@ func usable(s Snapshot, whose string, list []string) Fact {
 // present says whether every GPU of the list is there. One that the driver has
 // lost is neither there nor away.
 func present(s Snapshot, whose string, list []string, counts func(GPU) bool) Fact {
-	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
+	f := Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
 	if len(list) == 0 {
 		f.Truth, f.Reason = True, "the policy names no "+whose+" GPU"
 		return f
 	}
-	if !s.Holders.Known() {
+	if !s.Processes.Known() {
 		return f
 	}
 	f.Truth, f.Reason = True, "every "+whose+" GPU of the policy is there"
 	for _, pci := range list {
-		i := slices.IndexFunc(s.Holders.GPUs, func(g GPU) bool { return g.PCI == pci })
+		i := slices.IndexFunc(s.Processes.GPUs, func(g GPU) bool { return g.PCI == pci })
 		switch {
 		case i < 0:
 			f.Truth, f.Reason = False, fmt.Sprintf("the %s GPU %s of the policy is not there", whose, pci)
 			return f
-		case !counts(s.Holders.GPUs[i]):
+		case !counts(s.Processes.GPUs[i]):
 			f.Truth, f.Reason = False, fmt.Sprintf("the %s GPU %s of the policy is there without a driver (%s)",
-				whose, pci, cmp.Or(s.Holders.GPUs[i].Driver, "none is bound"))
+				whose, pci, cmp.Or(s.Processes.GPUs[i].Driver, "none is bound"))
 			return f
 		}
 		if card, reason := s.GPU.card(pci); s.GPU.Known() && card.Reason != "" {

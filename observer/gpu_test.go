@@ -31,7 +31,7 @@ func of(uid uint32) *uint32 { return &uid }
 
 // withNVIDIA gives a host both cards of described, with nothing on them.
 func withNVIDIA(s Snapshot) Snapshot {
-	s.Holders.GPUs = []GPU{{PCI: displayPCI, Display: true, Driver: "nvidia"}, {PCI: aiPCI, Driver: "nvidia"}}
+	s.Processes.GPUs = []GPU{{PCI: displayPCI, Display: true, Driver: "nvidia"}, {PCI: aiPCI, Driver: "nvidia"}}
 	s.GPU = NVML{Reading: Reading{At: looked}, Driver: true, Cards: []Card{
 		{PCI: displayPCI, UUID: "GPU-1", MemoryUsed: measured(1 << 20)}, {PCI: aiPCI, UUID: "GPU-2"},
 	}}
@@ -83,7 +83,7 @@ func TestGPUFactsExhaustive(t *testing.T) {
 	// The stride may miss the few combinations in which a promise holds.
 	for _, m := range policy.Modes() {
 		for g := range 243 {
-			f := promised(m)
+			f := requiredBy(m)
 			withGPUFacts(f, g)
 			o := decide(p, f, Context{Desired: m}, looked)
 			require.Empty(t, gpuHonesty(o, f, Context{Desired: m}), "%v", f)
@@ -110,10 +110,10 @@ func withGPUFacts(f Facts, g int) {
 	}
 }
 
-// promised are facts in which everything that mode promises holds.
-func promised(m policy.Mode) Facts {
+// requiredBy are facts in which everything that mode promises holds.
+func requiredBy(m policy.Mode) Facts {
 	f := factsOf(0)
-	for s, want := range promises[m] {
+	for s, want := range requirements[m] {
 		f[s] = Fact{Truth: want, Source: "test", At: looked}
 	}
 	return f
@@ -249,28 +249,28 @@ func TestGPUStates(t *testing.T) {
 		},
 		"a missing AI GPU degrades compute": {
 			host: compute, state: "degraded-compute", confidence: High,
-			change:  func(s *Snapshot) { s.Holders.GPUs = s.Holders.GPUs[:1] },
+			change:  func(s *Snapshot) { s.Processes.GPUs = s.Processes.GPUs[:1] },
 			reasons: []string{"ai-gpu-missing"}, conflicts: []string{"ai-gpu-missing", "planned-gpu-missing"},
 		},
 		"and is told on the desktop, which is none the worse": {
 			host: desktop, state: "desktop", confidence: High,
-			change:    func(s *Snapshot) { s.Holders.GPUs = s.Holders.GPUs[:1] },
+			change:    func(s *Snapshot) { s.Processes.GPUs = s.Processes.GPUs[:1] },
 			conflicts: []string{"ai-gpu-missing", "planned-gpu-missing"},
 		},
 		"an AI GPU given to a guest is no AI GPU": {
 			host: compute, state: "degraded-compute", confidence: High,
-			change:  func(s *Snapshot) { s.Holders.GPUs[1] = GPU{PCI: aiPCI, Driver: "vfio-pci", Hidden: true} },
+			change:  func(s *Snapshot) { s.Processes.GPUs[1] = GPU{PCI: aiPCI, Driver: "vfio-pci", Hidden: true} },
 			reasons: []string{"ai-gpu-missing"}, conflicts: []string{"ai-gpu-missing"},
 		},
 		"a missing display GPU degrades the desktop": {
 			host: desktop, state: "degraded-desktop", confidence: Medium, // what computes on it cannot be told
-			change:  func(s *Snapshot) { s.Holders.GPUs, s.GPU.Cards = s.Holders.GPUs[1:], s.GPU.Cards[1:] },
+			change:  func(s *Snapshot) { s.Processes.GPUs, s.GPU.Cards = s.Processes.GPUs[1:], s.GPU.Cards[1:] },
 			reasons: []string{"display-gpu-missing"}, conflicts: []string{"display-gpu-missing", "planned-gpu-missing"},
 		},
 		"a display of another make needs no NVML": {
 			host: compute, state: "compute", confidence: High,
 			change: func(s *Snapshot) {
-				s.Holders.GPUs[0].Driver = "amdgpu"
+				s.Processes.GPUs[0].Driver = "amdgpu"
 				s.GPU = NVML{Reading: Reading{At: looked, Reason: "the gpu probe is not there"}}
 			},
 		},
@@ -309,7 +309,7 @@ func TestAPlainMachineHasItsFacts(t *testing.T) {
 		"no probe": {Reading: Reading{At: looked, Reason: "the gpu probe is not there"}}, "no driver": {Reading: Reading{At: looked}},
 	} {
 		s := desktop()
-		s.Holders.GPUs[0].Driver, s.GPU = "amdgpu", n
+		s.Processes.GPUs[0].Driver, s.GPU = "amdgpu", n
 		f := Derive(policy.Default(), s)
 		assert.Equal(t, False, f.Is(DisplayCompute), name)
 		assert.Equal(t, False, f.Is(DisplayGraphics), name)
@@ -358,7 +358,7 @@ func TestGPUEvidenceIsRedactedAndForgotten(t *testing.T) {
 }
 
 func TestOurOwnProbeIsNoHolder(t *testing.T) {
-	h := Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: displayPCI, Display: true}}, Holders: []Holder{
+	h := ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: displayPCI, Display: true}}, Holders: []Holder{
 		{GPU: displayPCI, PID: 5, Unit: "dubnium-probe-gpu.service"},
 	}}
 	assert.Empty(t, ForeignHolders(policy.Default(), h))

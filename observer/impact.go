@@ -64,13 +64,13 @@ func (u GraphUnit) down() bool { return u.ActiveState == "inactive" || u.ActiveS
 // up: UNIT_IS_ACTIVE_OR_RELOADING.
 func (u GraphUnit) up() bool { return Unit{ActiveState: u.ActiveState}.Active() }
 
-// Impact is what isolating a target would do to the units that run.
+// IsolateImpact is what isolating a target would do to the units that run.
 //
 // systemd walks its hash tables in an order that differs from boot to boot, and
 // for a few units the outcome depends on it, or on systemd's release (see
 // transaction.go). What every order and release does is certain; what some do is
 // only possible, and whoever guards a unit has to count it as lost.
-type Impact struct {
+type IsolateImpact struct {
 	// Target is the Id of the target.
 	Target string `json:"target"`
 	// Refused says why systemd would not isolate the target at all; nothing stops
@@ -79,12 +79,12 @@ type Impact struct {
 	Refused         string `json:"refused,omitempty"`
 	RefusalPossible string `json:"refusal_possible,omitempty"`
 	// Stops and Starts are in the order of their names.
-	Stops  []Casualty `json:"stops"`
-	Starts []Starter  `json:"starts"`
+	Stops  []StoppedUnit `json:"stops"`
+	Starts []Starter     `json:"starts"`
 }
 
-// Casualty is a unit that isolate stops.
-type Casualty struct {
+// StoppedUnit is a unit that isolate stops.
+type StoppedUnit struct {
 	Unit string `json:"unit"`
 	// Possible: it depends on the order in which systemd looks at its units.
 	Possible bool `json:"possible,omitempty"`
@@ -115,15 +115,15 @@ const (
 )
 
 // StopsUnit reports whether isolate stops, or may stop, the unit of that name.
-func (i Impact) StopsUnit(name string) bool {
-	return slices.ContainsFunc(i.Stops, func(c Casualty) bool { return c.Unit == name })
+func (i IsolateImpact) StopsUnit(name string) bool {
+	return slices.ContainsFunc(i.Stops, func(c StoppedUnit) bool { return c.Unit == name })
 }
 
 // orders is in how many orders the units are gone through, half of them by each
 // rule of systemd's for triggers. The first two are chosen to pull apart, see order.
 const orders = 16
 
-// IsolateImpact computes which of the units that are up an isolate of target,
+// ComputeIsolate computes which of the units that are up an isolate of target,
 // which may be an alias, stops, and which it starts. It is pure, and changes
 // nothing in g.
 //
@@ -131,11 +131,11 @@ const orders = 16
 // by dropping jobs, an irreversible job that is queued (a shutdown), and what
 // comes back by itself after it was stopped (Upholds= of a unit that stays, a
 // trigger that stays).
-func IsolateImpact(g UnitGraph, target string) Impact {
+func ComputeIsolate(g UnitGraph, target string) IsolateImpact {
 	n := index(g)
 	at, known := n.names[target]
 	if !known {
-		return Impact{Target: target, Refused: "unit " + target + " is not loaded", Stops: []Casualty{}, Starts: []Starter{}}
+		return IsolateImpact{Target: target, Refused: "unit " + target + " is not loaded", Stops: []StoppedUnit{}, Starts: []Starter{}}
 	}
 	tally := newTally(n, at)
 	for i := range orders {
@@ -236,11 +236,11 @@ type tally struct {
 	refused string
 	stops   map[int]int
 	starts  map[int]int
-	first   map[int]Casualty
+	first   map[int]StoppedUnit
 }
 
 func newTally(n *nodes, target int) *tally {
-	return &tally{n: n, target: target, stops: map[int]int{}, starts: map[int]int{}, first: map[int]Casualty{}}
+	return &tally{n: n, target: target, stops: map[int]int{}, starts: map[int]int{}, first: map[int]StoppedUnit{}}
 }
 
 func (y *tally) add(t *transaction, err error) {
@@ -252,7 +252,7 @@ func (y *tally) add(t *transaction, err error) {
 	for i, j := range t.stopping() {
 		y.stops[i]++
 		if _, told := y.first[i]; !told {
-			y.first[i] = Casualty{Unit: y.n.list[i].id, Transient: y.n.list[i].Transient, Cause: j.cause, By: y.n.list[j.by].id}
+			y.first[i] = StoppedUnit{Unit: y.n.list[i].id, Transient: y.n.list[i].Transient, Cause: j.cause, By: y.n.list[j.by].id}
 		}
 	}
 	for _, i := range t.starting() {
@@ -260,8 +260,8 @@ func (y *tally) add(t *transaction, err error) {
 	}
 }
 
-func (y *tally) impact() Impact {
-	i := Impact{Target: y.n.list[y.target].id, Stops: []Casualty{}, Starts: []Starter{}}
+func (y *tally) impact() IsolateImpact {
+	i := IsolateImpact{Target: y.n.list[y.target].id, Stops: []StoppedUnit{}, Starts: []Starter{}}
 	if y.runs == 0 {
 		i.Refused = y.refused
 		return i

@@ -85,7 +85,7 @@ func ignoredByType(name string) bool {
 }
 
 // say writes an impact as a line: "-a -b? +c".
-func say(i Impact) string {
+func say(i IsolateImpact) string {
 	if i.Refused != "" {
 		return "refused"
 	}
@@ -197,17 +197,17 @@ func TestIsolateImpact(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			assert.Equal(t, c.want, say(IsolateImpact(units(c.units...), "t.target")))
+			assert.Equal(t, c.want, say(ComputeIsolate(units(c.units...), "t.target")))
 		})
 	}
 }
 
 func TestIsolateImpactSaysWhy(t *testing.T) {
-	i := IsolateImpact(units(
+	i := ComputeIsolate(units(
 		"t.target active alias=mode.target Conflicts=c.service", "a.service active ignore transient Requires=b.service", "b.service active", "c.service active",
 	), "mode.target")
 	assert.Equal(t, "t.target", i.Target)
-	assert.Equal(t, []Casualty{
+	assert.Equal(t, []StoppedUnit{
 		{Unit: "a.service", Transient: true, Cause: CausePropagated, By: "b.service"},
 		{Unit: "b.service", Cause: CauseNotWanted, By: "t.target"},
 		{Unit: "c.service", Cause: CauseConflict, By: "t.target"},
@@ -221,17 +221,17 @@ func TestIsolateImpactSaysWhy(t *testing.T) {
 func TestAUnitThatWasLoadedLateCounts(t *testing.T) {
 	part := units("late.target inactive PartOf=a.service", "a.service active")
 	delete(part["a.service"].Relations, ConsistsOf)
-	require.Contains(t, IsolateImpact(part, "late.target").Refused, "conflicting jobs for late.target")
+	require.Contains(t, ComputeIsolate(part, "late.target").Refused, "conflicting jobs for late.target")
 
 	trigger := units("t.target inactive Wants=late.timer", "late.timer activating Triggers=a.service", "a.service active", "b.service active")
 	delete(trigger["a.service"].Relations, TriggeredBy)
-	impact := IsolateImpact(trigger, "t.target")
+	impact := ComputeIsolate(trigger, "t.target")
 	require.False(t, impact.StopsUnit("a.service"), "its trigger is about to start")
 	require.True(t, impact.StopsUnit("b.service"))
 }
 
 func TestATargetThatNobodyKnowsIsRefused(t *testing.T) {
-	assert.NotEmpty(t, IsolateImpact(nil, "t.target").Refused)
+	assert.NotEmpty(t, ComputeIsolate(nil, "t.target").Refused)
 }
 
 // genGraph draws up to a dozen units with every kind of relation, state and flag.
@@ -260,14 +260,14 @@ func genGraph(t *rapid.T) UnitGraph {
 func TestIsolateImpactProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		g := genGraph(t)
-		i := IsolateImpact(g, "t.target")
-		require.Equal(t, i, IsolateImpact(g, "t.target"), "the same each time")
+		i := ComputeIsolate(g, "t.target")
+		require.Equal(t, i, ComputeIsolate(g, "t.target"), "the same each time")
 		if i.Refused != "" {
 			require.Empty(t, i.Stops)
 			require.Empty(t, i.Starts)
 			return
 		}
-		lost := map[string]Casualty{}
+		lost := map[string]StoppedUnit{}
 		for _, c := range i.Stops {
 			lost[c.Unit] = c
 		}
@@ -304,7 +304,7 @@ func wanted(g UnitGraph, target string) map[string]bool {
 
 // requireClosed: what depends on a casualty is one, unless it is asked for itself and the
 // casualty may go later, with something that is not needed any more.
-func requireClosed(t *rapid.T, g UnitGraph, lost map[string]Casualty, c Casualty) {
+func requireClosed(t *rapid.T, g UnitGraph, lost map[string]StoppedUnit, c StoppedUnit) {
 	asked, later := wanted(g, "t.target"), false
 	for _, u := range g {
 		later = later || u.StopWhenUnneeded
@@ -320,7 +320,7 @@ func requireClosed(t *rapid.T, g UnitGraph, lost map[string]Casualty, c Casualty
 }
 
 // requireSwept: whatever runs, is not spared, and has no tie at all, stops.
-func requireSwept(t *rapid.T, g UnitGraph, i Impact) {
+func requireSwept(t *rapid.T, g UnitGraph, i IsolateImpact) {
 	for id, u := range g {
 		if id != "t.target" && !u.down() && !u.IgnoreOnIsolate && !u.Perpetual && len(u.Relations) == 0 {
 			require.True(t, i.StopsUnit(id), "%s stays", id)
@@ -337,6 +337,6 @@ func BenchmarkIsolateImpact(b *testing.B) {
 	}
 	g := units(append(lines, "basic.target active", "shutdown.target inactive")...)
 	for b.Loop() {
-		IsolateImpact(g, "t.target")
+		ComputeIsolate(g, "t.target")
 	}
 }

@@ -23,7 +23,7 @@ func TestInvariant17(t *testing.T) {
 		here := Classify(p, s, Context{}, at)
 		p.Placement = policy.Placement{Studio: place.Draw(t, "studio"), AI: place.Draw(t, "ai"), Platform: place.Draw(t, "platform")}
 		there := Classify(p, s, Context{}, at)
-		away := there.Inferred != "" && p.Placed(there.Inferred) != policy.Local
+		away := there.Inferred != "" && p.Location(there.Inferred) != policy.Local
 		if !away || here.Rule != RuleContract {
 			assert.Equal(t, here, there, "%+v", p.Placement)
 			return

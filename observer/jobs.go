@@ -2,12 +2,12 @@ package observer
 
 // Jobs are the processes that policy calls somebody's work.
 type Jobs struct {
-	// Told: the list is what there is. Where it is not, Reason says why.
-	Told   bool   `json:"told"`
-	Reason string `json:"reason,omitempty"`
-	List   []Job  `json:"list"`
-	// More counts those for which the list has no room.
-	More int `json:"more,omitempty"`
+	// Complete: the list is what there is. Where it is not, Reason says why.
+	Complete bool   `json:"told"`
+	Reason   string `json:"reason,omitempty"`
+	List     []Job  `json:"list"`
+	// Truncated counts those for which the list has no room.
+	Truncated int `json:"more,omitempty"`
 	// Unread are the processes of which it could not be told, one for each user slice or
 	// unit. MoreUnread counts those of further ones.
 	Unread     []Unseen `json:"unread,omitempty"`

@@ -34,7 +34,7 @@ func TestStudioLocalIsQuiet(t *testing.T) {
 	}
 
 	for truth, want := range map[Truth]State{True: "studio-local", False: "degraded-studio-local", Unknown: "studio-local"} {
-		f := promised(policy.StudioLocal)
+		f := requiredBy(policy.StudioLocal)
 		f[MaintenanceQuiet] = Fact{Truth: truth, Source: SourceSystemd, At: looked, Reason: "fstrim.timer is active"}
 		o := decide(p, f, Context{Desired: policy.StudioLocal}, looked)
 		assert.Equal(t, want, o.State)
@@ -42,7 +42,7 @@ func TestStudioLocalIsQuiet(t *testing.T) {
 		if truth == False {
 			assert.Equal(t, []Reason{{"maintenance-runs", "a unit runs that studio-local keeps quiet: fstrim.timer is active"}}, o.Reasons)
 		}
-		f = promised(policy.Desktop)
+		f = requiredBy(policy.Desktop)
 		f[MaintenanceQuiet] = Fact{Truth: truth, Source: SourceSystemd, At: looked}
 		assert.Equal(t, State("desktop"), decide(p, f, Context{Desired: policy.Desktop}, looked).State, "desktops may be loud")
 	}

@@ -54,27 +54,27 @@ func Redact(s Snapshot, uid uint32) (Snapshot, Redaction) {
 
 // redact returns s as uid, who is not root, may read it, and what is missing from it.
 func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
-	holders := slices.Clone(s.Holders.Holders)
+	holders := slices.Clone(s.Processes.Holders)
 	for i, h := range holders {
 		if h.UID != uid {
 			holders[i] = h.For(uid)
 			secrets = append(secrets, Secret{h.UID, h.String(), holders[i].String()})
 		}
 	}
-	unseen, unread := slices.Clone(s.Holders.Unseen), slices.Clone(s.Holders.Jobs.Unread)
+	unseen, unread := slices.Clone(s.Processes.Unseen), slices.Clone(s.Processes.Jobs.Unread)
 	for _, list := range [][]Unseen{unseen, unread} {
 		for i := range list {
 			secrets = append(secrets, list[i].redact(uid)...)
 		}
 	}
-	jobs := slices.Clone(s.Holders.Jobs.List)
+	jobs := slices.Clone(s.Processes.Jobs.List)
 	for i := range jobs {
 		if hidden := jobs[i].redact(uid); hidden != nil {
 			jobs[i].Pattern = "" // it names the program
 			secrets = append(secrets, hidden...)
 		}
 	}
-	pcms, reapers := slices.Clone(s.Holders.PCMs), slices.Clone(s.Holders.Reapers)
+	pcms, reapers := slices.Clone(s.Processes.PCMs), slices.Clone(s.Processes.ReaperProcesses)
 	for i := range pcms {
 		secrets = append(secrets, pcms[i].redact(uid)...)
 	}
@@ -89,8 +89,8 @@ func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
 	for i := range cards {
 		secrets = append(secrets, cards[i].redact(uid)...)
 	}
-	s.Holders.Holders, s.Holders.PCMs, s.Holders.Reapers = holders, pcms, reapers
-	s.Holders.Unseen, s.Holders.Jobs.List, s.Holders.Jobs.Unread = unseen, jobs, unread
+	s.Processes.Holders, s.Processes.PCMs, s.Processes.ReaperProcesses = holders, pcms, reapers
+	s.Processes.Unseen, s.Processes.Jobs.List, s.Processes.Jobs.Unread = unseen, jobs, unread
 	s.Audio.Servers, s.GPU.Cards = servers, cards
 	return s, secrets
 }

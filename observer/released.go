@@ -8,24 +8,24 @@ import (
 )
 
 func displayReleased(p policy.Policy, s Snapshot) Fact {
-	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
-	if !s.Holders.Known() {
+	f := Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
+	if !s.Processes.Known() {
 		return f
 	}
-	if missing := missingDisplays(p, s.Holders); len(missing) > 0 {
+	if missing := missingDisplays(p, s.Processes); len(missing) > 0 {
 		f.Reason = fmt.Sprintf("the display GPU %s of the policy is not there, or has no driver", missing[0])
 		return f
 	}
-	foreign := ForeignHolders(p, s.Holders)
+	foreign := ForeignHolders(p, s.Processes)
 	if len(foreign) == 0 {
-		if f.Reason = s.Holders.doubt(p); f.Reason == "" {
+		if f.Reason = s.Processes.doubt(p); f.Reason == "" {
 			f.Truth, f.Reason = True, "no foreign process holds a display GPU"
 		}
 		return f
 	}
 	h, more := foreign[0], len(foreign)-1
 	for _, holder := range foreign {
-		more += holder.More
+		more += holder.Truncated
 	}
 	f.Truth = False
 	f.Reason = fmt.Sprintf("%s holds %s", h.String(), h.GPU)
@@ -35,7 +35,7 @@ func displayReleased(p policy.Policy, s Snapshot) Fact {
 	return f
 }
 
-func missingDisplays(p policy.Policy, h Holders) []string {
+func missingDisplays(p policy.Policy, h ProcessScan) []string {
 	var missing []string
 	for _, pci := range p.GPU.Display {
 		if !slices.ContainsFunc(h.GPUs, func(g GPU) bool { return g.PCI == pci && !g.Hidden }) {
@@ -50,7 +50,7 @@ func missingDisplays(p policy.Policy, h Holders) []string {
 // session's nodes until it is finalized), our own probe that looks through NVML,
 // the units that policy permits, and what already runs in ai.slice, for which the
 // GPU is meant.
-func ForeignHolders(p policy.Policy, h Holders) []Holder {
+func ForeignHolders(p policy.Policy, h ProcessScan) []Holder {
 	var foreign []Holder
 	displays := DisplayGPUs(p, h)
 	for _, holder := range h.Holders {
@@ -68,7 +68,7 @@ const gpuProbe = "dubnium-probe-gpu.service"
 // permitted goes by the unit. The processes that are counted beside h are in the same
 // one, unless it is a user's, who has as many units as they like, or none is known.
 func permitted(p policy.Policy, h Holder) bool {
-	if h.More > 0 && (h.Unit == "" || ofUser(h.Slices)) {
+	if h.Truncated > 0 && (h.Unit == "" || ofUser(h.Slices)) {
 		return false
 	}
 	return h.PID == 1 || h.Unit == "systemd-logind.service" || h.Unit == gpuProbe ||
@@ -78,13 +78,13 @@ func permitted(p policy.Policy, h Holder) bool {
 // MayHold lists the processes that may have a display GPU open unseen: those that were
 // not looked through, but for those that are allowed to have it. There are none where
 // no display GPU is there to be held.
-func MayHold(p policy.Policy, h Holders) []Unseen {
+func MayHold(p policy.Policy, h ProcessScan) []Unseen {
 	if !h.Known() || len(DisplayGPUs(p, h)) == 0 || len(missingDisplays(p, h)) > 0 {
 		return nil
 	}
 	var doubtful []Unseen
 	for _, u := range h.Unseen {
-		if !permitted(p, Holder{PID: u.PID, Unit: u.Unit, Slices: u.Slices, More: u.More}) {
+		if !permitted(p, Holder{PID: u.PID, Unit: u.Unit, Slices: u.Slices, Truncated: u.Truncated}) {
 			doubtful = append(doubtful, u)
 		}
 	}
@@ -93,13 +93,13 @@ func MayHold(p policy.Policy, h Holders) []Unseen {
 
 // doubt says why it is not proved that only the known holders have a display GPU,
 // empty when it is.
-func (h Holders) doubt(p policy.Policy) string {
+func (h ProcessScan) doubt(p policy.Policy) string {
 	if len(DisplayGPUs(p, h)) == 0 {
 		return ""
 	}
 	unseen, others := MayHold(p, h), h.MoreUnseen
 	for _, u := range unseen {
-		others += 1 + u.More
+		others += 1 + u.Truncated
 	}
 	switch {
 	case others == 0:

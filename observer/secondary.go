@@ -2,11 +2,11 @@ package observer
 
 import "github.com/dubnium/dubnium/policy"
 
-// secondary lists what a mode promises beyond its contract: that studio-local is
+// softRequirements lists what a mode promises beyond its contract: that studio-local is
 // quiet, and what it does where policy names GPUs. What speaks against such a clause degrades the mode; one that is unknown
 // costs confidence and no more, since the deciding facts stand without it: NVML
 // is a second witness beside the open files, and drivers of other makes have none.
-func secondary(p policy.Policy, mode policy.Mode) []clause {
+func softRequirements(p policy.Policy, mode policy.Mode) []clause {
 	var all []clause
 	display := len(p.GPU.Display) > 0
 	switch {
@@ -45,23 +45,23 @@ func disagreements(p policy.Policy, f Facts) []Reason {
 	asked = append(asked, aiMissing, plannedMissing) // true where none is named
 	var found []Reason
 	for _, c := range asked {
-		if fact := f[c.signal]; against(c, fact) {
+		if fact := f[c.signal]; violates(c, fact) {
 			found = append(found, Reason{c.code, c.text + ": " + fact.Reason})
 		}
 	}
 	return found
 }
 
-// against reports whether a fact that is known is not what a clause wants.
-func against(c clause, f Fact) bool { return f.Truth != Unknown && f.Truth != c.want }
+// violates reports whether a fact that is known is not what a clause wants.
+func violates(c clause, f Fact) bool { return f.Truth != Unknown && f.Truth != c.want }
 
 // judgeSecondary does for the secondary clauses what judgeContract does for those
 // of the contract.
 func (o *Observation) judgeSecondary(p policy.Policy) {
-	for _, c := range secondary(p, o.Inferred) {
+	for _, c := range softRequirements(p, o.Inferred) {
 		fact := o.Facts[c.signal]
 		switch {
-		case against(c, fact):
+		case violates(c, fact):
 			o.Reasons = append(o.Reasons, Reason{c.code, c.text + ": " + fact.Reason})
 		case fact.Truth == Unknown && o.Confidence == High:
 			o.Confidence = Medium

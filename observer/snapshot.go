@@ -36,15 +36,15 @@ func (r Reading) Known() bool { return r.Looked() && r.Reason == "" }
 // Snapshot is everything the sources saw, each at its own last look. It is a
 // value: nobody changes one that has been handed out.
 type Snapshot struct {
-	Systemd   Systemd   `json:"systemd"`
-	Logind    Logind    `json:"logind"`
-	Holders   Holders   `json:"holders"`
-	GPU       NVML      `json:"gpu"`
-	Inference Inference `json:"inference"`
-	Procfs    Procfs    `json:"procfs"`
-	Audio     Audio     `json:"audio"`
-	Kept      Kept      `json:"kept"`
-	Locks     Locks     `json:"locks"`
+	Systemd   Systemd     `json:"systemd"`
+	Logind    Logind      `json:"logind"`
+	Processes ProcessScan `json:"holders"`
+	GPU       NVML        `json:"gpu"`
+	Inference Inference   `json:"inference"`
+	Procfs    Procfs      `json:"procfs"`
+	Audio     Audio       `json:"audio"`
+	Saved     SavedState  `json:"kept"`
+	Locks     Locks       `json:"locks"`
 }
 
 // Systemd is what the system manager says of itself and of the units policy
@@ -202,9 +202,9 @@ func (l Logind) of(kind Kind) []Session {
 	return found
 }
 
-// Holders is who keeps a GPU's device nodes open, and what else is read out of
+// ProcessScan is who keeps a GPU's device nodes open, and what else is read out of
 // every process at the same time.
-type Holders struct {
+type ProcessScan struct {
 	Reading
 	GPUs []GPU `json:"gpus"`
 	// Holders has one entry for each process and GPU.
@@ -213,19 +213,19 @@ type Holders struct {
 	// user slice or unit. MoreUnseen counts those of further ones.
 	Unseen     []Unseen `json:"unseen,omitempty"`
 	MoreUnseen int      `json:"more_unseen,omitempty"`
-	// SoundTold: the probe said who uses the sound devices, so that an empty list
+	// SoundComplete: the probe said who uses the sound devices, so that an empty list
 	// means nobody.
-	SoundTold bool `json:"sound_told"`
+	SoundComplete bool `json:"sound_told"`
 	// PCMs are the ALSA devices that are open. MorePCMs counts those for which the
 	// list has no room.
 	PCMs     []PCM `json:"pcms"`
 	MorePCMs int   `json:"more_pcms,omitempty"`
-	// Reapers are the processes of REAPER, under the names it has had.
-	Reapers     []Process `json:"reapers"`
-	MoreReapers int       `json:"more_reapers,omitempty"`
-	Jobs        Jobs      `json:"jobs"`
-	// Stores are the directories that policy needs to have.
-	Stores []Store `json:"stores"`
+	// ReaperProcesses are the processes of REAPER, under the names it has had.
+	ReaperProcesses []Process `json:"reapers"`
+	MoreReapers     int       `json:"more_reapers,omitempty"`
+	Jobs            Jobs      `json:"jobs"`
+	// Directories are the directories that policy needs to have.
+	Directories []Store `json:"stores"`
 }
 
 // GPU is a graphics card of the host.
@@ -256,9 +256,9 @@ type Holder struct {
 	Slices  []string `json:"slices"`  // outermost first
 	Session string   `json:"session"` // logind id, empty outside sessions
 	Nodes   []string `json:"nodes"`   // card0, renderD128, nvidia0, ...
-	// More counts the other holders of this GPU for which the list has no room: those
+	// Truncated counts the other holders of this GPU for which the list has no room: those
 	// of the same user slice or, outside user slices, of the same unit.
-	More int `json:"more,omitempty"`
+	Truncated int `json:"more,omitempty"`
 	// Redacted: it belongs to somebody else than who reads this, and only the GPU
 	// and the user are told.
 	Redacted bool `json:"redacted,omitempty"`
@@ -311,9 +311,9 @@ type Measure struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// Kept is what the daemon has written down of before its own changes, to undo
+// SavedState is what the daemon has written down of before its own changes, to undo
 // them.
-type Kept struct {
+type SavedState struct {
 	Reading
 	// Slices has, by slice, each property that a mode gave, as it was before the first
 	// one did.
@@ -336,7 +336,7 @@ func (p Systemd) Into(s *Snapshot) { s.Systemd = p }
 func (p Logind) Into(s *Snapshot) { s.Logind = p }
 
 // Into makes each source's facts a Part.
-func (p Holders) Into(s *Snapshot) { s.Holders = p }
+func (p ProcessScan) Into(s *Snapshot) { s.Processes = p }
 
 // Into makes each source's facts a Part.
 func (p Inference) Into(s *Snapshot) { s.Inference = p }
@@ -345,4 +345,4 @@ func (p Inference) Into(s *Snapshot) { s.Inference = p }
 func (p Procfs) Into(s *Snapshot) { s.Procfs = p }
 
 // Into makes each source's facts a Part.
-func (p Kept) Into(s *Snapshot) { s.Kept = p }
+func (p SavedState) Into(s *Snapshot) { s.Saved = p }

@@ -30,7 +30,7 @@ type Topology struct {
 
 // TopologyOf is what the last look at the GPUs says, in an order that does not
 // depend on it.
-func TopologyOf(p policy.Policy, h Holders) Topology {
+func TopologyOf(p policy.Policy, h ProcessScan) Topology {
 	t := Topology{
 		Known: h.Known(), Planned: sorted(p.GPU.Planned), Display: sorted(p.GPU.Display),
 		AI: map[policy.Mode][]string{}, MinAI: p.GPU.MinAI,

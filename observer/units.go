@@ -15,7 +15,7 @@ const unitSignal = "unit:"
 func UnitSignal(unit string) Signal { return Signal(unitSignal + unit) }
 
 // ofUnit is the unit that a signal is about, and whether it is about one.
-func ofUnit(s Signal) (unit string, is bool) { return strings.CutPrefix(string(s), unitSignal) }
+func ofUnit(s Signal) (unit string, ok bool) { return strings.CutPrefix(string(s), unitSignal) }
 
 // unitFacts adds those of the units that the contracts name: what they require and
 // forbid, and what vLLM may run as where there is more than one way.
@@ -87,9 +87,9 @@ func vllmClauses(p policy.Policy, mode policy.Mode, f Facts) []clause {
 func others(p policy.Policy, mode policy.Mode, f Facts) []string {
 	units := p.OtherVLLMUnits(mode)
 	for _, signal := range f.Names() {
-		unit, is := ofUnit(signal)
+		unit, ok := ofUnit(signal)
 		_, instance := p.InstanceOfVLLM(unit)
-		if is && instance && unit != p.VLLMUnit(mode) && !slices.Contains(units, unit) {
+		if ok && instance && unit != p.VLLMUnit(mode) && !slices.Contains(units, unit) {
 			units = append(units, unit)
 		}
 	}
@@ -101,7 +101,7 @@ func others(p policy.Policy, mode policy.Mode, f Facts) []string {
 func VLLMUnits(p policy.Policy, s Systemd) []string {
 	units := p.VLLMUnits()
 	for _, unit := range slices.Sorted(maps.Keys(s.Units)) {
-		if _, is := p.InstanceOfVLLM(unit); is && !slices.Contains(units, unit) {
+		if _, ok := p.InstanceOfVLLM(unit); ok && !slices.Contains(units, unit) {
 			units = append(units, unit)
 		}
 	}
@@ -140,11 +140,11 @@ func RunningVLLM(p policy.Policy, s Systemd) (name string, running Unit) {
 	return name, running
 }
 
-// misplaced says that the policy has what a mode is for on another machine. A
+// wrongHost says that the policy has what a mode is for on another machine. A
 // reload may say so while the mode is on: then no fact makes it what it is meant to
 // be.
-func misplaced(p policy.Policy, mode policy.Mode) []Reason {
-	if p.Placed(mode) == policy.Local {
+func wrongHost(p policy.Policy, mode policy.Mode) []Reason {
+	if p.Location(mode) == policy.Local {
 		return nil
 	}
 	if mode == policy.StudioLocal {

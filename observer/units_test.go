@@ -287,14 +287,14 @@ func TestAsManyGPUsAsPolicyWants(t *testing.T) {
 	cards := []string{"0000:01:00.0", "0000:02:00.0", "0000:03:00.0"}
 	for n := range 27 {
 		s, truths, count := compute(), []Truth{}, map[Truth]int{}
-		s.Holders.GPUs = nil
+		s.Processes.GPUs = nil
 		s.GPU = NVML{Reading: Reading{At: looked}, Driver: true}
 		for i, rest := 0, n; i < len(cards); i, rest = i+1, rest/3 {
 			truth := Truth(rest % 3)
 			truths = append(truths, truth)
 			count[truth]++
 			if truth != False {
-				s.Holders.GPUs = append(s.Holders.GPUs, GPU{PCI: cards[i], Driver: "nvidia"})
+				s.Processes.GPUs = append(s.Processes.GPUs, GPU{PCI: cards[i], Driver: "nvidia"})
 			}
 			card := Card{PCI: cards[i]}
 			if truth == Unknown {
@@ -328,7 +328,7 @@ func TestAsManyGPUsAsPolicyWants(t *testing.T) {
 			require.Equal(t, whole != False, o.Is(policy.Compute), what)
 			require.Equal(t, truths[1] == False, slices.Contains(codesOf(o.Conflicts), "planned-gpu-missing"), what)
 		}
-		s.Holders.Reason = "no probe"
+		s.Processes.Reason = "no probe"
 		require.Equal(t, Unknown, AIEnterable(p, s).Truth)
 		require.Equal(t, Unknown, Derive(p, s).Is(AIPresent))
 	}
@@ -349,7 +349,7 @@ func TestAModesOwnGPUs(t *testing.T) {
 	assert.Equal(t, []string{aiPCI}, p.AIGPUs(policy.Compute))
 	assert.Empty(t, p.AIGPUs(policy.Desktop))
 	s := withNVIDIA(compute())
-	s.Holders.GPUs = s.Holders.GPUs[:1]
+	s.Processes.GPUs = s.Processes.GPUs[:1]
 	assert.Equal(t, False, Derive(p, s).Is(AIPresent))
 	p.Modes.Compute.AIGPUs = []string{displayPCI}
 	assert.Equal(t, True, Derive(p, s).Is(AIPresent), "the other is none of compute's")
@@ -359,7 +359,7 @@ func TestTheTopology(t *testing.T) {
 	p := policy.Default()
 	p.GPU = policy.GPU{Display: []string{displayPCI}, AI: []string{"0000:09:00.0", displayPCI, aiPCI}, Planned: []string{"0000:09:00.0", "0000:08:00.0"}, MinAI: 2}
 	p.Modes.Desktop.AIGPUs = []string{aiPCI}
-	h := Holders{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: aiPCI, Driver: "vfio-pci", Hidden: true}, {PCI: displayPCI, Display: true}}}
+	h := ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: aiPCI, Driver: "vfio-pci", Hidden: true}, {PCI: displayPCI, Display: true}}}
 	want := Topology{
 		Known: true, Planned: []string{"0000:08:00.0", "0000:09:00.0"},
 		Present: []string{displayPCI, aiPCI}, Unusable: []string{aiPCI}, Missing: []string{"0000:08:00.0", "0000:09:00.0"},
@@ -373,8 +373,8 @@ func TestTheTopology(t *testing.T) {
 	assert.Equal(t, want, TopologyOf(p, h), "whatever the order of the look")
 
 	want.Known, want.Reason, want.Present, want.Unusable, want.Missing = false, "no probe", []string{}, []string{}, []string{}
-	assert.Equal(t, want, TopologyOf(p, Holders{Reading: Reading{At: looked, Reason: "no probe"}}))
-	assert.Equal(t, "nobody has looked yet", TopologyOf(p, Holders{}).Reason)
+	assert.Equal(t, want, TopologyOf(p, ProcessScan{Reading: Reading{At: looked, Reason: "no probe"}}))
+	assert.Equal(t, "nobody has looked yet", TopologyOf(p, ProcessScan{}).Reason)
 
 	plain := TopologyOf(policy.Default(), h)
 	assert.Equal(t, []string{displayPCI}, plain.Display, "every one that could drive a display")

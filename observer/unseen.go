@@ -13,9 +13,9 @@ type Unseen struct {
 	Slices []string `json:"slices,omitempty"`
 	// Denied: the kernel does not show them. Otherwise the time was over.
 	Denied bool `json:"denied,omitempty"`
-	// More counts the other such processes of the same user slice or, outside user
+	// Truncated counts the other such processes of the same user slice or, outside user
 	// slices, of the same unit.
-	More int `json:"more,omitempty"`
+	Truncated int `json:"more,omitempty"`
 }
 
 // For is the process as uid may read of it.
@@ -45,10 +45,10 @@ func (u Unseen) Text() string {
 
 // Evidence is the text with how many others there are.
 func (u Unseen) Evidence() string {
-	if u.More == 0 {
+	if u.Truncated == 0 {
 		return u.Text()
 	}
-	return fmt.Sprintf("%s (and %d more like it)", u.Text(), u.More)
+	return fmt.Sprintf("%s (and %d more like it)", u.Text(), u.Truncated)
 }
 
 // ofUser reports whether slices are those of a user, who names the units below.

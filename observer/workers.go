@@ -32,7 +32,7 @@ func Workers(s Snapshot, units []string, before []Worker) []Worker {
 			found = append(found, w)
 		}
 	}
-	for _, h := range s.Holders.Holders {
+	for _, h := range s.Processes.Holders {
 		meet(Worker{h.PID, h.Command, h.Unit, h.GPU, h.String()})
 	}
 	for _, card := range s.GPU.Cards {
@@ -43,20 +43,20 @@ func Workers(s Snapshot, units []string, before []Worker) []Worker {
 	return found
 }
 
-// Freed says whether the GPUs of a vLLM that has been stopped are free of it: True
+// GPUsFree says whether the GPUs of a vLLM that has been stopped are free of it: True
 // when none of its workers, which are those of Workers, has one. That is known by the
 // open files, without which it is unknown; NVML is a second witness, whose word
 // against it counts.
-func Freed(s Snapshot, units []string, before []Worker) Fact {
-	f := Fact{Source: SourceHolders, At: s.Holders.At, Reason: s.Holders.Reason}
-	left, unseen := Workers(s, units, before), unseenWorker(s.Holders, units, before)
+func GPUsFree(s Snapshot, units []string, before []Worker) Fact {
+	f := Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
+	left, unseen := Workers(s, units, before), unseenWorker(s.Processes, units, before)
 	switch {
 	case len(left) > 0:
 		f.Truth, f.Reason = False, fmt.Sprintf("%s has %s", left[0].Text, left[0].GPU)
 		if more := len(left) - 1; more > 0 {
 			f.Reason += fmt.Sprintf(" and %d more", more)
 		}
-	case !s.Holders.Known():
+	case !s.Processes.Known():
 		f.Reason = "who has the GPUs could not be found out: " + cmp.Or(f.Reason, "nobody has looked yet")
 	case unseen != "":
 		f.Reason = unseen
@@ -68,7 +68,7 @@ func Freed(s Snapshot, units []string, before []Worker) Fact {
 
 // unseenWorker says which process that was not looked through is a worker, empty when
 // there is none.
-func unseenWorker(h Holders, units []string, before []Worker) string {
+func unseenWorker(h ProcessScan, units []string, before []Worker) string {
 	for _, u := range h.Unseen {
 		was := slices.ContainsFunc(before, func(b Worker) bool { return b.PID == u.PID && b.Command == u.Command })
 		if was || slices.Contains(units, u.Unit) {
@@ -81,13 +81,13 @@ func unseenWorker(h Holders, units []string, before []Worker) string {
 	return ""
 }
 
-// Residue is what speaks against it that the GPUs of these addresses are free
+// ResidualMemory is what speaks against it that the GPUs of these addresses are free
 // although no process of vLLM's has one: memory that is in use on one that nobody
 // has, more than the policy lets there be, and a driver that does not say. The words
 // are empty where there is nothing; in doubt are those that only tell of the driver.
-func Residue(p policy.Policy, s Snapshot, gpus []string) (memory, doubt string) {
+func ResidualMemory(p policy.Policy, s Snapshot, gpus []string) (memory, doubt string) {
 	for _, pci := range gpus {
-		if driver, _ := s.Holders.driver(pci); driver != nvidia {
+		if driver, _ := s.Processes.driver(pci); driver != nvidia {
 			continue
 		}
 		card, reason := s.GPU.card(pci)
@@ -102,7 +102,7 @@ func Residue(p policy.Policy, s Snapshot, gpus []string) (memory, doubt string) 
 		case reason != "" && !p.GPU.Configured(): // nothing rests on NVML there
 		case reason != "":
 			doubt = cmp.Or(doubt, fmt.Sprintf("NVML does not confirm that %s is free: %s", pci, reason))
-		case p.GPU.ResidualMiB > 0 && *card.MemoryUsed.Value > float64(p.GPU.ResidualMiB)*(1<<20) && !taken(p, s, card):
+		case p.GPU.ResidualMiB > 0 && *card.MemoryUsed.Value > float64(p.GPU.ResidualMiB)*(1<<20) && !inUse(p, s, card):
 			memory = cmp.Or(memory, fmt.Sprintf("nobody has %s, and %.0f MiB of its memory are in use, more than %d",
 				pci, *card.MemoryUsed.Value/(1<<20), p.GPU.ResidualMiB))
 		}
@@ -110,16 +110,16 @@ func Residue(p policy.Policy, s Snapshot, gpus []string) (memory, doubt string) 
 	return memory, doubt
 }
 
-// taken: somebody has the card whose memory this may be.
-func taken(p policy.Policy, s Snapshot, card Card) bool {
-	return len(card.Compute.Processes)+len(card.Graphics.Processes) > 0 || slices.ContainsFunc(s.Holders.Holders, func(h Holder) bool {
+// inUse: somebody has the card whose memory this may be.
+func inUse(p policy.Policy, s Snapshot, card Card) bool {
+	return len(card.Compute.Processes)+len(card.Graphics.Processes) > 0 || slices.ContainsFunc(s.Processes.Holders, func(h Holder) bool {
 		return h.GPU == card.PCI && h.Unit != gpuProbe && !slices.Contains(p.GPU.PermittedHolders, h.Unit)
 	})
 }
 
 // ManagerHolds lists what runs under somebody's user manager and holds a display GPU,
 // or its audio function.
-func ManagerHolds(p policy.Policy, h Holders, uid uint32) []Holder {
+func ManagerHolds(p policy.Policy, h ProcessScan, uid uint32) []Holder {
 	var holding []Holder
 	for _, holder := range ForeignHolders(p, h) {
 		if holder.UnderManagerOf(uid) {

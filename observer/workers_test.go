@@ -20,8 +20,8 @@ const (
 func nvidiaHost(holders ...Holder) Snapshot {
 	at := Reading{At: time.Unix(1, 0)}
 	return Snapshot{
-		Holders: Holders{Reading: at, Holders: holders, GPUs: []GPU{{PCI: cardOne, Driver: nvidia}, {PCI: cardTwo, Driver: nvidia}}},
-		GPU:     NVML{Reading: at, Driver: true},
+		Processes: ProcessScan{Reading: at, Holders: holders, GPUs: []GPU{{PCI: cardOne, Driver: nvidia}, {PCI: cardTwo, Driver: nvidia}}},
+		GPU:       NVML{Reading: at, Driver: true},
 	}
 }
 
@@ -42,7 +42,7 @@ func TestWorkersAreFoundWhereverTheyAre(t *testing.T) {
 	}
 	assert.Equal(t, []int{1, 1, 5}, pids([]string{"vllm.service"}, nil), "once for each card, and not a person's unit of that name")
 	assert.Equal(t, []int{3}, pids(nil, []Worker{{PID: 3, Command: "c"}, {PID: 4, Command: "gone"}}), "a pid that is another's by now is not it")
-	assert.Equal(t, "a (pid 1, vllm.service) has "+cardOne+" and 2 more", Freed(s, []string{"vllm.service"}, nil).Reason)
+	assert.Equal(t, "a (pid 1, vllm.service) has "+cardOne+" and 2 more", GPUsFree(s, []string{"vllm.service"}, nil).Reason)
 }
 
 // Unknown is not free: nothing is called free of vLLM while a worker of it is seen, or
@@ -51,33 +51,33 @@ func TestOnlyWhatWasSeenToBeFreeIsFree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := nvidiaHost()
 		if rapid.Bool().Draw(t, "blind") {
-			s.Holders.Reason = "the probe hangs"
+			s.Processes.Reason = "the probe hangs"
 		}
 		if rapid.Bool().Draw(t, "never looked") {
-			s.Holders.At = time.Time{}
+			s.Processes.At = time.Time{}
 		}
 		for i := range rapid.IntRange(0, 3).Draw(t, "holders") {
-			s.Holders.Holders = append(s.Holders.Holders, Holder{
+			s.Processes.Holders = append(s.Processes.Holders, Holder{
 				PID: i + 10, GPU: rapid.SampledFrom([]string{cardOne, cardTwo}).Draw(t, "card"),
 				Unit: rapid.SampledFrom([]string{"vllm.service", "cron.service"}).Draw(t, "unit"),
 			})
 		}
-		s.Holders.Unseen = rapid.SampledFrom([][]Unseen{
+		s.Processes.Unseen = rapid.SampledFrom([][]Unseen{
 			nil,
-			{{Process: Process{PID: 20, Unit: "cron.service"}, More: 3}},
+			{{Process: Process{PID: 20, Unit: "cron.service"}, Truncated: 3}},
 			{{Process: Process{PID: 21, Unit: "vllm.service"}}},
 			{{Process: Process{PID: 22, Command: "moved", Unit: "cron.service"}}},
 		}).Draw(t, "unseen")
-		s.Holders.MoreUnseen = rapid.IntRange(0, 1).Draw(t, "unseen and not listed")
-		fact := Freed(s, []string{"vllm.service"}, []Worker{{PID: 22, Command: "moved"}})
-		held := s.Holders.MoreUnseen > 0
-		for _, u := range s.Holders.Unseen {
+		s.Processes.MoreUnseen = rapid.IntRange(0, 1).Draw(t, "unseen and not listed")
+		fact := GPUsFree(s, []string{"vllm.service"}, []Worker{{PID: 22, Command: "moved"}})
+		held := s.Processes.MoreUnseen > 0
+		for _, u := range s.Processes.Unseen {
 			held = held || u.PID != 20
 		}
-		for _, h := range s.Holders.Holders {
+		for _, h := range s.Processes.Holders {
 			held = held || h.Unit == "vllm.service"
 		}
-		require.Equal(t, s.Holders.Known() && !held, fact.Truth == True)
+		require.Equal(t, s.Processes.Known() && !held, fact.Truth == True)
 		require.NotEmpty(t, fact.Reason)
 	})
 }
@@ -94,15 +94,15 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 		"as little as the policy lets be": {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = used(160) }, "", ""},
 		"not judged":                      {func(_ *Snapshot, p *policy.Policy) { p.GPU.ResidualMiB = 0 }, "", ""},
 		"of another's process": {func(s *Snapshot, _ *policy.Policy) {
-			s.Holders.Holders = []Holder{{GPU: cardOne, Unit: "k3s.service"}}
+			s.Processes.Holders = []Holder{{GPU: cardOne, Unit: "k3s.service"}}
 		}, "", ""},
 		"of another's context": {func(s *Snapshot, _ *policy.Policy) {
 			s.GPU.Cards[0].Compute.Processes = []CardProcess{{PID: 3}}
 		}, "", ""},
 		"held by who may for ever": {func(s *Snapshot, _ *policy.Policy) {
-			s.Holders.Holders = []Holder{{GPU: cardOne, Unit: "nvidia-persistenced.service"}}
+			s.Processes.Holders = []Holder{{GPU: cardOne, Unit: "nvidia-persistenced.service"}}
 		}, "nobody has", ""},
-		"of a card with another driver": {func(s *Snapshot, _ *policy.Policy) { s.Holders.GPUs[0].Driver = "amdgpu" }, "", ""},
+		"of a card with another driver": {func(s *Snapshot, _ *policy.Policy) { s.Processes.GPUs[0].Driver = "amdgpu" }, "", ""},
 		"not told":                      {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = Measure{Reason: "no such thing"} }, "", "NVML does not confirm that " + cardOne + " is free: no such thing"},
 		"of a driver that fails where nothing rests on it": {func(s *Snapshot, p *policy.Policy) { s.GPU.Reason, p.GPU.AI = "version mismatch", nil }, "", ""},
 		"of a card that is lost":                           {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].Reason = "GPU is lost" }, "", "GPU is lost"},
@@ -112,7 +112,7 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 			s, p := nvidiaHost(), p
 			s.GPU.Cards = []Card{{PCI: cardOne, MemoryUsed: used(900)}}
 			c.change(&s, &p)
-			memory, doubt := Residue(p, s, []string{cardOne})
+			memory, doubt := ResidualMemory(p, s, []string{cardOne})
 			for _, told := range [][2]string{{memory, c.memory}, {doubt, c.doubt}} {
 				assert.True(t, strings.Contains(told[0], told[1]) && (told[0] == "") == (told[1] == ""), "%q is not %q", told[0], told[1])
 			}

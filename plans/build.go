@@ -60,7 +60,7 @@ func (b *builder) prepare() {
 }
 
 // noReturn: what was added until here takes nothing from anybody.
-func (b *builder) noReturn() { b.plan.NoReturn = len(b.plan.Steps) }
+func (b *builder) noReturn() { b.plan.CommitIndex = len(b.plan.Steps) }
 
 // toInteractive leads to desktop or studio-local: the same target, with or
 // without the overlay.

@@ -36,7 +36,7 @@ func (h host) snapshot() observer.Snapshot {
 	s := observer.Snapshot{
 		Systemd:   observer.Systemd{Reading: at, State: "running", Units: map[string]observer.Unit{}},
 		Logind:    observer.Logind{Reading: at},
-		Holders:   observer.Holders{Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}},
+		Processes: observer.ProcessScan{Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}},
 		Inference: observer.Inference{Reading: at, Healthy: !h.ill},
 	}
 	if h.starting {
@@ -54,7 +54,7 @@ func (h host) snapshot() observer.Snapshot {
 		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active"}
 	}
 	// Nothing has been set but what the mode has, on slices with nothing of their own.
-	s.Kept = observer.Kept{Reading: at, Slices: map[string]policy.Properties{}, Quiesced: h.quiesced}
+	s.Saved = observer.SavedState{Reading: at, Slices: map[string]policy.Properties{}, Quiesced: h.quiesced}
 	for _, name := range policy.Default().Slices.Names() {
 		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active", Properties: unset()}
 	}
@@ -64,7 +64,7 @@ func (h host) snapshot() observer.Snapshot {
 		for name, properties := range set.now {
 			s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active", Properties: properties}
 		}
-		s.Kept.Slices = set.kept
+		s.Saved.Slices = set.kept
 	}
 	if h.session {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland", Seat: "seat0"})
@@ -73,7 +73,7 @@ func (h host) snapshot() observer.Snapshot {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "c1", Class: "greeter", Type: "tty"})
 	}
 	if h.holder {
-		s.Holders.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Unit: "session-2.scope"}}
+		s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Unit: "session-2.scope"}}
 	}
 	return s
 }

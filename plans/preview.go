@@ -12,21 +12,21 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Outlook is a plan with the facts that it was built from.
-type Outlook struct {
+// Context is a plan with the facts that it was built from.
+type Context struct {
 	Plan
 	// Reached: the mode is observed, and nothing is to be done.
 	Reached  bool
 	Snapshot observer.Snapshot
-	Blast    observer.BlastRadius
+	Impact   observer.Impact
 }
 
-// Errand is what the plan does to units, for observer.Blast, and whether that has
+// UnitOperations is what the plan does to units, for observer.Blast, and whether that has
 // to be known. All units have to be read for it, which costs much more than a look:
 // so it is wanted only where a step can reach beyond the units that it names, or
 // where a job may be in its way. Maintenance is no errand: a job of its own is what
 // is to be stopped.
-func (p Plan) Errand(pol policy.Policy, s observer.Snapshot) (e observer.Errand, needed bool) {
+func (p Plan) UnitOperations(pol policy.Policy, s observer.Snapshot) (e observer.UnitOperations, needed bool) {
 	for _, step := range p.Steps {
 		switch {
 		case step.Kind == Isolate:
@@ -34,13 +34,13 @@ func (p Plan) Errand(pol policy.Policy, s observer.Snapshot) (e observer.Errand,
 		case step.Kind == StartUnit:
 			e.Starts = append(e.Starts, step.Unit)
 		case step.Kind == StopUnit && p.EndsSessions() && step.Unit == pol.Units.DisplayManager:
-			e.Seats = append(e.Seats, step.Unit)
+			e.SessionUnits = append(e.SessionUnits, step.Unit)
 		case step.Kind == StopUnit, step.Kind == StopVLLM:
 			e.Stops = append(e.Stops, step.Unit)
 		}
 	}
 	for _, session := range p.Ends(s) {
-		e.Seats = append(e.Seats, session.Scope)
+		e.SessionUnits = append(e.SessionUnits, session.Scope)
 	}
 	queued := false
 	for _, u := range s.Systemd.Units {
@@ -70,7 +70,7 @@ type Judged struct {
 // between two looks is not in it: other sessions and processes, measures, who of
 // a session holds the GPU, what starts (polkit does, whenever somebody asks for
 // something), and the words.
-func (o Outlook) Fingerprint(judged []Judged) string {
+func (o Context) Fingerprint(judged []Judged) string {
 	type session struct {
 		ID, Seat, Class, Type string
 		UID                   uint32
@@ -90,17 +90,17 @@ func (o Outlook) Fingerprint(judged []Judged) string {
 		Refused   string
 		Undecided string
 		Unread    bool
-	}{Format: 1, To: o.To, Reached: o.Reached, Steps: o.Steps, Judged: judged, Unread: !o.Blast.Known()}
+	}{Format: 1, To: o.To, Reached: o.Reached, Steps: o.Steps, Judged: judged, Unread: !o.Impact.Known()}
 	for _, s := range o.Ends(o.Snapshot) {
 		matters.Sessions = append(matters.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
 	}
-	for _, c := range o.Blast.Casualties() {
+	for _, c := range o.Impact.StoppedUnits() {
 		if o.Started(c.Unit) {
 			continue
 		}
 		matters.Stops = append(matters.Stops, casualty{c.Unit, c.Transient})
 	}
-	if i := o.Blast.Isolation; i != nil {
+	if i := o.Impact.Isolation; i != nil {
 		matters.Refused, matters.Undecided = i.Refused, i.RefusalPossible
 	}
 	data, err := json.Marshal(matters)
@@ -112,8 +112,8 @@ func (o Outlook) Fingerprint(judged []Judged) string {
 }
 
 // Started reports whether a step of the plan starts the unit of that Id.
-func (o Outlook) Started(unit string) bool {
-	return slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Blast.ID(s.Unit) == unit })
+func (o Context) Started(unit string) bool {
+	return slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Impact.ID(s.Unit) == unit })
 }
 
 // Words say what a step does, for people.
@@ -128,7 +128,7 @@ type Words struct {
 }
 
 // Describe puts a step of the plan into words.
-func (o Outlook) Describe(s Step) Words {
+func (o Context) Describe(s Step) Words {
 	switch s.Kind {
 	case StartUnit:
 		return Words{Does: "start " + s.Unit, Undo: "stop " + s.Unit}
@@ -179,19 +179,19 @@ func (o Outlook) Describe(s Step) Words {
 	return Words{}
 }
 
-func (o Outlook) isolated() string {
-	if i := o.Blast.Isolation; i != nil {
+func (o Context) isolated() string {
+	if i := o.Impact.Isolation; i != nil {
 		return count(len(i.Stops), "unit")
 	}
 	return "units that could not be told"
 }
 
 // forGood says how many of the units that isolate stops do not come back.
-func (o Outlook) forGood() string {
-	if o.Blast.Isolation == nil {
+func (o Context) forGood() string {
+	if o.Impact.Isolation == nil {
 		return ""
 	}
-	gone := len(slices.DeleteFunc(slices.Clone(o.Blast.Isolation.Stops), func(c observer.Casualty) bool { return !c.Transient }))
+	gone := len(slices.DeleteFunc(slices.Clone(o.Impact.Isolation.Stops), func(c observer.StoppedUnit) bool { return !c.Transient }))
 	if gone == 0 {
 		return ""
 	}

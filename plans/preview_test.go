@@ -16,7 +16,7 @@ import (
 
 // blast is what the units of the host, and one more that nothing wants, do on the
 // plan's errand.
-func blast(p Plan, s observer.Snapshot, more ...string) observer.BlastRadius {
+func blast(p Plan, s observer.Snapshot, more ...string) observer.Impact {
 	g := observer.UnitGraph{}
 	for name, u := range s.Systemd.Units {
 		g[name] = observer.GraphUnit{
@@ -27,18 +27,18 @@ func blast(p Plan, s observer.Snapshot, more ...string) observer.BlastRadius {
 	for _, name := range more {
 		g[name] = observer.GraphUnit{Names: []string{name}, LoadState: "loaded", ActiveState: "active", Transient: true}
 	}
-	errand, _ := p.Errand(policy.Default(), s)
-	b := observer.Blast(g, errand)
+	errand, _ := p.UnitOperations(policy.Default(), s)
+	b := observer.ComputeImpact(g, errand)
 	b.At = time.Unix(1, 0)
 	return b
 }
 
-func outlook(s observer.Snapshot, to policy.Mode, more ...string) Outlook {
+func outlook(s observer.Snapshot, to policy.Mode, more ...string) Context {
 	plan := Build(policy.Default(), s, to)
-	return Outlook{Plan: plan, Snapshot: s, Blast: blast(plan, s, more...)}
+	return Context{Plan: plan, Snapshot: s, Impact: blast(plan, s, more...)}
 }
 
-func passing(o Outlook) []Judged {
+func passing(o Context) []Judged {
 	var all []Judged
 	for _, id := range o.Guards {
 		all = append(all, Judged{Guard: id})
@@ -50,27 +50,27 @@ func passing(o Outlook) []Judged {
 func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
 	p, s := policy.Default(), onStudio.snapshot()
 	s.Logind.Sessions[0].Scope = "session-2.scope"
-	e, needed := Build(p, s, policy.Compute).Errand(p, s)
+	e, needed := Build(p, s, policy.Compute).UnitOperations(p, s)
 	require.True(t, needed)
-	require.Equal(t, observer.Errand{
+	require.Equal(t, observer.UnitOperations{
 		Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"audio-priority.service", "studio-local-policy.service"},
-		Seats: []string{"display-manager.service", "session-2.scope"},
+		SessionUnits: []string{"display-manager.service", "session-2.scope"},
 	}, e)
 
 	toDesktop := Build(p, s, policy.Desktop)
-	e, needed = toDesktop.Errand(p, s)
+	e, needed = toDesktop.UnitOperations(p, s)
 	require.False(t, needed, "two units by their names")
-	require.Equal(t, observer.Errand{Stops: e.Stops}, e)
+	require.Equal(t, observer.UnitOperations{Stops: e.Stops}, e)
 	p.MustSurvive = []string{"backup.service"}
-	_, needed = toDesktop.Errand(p, s)
+	_, needed = toDesktop.UnitOperations(p, s)
 	require.True(t, needed, "it may depend on them")
 	p.MustSurvive = nil
 	u := s.Systemd.Units["k3s.service"]
 	u.Job = 7
 	s.Systemd.Units["k3s.service"] = u
-	_, needed = toDesktop.Errand(p, s)
+	_, needed = toDesktop.UnitOperations(p, s)
 	require.True(t, needed, "somebody's jobs may be in the way")
-	_, needed = Build(p, onDesktop.snapshot(), policy.Desktop).Errand(p, s)
+	_, needed = Build(p, onDesktop.snapshot(), policy.Desktop).UnitOperations(p, s)
 	require.False(t, needed, "there is nothing to do")
 }
 
@@ -85,14 +85,14 @@ func TestEveryKindOfStepIsDescribed(t *testing.T) {
 	isolate := o.Describe(Step{Kind: Isolate, Unit: "compute.target"})
 	require.Equal(t, "isolate compute.target, which stops 6 units", isolate.Does)
 	require.Equal(t, "start again what was there before, except 1 unit without a file", isolate.Undo)
-	o.Blast = observer.BlastRadius{}
+	o.Impact = observer.Impact{}
 	require.Contains(t, o.Describe(Step{Kind: Isolate, Unit: "compute.target"}).Does, "units that could not be told")
 }
 
 // noise are changes of a host that nobody who agreed to a plan would care about.
 var noise = map[string]func(*observer.Snapshot){
 	"a later look": func(s *observer.Snapshot) {
-		s.Systemd.At, s.Logind.At, s.Holders.At = time.Unix(9, 0), time.Unix(9, 0), time.Unix(9, 0)
+		s.Systemd.At, s.Logind.At, s.Processes.At = time.Unix(9, 0), time.Unix(9, 0), time.Unix(9, 0)
 	},
 	"a login over ssh": func(s *observer.Snapshot) {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "9", UID: 1001, Class: "user", Type: "tty", Remote: true})
@@ -103,7 +103,7 @@ var noise = map[string]func(*observer.Snapshot){
 		}
 	},
 	"another process on the GPU": func(s *observer.Snapshot) {
-		s.Holders.Holders = append(s.Holders.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 901, Unit: "session-2.scope"})
+		s.Processes.Holders = append(s.Processes.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 901, Unit: "session-2.scope"})
 	},
 	"load": func(s *observer.Snapshot) { s.Procfs.LoadPerCore.Value = new(float64) },
 	"a unit of no plan": func(s *observer.Snapshot) {
@@ -126,38 +126,38 @@ func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
 	require.Equal(t, prepare, before.Steps[0].Unit)
 	h.active = append(slices.Clone(h.active), prepare)
 	after := outlook(h.snapshot(), policy.Compute)
-	require.True(t, slices.ContainsFunc(after.Blast.Casualties(), func(c observer.Casualty) bool { return c.Unit == prepare }))
+	require.True(t, slices.ContainsFunc(after.Impact.StoppedUnits(), func(c observer.StoppedUnit) bool { return c.Unit == prepare }))
 	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
 }
 
 // meaning are changes that somebody who agreed to a plan has to be asked about.
-var meaning = map[string]func(*Outlook, *[]Judged){
-	"another guard's answer": func(_ *Outlook, j *[]Judged) { (*j)[0].Code = 18 },
-	"a guard less":           func(_ *Outlook, j *[]Judged) { *j = (*j)[1:] },
-	"a step less":            func(o *Outlook, _ *[]Judged) { o.Steps = o.Steps[1:] },
-	"the steps in another order": func(o *Outlook, _ *[]Judged) {
+var meaning = map[string]func(*Context, *[]Judged){
+	"another guard's answer": func(_ *Context, j *[]Judged) { (*j)[0].Code = 18 },
+	"a guard less":           func(_ *Context, j *[]Judged) { *j = (*j)[1:] },
+	"a step less":            func(o *Context, _ *[]Judged) { o.Steps = o.Steps[1:] },
+	"the steps in another order": func(o *Context, _ *[]Judged) {
 		o.Steps = slices.Clone(o.Steps)
 		slices.Reverse(o.Steps)
 	},
-	"a longer bound":  func(o *Outlook, _ *[]Judged) { o.Steps = slices.Clone(o.Steps); o.Steps[0].Timeout++ },
-	"another session": func(o *Outlook, _ *[]Judged) { o.Snapshot.Logind.Sessions[0].ID = "3" },
-	"somebody else":   func(o *Outlook, _ *[]Judged) { o.Snapshot.Logind.Sessions[0].UID++ },
-	"one session more": func(o *Outlook, _ *[]Judged) {
+	"a longer bound":  func(o *Context, _ *[]Judged) { o.Steps = slices.Clone(o.Steps); o.Steps[0].Timeout++ },
+	"another session": func(o *Context, _ *[]Judged) { o.Snapshot.Logind.Sessions[0].ID = "3" },
+	"somebody else":   func(o *Context, _ *[]Judged) { o.Snapshot.Logind.Sessions[0].UID++ },
+	"one session more": func(o *Context, _ *[]Judged) {
 		o.Snapshot.Logind.Sessions = append(o.Snapshot.Logind.Sessions, observer.Session{ID: "c2", Class: "greeter"})
 	},
-	"a unit more stops": func(o *Outlook, _ *[]Judged) {
-		o.Blast = blast(o.Plan, o.Snapshot, "run-1.service", "run-2.service")
+	"a unit more stops": func(o *Context, _ *[]Judged) {
+		o.Impact = blast(o.Plan, o.Snapshot, "run-1.service", "run-2.service")
 	},
-	"a unit less stops": func(o *Outlook, _ *[]Judged) { o.Blast = blast(o.Plan, o.Snapshot) },
-	"a unit that cannot return": func(o *Outlook, _ *[]Judged) {
-		stops := o.Blast.Isolation.Stops
-		stops[slices.IndexFunc(stops, func(c observer.Casualty) bool { return c.Unit == "graphical.target" })].Transient = true
+	"a unit less stops": func(o *Context, _ *[]Judged) { o.Impact = blast(o.Plan, o.Snapshot) },
+	"a unit that cannot return": func(o *Context, _ *[]Judged) {
+		stops := o.Impact.Isolation.Stops
+		stops[slices.IndexFunc(stops, func(c observer.StoppedUnit) bool { return c.Unit == "graphical.target" })].Transient = true
 	},
-	"systemd would refuse":     func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.Refused = "no" },
-	"systemd may refuse":       func(o *Outlook, _ *[]Judged) { o.Blast.Isolation.RefusalPossible = "perhaps" },
-	"units that are not known": func(o *Outlook, _ *[]Judged) { o.Blast.Reason = "no answer" },
-	"another mode":             func(o *Outlook, _ *[]Judged) { o.To = policy.StudioLocal },
-	"nothing to do":            func(o *Outlook, _ *[]Judged) { o.Reached = true },
+	"systemd would refuse":     func(o *Context, _ *[]Judged) { o.Impact.Isolation.Refused = "no" },
+	"systemd may refuse":       func(o *Context, _ *[]Judged) { o.Impact.Isolation.RefusalPossible = "perhaps" },
+	"units that are not known": func(o *Context, _ *[]Judged) { o.Impact.Reason = "no answer" },
+	"another mode":             func(o *Context, _ *[]Judged) { o.To = policy.StudioLocal },
+	"nothing to do":            func(o *Context, _ *[]Judged) { o.Reached = true },
 }
 
 // TestAFingerprintIsOfWhatMatters: any noise leaves it, and any change with a

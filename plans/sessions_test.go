@@ -23,7 +23,7 @@ func asking() policy.Policy {
 func aliceAt(unit string) observer.Snapshot {
 	s := onDesktop.snapshot()
 	s.Logind.Sessions[0].UID = 1000
-	s.Holders.Holders[0].Unit, s.Holders.Holders[0].UID = unit, 1000
+	s.Processes.Holders[0].Unit, s.Processes.Holders[0].UID = unit, 1000
 	return s
 }
 
@@ -39,8 +39,8 @@ func stepOf(t *testing.T, p Plan, kind Kind) Step {
 func TestAHookIsRunAsThosePeopleBeforeAnythingIsTaken(t *testing.T) {
 	p := asking()
 	plan := Build(p, aliceAt("session-2.scope"), policy.Compute)
-	assert.Equal(t, "ask-sessions", plan.Steps[plan.NoReturn].ID)
-	assert.Equal(t, "stop-display-manager", plan.Steps[plan.NoReturn+1].ID)
+	assert.Equal(t, "ask-sessions", plan.Steps[plan.CommitIndex].ID)
+	assert.Equal(t, "stop-display-manager", plan.Steps[plan.CommitIndex+1].ID)
 	ask := stepOf(t, plan, AskSessions)
 	assert.Equal(t, []uint32{1000}, ask.Users)
 	assert.True(t, ask.Optional, "what it comes to is no condition")
@@ -79,7 +79,7 @@ func TestAUserManagerThatMustSurviveIsLeftToTheGate(t *testing.T) {
 // orphaned is a host on which a unit of vLLM is down and a worker of it has the GPU.
 func orphaned(from host, unit string) observer.Snapshot {
 	s := of(from)
-	s.Holders.Holders = append(s.Holders.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 77, Command: "worker", Unit: unit, Slices: []string{"ai.slice"}})
+	s.Processes.Holders = append(s.Processes.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 77, Command: "worker", Unit: unit, Slices: []string{"ai.slice"}})
 	return s
 }
 
@@ -146,14 +146,14 @@ func TestTheNewStepsHaveWords(t *testing.T) {
 	p := asking()
 	p.VLLM.WorkerUnits = []string{"ray.service"}
 	s := aliceAt("user@1000.service/x.service")
-	o := Outlook{Plan: Build(p, s, policy.Compute), Snapshot: s}
+	o := Context{Plan: Build(p, s, policy.Compute), Snapshot: s}
 	assert.Equal(t, "ask 1 session to end, for 30s at most", o.Describe(stepOf(t, o.Plan, AskSessions)).Does)
 	assert.Equal(t, "wait until what 1 user left lets go of the GPU, and stop their user managers after 15s", o.Describe(stepOf(t, o.Plan, EndManagers)).Does)
 	s = onCompute.snapshot()
-	o = Outlook{Plan: Build(p, s, policy.Desktop), Snapshot: s}
+	o = Context{Plan: Build(p, s, policy.Desktop), Snapshot: s}
 	words := o.Describe(stepOf(t, o.Plan, StopVLLM))
 	assert.Equal(t, "stop vllm.service, until nothing of it has a GPU", words.Does)
 	assert.Equal(t, []string{"what has a GPU in ray.service then is killed with all of it"}, words.Changes)
-	errand, _ := o.Errand(p, s)
+	errand, _ := o.UnitOperations(p, s)
 	assert.Equal(t, []string{"vllm.service"}, errand.Stops)
 }

@@ -34,7 +34,7 @@ func slicesOf(s observer.Snapshot) sliceFacts {
 			f.now[name] = maps.Clone(unit.Properties)
 		}
 	}
-	for name, properties := range s.Kept.Slices {
+	for name, properties := range s.Saved.Slices {
 		f.kept[name] = maps.Clone(properties)
 	}
 	return f
@@ -95,7 +95,7 @@ func (f sliceFacts) after(changes []SliceChange) {
 // told when the daemon's own note of it is unreadable: the step says so then.
 func (b *builder) setSlices(m policy.Mode) {
 	changes := b.slices.changes(b.policy.Slices.Of(m))
-	if len(changes) == 0 && b.snapshot.Kept.Reason == "" {
+	if len(changes) == 0 && b.snapshot.Saved.Reason == "" {
 		return
 	}
 	b.add(Step{ID: "set-slices-" + string(m), Kind: SetSlices, Slices: changes})
@@ -119,7 +119,7 @@ func (b *builder) quiesce(entered bool) {
 
 // resume starts again exactly what was stopped for studio-local.
 func (b *builder) resume() {
-	if kept := b.snapshot.Kept; len(kept.Quiesced) > 0 || kept.Reason != "" {
+	if kept := b.snapshot.Saved; len(kept.Quiesced) > 0 || kept.Reason != "" {
 		b.add(Step{ID: "resume-maintenance", Kind: Resume, Units: kept.Quiesced})
 	}
 }

@@ -102,9 +102,9 @@ type Plan struct {
 	// Guards are judged before the first step.
 	Guards []policy.GuardID
 	Steps  []Step
-	// NoReturn is how many of the first steps only prepare and wait: nobody has lost
+	// CommitIndex is how many of the first steps only prepare and wait: nobody has lost
 	// anything before the one behind them.
-	NoReturn int
+	CommitIndex int
 }
 
 // EndsSessions reports whether the plan ends graphical sessions.

@@ -176,8 +176,8 @@ func (d *decoder) findings(file string, data []byte, more []fault) []Finding {
 
 // within reports whether key is outer or stands in it.
 func within(key, outer string) bool {
-	rest, is := strings.CutPrefix(key, outer)
-	return is && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	rest, ok := strings.CutPrefix(key, outer)
+	return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
 // nearest is where a key stands, or the table that it could stand in: what the file

@@ -57,8 +57,8 @@ func FuzzLanguages(f *testing.F) {
 			return
 		}
 		generic, has := plain(root)
-		whole, is := generic.(map[string]any)
-		if !has || !is {
+		whole, ok := generic.(map[string]any)
+		if !has || !ok {
 			return
 		}
 		text, err := toml.Marshal(whole)

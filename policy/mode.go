@@ -48,22 +48,22 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Trust says how far a host's owner lets the daemon go. A new host first proves
+// AllowedTransitions says how far a host's owner lets the daemon go. A new host first proves
 // that it is observed honestly, then the overlay, then the transitions that end
 // sessions.
-type Trust string
+type AllowedTransitions string
 
 // The stages of trust, from the most careful to full use.
 const (
-	TrustObserve Trust = "observe" // never change the host
-	TrustOverlay Trust = "overlay" // desktop and studio-local only
-	TrustAll     Trust = "all"     // every mode
+	TrustObserve AllowedTransitions = "observe" // never change the host
+	TrustOverlay AllowedTransitions = "overlay" // desktop and studio-local only
+	TrustAll     AllowedTransitions = "all"     // every mode
 )
 
 // UnmarshalText refuses a word that is not a stage of trust.
-func (t *Trust) UnmarshalText(text []byte) error {
-	stages := []Trust{TrustObserve, TrustOverlay, TrustAll}
-	if got := Trust(text); slices.Contains(stages, got) {
+func (t *AllowedTransitions) UnmarshalText(text []byte) error {
+	stages := []AllowedTransitions{TrustObserve, TrustOverlay, TrustAll}
+	if got := AllowedTransitions(text); slices.Contains(stages, got) {
 		*t = got
 		return nil
 	}
@@ -73,7 +73,7 @@ func (t *Trust) UnmarshalText(text []byte) error {
 // Allows reports whether a transition to mode may be carried out at this stage.
 // leavesCompute says that the host is in compute now: the way out of compute
 // stops vLLM and moves the GPUs, so it is more than the overlay.
-func (t Trust) Allows(mode Mode, leavesCompute bool) bool {
+func (t AllowedTransitions) Allows(mode Mode, leavesCompute bool) bool {
 	switch t {
 	case TrustAll:
 		return true

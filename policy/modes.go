@@ -121,7 +121,7 @@ func (p Policy) profileUnit(profile string) string {
 
 // InstanceOfVLLM returns which instance of vllm.template a unit is, and whether it is
 // one.
-func (p Policy) InstanceOfVLLM(unit string) (profile string, is bool) {
+func (p Policy) InstanceOfVLLM(unit string) (profile string, ok bool) {
 	prefix, suffix, given := strings.Cut(p.VLLM.Template, "@.")
 	if !given {
 		return "", false
@@ -148,8 +148,8 @@ func (p Policy) OtherVLLMUnits(mode Mode) []string {
 	return slices.DeleteFunc(p.VLLMUnits(), func(unit string) bool { return unit == own })
 }
 
-// Placed is where what a mode is for has to be.
-func (p Policy) Placed(mode Mode) Place {
+// Location is where what a mode is for has to be.
+func (p Policy) Location(mode Mode) Place {
 	switch mode {
 	case StudioLocal:
 		return p.Placement.Studio

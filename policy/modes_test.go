@@ -23,13 +23,13 @@ func TestAProfileIsAnInstanceOfTheTemplate(t *testing.T) {
 	for unit, want := range map[string]string{
 		"vllm@fast.service": "fast", "vllm@.service": "", "vllm.service": "", "vllm@fast.timer": "", "xvllm@fast.service": "",
 	} {
-		profile, is := p.InstanceOfVLLM(unit)
-		assert.Equal(t, want != "", is, unit)
-		if is {
+		profile, ok := p.InstanceOfVLLM(unit)
+		assert.Equal(t, want != "", ok, unit)
+		if ok {
 			assert.Equal(t, want, profile)
 		}
 	}
-	_, is := Default().InstanceOfVLLM("vllm@fast.service")
-	assert.False(t, is, "there is no template")
+	_, ok := Default().InstanceOfVLLM("vllm@fast.service")
+	assert.False(t, ok, "there is no template")
 	assert.Empty(t, Default().VLLMInstances())
 }

@@ -28,7 +28,7 @@ func (d Duration) D() time.Duration { return time.Duration(d) }
 // default.
 type Policy struct {
 	// Transitions is the stage of trust.
-	Transitions Trust `toml:"transitions"`
+	Transitions AllowedTransitions `toml:"transitions"`
 	// DefaultMode is what the host normalises to at boot.
 	DefaultMode Mode `toml:"default_mode"`
 	// MustSurvive are units that no mode may stop.

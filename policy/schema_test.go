@@ -19,7 +19,7 @@ const schemaFile = "../docs/policy.schema.json"
 
 // schemaWords are the values of each type that reads words by a rule of its own.
 var schemaWords = map[string]map[string]any{
-	"Trust":        {"enum": []Trust{TrustObserve, TrustOverlay, TrustAll}},
+	"AllowedTransitions":        {"enum": []AllowedTransitions{TrustObserve, TrustOverlay, TrustAll}},
 	"Mode":         {"enum": Modes()},
 	"DrainRule":    {"enum": []DrainRule{DrainWait, DrainNever}},
 	"Place":        {"enum": []Place{Local, Remote}},
@@ -103,11 +103,11 @@ func fieldComments(t *testing.T) map[string]string {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments)
 		require.NoError(t, err)
 		ast.Inspect(parsed, func(n ast.Node) bool {
-			spec, is := n.(*ast.TypeSpec)
-			if !is {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok {
 				return true
 			}
-			if structure, is := spec.Type.(*ast.StructType); is {
+			if structure, ok := spec.Type.(*ast.StructType); ok {
 				for _, field := range structure.Fields.List {
 					for _, name := range field.Names {
 						text := field.Doc.Text() + field.Comment.Text()
@@ -125,7 +125,7 @@ func fieldComments(t *testing.T) map[string]string {
 func TestTheSchemasWordsAreThoseThatAreRead(t *testing.T) {
 	read := func(word string, into any) error { return into.(encoding.TextUnmarshaler).UnmarshalText([]byte(word)) }
 	types := map[string]func() any{
-		"Trust": func() any { return new(Trust) }, "Mode": func() any { return new(Mode) }, "DrainAction": func() any { return new(DrainAction) },
+		"AllowedTransitions": func() any { return new(AllowedTransitions) }, "Mode": func() any { return new(Mode) }, "DrainAction": func() any { return new(DrainAction) },
 		"PowerProfile": func() any { return new(PowerProfile) },
 	}
 	for name, fresh := range types {
@@ -136,8 +136,8 @@ func TestTheSchemasWordsAreThoseThatAreRead(t *testing.T) {
 		require.Error(t, read("sauna", fresh()))
 	}
 	pattern := regexp.MustCompile(schemaWords["Duration"]["pattern"].(string))
-	for word, is := range map[string]bool{"90s": true, "1h30m": true, "1.5s": true, "20m0s": true, "90": false, "soon": false, "": false} {
-		require.Equal(t, is, pattern.MatchString(word), word)
-		require.Equal(t, is, read(word, new(Duration)) == nil, word)
+	for word, ok := range map[string]bool{"90s": true, "1h30m": true, "1.5s": true, "20m0s": true, "90": false, "soon": false, "": false} {
+		require.Equal(t, ok, pattern.MatchString(word), word)
+		require.Equal(t, ok, read(word, new(Duration)) == nil, word)
 	}
 }

@@ -81,7 +81,7 @@ func otherWords(v reflect.Value) []reflect.Value {
 		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", another.Add(1)), fmt.Sprintf("thing%d.service", another.Load()), "quiet.timer", "ways@.service",
 	} {
 		word := reflect.New(v.Type())
-		if strict, is := word.Interface().(encoding.TextUnmarshaler); !is {
+		if strict, ok := word.Interface().(encoding.TextUnmarshaler); !ok {
 			word.Elem().SetString(text)
 		} else if strict.UnmarshalText([]byte(text)) != nil {
 			continue

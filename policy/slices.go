@@ -281,7 +281,7 @@ func (s Studio) Units() []string {
 			continue
 		}
 		add(&first, unit)
-		if stem, is := strings.CutSuffix(unit, ".timer"); is {
+		if stem, ok := strings.CutSuffix(unit, ".timer"); ok {
 			add(&services, stem+".service")
 		}
 	}

@@ -91,8 +91,8 @@ func (p *tomlParser) another(in *node, name string, at int) *node {
 	if t.add(name, &node{key: at, at: at, value: list{made}}) {
 		return made
 	}
-	l, is := t.nodes[name].value.(list)
-	if !is {
+	l, ok := t.nodes[name].value.(list)
+	if !ok {
 		p.twice(name, at)
 		return made
 	}
@@ -108,10 +108,10 @@ func (p *tomlParser) child(in *node, name string, at int) *node {
 		return made
 	}
 	n := t.nodes[name]
-	if l, is := n.value.(list); is && len(l) > 0 {
+	if l, ok := n.value.(list); ok && len(l) > 0 {
 		n = l[len(l)-1]
 	}
-	if _, is := n.value.(*table); !is {
+	if _, ok := n.value.(*table); !ok {
 		p.twice(name, at)
 		return made
 	}

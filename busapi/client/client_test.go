@@ -65,7 +65,7 @@ func TestARequestIsFollowedToItsEnd(t *testing.T) {
 	serve(t, e)
 	var accepted uint64
 	var steps []string
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{Why: "tonight", Plan: agreed}, Follower{
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{Why: "tonight", Plan: agreed}, ProgressHandler{
 		Accepted: func(id uint64) { accepted = id },
 		Step: func(s status.StepEvent) {
 			steps = append(steps, fmt.Sprint(s.Step, " ", s.Status))
@@ -88,7 +88,7 @@ func TestATransitionThatEndsAtOnceIsNotMissed(t *testing.T) {
 		return nil
 	})
 	serve(t, e)
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, Follower{})
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{})
 	require.NoError(t, err)
 	require.Equal(t, status.Success, record.Result)
 }
@@ -97,7 +97,7 @@ func TestARefusalIsTheContractsError(t *testing.T) {
 	e := (&engine{}).script(func(*engine, status.Request) error { return status.ErrBusy })
 	serve(t, e)
 	c := opened(t, Options{})
-	_, err := c.Request(t.Context(), policy.Compute, Ask{}, Follower{})
+	_, err := c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{})
 	require.ErrorIs(t, err, status.ErrBusy)
 	_, err = c.Submit(t.Context(), "sauna", Ask{})
 	require.ErrorIs(t, err, busapi.ErrUnknownMode)
@@ -115,7 +115,7 @@ func TestADaemonThatGoesAwayLeavesTheOutcomeUnknown(t *testing.T) {
 			e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 			bus, conn := serve(t, e)
 			c := opened(t, Options{})
-			_, err := c.Request(t.Context(), policy.Compute, Ask{}, Follower{Accepted: func(uint64) { end(e, bus, conn) }})
+			_, err := c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { end(e, bus, conn) }})
 			require.ErrorIs(t, err, ErrOutcomeUnknown)
 			require.ErrorContains(t, err, "transition 5: ")
 		})
@@ -133,7 +133,7 @@ func TestADaemonThatLeavesAfterTheEndIsNoDoubt(t *testing.T) {
 	e.finished()
 	e.server.Stop(t.Context())
 	_ = conn.Close()
-	record, err := c.awaitFinished(t.Context(), id, Follower{})
+	record, err := c.awaitFinished(t.Context(), id, ProgressHandler{})
 	require.NoError(t, err)
 	require.Equal(t, reached, record)
 }
@@ -142,7 +142,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 	serve(t, e)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := opened(t, Options{}).Request(ctx, policy.Compute, Ask{}, Follower{Accepted: func(uint64) { cancel() }})
+	_, err := opened(t, Options{}).Request(ctx, policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { cancel() }})
 	require.ErrorIs(t, err, ErrStopped)
 	require.EqualError(t, err, "stopped waiting, transition 5 goes on")
 }
@@ -163,7 +163,7 @@ func TestForgedSignalsAreNotBelieved(t *testing.T) {
 		}}, nil).Err)
 	}
 	member, body := busapi.EncodeEvent(status.Event{Finished: &status.Record{ID: 5, Result: status.Failed}})
-	record, err := c.Request(t.Context(), policy.Compute, Ask{}, Follower{Accepted: func(uint64) {
+	record, err := c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) {
 		forge(busapi.Path, busapi.Interface, member, body...)
 		forge("/org/freedesktop/DBus", busDaemon, "NameOwnerChanged", busapi.BusName, ":1.1", forger.Names()[0])
 		forge(busapi.Path, busapi.Interface, member, body...)
@@ -178,7 +178,7 @@ func TestForgedSignalsAreNotBelieved(t *testing.T) {
 func TestASignalOfTheDaemonThatCannotBeReadIsAnError(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 	_, conn := serve(t, e)
-	_, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, Follower{Accepted: func(uint64) {
+	_, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) {
 		require.NoError(t, conn.Emit(busapi.Path, busapi.Interface+".TransitionFinished", "five"))
 	}})
 	require.ErrorContains(t, err, "cannot decode the signal TransitionFinished")
@@ -206,7 +206,7 @@ func TestADaemonThatIsNotThereIsToldFromABusThatIsNot(t *testing.T) {
 	c := opened(t, Options{})
 	_, err = c.Properties(t.Context())
 	require.ErrorIs(t, err, ErrNotRunning)
-	_, err = c.Request(t.Context(), policy.Compute, Ask{}, Follower{})
+	_, err = c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{})
 	require.ErrorIs(t, err, ErrNotRunning)
 	bus.kill()
 	<-c.conn.Context().Done()

@@ -70,7 +70,7 @@ func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, b
 	return []status.Record{{ID: uint64(f.Limit), By: f.By, Finished: begin}}, f.By == "bob" && f.Limit > 1, nil
 }
 
-func (e *engine) Refused(status.Refusal) {}
+func (e *engine) Rejected(status.RejectedRequest) {}
 
 func (e *engine) Observe(context.Context) (status.View, error) { return e.View(), nil }
 func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {

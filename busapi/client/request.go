@@ -14,9 +14,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Follower hears how a request goes on, in order, from one goroutine. Any
+// ProgressHandler hears how a request goes on, in order, from one goroutine. Any
 // function may be nil.
-type Follower struct {
+type ProgressHandler struct {
 	// Accepted: the request has this id.
 	Accepted func(id uint64)
 	// Prepare: the transition was announced.
@@ -75,7 +75,7 @@ func seconds(d time.Duration) dbus.Variant {
 // Request asks for a mode and waits until the transition has ended. It returns
 // the record whatever the result; an error means that there was no transition,
 // or that its outcome is not known.
-func (c *Client) Request(ctx context.Context, mode policy.Mode, ask Ask, follower Follower) (status.Record, error) {
+func (c *Client) Request(ctx context.Context, mode policy.Mode, ask Ask, follower ProgressHandler) (status.Record, error) {
 	// Subscribe first: a short transition ends before the reply is read.
 	if err := c.follow(ctx); err != nil {
 		return status.Record{}, err
@@ -121,7 +121,7 @@ func (c *Client) learnOwner(ctx context.Context) error {
 // wait returns the record of the transition. It asks once at the start: the
 // transition may have ended before (a request that changed nothing, or one that
 // joined). Then it waits for the signal.
-func (c *Client) wait(ctx context.Context, id uint64, follower Follower) (status.Record, error) {
+func (c *Client) wait(ctx context.Context, id uint64, follower ProgressHandler) (status.Record, error) {
 	outcome, err := c.Transition(ctx, id)
 	if err != nil {
 		return status.Record{}, afterAccepted(err, id)
@@ -143,7 +143,7 @@ func (c *Client) wait(ctx context.Context, id uint64, follower Follower) (status
 }
 
 // awaitFinished returns the record with which the transition's end was announced.
-func (c *Client) awaitFinished(ctx context.Context, id uint64, follower Follower) (status.Record, error) {
+func (c *Client) awaitFinished(ctx context.Context, id uint64, follower ProgressHandler) (status.Record, error) {
 	for {
 		finished, lost, err := c.progress(id, follower)
 		switch {
@@ -164,7 +164,7 @@ func (c *Client) awaitFinished(ctx context.Context, id uint64, follower Follower
 
 // progress passes on what has come of the transition. A signal that cannot be
 // read is an error: waiting on past it could be for ever.
-func (c *Client) progress(id uint64, follower Follower) (finished *status.Record, lost bool, err error) {
+func (c *Client) progress(id uint64, follower ProgressHandler) (finished *status.Record, lost bool, err error) {
 	events, faults, lost := c.signals.take()
 	for _, e := range events {
 		switch {

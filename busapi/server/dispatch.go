@@ -25,7 +25,7 @@ type call struct {
 	flags       uint64
 	options     busapi.Dict
 	// about is what the record of a refusal says, as far as the handler has got.
-	about status.Refusal
+	about status.RejectedRequest
 }
 
 // method is one that can be called. Its handler is a func(*call, arguments...)

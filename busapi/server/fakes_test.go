@@ -36,7 +36,7 @@ type fakeController struct {
 	judged   []status.Request
 	looks    int
 	filter   status.Filter
-	refusals []status.Refusal
+	refusals []status.RejectedRequest
 	fail     error // of every method that can fail
 	held     []status.Inhibitor
 	left     chan string // holders that left
@@ -105,7 +105,7 @@ func (c *fakeController) History(_ context.Context, f status.Filter) ([]status.R
 	return c.records[:min(f.Limit, len(c.records))], c.more, c.fail
 }
 
-func (c *fakeController) Refused(r status.Refusal) {
+func (c *fakeController) Rejected(r status.RejectedRequest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refusals = append(c.refusals, r)
@@ -126,7 +126,7 @@ func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy
 	if len(ids) == 0 {
 		ids = []policy.GuardID{policy.CheckTargetReachable, policy.CheckGPUDisplayReleased}
 	}
-	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID, Blast: obs.BlastRadius{Reading: obs.Reading{At: start}}}, ids), c.view.Snapshot, c.fail
+	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID, Impact: obs.Impact{Reading: obs.Reading{At: start}}}, ids), c.view.Snapshot, c.fail
 }
 
 func (c *fakeController) Plan(ctx context.Context, r status.Request) (status.Preview, obs.Snapshot, error) {

@@ -81,7 +81,7 @@ func (s *Server) submit(c *call, mode string, skip []policy.GuardID) (uint64, er
 	}
 	c.about.Why = asked.Why
 	asked.Mode, asked.Skip = wanted, skip
-	if err := s.controller.View().Lasts(asked); err != nil {
+	if err := s.controller.View().ValidateTerms(asked); err != nil {
 		return 0, busapi.Refuse(busapi.ErrBadOption, "%v", err)
 	}
 	return s.request(c, asked)

@@ -222,7 +222,7 @@ func (h *host) looked() {
 			"compute.target": {LoadState: "loaded", ActiveState: "active"}, "desktop.target": {LoadState: "loaded", ActiveState: "inactive"},
 		}},
 		Logind: obs.Logind{Reading: obs.Reading{At: start}},
-		Holders: obs.Holders{
+		Processes: obs.ProcessScan{
 			Reading: obs.Reading{At: start}, GPUs: []obs.GPU{{PCI: "0000:01:00.0", Display: true}},
 			Holders: []obs.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "secretgame", UID: 1001, Unit: "session-2.scope"}},
 		},
@@ -255,7 +255,7 @@ func TestObserveReturnsWhatTheSourcesSaw(t *testing.T) {
 	got, err := busapi.DecodeEvidence(d)
 	require.NoError(t, err)
 	require.Equal(t, "running", got.Snapshot.Systemd.State)
-	require.Len(t, got.Snapshot.Holders.Holders, 1)
+	require.Len(t, got.Snapshot.Processes.Holders, 1)
 	require.Equal(t, h.controller.View().Snapshot.Fingerprint(), got.Fingerprint)
 	require.False(t, got.Redacted)
 	p, err := policy.Parse("evidence", []byte(got.Policy))

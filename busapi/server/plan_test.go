@@ -82,5 +82,5 @@ func TestARequestForOnePlanCarriesItsFingerprint(t *testing.T) {
 // aPreview is what the fake controller's host would need: its holders have to go.
 func aPreview(r status.Request, s obs.Snapshot) status.Preview {
 	unseen := obs.Unseen{Process: obs.Process{PID: 8, Command: "secretgame", UID: 1001}, Slices: []string{"secretgame.slice"}}
-	return status.Preview{To: r.Mode, Holders: s.Holders.Holders, Unseen: []obs.Unseen{unseen}}
+	return status.Preview{To: r.Mode, Holders: s.Processes.Holders, Unseen: []obs.Unseen{unseen}}
 }

@@ -14,5 +14,5 @@ func (s *Server) refused(c *call, asked string, cause error) {
 	r.Asked, r.UID, r.By = asked, c.uid, describe(c.uid)
 	r.Mode, r.Why = busapi.Short(r.Mode, busapi.MaxReason), busapi.Short(r.Why, busapi.MaxReason)
 	r.Reason, r.Text = reply.Name[strings.LastIndexByte(reply.Name, '.')+1:], reply.Error()
-	s.controller.Refused(r)
+	s.controller.Rejected(r)
 }

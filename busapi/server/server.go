@@ -49,8 +49,8 @@ type Controller interface {
 	// History returns the newest records that the filter chooses, the latest first, and
 	// whether there may be older ones.
 	History(ctx context.Context, f status.Filter) (records []status.Record, more bool, err error)
-	// Refused hears of a request that was answered with an error. It does not fail.
-	Refused(r status.Refusal)
+	// Rejected hears of a request that was answered with an error. It does not fail.
+	Rejected(r status.RejectedRequest)
 	// Observe looks at the host afresh and returns the view after that look.
 	Observe(ctx context.Context) (status.View, error)
 	// Judge looks at the host afresh and returns what the guards of a request, or

@@ -17,7 +17,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/dubnium/dubnium/internal/oneshot/serving"
+	"github.com/dubnium/dubnium/internal/probeserver"
 	"github.com/dubnium/dubnium/observer/gpu/probe"
 )
 
@@ -39,7 +39,7 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 	library := flags.String("library", "", "the driver's `LIBRARY` (default libnvidia-ml.so.1, then "+nixOS+")")
 	flags.StringVar(&o.Proc, "proc", "/proc", "the process `DIR`ectory")
 	flags.StringVar(&o.Lock, "lock", "/run/dubnium/gpu.lock", "the `FILE` that is locked while NVML is asked")
-	limit := flags.Duration("limit", serving.LookBound, "how long a look may take before the process ends")
+	limit := flags.Duration("limit", probeserver.LookBound, "how long a look may take before the process ends")
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -53,9 +53,9 @@ func run(ctx context.Context, args []string, out, complaints io.Writer) int {
 	if *library != "" {
 		o.Libraries = []string{*library}
 	}
-	served := serving.Probe{
-		Name: name, Idle: serving.Idle, LookBound: *limit, Complaints: complaints,
-		See: func(context.Context) (any, error) { return probe.Look(o) },
+	served := probeserver.Probe{
+		Name: name, Idle: probeserver.Idle, LookBound: *limit, Stderr: complaints,
+		Collect: func(context.Context) (any, error) { return probe.Look(o) },
 	}
 	if err := served.Run(ctx, out); err != nil {
 		fmt.Fprintf(complaints, "%s: %v\n", name, err)

@@ -111,7 +111,7 @@ func (h *host) look() observer.NVML {
 	ctx, cancel := context.WithTimeout(h.t.Context(), 20*time.Second)
 	defer cancel()
 	var s observer.Snapshot
-	h.source.Look(ctx).Into(&s)
+	h.source.Read(ctx).Into(&s)
 	return s.GPU
 }
 

@@ -14,7 +14,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
 
-	"github.com/dubnium/dubnium/internal/oneshot/serving"
+	"github.com/dubnium/dubnium/internal/probeserver"
 	audioprobe "github.com/dubnium/dubnium/observer/audio/probe"
 )
 
@@ -37,7 +37,7 @@ func streamAudio(ctx context.Context, args []string, in io.Reader, out, complain
 		}
 		return misuse
 	}
-	listener, err := serving.Listener()
+	listener, err := probeserver.Listener()
 	if err == nil {
 		err = confine()
 	}
@@ -75,7 +75,7 @@ func confine() error {
 // awaitDaemon takes the connection to serve; nil when nobody wants one in time.
 func awaitDaemon(listener *net.UnixListener) (io.Reader, io.Writer, error) {
 	feedWatchdog()
-	if err := listener.SetDeadline(time.Now().Add(serving.Idle)); err != nil {
+	if err := listener.SetDeadline(time.Now().Add(probeserver.Idle)); err != nil {
 		return nil, nil, fmt.Errorf("cannot serve: %w", err)
 	}
 	conn, err := listener.Accept()

@@ -21,7 +21,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/dubnium/dubnium/internal/oneshot/serving"
+	"github.com/dubnium/dubnium/internal/probeserver"
 	"github.com/dubnium/dubnium/observer/holders"
 	holdersprobe "github.com/dubnium/dubnium/observer/holders/probe"
 	"github.com/dubnium/dubnium/observer/inference"
@@ -43,7 +43,7 @@ const misuse = 30
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
 func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
-	probes := map[string]func(*flag.FlagSet, []string) (serving.Sight, error){
+	probes := map[string]func(*flag.FlagSet, []string) (probeserver.Result, error){
 		"holders": holdersLook, "inference": inferenceLook,
 	}
 	if len(args) == 0 {
@@ -67,8 +67,8 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 	case err != nil:
 		return misuse
 	}
-	served := serving.Probe{
-		Name: "dubnium-probe", See: see, Idle: serving.Idle, LookBound: serving.LookBound, Complaints: complaints,
+	served := probeserver.Probe{
+		Name: "dubnium-probe", Collect: see, Idle: probeserver.Idle, LookBound: probeserver.LookBound, Stderr: complaints,
 	}
 	if err := served.Run(ctx, out); err != nil {
 		fmt.Fprintf(complaints, "dubnium-probe: %v\n", err)
@@ -94,7 +94,7 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
+func holdersLook(flags *flag.FlagSet, args []string) (probeserver.Result, error) {
 	var roots holdersprobe.Roots
 	flags.StringVar(&roots.Proc, "proc", "/proc", "the process `DIR`ectory")
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
@@ -117,7 +117,7 @@ func holdersLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
 	}, err
 }
 
-func inferenceLook(flags *flag.FlagSet, args []string) (serving.Sight, error) {
+func inferenceLook(flags *flag.FlagSet, args []string) (probeserver.Result, error) {
 	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which says where vLLM listens")
 	return func(ctx context.Context) (any, error) {
 		p, err := policy.Load(*file)

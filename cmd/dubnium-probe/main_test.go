@@ -82,7 +82,7 @@ func TestWhoHoldsAGPUIsToldWhateverThePolicySays(t *testing.T) {
 	d, err := holders.Decode([]byte(out))
 	require.NoError(t, err)
 	require.NotEmpty(t, d.GPUs)
-	require.False(t, d.Jobs.Told)
+	require.False(t, d.Jobs.Complete)
 	require.Contains(t, d.Jobs.Reason, "unknown key nonsense")
 }
 

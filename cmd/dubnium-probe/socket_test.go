@@ -71,21 +71,21 @@ func workstation(t *testing.T, opts testhost.Options) (*testhost.Host, policy.Po
 	return h, p
 }
 
-func look(t *testing.T, source interface {
-	Look(ctx context.Context) observer.Part
+func readOnce(t *testing.T, source interface {
+	Read(ctx context.Context) observer.Part
 },
 ) observer.Snapshot {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var s observer.Snapshot
-	source.Look(ctx).Into(&s)
+	source.Read(ctx).Into(&s)
 	return s
 }
 
 func TestThroughItsSocketTheProbeTellsWhoHoldsTheDisplay(t *testing.T) {
 	h, p := workstation(t, testhost.Options{})
-	seen := look(t, holders.New(p)).Holders
+	seen := readOnce(t, holders.New(p)).Processes
 	require.True(t, seen.Known(), seen.Reason)
 	require.Equal(t, []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}}, seen.GPUs)
 	alice, _ := h.SessionOf("user")
@@ -103,10 +103,10 @@ func TestThroughItsSocketTheProbeTellsWhoHoldsTheDisplay(t *testing.T) {
 
 func TestThroughItsSocketTheProbeTellsHowVLLMIs(t *testing.T) {
 	h, p := workstation(t, testhost.Options{})
-	require.False(t, look(t, inference.New(p)).Inference.Healthy)
+	require.False(t, readOnce(t, inference.New(p)).Inference.Healthy)
 	require.NoError(t, h.StartUnit("vllm.service", "replace"))
 	require.NoError(t, h.WaitUnit(t.Context(), "vllm.service", "active"))
-	seen := look(t, inference.New(p)).Inference
+	seen := readOnce(t, inference.New(p)).Inference
 	require.True(t, seen.Known() && seen.Healthy, "%+v", seen)
 	n, known := seen.Requests()
 	require.True(t, known)
@@ -142,7 +142,7 @@ func listen(t *testing.T, h *testhost.Host, p policy.Policy) *listener {
 		bus.Close()
 	})
 	t.Cleanup(l.leave)
-	l.Follow(look(t, logind.New(bus)))
+	l.OnSnapshot(readOnce(t, logind.New(bus)))
 	return l
 }
 
@@ -152,11 +152,11 @@ func (l *listener) until(right func(observer.AudioServer) bool) observer.AudioSe
 	for timeout := time.After(30 * time.Second); ; {
 		select {
 		case <-l.changes:
-			if s, there := look(l.t, l.Source).Audio.Of(1000); there && right(s) {
+			if s, there := readOnce(l.t, l.Source).Audio.Of(1000); there && right(s) {
 				return s
 			}
 		case <-timeout:
-			require.FailNow(l.t, "no change led to the right look", "%+v", look(l.t, l.Source).Audio)
+			require.FailNow(l.t, "no change led to the right look", "%+v", readOnce(l.t, l.Source).Audio)
 		}
 	}
 }
@@ -175,7 +175,7 @@ func TestThroughItsSocketTheProbeTellsWhatPlays(t *testing.T) {
 	t.Cleanup(next.Close)
 	l.until(func(s observer.AudioServer) bool { return len(s.Streams) == 1 && s.Streams[0].Corked })
 
-	l.Follow(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now()}}})
+	l.OnSnapshot(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now()}}})
 	require.NoError(t, h.WaitUnit(t.Context(), audio.SocketUnit(1000), "inactive"))
 	require.NoError(t, h.WaitUnit(t.Context(), audio.ServiceUnit(1000), "inactive"))
 }
@@ -186,7 +186,7 @@ func TestASickProbeIsUnknown(t *testing.T) {
 		testhost.ProbeRefuses: "nothing listens", testhost.ProbeGarbage: "not a document", testhost.ProbeEOF: "not a document",
 	} {
 		require.NoError(t, h.SetProbeFault("holders", fault))
-		seen := look(t, holders.New(p)).Holders
+		seen := readOnce(t, holders.New(p)).Processes
 		require.False(t, seen.Known())
 		require.Contains(t, seen.Reason, want)
 	}

@@ -33,20 +33,20 @@ func impactCommand() *command {
 	return c
 }
 
-func readImpact(ctx context.Context, target string) (observer.Impact, error) {
+func readImpact(ctx context.Context, target string) (observer.IsolateImpact, error) {
 	bus, err := busconn.Connect("")
 	if err != nil {
-		return observer.Impact{}, err
+		return observer.IsolateImpact{}, err
 	}
 	defer bus.Close()
 	graph, err := systemd1.New(bus).Graph(ctx, target)
 	if err != nil {
-		return observer.Impact{}, fmt.Errorf("cannot tell what isolating %s does: %w", target, err)
+		return observer.IsolateImpact{}, fmt.Errorf("cannot tell what isolating %s does: %w", target, err)
 	}
-	return observer.IsolateImpact(graph, target), nil
+	return observer.ComputeIsolate(graph, target), nil
 }
 
-func printImpact(w io.Writer, i observer.Impact) error {
+func printImpact(w io.Writer, i observer.IsolateImpact) error {
 	var text strings.Builder
 	switch {
 	case i.Refused != "":
@@ -71,7 +71,7 @@ func verb(word string, possible bool) string {
 	return word
 }
 
-func lost(c observer.Casualty) string {
+func lost(c observer.StoppedUnit) string {
 	if c.Transient {
 		return ", and cannot be started again"
 	}

@@ -33,7 +33,7 @@ func TestImpactTellsWhatIsolatingComputeDoes(t *testing.T) {
 
 	text, err = dubniumd(t, "impact", "--json", "compute.target")
 	require.NoError(t, err)
-	var impact observer.Impact
+	var impact observer.IsolateImpact
 	require.NoError(t, json.Unmarshal([]byte(text), &impact))
 	assert.True(t, impact.StopsUnit("session-job.service"))
 

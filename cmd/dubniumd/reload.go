@@ -25,10 +25,10 @@ type governed interface {
 // the log, systemd's status and the daemon's warnings say so, and the policy in force
 // stays.
 type reloader struct {
-	file   string
-	engine governed
-	log    *zap.Logger
-	tell   func(log *zap.Logger, state string)
+	file       string
+	controller governed
+	log        *zap.Logger
+	tell       func(log *zap.Logger, state string)
 }
 
 func (r *reloader) run(ctx context.Context, hangups <-chan os.Signal) {
@@ -50,7 +50,7 @@ func (r *reloader) reload(ctx context.Context) {
 	next, err := policy.LoadDocument(r.file)
 	var later <-chan error
 	if err == nil {
-		later, err = r.engine.Reload(ctx, next)
+		later, err = r.controller.Reload(ctx, next)
 	}
 	if later == nil {
 		r.tell(r.log, sd.SdNotifyReady+"\nSTATUS="+r.outcome(ctx, err))
@@ -82,7 +82,7 @@ func (r *reloader) outcome(ctx context.Context, err error) string {
 		r.log.Error("the policy stays what it was", zap.Error(err))
 		told = oneLine("the policy stays what it was: %v", err)
 	}
-	if err := r.engine.PolicyRefused(ctx, told); err != nil {
+	if err := r.controller.PolicyRefused(ctx, told); err != nil {
 		r.log.Warn("only the log and systemd's status tell that a policy is refused", zap.Error(err))
 	}
 	return told

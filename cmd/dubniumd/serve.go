@@ -67,7 +67,7 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	}
 	defer polkitBus.Close()
 
-	engine, eyes, err := newEngine(p, hostBus, roots, bootID, log)
+	engine, eyes, err := newController(p, hostBus, roots, bootID, log)
 	if err != nil {
 		return err
 	}
@@ -118,16 +118,16 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	return nil
 }
 
-// newEngine puts the engine together from its eyes and hands.
-func newEngine(d policy.Document, bus *busconn.Bus, roots roots, bootID string, log *zap.Logger) (*daemon.Engine, *daemon.Eyes, error) {
+// newController puts the engine together from its eyes and hands.
+func newController(d policy.Document, bus *busconn.Bus, roots roots, bootID string, log *zap.Logger) (*daemon.Controller, *daemon.Monitor, error) {
 	p := d.Policy
-	memory := host.OpenMemory(p.Paths.Runtime, bootID)
-	eyes := daemon.NewEyes(p.Timeouts.Look.D(), log,
+	memory := host.OpenSavedState(p.Paths.Runtime, bootID)
+	eyes := daemon.NewMonitor(p.Timeouts.Look.D(), log,
 		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(roots.proc),
 		locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), memory)
-	hands := func(p policy.Policy) map[plans.Kind]daemon.Actor {
-		hands := make(map[plans.Kind]daemon.Actor)
-		for kind, actor := range host.Actors(bus, p, host.Options{Memory: memory, Cgroups: roots.cgroups, Eyes: eyes, Log: log}) {
+	hands := func(p policy.Policy) map[plans.Kind]daemon.StepHandler {
+		hands := make(map[plans.Kind]daemon.StepHandler)
+		for kind, actor := range host.StepHandlers(bus, p, host.Options{SavedState: memory, Cgroups: roots.cgroups, Monitor: eyes, Log: log}) {
 			hands[kind] = actor
 		}
 		return hands
@@ -138,7 +138,7 @@ func newEngine(d policy.Document, bus *busconn.Bus, roots roots, bootID string, 
 			return nil, nil, fmt.Errorf("cannot make a directory of the policy: %w", err)
 		}
 	}
-	engine, err := daemon.New(daemon.Config{Policy: d, Eyes: eyes, Hands: hands, Graph: systemd1.NewGraphs(bus).Read, BootID: bootID, Log: log})
+	engine, err := daemon.New(daemon.Config{Policy: d, Monitor: eyes, StepHandlers: hands, Graph: systemd1.NewGraphs(bus).Read, BootID: bootID, Log: log})
 	return engine, eyes, err
 }
 

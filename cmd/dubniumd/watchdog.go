@@ -15,7 +15,7 @@ import (
 // feedWatchdog tells systemd that the daemon lives, but only while its loop
 // turns and the bus answers it: a daemon whose connection the bus no longer
 // reads looks idle while every call to it hangs.
-func feedWatchdog(ctx context.Context, engine *daemon.Engine, conn *dbus.Conn, log *zap.Logger) {
+func feedWatchdog(ctx context.Context, engine *daemon.Controller, conn *dbus.Conn, log *zap.Logger) {
 	every, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
 		log.Error("cannot read the watchdog's interval: it will end this daemon", zap.Error(err))
@@ -39,7 +39,7 @@ func feedWatchdog(ctx context.Context, engine *daemon.Engine, conn *dbus.Conn, l
 	}
 }
 
-func alive(ctx context.Context, engine *daemon.Engine, conn *dbus.Conn, bound time.Duration) error {
+func alive(ctx context.Context, engine *daemon.Controller, conn *dbus.Conn, bound time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	if err := engine.Turn(ctx); err != nil {

@@ -153,7 +153,7 @@ func measurable(e busapi.Evidence) error {
 	case !s.GPU.Driver:
 		return errors.New("cannot calibrate: this host has no NVIDIA driver")
 	}
-	displays := observer.DisplayGPUs(p, s.Holders)
+	displays := observer.DisplayGPUs(p, s.Processes)
 	if !slices.ContainsFunc(s.GPU.Cards, func(c observer.Card) bool { return slices.Contains(displays, c.PCI) }) {
 		return errors.New("cannot calibrate: NVML lists no display GPU of this host")
 	}

@@ -24,11 +24,11 @@ func gpuAt(look int, mib float64, held bool) status.View {
 	at := observer.Reading{At: begin.Add(time.Duration(look) * time.Second)}
 	used := mib * (1 << 20)
 	s := observer.Snapshot{
-		Holders: observer.Holders{Reading: at, GPUs: []observer.GPU{{PCI: card, Display: true, Driver: "nvidia"}}},
-		GPU:     observer.NVML{Reading: at, Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}},
+		Processes: observer.ProcessScan{Reading: at, GPUs: []observer.GPU{{PCI: card, Display: true, Driver: "nvidia"}}},
+		GPU:       observer.NVML{Reading: at, Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}},
 	}
 	if held {
-		s.Holders.Holders = []observer.Holder{{GPU: card, PID: 900, UID: 1001, Command: "sway", Unit: "session-2.scope"}}
+		s.Processes.Holders = []observer.Holder{{GPU: card, PID: 900, UID: 1001, Command: "sway", Unit: "session-2.scope"}}
 	}
 	return status.View{Snapshot: s, Observation: observer.Classify(policy.Default(), s, observer.Context{}, at.At)}
 }
@@ -115,7 +115,7 @@ func TestThereHasToBeSomethingToCalibrate(t *testing.T) {
 			s.GPU = observer.NVML{Reading: observer.Reading{At: begin, Reason: "the gpu probe is not there"}}
 		}, "cannot calibrate: the gpu probe is not there"},
 		"no driver":    {func(s *observer.Snapshot) { s.GPU = observer.NVML{Reading: at} }, "cannot calibrate: this host has no NVIDIA driver"},
-		"no display":   {func(s *observer.Snapshot) { s.Holders.GPUs = nil }, "cannot calibrate: NVML lists no display GPU"},
+		"no display":   {func(s *observer.Snapshot) { s.Processes.GPUs = nil }, "cannot calibrate: NVML lists no display GPU"},
 		"another make": {func(s *observer.Snapshot) { s.GPU.Cards[0].PCI = "0000:02:00.0" }, "cannot calibrate: NVML lists no display GPU"},
 	}
 	for name, c := range cases {

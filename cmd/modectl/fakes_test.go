@@ -110,7 +110,7 @@ func (e *engine) searched() []status.Filter {
 	return slices.Clone(e.filters)
 }
 
-func (e *engine) Refused(status.Refusal) {}
+func (e *engine) Rejected(status.RejectedRequest) {}
 
 func (e *engine) Observe(context.Context) (status.View, error) {
 	e.mu.Lock()

@@ -167,7 +167,7 @@ func (c *commands) runRequest(ctx context.Context, mode policy.Mode, ask client.
 	var record status.Record
 	err := c.ask(ctx, bus, func(daemon *client.Client) (text string, err error) {
 		progress := progress{out: c.stderr, redraws: c.redraws}
-		record, err = daemon.Request(ctx, mode, ask, client.Follower{Prepare: progress.announced, Step: progress.step, Progress: progress.further})
+		record, err = daemon.Request(ctx, mode, ask, client.ProgressHandler{Prepare: progress.announced, Step: progress.step, Progress: progress.further})
 		progress.end()
 		if err != nil {
 			return "", err

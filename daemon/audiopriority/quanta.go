@@ -47,7 +47,7 @@ func (q *quanta) hold(ctx context.Context) (keeper func(context.Context) error, 
 
 func (q *quanta) users(ctx context.Context) ([]uint32, error) {
 	var s observer.Snapshot
-	logind.New(q.bus).Look(ctx).Into(&s)
+	logind.New(q.bus).Read(ctx).Into(&s)
 	if !s.Logind.Known() {
 		return nil, fmt.Errorf("cannot tell whose quantum to force: %s", s.Logind.Reason)
 	}

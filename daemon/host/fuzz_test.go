@@ -16,10 +16,10 @@ func FuzzMemory(f *testing.F) {
 	f.Add([]byte("null"))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m := OpenMemory(t.TempDir(), "boot")
+		m := OpenSavedState(t.TempDir(), "boot")
 		require.NoError(t, os.WriteFile(m.path, data, 0o600))
 		value := "200"
-		err := m.change(func(n *note) {
+		err := m.change(func(n *savedValues) {
 			n.set("user.slice", "CPUWeight", &value)
 			n.quiesce("fstrim.timer")
 		})

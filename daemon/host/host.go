@@ -25,8 +25,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Actor is what each kind of step needs; the daemon declares the same.
-type Actor interface {
+// StepHandler is what each kind of step needs; the daemon declares the same.
+type StepHandler interface {
 	Prepare(ctx context.Context, s plans.Step) (before json.RawMessage, err error)
 	Apply(ctx context.Context, s plans.Step) error
 	Verify(ctx context.Context, s plans.Step) error
@@ -38,25 +38,25 @@ const Cgroups = "/sys/fs/cgroup"
 
 // Options are what the actors need beside the bus and the policy.
 type Options struct {
-	Memory *Memory
+	SavedState *SavedState
 	// Cgroups is the directory in which properties of slices are read back.
 	Cgroups string
-	// Eyes see who has a GPU.
-	Eyes Eyes
-	Log  *zap.Logger
+	// Monitor see who has a GPU.
+	Monitor SnapshotWaiter
+	Log     *zap.Logger
 }
 
-// Actors returns the actors of the steps that change the host.
-func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
+// StepHandlers returns the actors of the steps that change the host.
+func StepHandlers(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]StepHandler {
 	units, logind := units{systemd1.New(bus)}, login1.New(bus)
-	maintenance := maintenance{units, o.Memory}
-	return map[plans.Kind]Actor{
+	maintenance := maintenance{units, o.SavedState}
+	return map[plans.Kind]StepHandler{
 		plans.StartUnit: startUnit{units},
 		plans.StopUnit:  stopUnit{units},
 		plans.Isolate: isolate{
 			units:       units,
 			modeTargets: []string{p.Units.DesktopTarget, p.Units.ComputeTarget},
-			company: map[string][]string{
+			modeUnits: map[string][]string{
 				p.Units.DesktopTarget: append([]string{p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager}, p.Modes.Desktop.Required...),
 				p.Units.ComputeTarget: append(p.VLLMUnits(), p.Modes.Compute.Required...),
 			},
@@ -64,18 +64,18 @@ func Actors(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]Actor {
 			headless:    p.Units.ComputeTarget,
 			logind:      logind,
 		},
-		plans.StopVLLM:    stopVLLM{stopUnit{units}, o.Eyes, p, &seenWorkers{}},
+		plans.StopVLLM:    stopVLLM{stopUnit{units}, o.Monitor, p, &seenWorkers{}},
 		plans.AskSessions: askSessions{units},
 		plans.EndSessions: endSessions{logind},
-		plans.EndManagers: endManagers{units, logind, o.Eyes, p},
-		plans.SetSlices:   setSlices{units.manager, o.Memory, cgroups(o.Cgroups), o.Log},
+		plans.EndManagers: endManagers{units, logind, o.Monitor, p},
+		plans.SetSlices:   setSlices{units.manager, o.SavedState, cgroups(o.Cgroups), o.Log},
 		plans.Quiesce:     quiesce{maintenance},
 		plans.Resume:      resume{maintenance},
 	}
 }
 
-// remember writes what Undo will need.
-func remember(before any) (json.RawMessage, error) {
+// encodeUndo writes what Undo will need.
+func encodeUndo(before any) (json.RawMessage, error) {
 	data, err := json.Marshal(before)
 	if err != nil {
 		return nil, fmt.Errorf("cannot write down what was there before: %w", err)
@@ -83,9 +83,9 @@ func remember(before any) (json.RawMessage, error) {
 	return data, nil
 }
 
-// recall reads what Prepare wrote. It reports false when Prepare never finished:
+// decodeUndo reads what Prepare wrote. It reports false when Prepare never finished:
 // then Apply never began, and there is nothing to undo.
-func recall(before json.RawMessage, into any) (bool, error) {
+func decodeUndo(before json.RawMessage, into any) (bool, error) {
 	if len(before) == 0 {
 		return false, nil
 	}

@@ -29,8 +29,8 @@ type hands struct {
 	t      *testing.T
 	host   *testhost.Host
 	bus    *busconn.Bus
-	memory *host.Memory
-	actors map[plans.Kind]host.Actor
+	memory *host.SavedState
+	actors map[plans.Kind]host.StepHandler
 	nvml   *nvml
 }
 
@@ -40,7 +40,7 @@ func newHands(t *testing.T, opts testhost.Options) *hands {
 	bus, err := busconn.Dial(h.Address())
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
-	memory := host.OpenMemory(t.TempDir(), "this boot")
+	memory := host.OpenSavedState(t.TempDir(), "this boot")
 	hands := &hands{t: t, host: h, bus: bus, memory: memory, nvml: &nvml{}}
 	hands.govern(policy.Default())
 	return hands
@@ -49,15 +49,15 @@ func newHands(t *testing.T, opts testhost.Options) *hands {
 // govern makes the actors those of another policy.
 func (h *hands) govern(p policy.Policy) {
 	o := options(h.t, h.host, h.memory)
-	o.Eyes = h.eyes(o.Log)
-	h.actors = host.Actors(h.bus, p, o)
+	o.Monitor = h.eyes(o.Log)
+	h.actors = host.StepHandlers(h.bus, p, o)
 }
 
 // eyes see who has a GPU by the holders probe's own code, and what a test has NVML
 // say.
-func (h *hands) eyes(log *zap.Logger) *daemon.Eyes {
+func (h *hands) eyes(log *zap.Logger) *daemon.Monitor {
 	roots := probe.Roots{Proc: filepath.Join(h.host.Root(), "proc"), Sys: filepath.Join(h.host.Root(), "sys")}
-	eyes := daemon.NewEyes(10*time.Second, log, holders{roots, h.nvml}, h.nvml)
+	eyes := daemon.NewMonitor(10*time.Second, log, holders{roots, h.nvml}, h.nvml)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); eyes.Run(ctx) }()
@@ -72,8 +72,8 @@ type holders struct {
 
 func (holders) Name() string                              { return observer.SourceHolders }
 func (holders) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
-func (s holders) Look(ctx context.Context) observer.Part {
-	part := observer.Holders{Reading: observer.Reading{At: time.Now()}}
+func (s holders) Read(ctx context.Context) observer.Part {
+	part := observer.ProcessScan{Reading: observer.Reading{At: time.Now()}}
 	d, err := probe.New(s.Roots).Scan(ctx)
 	if err == nil {
 		err = s.nvml.blind()
@@ -117,7 +117,7 @@ func (n *nvml) blind() error {
 
 func (*nvml) Name() string                              { return observer.SourceGPU }
 func (*nvml) Watch(ctx context.Context, _ func()) error { <-ctx.Done(); return nil }
-func (n *nvml) Look(context.Context) observer.Part {
+func (n *nvml) Read(context.Context) observer.Part {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	says := n.says
@@ -138,8 +138,8 @@ func (s *told) Note(text string, _ []observer.Secret) {
 	s.notes = append(s.notes, text)
 }
 
-func options(t *testing.T, h *testhost.Host, m *host.Memory) host.Options {
-	return host.Options{Memory: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zap.New(zaptest.NewLogger(t).Core())}
+func options(t *testing.T, h *testhost.Host, m *host.SavedState) host.Options {
+	return host.Options{SavedState: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zap.New(zaptest.NewLogger(t).Core())}
 }
 
 func bounded(t *testing.T) context.Context {

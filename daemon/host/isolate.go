@@ -21,8 +21,8 @@ import (
 type isolate struct {
 	units
 	modeTargets []string
-	// company lists, by target, the units that belong to its mode and to no other.
-	company map[string][]string
+	// modeUnits lists, by target, the units that belong to its mode and to no other.
+	modeUnits map[string][]string
 	// maintenance are the units that studio-local stops. Every mode target wants
 	// those timers again, be it started or isolated.
 	maintenance []string
@@ -71,7 +71,7 @@ func (a isolate) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, er
 			before.Active = append(before.Active, row.Name)
 		}
 	}
-	return remember(before)
+	return encodeUndo(before)
 }
 
 // active lists what is up of the units that isolate stops. What is on its way up
@@ -166,13 +166,13 @@ const afterwards = 2 * time.Second
 // what was up. It goes on past what fails.
 func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was isolateBefore
-	if known, err := recall(before, &was); err != nil || !known {
+	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
 	}
-	stopped, leave := a.stopCompany(ctx, s.Unit, was.Active)
+	stopped, leave := a.stopModeUnits(ctx, s.Unit, was.Active)
 	if was.Target == a.headless {
 		// Only now can nobody log in any more.
-		if err := a.nobodyThere(ctx); err != nil {
+		if err := a.requireNoSession(ctx); err != nil {
 			return errors.Join(leave, err, a.startAgain(ctx, stopped))
 		}
 	}
@@ -183,11 +183,11 @@ func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage)
 	default:
 		back = a.start(ctx, was.Target, replace)
 	}
-	return errors.Join(leave, back, a.startAgain(ctx, was.Active), a.quietAgain(ctx, was.Active))
+	return errors.Join(leave, back, a.startAgain(ctx, was.Active), a.stopMaintenance(ctx, was.Active))
 }
 
-// quietAgain stops what of maintenance was down before.
-func (a isolate) quietAgain(ctx context.Context, before []string) error {
+// stopMaintenance stops what of maintenance was down before.
+func (a isolate) stopMaintenance(ctx context.Context, before []string) error {
 	var errs []error
 	for _, unit := range a.maintenance {
 		now, err := a.manager.Unit(ctx, unit)
@@ -199,9 +199,9 @@ func (a isolate) quietAgain(ctx context.Context, before []string) error {
 	return errors.Join(errs...)
 }
 
-// nobodyThere fails with plans.ErrSessionInTheWay while a person's session exists,
+// requireNoSession fails with plans.ErrSessionInTheWay while a person's session exists,
 // or one of a kind that may be a person's.
-func (a isolate) nobodyThere(ctx context.Context) error {
+func (a isolate) requireNoSession(ctx context.Context) error {
 	sessions, err := a.logind.Sessions(ctx)
 	if err != nil {
 		return errors.Join(plans.ErrSessionInTheWay, fmt.Errorf("cannot tell who is logged in: %w", err))
@@ -214,11 +214,11 @@ func (a isolate) nobodyThere(ctx context.Context) error {
 	return nil
 }
 
-// stopCompany stops what the target brought along, and says what that was: a
+// stopModeUnits stops what the target brought along, and says what that was: a
 // target that wants a unit does not take it with it when it is stopped.
-func (a isolate) stopCompany(ctx context.Context, target string, before []string) (stopped []string, err error) {
+func (a isolate) stopModeUnits(ctx context.Context, target string, before []string) (stopped []string, err error) {
 	var errs []error
-	for _, unit := range a.company[target] {
+	for _, unit := range a.modeUnits[target] {
 		now, err := a.manager.Unit(ctx, unit)
 		if err == nil && !now.Down() && !slices.Contains(before, now.ID) {
 			stopped = append(stopped, now.ID)

@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/dubnium/dubnium/internal/aside"
 	"github.com/dubnium/dubnium/internal/busconn/login1"
+	"github.com/dubnium/dubnium/internal/stepreport"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
@@ -20,7 +20,7 @@ import (
 type endManagers struct {
 	units
 	logind *login1.Client
-	eyes   Eyes
+	eyes   SnapshotWaiter
 	policy policy.Policy
 }
 
@@ -40,7 +40,7 @@ func (a endManagers) Prepare(ctx context.Context, s plans.Step) (json.RawMessage
 			before.Up = append(before.Up, uid)
 		}
 	}
-	return remember(before)
+	return encodeUndo(before)
 }
 
 // Apply waits until no manager of the users holds a display GPU, and stops those that
@@ -53,7 +53,7 @@ func (a endManagers) Apply(ctx context.Context, s plans.Step) error {
 	var secrets []observer.Secret
 	err := a.eyes.Until(bounded, func(seen observer.Snapshot) bool {
 		holding, secrets = a.holding(s, seen), observer.Secrets(seen)
-		return seen.Holders.Known() && len(holding) == 0
+		return seen.Processes.Known() && len(holding) == 0
 	}, observer.SourceHolders)
 	switch {
 	case err == nil:
@@ -68,7 +68,7 @@ func (a endManagers) Apply(ctx context.Context, s plans.Step) error {
 			continue
 		}
 		unit, h := observer.UserManager(uid), holding[i]
-		aside.Note(ctx, fmt.Sprintf("%s held %s for %s after the session was gone, and %s was stopped", h, h.GPU, s.Grace, unit), secrets)
+		stepreport.Note(ctx, fmt.Sprintf("%s held %s for %s after the session was gone, and %s was stopped", h, h.GPU, s.Grace, unit), secrets)
 		errs = append(errs, a.stop(ctx, unit))
 	}
 	return errors.Join(errs...)
@@ -77,7 +77,7 @@ func (a endManagers) Apply(ctx context.Context, s plans.Step) error {
 func (a endManagers) holding(s plans.Step, seen observer.Snapshot) []observer.Holder {
 	var all []observer.Holder
 	for _, uid := range s.Users {
-		all = append(all, observer.ManagerHolds(a.policy, seen.Holders, uid)...)
+		all = append(all, observer.ManagerHolds(a.policy, seen.Processes, uid)...)
 	}
 	return all
 }
@@ -86,7 +86,7 @@ func (a endManagers) holding(s plans.Step, seen observer.Snapshot) []observer.Ho
 // is logged in elsewhere. One that it does not keep would be nobody's to end again.
 func (a endManagers) Undo(ctx context.Context, _ plans.Step, before json.RawMessage) error {
 	var was managersBefore
-	if known, err := recall(before, &was); err != nil || !known {
+	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
 	}
 	kept, err := a.logind.Users(ctx)
@@ -107,8 +107,8 @@ func (a endManagers) Verify(ctx context.Context, s plans.Step) error {
 	looked := a.eyes.Until(ctx, func(seen observer.Snapshot) bool {
 		holding := a.holding(s, seen)
 		switch {
-		case !seen.Holders.Known():
-			err = fmt.Errorf("who holds the display GPUs could not be found out: %s", seen.Holders.Reason)
+		case !seen.Processes.Known():
+			err = fmt.Errorf("who holds the display GPUs could not be found out: %s", seen.Processes.Reason)
 		case len(holding) > 0:
 			err = fmt.Errorf("%s still holds %s", holding[0], holding[0].GPU)
 		default:

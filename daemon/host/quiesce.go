@@ -14,7 +14,7 @@ import (
 // maintenance is what the steps for quiesced units share.
 type maintenance struct {
 	units
-	memory *Memory
+	saved *SavedState
 }
 
 // quiescedBefore is what a step found: which of its units were up, and which were
@@ -25,7 +25,7 @@ type quiescedBefore struct {
 }
 
 func (a maintenance) prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	kept, err := a.memory.read()
+	kept, err := a.saved.read()
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (a maintenance) prepare(ctx context.Context, s plans.Step) (json.RawMessage
 	if err != nil {
 		return nil, err
 	}
-	return remember(quiescedBefore{up, kept.Quiesced})
+	return encodeUndo(quiescedBefore{up, kept.Quiesced})
 }
 
 // up lists those of the units of which something runs.
@@ -100,7 +100,7 @@ func (a quiesce) Apply(ctx context.Context, s plans.Step) error {
 	if err != nil {
 		return err
 	}
-	if err := a.memory.change(func(n *note) { n.quiesce(up...) }); err != nil {
+	if err := a.saved.change(func(n *savedValues) { n.quiesce(up...) }); err != nil {
 		return err
 	}
 	return a.stopAll(ctx, up)
@@ -109,10 +109,10 @@ func (a quiesce) Apply(ctx context.Context, s plans.Step) error {
 // Undo starts what was up, and what the step has written down besides.
 func (a quiesce) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was quiescedBefore
-	if known, err := recall(before, &was); err != nil || !known {
+	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
 	}
-	kept, err := a.memory.read()
+	kept, err := a.saved.read()
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a quiesce) Undo(ctx context.Context, s plans.Step, before json.RawMessage)
 	if err := a.startAll(ctx, back); err != nil {
 		return err
 	}
-	return a.memory.change(func(n *note) { n.Quiesced = was.Quiesced })
+	return a.saved.change(func(n *savedValues) { n.Quiesced = was.Quiesced })
 }
 
 func (a quiesce) Verify(ctx context.Context, s plans.Step) error {
@@ -146,7 +146,7 @@ func (a resume) Apply(ctx context.Context, s plans.Step) error {
 	if err := a.startAll(ctx, s.Units); err != nil {
 		return err
 	}
-	return a.memory.change(func(n *note) {
+	return a.saved.change(func(n *savedValues) {
 		n.Quiesced = slices.DeleteFunc(n.Quiesced, func(unit string) bool { return slices.Contains(s.Units, unit) })
 	})
 }
@@ -154,10 +154,10 @@ func (a resume) Apply(ctx context.Context, s plans.Step) error {
 // Undo stops what was down, and writes it down again first.
 func (a resume) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was quiescedBefore
-	if known, err := recall(before, &was); err != nil || !known {
+	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
 	}
-	if err := a.memory.change(func(n *note) { n.Quiesced = was.Quiesced }); err != nil {
+	if err := a.saved.change(func(n *savedValues) { n.Quiesced = was.Quiesced }); err != nil {
 		return err
 	}
 	return a.stopAll(ctx, slices.DeleteFunc(slices.Clone(s.Units), func(unit string) bool { return slices.Contains(was.Up, unit) }))

@@ -91,7 +91,7 @@ func (l logind) export(t *testing.T, conn *dbus.Conn) {
 func endSessions(t *testing.T, bus *busconn.Bus) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
-	ctx, actor := bounded(t), host.Actors(bus, policy.Default(), host.Options{})[plans.EndSessions]
+	ctx, actor := bounded(t), host.StepHandlers(bus, policy.Default(), host.Options{})[plans.EndSessions]
 	go func() { done <- actor.Apply(ctx, ends(time.Minute)) }()
 	return done
 }

@@ -18,36 +18,36 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Memory is what was there before modes changed it: a file, so that it outlives
+// SavedState is what was there before modes changed it: a file, so that it outlives
 // the daemon, and of one boot, since what it is about does not outlive that. It is
 // written before the host is changed and after the host is as it was; of anything
 // that it names, the value that counts is its own. It is a source too: a plan
 // follows from what it says.
-type Memory struct {
+type SavedState struct {
 	path, boot string
 	mu         sync.Mutex
 	changed    chan struct{} // capacity 1
 }
 
-// OpenMemory returns the memory of this boot in a directory.
-func OpenMemory(dir, bootID string) *Memory {
-	return &Memory{path: filepath.Join(dir, "before.json"), boot: bootID, changed: make(chan struct{}, 1)}
+// OpenSavedState returns the memory of this boot in a directory.
+func OpenSavedState(dir, bootID string) *SavedState {
+	return &SavedState{path: filepath.Join(dir, "before.json"), boot: bootID, changed: make(chan struct{}, 1)}
 }
 
-// note is what the file holds.
-type note struct {
+// savedValues is what the file holds.
+type savedValues struct {
 	BootID   string                       `json:"boot_id"`
 	Slices   map[string]policy.Properties `json:"slices"`
 	Quiesced []string                     `json:"quiesced"`
 }
 
-func (m *Memory) load() (note, error) {
-	n := note{BootID: m.boot, Slices: map[string]policy.Properties{}, Quiesced: []string{}}
+func (m *SavedState) load() (savedValues, error) {
+	n := savedValues{BootID: m.boot, Slices: map[string]policy.Properties{}, Quiesced: []string{}}
 	data, err := os.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return n, nil
 	}
-	var found note
+	var found savedValues
 	if err == nil {
 		err = json.Unmarshal(data, &found)
 	}
@@ -63,7 +63,7 @@ func (m *Memory) load() (note, error) {
 }
 
 // read returns what is written down.
-func (m *Memory) read() (note, error) {
+func (m *SavedState) read() (savedValues, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.load()
@@ -71,7 +71,7 @@ func (m *Memory) read() (note, error) {
 
 // change writes down what f makes of the note. When it fails, what f announces
 // must not be done.
-func (m *Memory) change(f func(*note)) error {
+func (m *SavedState) change(f func(*savedValues)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, err := m.load()
@@ -95,7 +95,7 @@ func (m *Memory) change(f func(*note)) error {
 }
 
 // set writes down a value of before, nil for none.
-func (n *note) set(slice, property string, value *string) {
+func (n *savedValues) set(slice, property string, value *string) {
 	if value == nil {
 		delete(n.Slices[slice], property)
 		return
@@ -107,14 +107,14 @@ func (n *note) set(slice, property string, value *string) {
 }
 
 // of is the value of before that is written down, nil for none.
-func (n note) of(slice, property string) *string {
+func (n savedValues) of(slice, property string) *string {
 	if value, kept := n.Slices[slice][property]; kept {
 		return &value
 	}
 	return nil
 }
 
-func (n *note) quiesce(units ...string) {
+func (n *savedValues) quiesce(units ...string) {
 	for _, unit := range units {
 		if !slices.Contains(n.Quiesced, unit) {
 			n.Quiesced = append(n.Quiesced, unit)
@@ -123,10 +123,10 @@ func (n *note) quiesce(units ...string) {
 }
 
 // Name names the source in facts and logs.
-func (m *Memory) Name() string { return observer.SourceKept }
+func (m *SavedState) Name() string { return observer.SourceSaved }
 
 // Watch calls changed after each change of the note, until ctx ends.
-func (m *Memory) Watch(ctx context.Context, changed func()) error {
+func (m *SavedState) Watch(ctx context.Context, changed func()) error {
 	for {
 		select {
 		case <-ctx.Done():
@@ -137,10 +137,10 @@ func (m *Memory) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// Look reads the note.
-func (m *Memory) Look(context.Context) observer.Part {
+// Read reads the note.
+func (m *SavedState) Read(context.Context) observer.Part {
 	n, err := m.read()
-	part := observer.Kept{Reading: observer.Reading{At: time.Now()}, Slices: n.Slices, Quiesced: n.Quiesced}
+	part := observer.SavedState{Reading: observer.Reading{At: time.Now()}, Slices: n.Slices, Quiesced: n.Quiesced}
 	if err != nil {
 		part.Reason = err.Error()
 	}

@@ -30,7 +30,7 @@ func (a endSessions) Prepare(ctx context.Context, step plans.Step) (json.RawMess
 	if err != nil {
 		return nil, err
 	}
-	return remember(ending) // for whoever reads the journal
+	return encodeUndo(ending) // for whoever reads the journal
 }
 
 // ending lists the sessions that have to go.
@@ -64,11 +64,11 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
 		case len(now) == 0:
 			return nil
-		case !s.Newcomers && len(strangers(now, s.Users)) > 0:
-			return fmt.Errorf("there is %s now, who was not there when this was decided", describe(strangers(now, s.Users)))
+		case !s.Newcomers && len(otherUsersSessions(now, s.Users)) > 0:
+			return fmt.Errorf("there is %s now, who was not there when this was decided", describe(otherUsersSessions(now, s.Users)))
 		default:
 			left = now
-			a.push(ctx, left, ends, s.Grace)
+			a.terminateOrKill(ctx, left, ends, s.Grace)
 		}
 		if err := awaitChange(ctx, signals, ends); err != nil {
 			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
@@ -76,9 +76,9 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 	}
 }
 
-// strangers are the sessions of people who are not among users. A greeter is
+// otherUsersSessions are the sessions of people who are not among users. A greeter is
 // nobody's.
-func strangers(sessions []observer.Session, users []uint32) []observer.Session {
+func otherUsersSessions(sessions []observer.Session, users []uint32) []observer.Session {
 	return slices.DeleteFunc(slices.Clone(sessions), func(s observer.Session) bool {
 		return s.Kind() != observer.KindGraphical || slices.Contains(users, s.UID)
 	})
@@ -91,9 +91,9 @@ type end struct {
 	fault  error // logind's refusal, told if the session stays
 }
 
-// push asks each session to end that was not asked yet, and kills it when its
+// terminateOrKill asks each session to end that was not asked yet, and kills it when its
 // grace is over. It forgets those that are gone.
-func (a endSessions) push(ctx context.Context, left []observer.Session, ends map[string]*end, grace time.Duration) {
+func (a endSessions) terminateOrKill(ctx context.Context, left []observer.Session, ends map[string]*end, grace time.Duration) {
 	maps.DeleteFunc(ends, func(id string, _ *end) bool {
 		return !slices.ContainsFunc(left, func(s observer.Session) bool { return s.ID == id })
 	})

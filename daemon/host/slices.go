@@ -17,7 +17,7 @@ import (
 // setSlices is plans.SetSlices.
 type setSlices struct {
 	manager *systemd1.Client
-	memory  *Memory
+	saved   *SavedState
 	cgroups cgroups
 	log     *zap.Logger
 }
@@ -47,7 +47,7 @@ func perSlice(changes []plans.SliceChange, do func(slice string, changes []plans
 }
 
 func (a setSlices) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	kept, err := a.memory.read()
+	kept, err := a.saved.read()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (a setSlices) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, 
 	if err != nil {
 		return nil, err
 	}
-	return remember(before)
+	return encodeUndo(before)
 }
 
 // Apply writes down what was there, sets what the mode gives, and forgets what is
@@ -73,7 +73,7 @@ func (a setSlices) Apply(ctx context.Context, s plans.Step) error {
 		if err != nil {
 			return err
 		}
-		err = a.memory.change(func(n *note) {
+		err = a.saved.change(func(n *savedValues) {
 			for _, c := range changes {
 				if was := now.Properties[c.Property]; !c.Returns && n.of(slice, c.Property) == nil {
 					n.set(slice, c.Property, &was)
@@ -92,7 +92,7 @@ func (a setSlices) Apply(ctx context.Context, s plans.Step) error {
 	if err != nil {
 		return err
 	}
-	return a.memory.change(func(n *note) {
+	return a.saved.change(func(n *savedValues) {
 		for _, c := range s.Slices {
 			if c.Returns {
 				n.set(c.Slice, c.Property, nil)
@@ -105,7 +105,7 @@ func (a setSlices) Apply(ctx context.Context, s plans.Step) error {
 // slice that cannot be set.
 func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessage) error {
 	var was []propertyBefore
-	if known, err := recall(before, &was); err != nil || !known {
+	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
 	}
 	back := make([]plans.SliceChange, len(was))
@@ -113,7 +113,7 @@ func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessag
 		back[i] = plans.SliceChange{Slice: b.Slice, Property: b.Property, New: b.Value}
 	}
 	// What is returned to counts until it is there.
-	errs := []error{a.memory.change(func(n *note) {
+	errs := []error{a.saved.change(func(n *savedValues) {
 		for _, b := range was {
 			if b.Kept != nil {
 				n.set(b.Slice, b.Property, b.Kept)
@@ -135,7 +135,7 @@ func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessag
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return a.memory.change(func(n *note) {
+	return a.saved.change(func(n *savedValues) {
 		for _, b := range was {
 			n.set(b.Slice, b.Property, b.Kept)
 		}

@@ -42,12 +42,12 @@ func (h *hands) kernel(slice, file string) string {
 	return text
 }
 
-func (h *hands) kept() observer.Kept {
+func (h *hands) kept() observer.SavedState {
 	h.t.Helper()
 	var s observer.Snapshot
-	h.memory.Look(h.t.Context()).Into(&s)
-	require.True(h.t, s.Kept.Known(), s.Kept.Reason)
-	return s.Kept
+	h.memory.Read(h.t.Context()).Into(&s)
+	require.True(h.t, s.Saved.Known(), s.Saved.Reason)
+	return s.Saved
 }
 
 func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
@@ -146,15 +146,15 @@ func TestAPropertyThatSystemdRefusesChangesNothing(t *testing.T) {
 func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	dir := t.TempDir()
-	memory := host.OpenMemory(dir, "this boot")
-	h.actors = host.Actors(h.bus, policy.Default(), options(t, h.host, memory))
+	memory := host.OpenSavedState(dir, "this boot")
+	h.actors = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, memory))
 	require.NoError(t, h.host.SetActive("fstrim.timer", "active"))
 	steps := []plans.Step{sets(gives("user.slice", policy.CPUWeight, "400")), {Kind: plans.Quiesce, Units: []string{"fstrim.timer"}}}
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "before.json"), []byte("{"), 0o644))
 	var s observer.Snapshot
-	memory.Look(t.Context()).Into(&s)
-	require.Contains(t, s.Kept.Reason, "which says what was there before")
+	memory.Read(t.Context()).Into(&s)
+	require.Contains(t, s.Saved.Reason, "which says what was there before")
 	for _, step := range steps {
 		_, err := h.actors[step.Kind].Prepare(bounded(t), step)
 		require.ErrorContains(t, err, "which says what was there before")
@@ -171,10 +171,10 @@ func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
 func TestTheNoteIsOfOneBoot(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	dir := t.TempDir()
-	h.actors = host.Actors(h.bus, policy.Default(), options(t, h.host, host.OpenMemory(dir, "this boot")))
+	h.actors = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, host.OpenSavedState(dir, "this boot")))
 	require.NoError(t, h.apply(sets(gives("user.slice", policy.CPUWeight, "400"))))
 	for boot, want := range map[string]int{"this boot": 1, "the next one": 0} {
-		h.memory = host.OpenMemory(dir, boot)
+		h.memory = host.OpenSavedState(dir, boot)
 		require.Len(t, h.kept().Slices, want, boot)
 	}
 }
@@ -327,9 +327,9 @@ func (h *hands) goTo(t *rapid.T, p policy.Policy, to policy.Mode, fails bool) {
 func (h *hands) maintenanceSteps(p policy.Policy, to policy.Mode) []plans.Step {
 	h.t.Helper()
 	var s observer.Snapshot
-	systemd.New(h.bus, plans.Watched, p).Look(bounded(h.t)).Into(&s)
+	systemd.New(h.bus, plans.Watched, p).Read(bounded(h.t)).Into(&s)
 	require.True(h.t, s.Systemd.Known(), s.Systemd.Reason)
-	s.Kept = h.kept()
+	s.Saved = h.kept()
 	var steps []plans.Step
 	for _, step := range plans.Build(p, s, to).Steps {
 		switch step.Kind {

@@ -31,7 +31,7 @@ func (u units) prepare(ctx context.Context, unit string) (json.RawMessage, error
 	if err != nil {
 		return nil, err
 	}
-	return remember(unitBefore{Up: isUp(now)})
+	return encodeUndo(unitBefore{Up: isUp(now)})
 }
 
 func isUp(u observer.Unit) bool { return u.Active() || u.ActiveState == "activating" }
@@ -165,7 +165,7 @@ func (a startUnit) Apply(ctx context.Context, s plans.Step) error {
 
 func (a startUnit) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was unitBefore
-	if known, err := recall(before, &was); err != nil || !known || was.Up {
+	if known, err := decodeUndo(before, &was); err != nil || !known || was.Up {
 		return err
 	}
 	return a.stop(ctx, s.Unit)
@@ -184,7 +184,7 @@ func (a stopUnit) Apply(ctx context.Context, s plans.Step) error { return a.stop
 
 func (a stopUnit) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was unitBefore
-	if known, err := recall(before, &was); err != nil || !known || !was.Up {
+	if known, err := decodeUndo(before, &was); err != nil || !known || !was.Up {
 		return err
 	}
 	return a.start(ctx, s.Unit, replace)

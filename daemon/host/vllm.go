@@ -10,15 +10,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dubnium/dubnium/internal/aside"
+	"github.com/dubnium/dubnium/internal/stepreport"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Eyes look at the host afresh, until done says so or ctx ends, whose error they
+// SnapshotWaiter look at the host afresh, until done says so or ctx ends, whose error they
 // return then.
-type Eyes interface {
+type SnapshotWaiter interface {
 	Until(ctx context.Context, done func(observer.Snapshot) bool, sources ...string) error
 }
 
@@ -26,7 +26,7 @@ type Eyes interface {
 // it, in its control group or elsewhere, and keeps what it has of a GPU.
 type stopVLLM struct {
 	stopUnit
-	eyes   Eyes
+	eyes   SnapshotWaiter
 	policy policy.Policy
 	found  *seenWorkers
 }
@@ -61,7 +61,7 @@ func (a stopVLLM) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, e
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell what of %s has a GPU: %w", s.Unit, err)
 	}
-	return remember(vllmBefore{unitBefore{Up: isUp(now)}, a.found.workers})
+	return encodeUndo(vllmBefore{unitBefore{Up: isUp(now)}, a.found.workers})
 }
 
 // gpuSources tell who has a GPU.
@@ -88,7 +88,7 @@ func (a stopVLLM) Apply(ctx context.Context, s plans.Step) error {
 			late := !time.Now().Before(grace)
 			if ours := w.Unit == s.Unit || late && slices.Contains(s.Units, w.Unit); ours && !killed[w.Unit] {
 				killed[w.Unit] = true
-				aside.Note(ctx, fmt.Sprintf("%s outlived %s with %s, and %s was killed", w.Text, s.Unit, w.GPU, w.Unit), observer.Secrets(seen))
+				stepreport.Note(ctx, fmt.Sprintf("%s outlived %s with %s, and %s was killed", w.Text, s.Unit, w.GPU, w.Unit), observer.Secrets(seen))
 				faults = errors.Join(faults, a.manager.Kill(ctx, w.Unit, int32(unix.SIGKILL)))
 			}
 		}
@@ -108,7 +108,7 @@ func (a stopVLLM) left(s plans.Step, seen observer.Snapshot) []observer.Worker {
 }
 
 func (a stopVLLM) freed(s plans.Step, seen observer.Snapshot) observer.Fact {
-	return observer.Freed(seen, append([]string{s.Unit}, s.Units...), a.found.of(s.Unit))
+	return observer.GPUsFree(seen, append([]string{s.Unit}, s.Units...), a.found.of(s.Unit))
 }
 
 func (a stopVLLM) notFree(s plans.Step, fact observer.Fact, err error) error {
@@ -127,20 +127,20 @@ func (a stopVLLM) confirmFreed(ctx context.Context, s plans.Step) error {
 	bounded, cancel := context.WithTimeout(ctx, a.policy.Timeouts.GPURelease.D()/2)
 	defer cancel()
 	err := a.eyes.Until(bounded, func(seen observer.Snapshot) bool {
-		memory, doubt = observer.Residue(a.policy, seen, a.gpus(s))
+		memory, doubt = observer.ResidualMemory(a.policy, seen, a.gpus(s))
 		secrets = observer.Secrets(seen)
 		return memory == ""
 	}, gpuSources...)
 	switch {
 	case err == nil && doubt != "":
-		aside.Note(ctx, doubt, secrets)
+		stepreport.Note(ctx, doubt, secrets)
 	case err == nil:
 	case ctx.Err() != nil && bounded.Err() == nil, memory == "":
 		return fmt.Errorf("cannot tell whether the GPUs of %s are free: %w", s.Unit, err)
 	case s.NeedsMemory:
 		return fmt.Errorf("%s has stopped, and %s: %w", s.Unit, memory, err)
 	default:
-		aside.Note(ctx, memory, secrets)
+		stepreport.Note(ctx, memory, secrets)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/internal/aside"
+	"github.com/dubnium/dubnium/internal/stepreport"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
@@ -35,7 +35,7 @@ func (h *hands) doing(s plans.Step) (notes []string, err error) {
 	h.t.Helper()
 	h.prepare(s)
 	var asides told
-	ctx := aside.With(bounded(h.t), &asides)
+	ctx := stepreport.With(bounded(h.t), &asides)
 	if err = h.actors[s.Kind].Apply(ctx, s); err == nil {
 		err = h.actors[s.Kind].Verify(ctx, s)
 	}

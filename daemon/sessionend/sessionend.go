@@ -135,7 +135,7 @@ func find(name string, environ []string) (string, error) {
 
 func value(environ []string, name string) string {
 	for _, entry := range environ {
-		if value, is := strings.CutPrefix(entry, name+"="); is {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
 			return value
 		}
 	}

@@ -18,8 +18,8 @@ const (
 // ByPolkit: polkit granted these actions.
 func ByPolkit(actions ...string) string { return "polkit " + strings.Join(actions, ", ") }
 
-// Refusal is something that was asked for and turned down before it did anything.
-type Refusal struct {
+// RejectedRequest is something that was asked for and turned down before it did anything.
+type RejectedRequest struct {
 	// Asked says what for: request, force, cancel, postpone, confirm, inhibit or release.
 	Asked string
 	Mode  string // the word that was asked for, which may be no mode

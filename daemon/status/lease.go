@@ -40,13 +40,13 @@ type Lease struct {
 	// IdleSince is since when vLLM has had no request; zero while it has, while that is
 	// not known, and where nobody asks.
 	IdleSince time.Time `json:"idle_since,omitzero"`
-	// Over says why the mode is to end; empty while it lasts.
-	Over string `json:"over"`
-	// Waits says why the way back was not taken yet, Attempts how often it was tried,
+	// ExpiredReason says why the mode is to end; empty while it lasts.
+	ExpiredReason string `json:"over"`
+	// LastFailure says why the way back was not taken yet, Attempts how often it was tried,
 	// and Next when it is tried again.
-	Waits    string    `json:"waits"`
-	Attempts int       `json:"attempts"`
-	Next     time.Time `json:"next,omitzero"`
+	LastFailure string    `json:"waits"`
+	Attempts    int       `json:"attempts"`
+	Next        time.Time `json:"next,omitzero"`
 }
 
 // WayBack is where a lease on mode would lead back to: to what was asked before it,
@@ -66,8 +66,8 @@ func (v View) WayBack(mode policy.Mode) policy.Mode {
 	return ""
 }
 
-// Lasts returns why a request makes no sense on its terms, nil when it does.
-func (v View) Lasts(r Request) error {
+// ValidateTerms returns why a request makes no sense on its terms, nil when it does.
+func (v View) ValidateTerms(r Request) error {
 	switch {
 	case r.Terms == (Terms{}):
 		return nil

@@ -24,9 +24,9 @@ type Preview struct {
 	Sessions []observer.Session `json:"sessions"`
 	// Stops and Starts are all units that do, those of the steps among them. UnitsReason
 	// says why they are not known, empty when they are.
-	Stops       []observer.Casualty `json:"stops"`
-	Starts      []observer.Starter  `json:"starts"`
-	UnitsReason string              `json:"units_reason,omitempty"`
+	Stops       []observer.StoppedUnit `json:"stops"`
+	Starts      []observer.Starter     `json:"starts"`
+	UnitsReason string                 `json:"units_reason,omitempty"`
 	// Refused and RefusalPossible are those of observer.Impact.
 	Refused         string `json:"refused,omitempty"`
 	RefusalPossible string `json:"refusal_possible,omitempty"`

@@ -25,8 +25,8 @@ const (
 	OriginLease    Origin = "lease"
 )
 
-// Own reports whether nobody asked but the daemon itself.
-func (o Origin) Own() bool { return o == OriginBoot || o == OriginRecovery || o == OriginLease }
+// IsAutomatic reports whether nobody asked but the daemon itself.
+func (o Origin) IsAutomatic() bool { return o == OriginBoot || o == OriginRecovery || o == OriginLease }
 
 // Desired is what was asked of the host last.
 type Desired struct {

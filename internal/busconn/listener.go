@@ -62,7 +62,7 @@ type Listener struct {
 	bus    *Bus
 	name   string
 	hear   func(*dbus.Signal)
-	poke   chan struct{} // capacity 1
+	notify chan struct{} // capacity 1
 	owning Rule
 
 	mu         sync.Mutex
@@ -81,7 +81,7 @@ func (b *Bus) Listen(ctx context.Context, name string, hear func(*dbus.Signal), 
 	if hear == nil {
 		hear = func(*dbus.Signal) {}
 	}
-	l := &Listener{bus: b, name: name, hear: hear, poke: make(chan struct{}, 1), owning: Rule{
+	l := &Listener{bus: b, name: name, hear: hear, notify: make(chan struct{}, 1), owning: Rule{
 		Interface: "org.freedesktop.DBus", Member: "NameOwnerChanged", Arg0: name,
 	}}
 	b.mu.Lock()
@@ -177,7 +177,7 @@ func (l *Listener) Close() {
 }
 
 // C is poked when there was a signal or a change of owner. Many make one poke.
-func (l *Listener) C() <-chan struct{} { return l.poke }
+func (l *Listener) C() <-chan struct{} { return l.notify }
 
 // Owner says whether the service is on the bus, and how often that has changed:
 // another number means that signals may have been missed.
@@ -202,7 +202,7 @@ func (l *Listener) Wait(ctx context.Context, over <-chan time.Time) error {
 		away = timer.C
 	}
 	select {
-	case <-l.poke:
+	case <-l.notify:
 		return nil
 	case <-over:
 		return nil
@@ -224,7 +224,7 @@ func (b *Bus) DeliverSignal(_, _ string, s *dbus.Signal) {
 	for l := range b.listeners {
 		if l.deliver(s) {
 			select {
-			case l.poke <- struct{}{}:
+			case l.notify <- struct{}{}:
 			default:
 			}
 		}

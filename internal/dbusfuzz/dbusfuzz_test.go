@@ -209,10 +209,10 @@ func (f *features) seeKeys(entries []rawbus.Value) {
 }
 
 func (f *features) seeDouble(d float64, bits uint64) {
-	for word, is := range map[string]bool{
+	for word, ok := range map[string]bool{
 		"NaN": math.IsNaN(d), "infinity": math.IsInf(d, 0), "negative zero": d == 0 && bits != 0,
 	} {
-		f.words[word] = f.words[word] || is
+		f.words[word] = f.words[word] || ok
 	}
 }
 
@@ -237,7 +237,7 @@ func (f *features) seeMessage(s dbusfuzz.Sample) {
 		known[field.Code] = field.Value
 	}
 	_, hasInterface := known[rawbus.FieldInterface]
-	for word, is := range map[string]bool{
+	for word, ok := range map[string]bool{
 		"big endian":        m.Encode()[0] == 'B',
 		"unknown flags":     m.Flags >= 8,
 		"no reply":          m.Type == rawbus.Call && !m.ExpectsReply(),
@@ -249,7 +249,7 @@ func (f *features) seeMessage(s dbusfuzz.Sample) {
 		"forged sender":     known[rawbus.FieldSender].Text != "",
 		"second connection": s.Target == 1,
 	} {
-		f.words[word] = f.words[word] || is
+		f.words[word] = f.words[word] || ok
 	}
 }
 

@@ -51,9 +51,9 @@ func healthy() Facts {
 	f.Evidence = observer.Snapshot{
 		Systemd: observer.Systemd{Reading: read}, Logind: observer.Logind{Reading: read}, Procfs: observer.Procfs{Reading: read},
 		Inference: observer.Inference{Reading: read},
-		Holders: observer.Holders{
+		Processes: observer.ProcessScan{
 			Reading: read, GPUs: []observer.GPU{{PCI: gpu, Display: true}},
-			Stores: []observer.Store{{Path: "/var/lib/mode-controller", Free: observer.Measure{Value: &room}}},
+			Directories: []observer.Store{{Path: "/var/lib/mode-controller", Free: observer.Measure{Value: &room}}},
 		},
 		GPU:   observer.NVML{Reading: read, Driver: true, Cards: []observer.Card{{PCI: gpu, Name: "RTX"}}},
 		Audio: observer.Audio{Reading: read, Servers: []observer.AudioServer{{Reading: read, UID: 1000, Running: true}}},
@@ -149,17 +149,17 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		"a way through a group": {func(f *Facts) { f.Paths[0].Above[2].Mode = fs.ModeDir | 0o775 }, Failure, "paths: others than root can change /var/lib", "chmod go-w /var/lib"},
 		"a path unseen by root": {func(f *Facts) { f.Paths[0].Err = "I/O error" }, Failure, "paths: /var/lib/mode-controller cannot be looked at", "ls -ld"},
 		"a path unseen":         {func(f *Facts) { f.UID, f.Paths[0].Err = 1000, "permission denied" }, Unseen, "paths: /var/lib/mode-controller cannot be looked at", "as root"},
-		"a full disk":           {func(f *Facts) { f.Evidence.Holders.Stores[0].Free.Value = &little }, Failure, "paths: /var/lib/mode-controller has 1 MiB left, and the policy wants 32", "make room"},
-		"a read-only disk":      {func(f *Facts) { f.Evidence.Holders.Stores[0].Fault = "it is read-only" }, Failure, "paths: /var/lib/mode-controller cannot be used: it is read-only", "mount"},
-		"a disk unknown":        {func(f *Facts) { f.Evidence.Holders.Stores[0] = observer.Store{Path: "/x", Reason: "EIO"} }, Warning, "paths: how much room there is in /x is not known: EIO", "df /x"},
+		"a full disk":           {func(f *Facts) { f.Evidence.Processes.Directories[0].Free.Value = &little }, Failure, "paths: /var/lib/mode-controller has 1 MiB left, and the policy wants 32", "make room"},
+		"a read-only disk":      {func(f *Facts) { f.Evidence.Processes.Directories[0].Fault = "it is read-only" }, Failure, "paths: /var/lib/mode-controller cannot be used: it is read-only", "mount"},
+		"a disk unknown":        {func(f *Facts) { f.Evidence.Processes.Directories[0] = observer.Store{Path: "/x", Reason: "EIO"} }, Warning, "paths: how much room there is in /x is not known: EIO", "df /x"},
 		"a probe is away":       {func(f *Facts) { f.Evidence.Inference.Reason = "refused" }, Failure, "probes: the inference probe says nothing that can be used: refused", "dubnium-probe-inference.socket"},
 		"a source not asked":    {func(f *Facts) { f.Evidence.Logind.Reading = observer.Reading{} }, Failure, "probes: logind says nothing that can be used: nobody has looked yet", "systemd-logind"},
 		"the GPU probe is away": {func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now, Reason: "busy"}} }, Failure, "probes: the GPU probe says nothing", "dubnium-probe-gpu.socket"},
 		"a GPU is missing":      {func(f *Facts) { f.Policy.GPU.AI = []string{"0000:41:00.0"} }, Failure, "gpu: the policy names the GPU 0000:41:00.0, and the host has none", "lspci"},
 		"a GPU is given away": {func(f *Facts) {
-			f.Evidence.Holders.GPUs[0].Hidden, f.Evidence.Holders.GPUs[0].Driver = true, "vfio-pci"
+			f.Evidence.Processes.GPUs[0].Hidden, f.Evidence.Processes.GPUs[0].Driver = true, "vfio-pci"
 		}, Failure, "gpu: the GPU 0000:01:00.0 has no driver", "lspci -k"},
-		"no GPU at all":       {func(f *Facts) { f.Policy.GPU.Display, f.Evidence.Holders.GPUs = nil, nil }, Warning, "gpu: the host has no GPU that can be seen", "lspci"},
+		"no GPU at all":       {func(f *Facts) { f.Policy.GPU.Display, f.Evidence.Processes.GPUs = nil, nil }, Warning, "gpu: the host has no GPU that can be seen", "lspci"},
 		"NVML sees no driver": {func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now}} }, Failure, "gpu: the kernel has the NVIDIA driver (NVRM version: 570.1), and the GPU probe does not see it", "libnvidia-ml"},
 		"a card is lost":      {func(f *Facts) { f.Evidence.GPU.Cards[0].Reason = "GPU is lost" }, Failure, "gpu: NVML cannot read a card: 0000:01:00.0 GPU is lost", "nvidia-smi"},
 		"audio unseen":        {func(f *Facts) { f.Evidence.Audio.Servers[0].Reason = "no answer" }, Failure, "audio: the audio of uid 1000 cannot be seen: no answer", "dubnium-probe-audio@1000"},
@@ -224,7 +224,7 @@ func TestWhatCannotBeSeenIsNotWell(t *testing.T) {
 		"no look":                         {func(f *Facts) { f.EvidenceErr = "asked too often" }, nil, []string{"probes", "gpu", "audio"}},
 		"no systemd":                      {func(f *Facts) { f.Manager, f.Units = Manager{Err: "gone"}, nil }, []string{"units"}, []string{"versions"}},
 		"no holders": {func(f *Facts) {
-			f.Evidence.Holders = observer.Holders{Reading: observer.Reading{At: now, Reason: "refused"}}
+			f.Evidence.Processes = observer.ProcessScan{Reading: observer.Reading{At: now, Reason: "refused"}}
 		}, []string{"probes"}, []string{"gpu"}},
 		"no policy": {func(f *Facts) { f.Policy.Err = "unknown key" }, []string{"policy"}, nil},
 	}

@@ -125,11 +125,11 @@ func (p Path) changeable() string {
 
 // stores: the disks take what is written, by the holders probe's look.
 func (f Facts) stores(s *sheet) {
-	if f.EvidenceErr != "" || !f.Evidence.Holders.Known() {
+	if f.EvidenceErr != "" || !f.Evidence.Processes.Known() {
 		return // probes says so
 	}
 	const MiB = 1 << 20
-	for _, store := range f.Evidence.Holders.Stores {
+	for _, store := range f.Evidence.Processes.Directories {
 		free := store.Free.Value
 		switch {
 		case store.Fault != "":
@@ -171,7 +171,7 @@ func probes(f Facts, s *sheet) {
 		{"systemd", "dubniumd.service", e.Systemd.Reading},
 		{"logind", "systemd-logind.service", e.Logind.Reading},
 		{"the kernel's measures", "dubniumd.service", e.Procfs.Reading},
-		{"the holders probe", holdersSocket, e.Holders.Reading},
+		{"the holders probe", holdersSocket, e.Processes.Reading},
 		{"the inference probe", vllmSocket, e.Inference.Reading},
 	}
 	if f.Driver != "" {
@@ -196,12 +196,12 @@ func gpus(f Facts, s *sheet) {
 		return
 	}
 	e, p := f.Evidence, f.Policy.GPU
-	if !e.Holders.Known() {
-		s.unseen("first the holders probe", "which GPUs there are is not known: %s", e.Holders.Reason)
+	if !e.Processes.Known() {
+		s.unseen("first the holders probe", "which GPUs there are is not known: %s", e.Processes.Reason)
 		return
 	}
 	there := map[string]observer.GPU{}
-	for _, g := range e.Holders.GPUs {
+	for _, g := range e.Processes.GPUs {
 		there[g.PCI] = g
 	}
 	named := slices.Concat(p.Display, p.AI)

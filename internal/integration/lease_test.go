@@ -55,8 +55,8 @@ func TestAConfirmedModeStaysAndItsLeaseEndsIt(t *testing.T) {
 	w := start(t, testhost.Options{}, nil)
 	require.Zero(t, modectl(t, w, "request", "compute", "--confirm", "1h", "--for", "2h").code)
 	status := decode[object](t, modectl(t, w, "status", "--json").stdout)
-	lease, is := status["lease"].(object)
-	require.True(t, is)
+	lease, ok := status["lease"].(object)
+	require.True(t, ok)
 	require.Equal(t, "desktop", lease["back_to"])
 	require.Contains(t, modectl(t, w, "status").stdout, "unless it is confirmed, by ")
 
@@ -94,7 +94,7 @@ func TestAWayBackThatIsRefusedIsTold(t *testing.T) {
 	require.Zero(t, modectl(t, w, "request", "compute", "--for", "2s").code)
 	c := watch(t, w)
 	_, release := holding(t, w, "--mode", "desktop")
-	c.until(t, "the refusal", func(v status.View) bool { return v.Lease != nil && v.Lease.Waits != "" && v.Running == nil })
+	c.until(t, "the refusal", func(v status.View) bool { return v.Lease != nil && v.Lease.LastFailure != "" && v.Running == nil })
 	require.Equal(t, "compute\n", modectl(t, w, "desired").stdout)
 	requireHost(t, w, policy.Compute)
 	said := modectl(t, w, "status").stdout

@@ -74,7 +74,7 @@ func TestAHostWithFiveThousandUnits(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, code, stderr)
 	took(t, "impact of isolating compute.target", began, 20*time.Second)
-	var impact observer.Impact
+	var impact observer.IsolateImpact
 	require.NoError(t, json.Unmarshal([]byte(out), &impact))
 	require.True(t, impact.StopsUnit("crowd-0000.service"))
 	require.False(t, impact.StopsUnit("crowd-0010.service"), "multi-user.target goes on")

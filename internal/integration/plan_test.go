@@ -209,8 +209,8 @@ func TestAStalePlanIsRefusedAndChangesNothing(t *testing.T) {
 	require.Zero(t, modectl(t, w, "request", "compute", "--plan", dryRun(t, w, policy.Compute, 0).Fingerprint).code)
 }
 
-func stopsUnit(unit string) func(observer.Casualty) bool {
-	return func(c observer.Casualty) bool { return c.Unit == unit }
+func stopsUnit(unit string) func(observer.StoppedUnit) bool {
+	return func(c observer.StoppedUnit) bool { return c.Unit == unit }
 }
 
 func TestWhatMustSurviveKeepsTheDesktop(t *testing.T) {

@@ -34,7 +34,7 @@ func logger(fail error) (log *zap.Logger, all *[]sent, plain *observer.ObservedL
 
 func TestFieldsHaveTheirNames(t *testing.T) {
 	log, all, plain := logger(nil)
-	log.With(zap.String("mode", "compute")).Warn("a step failed", message.Is(message.StepFailed), zap.Uint64("transition", 7),
+	log.With(zap.String("mode", "compute")).Warn("a step failed", message.WithMessageID(message.StepFailed), zap.Uint64("transition", 7),
 		zap.String("step", "isolate"), zap.Error(errors.New("two\nlines")), zap.Duration("after", time.Second), zap.Strings("why-not", []string{"a", "b"}))
 	require.Len(t, *all, 1)
 	assert.Equal(t, sent{

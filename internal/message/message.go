@@ -57,8 +57,8 @@ func All() []ID {
 	return all
 }
 
-// Is gives a line of the log its kind. Only the journal has a place for it: to
+// WithMessageID gives a line of the log its kind. Only the journal has a place for it: to
 // whatever else writes the line it is not there.
-func Is(id ID) zap.Field {
+func WithMessageID(id ID) zap.Field {
 	return zap.Field{Key: Field, Type: zapcore.SkipType, String: string(id)}
 }

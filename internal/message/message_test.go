@@ -51,8 +51,8 @@ func TestAllAreAll(t *testing.T) {
 	require.NoError(t, err)
 	declared := 0
 	ast.Inspect(file, func(n ast.Node) bool {
-		lit, is := n.(*ast.BasicLit)
-		if !is || lit.Kind != token.STRING {
+		lit, ok := n.(*ast.BasicLit)
+		if !ok || lit.Kind != token.STRING {
 			return true
 		}
 		if text, err := strconv.Unquote(lit.Value); err == nil && len(text) == 32 {

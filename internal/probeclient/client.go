@@ -1,4 +1,4 @@
-// Package oneshot asks a one-shot probe for its document.
+// Package probeclient asks a one-shot probe for its document.
 //
 // A one-shot probe sits behind a unix socket: one connection, one document, end
 // of file (docs/decisions, "eyes and hands are apart"). The probe parses what
@@ -6,7 +6,7 @@
 // the caller, who decodes it. A look never hangs: every wait ends with the
 // context. Errors are sentences without a subject, to stand behind "the NAME
 // probe".
-package oneshot
+package probeclient
 
 import (
 	"context"

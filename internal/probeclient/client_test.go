@@ -1,4 +1,4 @@
-package oneshot_test
+package probeclient_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 )
 
 // serve answers each connection with handle until the test ends.
@@ -41,7 +41,7 @@ func TestTheWholeDocumentIsReadUntilTheProbeCloses(t *testing.T) {
 		c.Write([]byte(`{"a":`))
 		c.Write([]byte(`1}`))
 	})
-	data, err := oneshot.New(path).Fetch(t.Context())
+	data, err := probeclient.New(path).Fetch(t.Context())
 	require.NoError(t, err)
 	require.JSONEq(t, `{"a":1}`, string(data))
 }
@@ -73,7 +73,7 @@ func TestWhatIsWrongIsSaidInWords(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			_, err := oneshot.New(c.socket).Fetch(ctx)
+			_, err := probeclient.New(c.socket).Fetch(ctx)
 			require.ErrorContains(t, err, c.want)
 		})
 	}
@@ -81,7 +81,7 @@ func TestWhatIsWrongIsSaidInWords(t *testing.T) {
 		silent := serve(t, func(c net.Conn) { c.Read(make([]byte, 1)) })
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		_, err := oneshot.New(silent).Fetch(ctx)
+		_, err := probeclient.New(silent).Fetch(ctx)
 		require.ErrorContains(t, err, "did not answer in time")
 	})
 }
@@ -94,7 +94,7 @@ func TestAProbeThatHangsGetsNoCompany(t *testing.T) {
 		accepted <- struct{}{}
 		c.Read(make([]byte, 1))
 	})
-	client := oneshot.New(path)
+	client := probeclient.New(path)
 	first, cancelFirst := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {

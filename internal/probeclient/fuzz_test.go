@@ -1,4 +1,4 @@
-package oneshot_test
+package probeclient_test
 
 import (
 	"encoding/json"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 )
 
 // FuzzDecode: what is taken for one document is one, and no text in it gets anything to
@@ -22,11 +22,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(strings.Repeat("[", 20_000)), 1)
 	f.Fuzz(func(t *testing.T, data []byte, limit int) {
 		var document any
-		if oneshot.Decode(data, &document) == nil {
+		if probeclient.Decode(data, &document) == nil {
 			require.True(t, json.Valid(data), "%q", data)
 		}
 		limit = max(0, limit)
-		clean := oneshot.Clean(string(data), limit)
+		clean := probeclient.Clean(string(data), limit)
 		require.LessOrEqual(t, len(clean), limit)
 		require.True(t, utf8.ValidString(clean))
 		require.NotContains(t, strings.Map(func(r rune) rune {

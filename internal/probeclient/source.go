@@ -1,4 +1,4 @@
-package oneshot
+package probeclient
 
 import (
 	"context"
@@ -26,12 +26,12 @@ type Source struct {
 // policy.Paths.Probes, whose name is the probe's and the source's.
 func NewSource(p policy.Policy, socket string) *Source {
 	s := &Source{socket: socket, probe: New(filepath.Join(p.Paths.Probes, socket))}
-	s.Adopt(p)
+	s.SetPolicy(p)
 	return s
 }
 
-// Adopt makes p what is looked by from now on. Where the probe is does not change.
-func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
+// SetPolicy makes p what is looked by from now on. Where the probe is does not change.
+func (s *Source) SetPolicy(p policy.Policy) { s.policy.Store(&p) }
 
 // Policy is the one in force.
 func (s *Source) Policy() policy.Policy { return *s.policy.Load() }

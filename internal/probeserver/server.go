@@ -1,9 +1,9 @@
-// Package serving is the other end of oneshot: a probe that systemd starts for
+// Package probeserver is the other end of probeclient: a probe that systemd starts for
 // a socket, and that writes one document to everybody who connects.
 //
 // A look that takes too long ends the process without a word, which the daemon
 // calls unknown; the next connection starts a fresh one.
-package serving
+package probeserver
 
 import (
 	"context"
@@ -27,17 +27,17 @@ const (
 	LookBound = 10 * time.Second
 )
 
-// Sight makes one document. Its error is in the document too.
-type Sight func(context.Context) (document any, err error)
+// Result makes one document. Its error is in the document too.
+type Result func(context.Context) (document any, err error)
 
 // Probe is what serves.
 type Probe struct {
-	Name string // of the program, for its complaints
-	See  Sight
-	Idle time.Duration
+	Name    string // of the program, for its complaints
+	Collect Result
+	Idle    time.Duration
 	// LookBound ends the process that is stuck in a look.
-	LookBound  time.Duration
-	Complaints io.Writer
+	LookBound time.Duration
+	Stderr    io.Writer
 }
 
 // Run serves the socket that systemd passed; without one it looks once and writes
@@ -82,7 +82,7 @@ func (p Probe) Serve(ctx context.Context, listener *net.UnixListener) error {
 			return fmt.Errorf("cannot serve: %w", err)
 		}
 		if err := errors.Join(p.answer(ctx, conn), conn.Close()); err != nil {
-			fmt.Fprintf(p.Complaints, "%s: %v\n", p.Name, err)
+			fmt.Fprintf(p.Stderr, "%s: %v\n", p.Name, err)
 		}
 	}
 }
@@ -90,10 +90,10 @@ func (p Probe) Serve(ctx context.Context, listener *net.UnixListener) error {
 // answer looks once and writes what was seen.
 func (p Probe) answer(ctx context.Context, out io.Writer) error {
 	stuck := time.AfterFunc(p.LookBound, func() {
-		fmt.Fprintf(p.Complaints, "%s: a look took more than %s\n", p.Name, p.LookBound)
+		fmt.Fprintf(p.Stderr, "%s: a look took more than %s\n", p.Name, p.LookBound)
 		os.Exit(1)
 	})
 	defer stuck.Stop()
-	document, err := p.See(ctx)
+	document, err := p.Collect(ctx)
 	return errors.Join(err, json.NewEncoder(out).Encode(document))
 }

@@ -1,4 +1,4 @@
-package serving_test
+package probeserver_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/internal/oneshot/serving"
+	"github.com/dubnium/dubnium/internal/probeserver"
 )
 
 func TestAPassedSocketIsServedUntilNobodyAsks(t *testing.T) {
@@ -28,7 +28,7 @@ func TestAPassedSocketIsServedUntilNobodyAsks(t *testing.T) {
 		return map[string]int{"look": looks}, nil
 	}
 	ended := make(chan error, 1)
-	probe := serving.Probe{Name: "test", See: see, Idle: time.Second, LookBound: time.Minute, Complaints: io.Discard}
+	probe := probeserver.Probe{Name: "test", Collect: see, Idle: time.Second, LookBound: time.Minute, Stderr: io.Discard}
 	go func() { ended <- probe.Serve(t.Context(), listener) }()
 	for _, want := range []string{`{"look":1}`, `{"error":"cannot see"}`, `{"look":3}`} {
 		conn, err := net.DialUnix("unix", nil, address)

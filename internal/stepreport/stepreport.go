@@ -1,8 +1,8 @@
-// Package aside carries what a step has to tell beside whether it was done: how far
+// Package stepreport carries what a step has to tell beside whether it was done: how far
 // it is, and what whoever reads the record has to know although it was done. It is
 // in a step's context, so that what a step does need not know who listens; where
 // nobody does, it is lost, and nothing else.
-package aside
+package stepreport
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Listener hears it, from the goroutine of the step.
-type Listener interface {
+// Reporter hears it, from the goroutine of the step.
+type Reporter interface {
 	// Progress says how far the step is, in a few words, as often as it likes.
 	Progress(text string)
 	// Note is for the record. Secrets are what its text may tell of people's
@@ -22,18 +22,18 @@ type Listener interface {
 type key struct{}
 
 // With returns a context whose asides l hears.
-func With(ctx context.Context, l Listener) context.Context { return context.WithValue(ctx, key{}, l) }
+func With(ctx context.Context, l Reporter) context.Context { return context.WithValue(ctx, key{}, l) }
 
 // Progress says how far the step of ctx is.
 func Progress(ctx context.Context, text string) {
-	if l, is := ctx.Value(key{}).(Listener); is {
+	if l, ok := ctx.Value(key{}).(Reporter); ok {
 		l.Progress(text)
 	}
 }
 
 // Note puts a text into the record of the step of ctx.
 func Note(ctx context.Context, text string, secrets []observer.Secret) {
-	if l, is := ctx.Value(key{}).(Listener); is {
+	if l, ok := ctx.Value(key{}).(Reporter); ok {
 		l.Note(text, secrets)
 	}
 }

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -34,11 +34,11 @@ const (
 // control characters and no string beyond its bound.
 func Decode(line []byte) (Document, error) {
 	var d Document
-	if err := oneshot.Decode(line, &d); err != nil {
+	if err := probeclient.Decode(line, &d); err != nil {
 		return Document{}, err
 	}
 	if d.Error != "" {
-		return Document{Answers: d.Answers, Error: oneshot.Clean(d.Error, maxReason)}, nil
+		return Document{Answers: d.Answers, Error: probeclient.Clean(d.Error, maxReason)}, nil
 	}
 	switch {
 	case d.Streams == nil || d.JACK == nil || d.Devices == nil:
@@ -53,33 +53,33 @@ func Decode(line []byte) (Document, error) {
 
 // check refuses what no probe of ours writes, and cleans what it may.
 func (d *Document) check() error {
-	d.Name = oneshot.Clean(d.Name, MaxText)
+	d.Name = probeclient.Clean(d.Name, MaxText)
 	for i := range d.Streams {
 		s := &d.Streams[i]
 		if err := direction(s.Direction); err != nil || s.PID < 0 {
 			return errors.Join(errors.New("it lists a stream that cannot be"), err)
 		}
-		s.Application, s.Media = oneshot.Clean(s.Application, MaxText), oneshot.Clean(s.Media, MaxText)
+		s.Application, s.Media = probeclient.Clean(s.Application, MaxText), probeclient.Clean(s.Media, MaxText)
 	}
 	for i := range d.JACK {
 		if d.JACK[i].PID < 0 {
 			return fmt.Errorf("it lists a JACK client with pid %d", d.JACK[i].PID)
 		}
-		d.JACK[i].Application = oneshot.Clean(d.JACK[i].Application, MaxText)
+		d.JACK[i].Application = probeclient.Clean(d.JACK[i].Application, MaxText)
 	}
 	for i := range d.Devices {
 		v := &d.Devices[i]
 		if err := direction(v.Direction); err != nil {
 			return err
 		}
-		v.Name, v.State = oneshot.Clean(v.Name, MaxText), oneshot.Clean(v.State, MaxText)
+		v.Name, v.State = probeclient.Clean(v.Name, MaxText), probeclient.Clean(v.State, MaxText)
 	}
 	return nil
 }
 
 func direction(word string) error {
 	if word != observer.Playback && word != observer.Capture {
-		return fmt.Errorf("it names a direction %q", oneshot.Clean(word, maxReason))
+		return fmt.Errorf("it names a direction %q", probeclient.Clean(word, maxReason))
 	}
 	return nil
 }

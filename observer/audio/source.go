@@ -50,19 +50,19 @@ type Source struct {
 // New returns the source for p's host.
 func New(p policy.Policy, units Units) *Source {
 	s := &Source{units: units, wake: make(chan struct{}, 1), links: map[uint32]*link{}, linked: make(chan struct{})}
-	s.Adopt(p)
+	s.SetPolicy(p)
 	return s
 }
 
-// Adopt makes p what is looked by from now on. Where the probes are does not change.
-func (s *Source) Adopt(p policy.Policy) { s.policy.Store(&p) }
+// SetPolicy makes p what is looked by from now on. Where the probes are does not change.
+func (s *Source) SetPolicy(p policy.Policy) { s.policy.Store(&p) }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceAudio }
 
-// Due asks for a look now and then while there is somebody to look for: a probe
+// NextPoll asks for a look now and then while there is somebody to look for: a probe
 // that hangs announces nothing.
-func (s *Source) Due(now observer.Snapshot) time.Time {
+func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	if len(now.Logind.GraphicalUsers()) == 0 {
 		return time.Time{}
 	}
@@ -75,9 +75,9 @@ func (s *Source) Due(now observer.Snapshot) time.Time {
 	return oldest.Add(observer.AudioRecheck(*s.policy.Load()))
 }
 
-// Follow takes from the sessions whose audio to look at. While logind cannot be
+// OnSnapshot takes from the sessions whose audio to look at. While logind cannot be
 // read nobody has come or gone.
-func (s *Source) Follow(now observer.Snapshot) {
+func (s *Source) OnSnapshot(now observer.Snapshot) {
 	if !now.Logind.Known() {
 		return
 	}
@@ -142,9 +142,9 @@ func (s *Source) reconcile(ctx context.Context) []*link {
 	return fresh
 }
 
-// Look asks every probe for a look that begins now. The first look at a person's
+// Read asks every probe for a look that begins now. The first look at a person's
 // audio waits for the probe's first word, so that nobody takes its start for doubt.
-func (s *Source) Look(ctx context.Context) observer.Part { return s.each(ctx, (*link).look) }
+func (s *Source) Read(ctx context.Context) observer.Part { return s.each(ctx, (*link).look) }
 
 // Glance takes what the probes have said: a line is all there is to know.
 func (s *Source) Glance(ctx context.Context) observer.Part { return s.each(ctx, (*link).glance) }

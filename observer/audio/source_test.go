@@ -133,7 +133,7 @@ func (h *host) present(uids ...uint32) {
 	for _, uid := range uids {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: fmt.Sprint(uid), UID: uid, Class: "user", Type: "wayland", Seat: "seat0"})
 	}
-	h.source.Follow(s)
+	h.source.OnSnapshot(s)
 }
 
 func (h *host) look() observer.Audio {
@@ -141,7 +141,7 @@ func (h *host) look() observer.Audio {
 	ctx, cancel := context.WithTimeout(h.t.Context(), 10*time.Second)
 	defer cancel()
 	var s observer.Snapshot
-	h.source.Look(ctx).Into(&s)
+	h.source.Read(ctx).Into(&s)
 	require.True(h.t, s.Audio.Known())
 	return s.Audio
 }
@@ -258,7 +258,7 @@ func TestAProbeThatHangsIsUnknownAtTheNextLook(t *testing.T) {
 	for seen := false; !seen; {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		var s observer.Snapshot
-		h.source.Look(ctx).Into(&s)
+		h.source.Read(ctx).Into(&s)
 		cancel()
 		seen = len(s.Audio.Servers) == 1 && strings.Contains(s.Audio.Servers[0].Reason, "did not answer in time")
 	}
@@ -269,11 +269,11 @@ func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
 	source := audio.New(p, nil)
 	at := time.Now()
 	s := observer.Snapshot{Audio: observer.Audio{Reading: observer.Reading{At: at}}}
-	require.Zero(t, source.Due(s))
+	require.Zero(t, source.NextPoll(s))
 	s.Logind.Sessions = []observer.Session{{ID: "1", UID: 1000, Class: "user", Type: "wayland", Seat: "seat0"}}
-	require.Equal(t, at.Add(10*p.Timeouts.Recheck.D()), source.Due(s))
+	require.Equal(t, at.Add(10*p.Timeouts.Recheck.D()), source.NextPoll(s))
 	s.Audio.Servers = []observer.AudioServer{{UID: 1000, Reading: observer.Reading{At: at.Add(-time.Minute)}}, {UID: 1001, Reading: observer.Reading{At: at}}}
-	require.Equal(t, at.Add(-time.Minute).Add(10*p.Timeouts.Recheck.D()), source.Due(s), "whoever was heard longest ago")
+	require.Equal(t, at.Add(-time.Minute).Add(10*p.Timeouts.Recheck.D()), source.NextPoll(s), "whoever was heard longest ago")
 }
 
 func TestAUnitThatCannotBeStartedIsTriedAgain(t *testing.T) {
@@ -295,7 +295,7 @@ func TestWhileLogindIsAwayNobodyHasLeft(t *testing.T) {
 	h := newHost(t, serve)
 	h.present(1000)
 	h.until(func(a observer.Audio) bool { return len(a.Servers) == 1 && a.Servers[0].Known() })
-	h.source.Follow(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now(), Reason: "away"}}})
+	h.source.OnSnapshot(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now(), Reason: "away"}}})
 	require.Len(t, h.look().Servers, 1)
 }
 

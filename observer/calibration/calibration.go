@@ -46,10 +46,10 @@ type Sample struct {
 func Samples(p policy.Policy, o observer.Observation, s observer.Snapshot) []Sample {
 	var all []Sample
 	use, reason := useOf(o.Facts)
-	for _, pci := range observer.DisplayGPUs(p, s.Holders) {
+	for _, pci := range observer.DisplayGPUs(p, s.Processes) {
 		sample := Sample{At: s.GPU.At, GPU: pci, Use: use, Reason: reason, Used: observer.Measure{Reason: "NVML does not list " + pci}}
 		if use == Held {
-			sample.Holders = holders(p, s.Holders, pci)
+			sample.Holders = holders(p, s.Processes, pci)
 		}
 		for _, c := range s.GPU.Cards {
 			if c.PCI == pci {
@@ -88,7 +88,7 @@ func useOf(f observer.Facts) (Use, string) {
 
 // holders names who holds a GPU as far as the reader may know; those that policy
 // permits hold it after the release too.
-func holders(p policy.Policy, h observer.Holders, pci string) []string {
+func holders(p policy.Policy, h observer.ProcessScan, pci string) []string {
 	var names []string
 	for _, holder := range observer.ForeignHolders(p, h) {
 		if holder.GPU == pci {

@@ -193,7 +193,7 @@ func TestSamplesAreReadFromTheEvidence(t *testing.T) {
 	p := policy.Default()
 	at := observer.Reading{At: begin}
 	s := observer.Snapshot{
-		Holders: observer.Holders{Reading: at, GPUs: []observer.GPU{{PCI: gpu, Display: true, Driver: "nvidia"}}, Holders: []observer.Holder{
+		Processes: observer.ProcessScan{Reading: at, GPUs: []observer.GPU{{PCI: gpu, Display: true, Driver: "nvidia"}}, Holders: []observer.Holder{
 			{GPU: gpu, PID: 9, Command: "sway", Unit: "session-2.scope"}, {GPU: gpu, PID: 10, Unit: "nvidia-persistenced.service"},
 		}},
 		GPU: observer.NVML{Reading: at, Driver: true, Cards: []observer.Card{{PCI: gpu, MemoryUsed: used(900)}}},
@@ -206,7 +206,7 @@ func TestSamplesAreReadFromTheEvidence(t *testing.T) {
 	got := look()
 	assert.Equal(t, Sample{At: begin, GPU: gpu, Use: Held, Used: used(900), Holders: []string{"sway (pid 9, session-2.scope)"}}, got)
 
-	s.Holders.Holders = s.Holders.Holders[1:]
+	s.Processes.Holders = s.Processes.Holders[1:]
 	assert.Equal(t, Free, look().Use)
 	s.GPU.Cards[0].Compute.Processes = []observer.CardProcess{{PID: 7}}
 	assert.Equal(t, Held, look().Use, "vLLM has it")

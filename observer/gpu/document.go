@@ -6,7 +6,7 @@ import (
 	"math"
 
 	"github.com/dubnium/dubnium/internal/form"
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -35,11 +35,11 @@ func (d Document) Fault() string { return d.Error }
 // Decode reads a document and checks it against the schema.
 func Decode(data []byte) (Document, error) {
 	var d Document
-	if err := oneshot.Decode(data, &d); err != nil {
+	if err := probeclient.Decode(data, &d); err != nil {
 		return Document{}, err
 	}
 	if d.Error != "" {
-		return Document{Error: oneshot.Clean(d.Error, maxText)}, nil
+		return Document{Error: probeclient.Clean(d.Error, maxText)}, nil
 	}
 	switch {
 	case d.Driver == nil || d.Cards == nil:
@@ -53,7 +53,7 @@ func Decode(data []byte) (Document, error) {
 	for i := range d.Cards {
 		c := &d.Cards[i]
 		if c.PCI != "" && seen[c.PCI] {
-			return Document{}, fmt.Errorf("it tells of %s twice", oneshot.Clean(c.PCI, maxText))
+			return Document{}, fmt.Errorf("it tells of %s twice", probeclient.Clean(c.PCI, maxText))
 		}
 		seen[c.PCI] = true
 		if err := checkCard(c); err != nil {
@@ -65,12 +65,12 @@ func Decode(data []byte) (Document, error) {
 
 // checkCard refuses what no probe of ours writes, and cleans what it may.
 func checkCard(c *observer.Card) error {
-	c.UUID, c.Name, c.Reason = oneshot.Clean(c.UUID, maxText), oneshot.Clean(c.Name, maxText), oneshot.Clean(c.Reason, maxText)
+	c.UUID, c.Name, c.Reason = probeclient.Clean(c.UUID, maxText), probeclient.Clean(c.Name, maxText), probeclient.Clean(c.Reason, maxText)
 	switch {
 	case c.PCI == "" && c.Reason == "":
 		return errors.New("it tells of a card without an address and does not say why")
 	case c.PCI != "" && !form.PCI(c.PCI, 8):
-		return fmt.Errorf("it tells of a card at %q", oneshot.Clean(c.PCI, maxText))
+		return fmt.Errorf("it tells of a card at %q", probeclient.Clean(c.PCI, maxText))
 	case c.Reason != "":
 		*c = observer.Card{PCI: c.PCI, UUID: c.UUID, Name: c.Name, Reason: c.Reason}
 	}
@@ -84,7 +84,7 @@ func checkCard(c *observer.Card) error {
 }
 
 func checkProcesses(list *observer.CardProcesses) error {
-	list.Reason = oneshot.Clean(list.Reason, maxText)
+	list.Reason = probeclient.Clean(list.Reason, maxText)
 	if len(list.Processes) > maxProcesses {
 		return fmt.Errorf("it tells of more than %d processes", maxProcesses)
 	}
@@ -93,9 +93,9 @@ func checkProcesses(list *observer.CardProcesses) error {
 		if p.PID <= 0 || len(p.Slices) > maxList {
 			return fmt.Errorf("it tells of a process with pid %d and %d slices", p.PID, len(p.Slices))
 		}
-		p.Command, p.Unit = oneshot.Clean(p.Command, maxList), oneshot.Clean(p.Unit, maxName)
+		p.Command, p.Unit = probeclient.Clean(p.Command, maxList), probeclient.Clean(p.Unit, maxName)
 		for j := range p.Slices {
-			p.Slices[j] = oneshot.Clean(p.Slices[j], maxName)
+			p.Slices[j] = probeclient.Clean(p.Slices[j], maxName)
 		}
 		p.Memory, p.Redacted = measure(p.Memory), false
 	}
@@ -110,5 +110,5 @@ func measure(m observer.Measure) observer.Measure {
 	if m.Reason == "" {
 		m.Reason = "the driver does not say"
 	}
-	return observer.Measure{Reason: oneshot.Clean(m.Reason, maxText)}
+	return observer.Measure{Reason: probeclient.Clean(m.Reason, maxText)}
 }

@@ -12,7 +12,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -22,23 +22,23 @@ const Socket = "gpu"
 
 // Source looks through the probe. It watches nothing: the driver tells nobody who
 // begins to use a card.
-type Source struct{ *oneshot.Source }
+type Source struct{ *probeclient.Source }
 
 // New returns the source for the probe of p's host.
-func New(p policy.Policy) *Source { return &Source{oneshot.NewSource(p, Socket)} }
+func New(p policy.Policy) *Source { return &Source{probeclient.NewSource(p, Socket)} }
 
-// Due asks for a look now and then where policy says whose the GPUs are: only
+// NextPoll asks for a look now and then where policy says whose the GPUs are: only
 // there does a mode rest on what NVML knows.
-func (s *Source) Due(now observer.Snapshot) time.Time {
+func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	if pace := observer.GPUPace(s.Policy(), now); pace > 0 && s.Policy().GPU.Configured() {
 		return now.GPU.At.Add(pace)
 	}
 	return time.Time{}
 }
 
-// Look asks the probe.
-func (s *Source) Look(ctx context.Context) observer.Part {
-	d, reason := oneshot.Ask(ctx, s.Source, Decode)
+// Read asks the probe.
+func (s *Source) Read(ctx context.Context) observer.Part {
+	d, reason := probeclient.Ask(ctx, s.Source, Decode)
 	part := observer.NVML{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.Driver, part.Cards = *d.Driver, d.Cards

@@ -35,7 +35,7 @@ func probeSays(t *testing.T, text string) observer.NVML {
 	}()
 	var s observer.Snapshot
 	before := time.Now()
-	gpu.New(p).Look(t.Context()).Into(&s)
+	gpu.New(p).Read(t.Context()).Into(&s)
 	require.False(t, s.GPU.At.Before(before), "every look has its time")
 	return s.GPU
 }
@@ -111,7 +111,7 @@ func TestAMissingProbeIsUnknown(t *testing.T) {
 	p := policy.Default()
 	p.Paths.Probes = t.TempDir()
 	var s observer.Snapshot
-	gpu.New(p).Look(t.Context()).Into(&s)
+	gpu.New(p).Read(t.Context()).Into(&s)
 	require.Contains(t, s.GPU.Reason, "the gpu probe is not there: no socket")
 }
 
@@ -127,11 +127,11 @@ func TestItLooksByItselfOnlyWherePolicyNamesGPUs(t *testing.T) {
 		return s
 	}
 	desktop, compute := host(plain.Units.DesktopTarget), host(plain.Units.ComputeTarget)
-	require.Zero(t, gpu.New(plain).Due(desktop))
-	require.Zero(t, gpu.New(plain).Due(compute))
-	require.Zero(t, gpu.New(named).Due(host("multi-user.target")))
-	require.Equal(t, at.Add(named.GPU.Recheck.D()), gpu.New(named).Due(desktop))
-	require.Equal(t, at.Add(named.Timeouts.Recheck.D()), gpu.New(named).Due(compute))
+	require.Zero(t, gpu.New(plain).NextPoll(desktop))
+	require.Zero(t, gpu.New(plain).NextPoll(compute))
+	require.Zero(t, gpu.New(named).NextPoll(host("multi-user.target")))
+	require.Equal(t, at.Add(named.GPU.Recheck.D()), gpu.New(named).NextPoll(desktop))
+	require.Equal(t, at.Add(named.Timeouts.Recheck.D()), gpu.New(named).NextPoll(compute))
 }
 
 func TestTheWatchEndsWithItsContext(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/dubnium/dubnium/internal/form"
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -51,7 +51,7 @@ const (
 
 // How many entries the probe lists; it counts the rest. Anybody may start many
 // processes that belong in a list, and a document has to stay well below
-// oneshot.MaxDocument.
+// probeclient.MaxDocument.
 const (
 	MaxHolders = 1024
 	MaxUnseen  = 64
@@ -72,11 +72,11 @@ func (d Document) Fault() string { return d.Error }
 // holds no control characters and no string beyond its bound.
 func Decode(data []byte) (Document, error) {
 	var d Document
-	if err := oneshot.Decode(data, &d); err != nil {
+	if err := probeclient.Decode(data, &d); err != nil {
 		return Document{}, err
 	}
 	if d.Error != "" {
-		return Document{Error: oneshot.Clean(d.Error, maxReason)}, nil
+		return Document{Error: probeclient.Clean(d.Error, maxReason)}, nil
 	}
 	if d.GPUs == nil || d.Holders == nil {
 		return Document{}, errors.New("its answer lacks the GPUs or the holders")
@@ -98,7 +98,7 @@ func (d *Document) check() error {
 		{"processes that it did not look through", len(d.Unseen), MaxUnseen, d.MoreUnseen},
 		{"sound devices", len(d.PCMs), MaxPCMs, d.MorePCMs},
 		{"processes of REAPER", len(d.Reapers), MaxReapers, d.MoreReapers},
-		{"jobs", len(d.Jobs.List), MaxJobs, d.Jobs.More},
+		{"jobs", len(d.Jobs.List), MaxJobs, d.Jobs.Truncated},
 		{"processes that it did not read", len(d.Jobs.Unread), MaxUnseen, d.Jobs.MoreUnread},
 		{"directories", len(d.Stores), maxList, 0},
 	} {
@@ -114,23 +114,23 @@ func (d *Document) checkGPUs() error {
 	for i := range d.GPUs {
 		g := &d.GPUs[i]
 		if !isGPU(g.PCI) || (g.Audio != "" && !isGPU(g.Audio)) {
-			return fmt.Errorf("it names a GPU %q", oneshot.Clean(cmp.Or(g.Audio, g.PCI), maxReason))
+			return fmt.Errorf("it names a GPU %q", probeclient.Clean(cmp.Or(g.Audio, g.PCI), maxReason))
 		}
-		g.Driver = oneshot.Clean(g.Driver, maxList)
+		g.Driver = probeclient.Clean(g.Driver, maxList)
 		known[g.PCI] = true
 	}
 	for i := range d.Holders {
 		h := &d.Holders[i]
 		switch {
-		case h.PID <= 0 || h.More < 0:
-			return fmt.Errorf("it names a holder with pid %d and %d more", h.PID, h.More)
+		case h.PID <= 0 || h.Truncated < 0:
+			return fmt.Errorf("it names a holder with pid %d and %d more", h.PID, h.Truncated)
 		case !known[h.GPU]:
-			return fmt.Errorf("it names a holder of the GPU %q, which it did not list", oneshot.Clean(h.GPU, maxReason))
+			return fmt.Errorf("it names a holder of the GPU %q, which it did not list", probeclient.Clean(h.GPU, maxReason))
 		case len(h.Slices) > maxList || len(h.Nodes) > maxList:
 			return fmt.Errorf("it names more slices or nodes of pid %d than there can be", h.PID)
 		}
-		h.Command, h.Session = oneshot.Clean(h.Command, maxList), oneshot.Clean(h.Session, maxList)
-		h.Unit = oneshot.Clean(h.Unit, maxName)
+		h.Command, h.Session = probeclient.Clean(h.Command, maxList), probeclient.Clean(h.Session, maxList)
+		h.Unit = probeclient.Clean(h.Unit, maxName)
 		clean(h.Slices, maxName)
 		clean(h.Nodes, maxList)
 	}
@@ -139,7 +139,7 @@ func (d *Document) checkGPUs() error {
 
 func (d *Document) checkSound() error {
 	for i := range d.PCMs {
-		d.PCMs[i].Name = oneshot.Clean(d.PCMs[i].Name, maxList)
+		d.PCMs[i].Name = probeclient.Clean(d.PCMs[i].Name, maxList)
 		if err := checkProcess(&d.PCMs[i].Process); err != nil {
 			return err
 		}
@@ -153,10 +153,10 @@ func (d *Document) checkSound() error {
 }
 
 func (d *Document) checkJobs() error {
-	d.Jobs.Reason = oneshot.Clean(d.Jobs.Reason, maxReason)
+	d.Jobs.Reason = probeclient.Clean(d.Jobs.Reason, maxReason)
 	for i := range d.Jobs.List {
 		j := &d.Jobs.List[i]
-		j.Pattern = oneshot.Clean(j.Pattern, maxReason)
+		j.Pattern = probeclient.Clean(j.Pattern, maxReason)
 		if err := checkProcess(&j.Process); err != nil {
 			return err
 		}
@@ -167,8 +167,8 @@ func (d *Document) checkJobs() error {
 func (d *Document) checkStores() error {
 	for i := range d.Stores {
 		s := &d.Stores[i]
-		s.Path, s.Fault, s.Reason = oneshot.Clean(s.Path, maxPath), oneshot.Clean(s.Fault, maxReason), oneshot.Clean(s.Reason, maxReason)
-		s.Free.Reason = oneshot.Clean(s.Free.Reason, maxReason)
+		s.Path, s.Fault, s.Reason = probeclient.Clean(s.Path, maxPath), probeclient.Clean(s.Fault, maxReason), probeclient.Clean(s.Reason, maxReason)
+		s.Free.Reason = probeclient.Clean(s.Free.Reason, maxReason)
 		if free := s.Free.Value; free != nil && !(*free >= 0 && *free <= 1e21) {
 			return fmt.Errorf("it finds %v bytes free", *free)
 		}
@@ -179,8 +179,8 @@ func (d *Document) checkStores() error {
 func checkUnseen(list []observer.Unseen) error {
 	for i := range list {
 		u := &list[i]
-		if u.More < 0 || len(u.Slices) > maxList {
-			return fmt.Errorf("it names %d slices of pid %d and %d more like it", len(u.Slices), u.PID, u.More)
+		if u.Truncated < 0 || len(u.Slices) > maxList {
+			return fmt.Errorf("it names %d slices of pid %d and %d more like it", len(u.Slices), u.PID, u.Truncated)
 		}
 		clean(u.Slices, maxName)
 		if err := checkProcess(&u.Process); err != nil {
@@ -194,13 +194,13 @@ func checkProcess(p *observer.Process) error {
 	if p.PID < 0 { // 0 is one that ended, or that nobody can tell
 		return fmt.Errorf("it names a process with pid %d", p.PID)
 	}
-	p.Command, p.Session = oneshot.Clean(p.Command, maxList), oneshot.Clean(p.Session, maxList)
-	p.Unit = oneshot.Clean(p.Unit, maxName)
+	p.Command, p.Session = probeclient.Clean(p.Command, maxList), probeclient.Clean(p.Session, maxList)
+	p.Unit = probeclient.Clean(p.Unit, maxName)
 	return nil
 }
 
 func clean(list []string, limit int) {
 	for i := range list {
-		list[i] = oneshot.Clean(list[i], limit)
+		list[i] = probeclient.Clean(list[i], limit)
 	}
 }

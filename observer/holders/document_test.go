@@ -8,7 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/holders"
 )
@@ -23,11 +23,11 @@ func TestTheLongestDocumentIsAccepted(t *testing.T) {
 	for range holders.MaxHolders {
 		d.Holders = append(d.Holders, observer.Holder{
 			GPU: d.GPUs[0].PCI, PID: process.PID, Command: process.Command, UID: process.UID, Unit: process.Unit, Session: process.Session,
-			Slices: slices, Nodes: strings.Fields(strings.Repeat("nvidia-uvm-tools ", 30)), More: 1 << 22,
+			Slices: slices, Nodes: strings.Fields(strings.Repeat("nvidia-uvm-tools ", 30)), Truncated: 1 << 22,
 		})
 	}
 	for range holders.MaxUnseen {
-		d.Unseen = append(d.Unseen, observer.Unseen{Process: process, Slices: slices, Denied: true, More: 1 << 22})
+		d.Unseen = append(d.Unseen, observer.Unseen{Process: process, Slices: slices, Denied: true, Truncated: 1 << 22})
 	}
 	for range holders.MaxPCMs {
 		d.PCMs = append(d.PCMs, observer.PCM{Name: "card31/pcm31p/sub127", Process: process})
@@ -41,7 +41,7 @@ func TestTheLongestDocumentIsAccepted(t *testing.T) {
 	d.Jobs.Unread = d.Unseen
 	data, err := json.Marshal(d)
 	require.NoError(t, err)
-	require.Less(t, len(data), oneshot.MaxDocument/2)
+	require.Less(t, len(data), probeclient.MaxDocument/2)
 	_, err = holders.Decode(data)
 	require.NoError(t, err)
 }

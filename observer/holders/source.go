@@ -13,7 +13,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -22,29 +22,29 @@ import (
 const Socket = "holders"
 
 // Source looks through the probe. It watches nothing: the kernel tells nobody who opens a device.
-type Source struct{ *oneshot.Source }
+type Source struct{ *probeclient.Source }
 
 // New returns the source for the probe of p's host.
-func New(p policy.Policy) *Source { return &Source{oneshot.NewSource(p, Socket)} }
+func New(p policy.Policy) *Source { return &Source{probeclient.NewSource(p, Socket)} }
 
-// Due asks for a look now and then while who has a GPU, and which are there, can
+// NextPoll asks for a look now and then while who has a GPU, and which are there, can
 // matter.
-func (s *Source) Due(now observer.Snapshot) time.Time {
+func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	if pace := observer.GPUPace(s.Policy(), now); pace > 0 {
-		return now.Holders.At.Add(pace)
+		return now.Processes.At.Add(pace)
 	}
 	return time.Time{}
 }
 
-// Look asks the probe.
-func (s *Source) Look(ctx context.Context) observer.Part {
+// Read asks the probe.
+func (s *Source) Read(ctx context.Context) observer.Part {
 	d, reason := s.ask(ctx)
-	part := observer.Holders{Reading: observer.Reading{At: time.Now(), Reason: reason}}
+	part := observer.ProcessScan{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.GPUs, part.Holders = d.GPUs, d.Holders
 		part.Unseen, part.MoreUnseen = d.Unseen, d.MoreUnseen
-		part.Jobs, part.Stores = d.Jobs, d.Stores
-		part.PCMs, part.Reapers, part.SoundTold = d.PCMs, d.Reapers, d.PCMs != nil && d.Reapers != nil
+		part.Jobs, part.Directories = d.Jobs, d.Stores
+		part.PCMs, part.ReaperProcesses, part.SoundComplete = d.PCMs, d.Reapers, d.PCMs != nil && d.Reapers != nil
 		part.MorePCMs, part.MoreReapers = d.MorePCMs, d.MoreReapers
 	}
 	return part
@@ -53,10 +53,10 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 // ask makes nothing known of an answer that leaves processes out without naming them,
 // as that of an earlier version does.
 func (s *Source) ask(ctx context.Context) (d Document, reason string) {
-	d, reason = oneshot.Ask(ctx, s.Source, Decode)
+	d, reason = probeclient.Ask(ctx, s.Source, Decode)
 	silent := d.Unreadable - d.MoreUnseen
 	for _, u := range d.Unseen {
-		silent -= 1 + u.More
+		silent -= 1 + u.Truncated
 	}
 	if reason == "" && silent > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }) {
 		reason = fmt.Sprintf("the holders probe may not see the open files of %d processes", silent)

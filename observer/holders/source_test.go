@@ -36,13 +36,13 @@ func probeSays(t *testing.T, text string) *holders.Source {
 	return holders.New(p)
 }
 
-func look(t *testing.T, s *holders.Source) observer.Holders {
+func look(t *testing.T, s *holders.Source) observer.ProcessScan {
 	t.Helper()
 	var snapshot observer.Snapshot
 	before := time.Now()
-	s.Look(t.Context()).Into(&snapshot)
-	require.False(t, snapshot.Holders.At.Before(before), "every look has its time")
-	return snapshot.Holders
+	s.Read(t.Context()).Into(&snapshot)
+	require.False(t, snapshot.Processes.At.Before(before), "every look has its time")
+	return snapshot.Processes
 }
 
 const hyprland = `{"gpus":[{"pci":"0000:01:00.0","display":true}],"holders":[{"gpu":"0000:01:00.0","pid":812,
@@ -64,8 +64,8 @@ func TestALookSaysWhichWorkIsUnderWay(t *testing.T) {
 		"unit":"","pattern":"make"}]},"stores":[{"path":"/srv","fault":"","free":{"value":5}}]}`))
 	require.True(t, got.Known(), got.Reason)
 	require.Equal(t, []observer.Job{{Process: observer.Process{PID: 7, Command: "ma?ke", UID: 1}, Pattern: "make"}}, got.Jobs.List)
-	require.Equal(t, "/srv", got.Stores[0].Path)
-	require.False(t, look(t, probeSays(t, hyprland)).Jobs.Told, "an older probe does not say")
+	require.Equal(t, "/srv", got.Directories[0].Path)
+	require.False(t, look(t, probeSays(t, hyprland)).Jobs.Complete, "an older probe does not say")
 	for says, want := range map[string]string{
 		`{"gpus":[],"holders":[],"jobs":{"told":true,"more":-1}}`:                                     "0 jobs and -1 more",
 		`{"gpus":[],"holders":[],"jobs":{"told":true,"list":[{"pid":-1}]}}`:                           "a process with pid -1",
@@ -81,7 +81,7 @@ func TestALookSaysWhoWasNotLookedThrough(t *testing.T) {
 		"unseen":[{"pid":7,"command":"ma\u001bny","uid":1001,"unit":"","slices":["user.slice"],"more":3}]}`))
 	require.True(t, got.Known(), got.Reason)
 	require.Equal(t, []observer.Unseen{{
-		Process: observer.Process{PID: 7, Command: "ma?ny", UID: 1001}, Slices: []string{"user.slice"}, More: 3,
+		Process: observer.Process{PID: 7, Command: "ma?ny", UID: 1001}, Slices: []string{"user.slice"}, Truncated: 3,
 	}}, got.Unseen)
 	require.Equal(t, 1, got.MoreUnseen)
 }
@@ -115,10 +115,10 @@ func TestItLooksOutsideComputeOnlyWherePolicyNamesGPUs(t *testing.T) {
 	p := policy.Default()
 	var desktop observer.Snapshot
 	desktop.Systemd.Units = map[string]observer.Unit{p.Units.DesktopTarget: {ActiveState: "active"}}
-	desktop.Holders.At = time.Unix(100, 0)
-	require.Zero(t, holders.New(p).Due(desktop))
+	desktop.Processes.At = time.Unix(100, 0)
+	require.Zero(t, holders.New(p).NextPoll(desktop))
 	p.GPU.Display = []string{"0000:01:00.0"}
-	require.Equal(t, time.Unix(100, 0).Add(p.GPU.Recheck.D()), holders.New(p).Due(desktop))
+	require.Equal(t, time.Unix(100, 0).Add(p.GPU.Recheck.D()), holders.New(p).NextPoll(desktop))
 }
 
 func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
@@ -160,11 +160,11 @@ func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
 	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"name":"card0/pcm0p/sub0","pid":7,"command":"a\u0007play","uid":1000}],
 		"reapers":[{"pid":9,"command":"reaper"}]}`))
 	require.Equal(t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}}, got.PCMs)
-	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.Reapers)
-	require.True(t, got.SoundTold)
+	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.ReaperProcesses)
+	require.True(t, got.SoundComplete)
 	got = look(t, probeSays(t, `{"gpus":[],"holders":[]}`))
 	require.True(t, got.Known())
-	require.False(t, got.SoundTold, "an older probe")
+	require.False(t, got.SoundComplete, "an older probe")
 	require.False(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"pid":-1}]}`)).Known())
 }
 
@@ -177,11 +177,11 @@ func TestAMissingProbeIsUnknown(t *testing.T) {
 func TestItLooksByItselfOnlyInCompute(t *testing.T) {
 	p := policy.Default()
 	s := holders.New(p)
-	require.Zero(t, s.Due(observer.Snapshot{}))
+	require.Zero(t, s.NextPoll(observer.Snapshot{}))
 	var compute observer.Snapshot
 	compute.Systemd.Units = map[string]observer.Unit{p.Units.ComputeTarget: {ActiveState: "active"}}
-	compute.Holders.At = time.Unix(100, 0)
-	require.Equal(t, time.Unix(100, 0).Add(p.Timeouts.Recheck.D()), s.Due(compute))
+	compute.Processes.At = time.Unix(100, 0)
+	require.Equal(t, time.Unix(100, 0).Add(p.Timeouts.Recheck.D()), s.NextPoll(compute))
 }
 
 func TestTheWatchEndsWithItsContext(t *testing.T) {

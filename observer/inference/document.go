@@ -4,7 +4,7 @@ import (
 	"errors"
 	"math"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 )
 
 // Document is what the inference probe writes.
@@ -31,10 +31,10 @@ func (d Document) Fault() string { return d.Error }
 // Decode reads a document and checks it against the schema.
 func Decode(data []byte) (Document, error) {
 	var d Document
-	if err := oneshot.Decode(data, &d); err != nil {
+	if err := probeclient.Decode(data, &d); err != nil {
 		return Document{}, err
 	}
-	d.HealthText, d.Error = oneshot.Clean(d.HealthText, maxText), oneshot.Clean(d.Error, maxText)
+	d.HealthText, d.Error = probeclient.Clean(d.HealthText, maxText), probeclient.Clean(d.Error, maxText)
 	if d.Error != "" {
 		return Document{Error: d.Error}, nil
 	}

@@ -10,7 +10,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -19,17 +19,17 @@ import (
 const Socket = "inference"
 
 // Source looks through the probe. It watches nothing: vLLM announces nothing.
-type Source struct{ *oneshot.Source }
+type Source struct{ *probeclient.Source }
 
 // New returns the source for the probe of p's host.
-func New(p policy.Policy) *Source { return &Source{oneshot.NewSource(p, Socket)} }
+func New(p policy.Policy) *Source { return &Source{probeclient.NewSource(p, Socket)} }
 
 // loading is the pace of looks at a vLLM that is not healthy yet.
 const loading = 2 * time.Second
 
-// Due asks for a look as soon as vLLM was started, soon while it loads its model,
+// NextPoll asks for a look as soon as vLLM was started, soon while it loads its model,
 // and now and then afterwards, since it can fall ill without its unit changing.
-func (s *Source) Due(now observer.Snapshot) time.Time {
+func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	p := s.Policy()
 	_, unit := observer.RunningVLLM(p, now.Systemd)
 	asked := now.Inference.At
@@ -44,9 +44,9 @@ func (s *Source) Due(now observer.Snapshot) time.Time {
 	return asked.Add(p.Timeouts.Recheck.D())
 }
 
-// Look asks the probe.
-func (s *Source) Look(ctx context.Context) observer.Part {
-	d, reason := oneshot.Ask(ctx, s.Source, Decode)
+// Read asks the probe.
+func (s *Source) Read(ctx context.Context) observer.Part {
+	d, reason := probeclient.Ask(ctx, s.Source, Decode)
 	part := observer.Inference{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.Healthy, part.HealthText = *d.Healthy, d.HealthText

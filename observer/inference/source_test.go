@@ -33,7 +33,7 @@ func probeSays(t *testing.T, text string) observer.Inference {
 		}
 	}()
 	var snapshot observer.Snapshot
-	inference.New(p).Look(t.Context()).Into(&snapshot)
+	inference.New(p).Read(t.Context()).Into(&snapshot)
 	require.True(t, snapshot.Inference.Looked())
 	return snapshot.Inference
 }
@@ -94,10 +94,10 @@ func TestItLooksByItselfOnlyWhileVLLMRuns(t *testing.T) {
 		return snapshot
 	}
 	asked := start.Add(time.Second)
-	require.Zero(t, s.Due(now("inactive", true, asked)))
-	require.Equal(t, start, s.Due(now("active", true, start.Add(-time.Hour))), "at once when it was started since")
-	require.Equal(t, asked.Add(2*time.Second), s.Due(now("active", false, asked)), "soon while it loads")
-	require.Equal(t, asked.Add(p.Timeouts.Recheck.D()), s.Due(now("active", true, asked)))
+	require.Zero(t, s.NextPoll(now("inactive", true, asked)))
+	require.Equal(t, start, s.NextPoll(now("active", true, start.Add(-time.Hour))), "at once when it was started since")
+	require.Equal(t, asked.Add(2*time.Second), s.NextPoll(now("active", false, asked)), "soon while it loads")
+	require.Equal(t, asked.Add(p.Timeouts.Recheck.D()), s.NextPoll(now("active", true, asked)))
 }
 
 func TestTheWatchEndsWithItsContext(t *testing.T) {

@@ -47,13 +47,13 @@ func (s *Source) Watch(ctx context.Context, _ func()) error {
 	return nil
 }
 
-// Due never asks: no state rests on a lock. Whoever judges one has it looked at first.
-func (s *Source) Due(observer.Snapshot) time.Time { return time.Time{} }
+// NextPoll never asks: no state rests on a lock. Whoever judges one has it looked at first.
+func (s *Source) NextPoll(observer.Snapshot) time.Time { return time.Time{} }
 
-// Look reads the list; reading never blocks, so ctx is not needed.
-func (s *Source) Look(context.Context) observer.Part {
+// Read reads the list; reading never blocks, so ctx is not needed.
+func (s *Source) Read(context.Context) observer.Part {
 	var part observer.Locks
-	list, err := read(s.list)
+	list, err := readFile(s.list)
 	if err == nil {
 		part.Transition, err = find(list, s.transition)
 	}
@@ -71,7 +71,7 @@ func (s *Source) Look(context.Context) observer.Part {
 // may hold what is looked for.
 const most = 1 << 20
 
-func read(path string) (string, error) {
+func readFile(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -21,7 +21,7 @@ func host(t *testing.T) (p policy.Policy, look func(proc string) observer.Locks)
 	p.Paths.RebuildLock = filepath.Join(p.Paths.Runtime, "switch-to-configuration.lock")
 	return p, func(proc string) observer.Locks {
 		var s observer.Snapshot
-		locks.New(proc, p).Look(t.Context()).Into(&s)
+		locks.New(proc, p).Read(t.Context()).Into(&s)
 		require.False(t, s.Locks.At.IsZero())
 		return s.Locks
 	}
@@ -99,6 +99,6 @@ func TestWhatCannotBeReadIsUnknown(t *testing.T) {
 	require.Contains(t, look(proc).Reason, "is longer than")
 	p := policy.Policy{Paths: policy.Paths{Runtime: "/proc/self/status", RebuildLock: "/none"}}
 	var s observer.Snapshot
-	locks.New("/proc", p).Look(t.Context()).Into(&s)
+	locks.New("/proc", p).Read(t.Context()).Into(&s)
 	require.Contains(t, s.Locks.Reason, "cannot look at /proc/self/status/lock: not a directory")
 }

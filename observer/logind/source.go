@@ -56,8 +56,8 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// Look reads the sessions, the inhibitors and what the machine is about to do.
-func (s *Source) Look(ctx context.Context) observer.Part {
+// Read reads the sessions, the inhibitors and what the machine is about to do.
+func (s *Source) Read(ctx context.Context) observer.Part {
 	var part observer.Logind
 	err := busconn.Parallel(3, func(i int) (err error) {
 		switch i {

@@ -56,7 +56,7 @@ func (w *watched) look() observer.Logind {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
 	var s observer.Snapshot
-	w.source.Look(ctx).Into(&s)
+	w.source.Read(ctx).Into(&s)
 	return s.Logind
 }
 

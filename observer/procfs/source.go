@@ -39,12 +39,12 @@ func (s *Source) Watch(ctx context.Context, _ func()) error {
 	return nil
 }
 
-// Due never asks: nothing that is observed rests on these numbers. Whoever
+// NextPoll never asks: nothing that is observed rests on these numbers. Whoever
 // judges them has them looked at first.
-func (s *Source) Due(observer.Snapshot) time.Time { return time.Time{} }
+func (s *Source) NextPoll(observer.Snapshot) time.Time { return time.Time{} }
 
-// Look reads the files; reading never blocks, so ctx is not needed.
-func (s *Source) Look(context.Context) observer.Part {
+// Read reads the files; reading never blocks, so ctx is not needed.
+func (s *Source) Read(context.Context) observer.Part {
 	p := observer.Procfs{
 		Cores:          s.measure("stat", online),
 		PressureCPU:    s.measure("pressure/cpu", someAvg10),
@@ -76,7 +76,7 @@ func perCore(load, cores observer.Measure) observer.Measure {
 }
 
 func (s *Source) measure(file string, parse func(string) (float64, error)) observer.Measure {
-	text, err := s.read(file)
+	text, err := s.readFile(file)
 	if err != nil {
 		return observer.Measure{Reason: reason(file, err)}
 	}
@@ -91,7 +91,7 @@ func (s *Source) measure(file string, parse func(string) (float64, error)) obser
 // what is looked for.
 const bound = 256 << 10
 
-func (s *Source) read(file string) (string, error) {
+func (s *Source) readFile(file string) (string, error) {
 	f, err := os.Open(filepath.Join(s.root, file))
 	if err != nil {
 		return "", err

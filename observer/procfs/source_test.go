@@ -18,7 +18,7 @@ import (
 
 func look(t *testing.T, root string) observer.Procfs {
 	t.Helper()
-	p, ok := New(root).Look(t.Context()).(observer.Procfs)
+	p, ok := New(root).Read(t.Context()).(observer.Procfs)
 	require.True(t, ok)
 	require.True(t, p.Known())
 	return p
@@ -87,7 +87,7 @@ func TestAFileWithoutEndIsNotReadToItsEnd(t *testing.T) {
 }
 
 func TestNothingIsEverDue(t *testing.T) {
-	assert.Zero(t, New(Root).Due(observer.Snapshot{Procfs: observer.Procfs{Reading: observer.Reading{At: time.Now()}}}))
+	assert.Zero(t, New(Root).NextPoll(observer.Snapshot{Procfs: observer.Procfs{Reading: observer.Reading{At: time.Now()}}}))
 }
 
 // FuzzParse: no text makes a parser panic or gives a number that is none.

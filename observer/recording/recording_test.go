@@ -49,7 +49,7 @@ func entry(p policy.Policy, display string) Entry {
 			p.Units.DesktopTarget: u("active"), p.Units.ComputeTarget: u("inactive"), p.Units.DisplayManager: u(display),
 			p.Units.VLLM: u("inactive"), p.Units.StudioPolicy: u("inactive"), p.Units.AudioPriority: u("inactive"),
 		}},
-		Logind: observer.Logind{Reading: known}, Holders: observer.Holders{Reading: known},
+		Logind: observer.Logind{Reading: known}, Processes: observer.ProcessScan{Reading: known},
 	}
 	return NewEntry(observer.Classify(p, s, observer.Context{Desired: policy.Desktop}, at), s)
 }

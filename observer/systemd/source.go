@@ -42,8 +42,8 @@ func New(bus *busconn.Bus, names func(policy.Policy) []string, p policy.Policy) 
 	return &Source{client: systemd1.New(bus), names: names, units: names(p), pattern: p.VLLMInstances(), moved: make(chan struct{}), any: true}
 }
 
-// Adopt makes the units of p those that are looked at from now on.
-func (s *Source) Adopt(p policy.Policy) {
+// SetPolicy makes the units of p those that are looked at from now on.
+func (s *Source) SetPolicy(p policy.Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	units, pattern := s.names(p), p.VLLMInstances()
@@ -115,8 +115,8 @@ func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
 	return signalled, any
 }
 
-// Look reads the manager's state and every unit.
-func (s *Source) Look(ctx context.Context) observer.Part {
+// Read reads the manager's state and every unit.
+func (s *Source) Read(ctx context.Context) observer.Part {
 	s.take()
 	units, pattern, _ := s.watched()
 	more, err := s.client.Matching(ctx, pattern)
@@ -126,7 +126,7 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 			names = append(names, name)
 		}
 	}
-	return s.read(ctx, "", names, nil, func(ctx context.Context, names []string) ([]observer.Unit, error) {
+	return s.readUnits(ctx, "", names, nil, func(ctx context.Context, names []string) ([]observer.Unit, error) {
 		if err != nil {
 			return nil, err
 		}
@@ -134,21 +134,21 @@ func (s *Source) Look(ctx context.Context) observer.Part {
 	})
 }
 
-// Glance reads the units that have signalled, and everything when it may be any of
+// ReadChanged reads the units that have signalled, and everything when it may be any of
 // them. The manager's state is asked for until it has started: what it says later
 // (running, degraded) nothing signals and nothing is decided by, and the question
 // would be half of what a glance costs.
-func (s *Source) Glance(ctx context.Context) observer.Part {
+func (s *Source) ReadChanged(ctx context.Context) observer.Part {
 	signalled, any := s.take()
 	if any || !s.last.Known() {
-		return s.Look(ctx)
+		return s.Read(ctx)
 	}
 	names := slices.Collect(maps.Keys(signalled))
 	state := s.last.State
 	if !s.last.Started() {
 		state = ""
 	}
-	return s.read(ctx, state, names, s.last.Units, func(ctx context.Context, names []string) ([]observer.Unit, error) {
+	return s.readUnits(ctx, state, names, s.last.Units, func(ctx context.Context, names []string) ([]observer.Unit, error) {
 		units := make([]observer.Unit, len(names))
 		return units, busconn.Parallel(len(names), func(i int) (err error) {
 			units[i], err = s.client.UnitAt(ctx, names[i], signalled[names[i]])
@@ -157,9 +157,9 @@ func (s *Source) Glance(ctx context.Context) observer.Part {
 	})
 }
 
-// read reads these units, and the manager's state unless it is given, and keeps
+// readUnits reads these units, and the manager's state unless it is given, and keeps
 // what is known of others.
-func (s *Source) read(
+func (s *Source) readUnits(
 	ctx context.Context, state string, names []string, others map[string]observer.Unit,
 	read func(context.Context, []string) ([]observer.Unit, error),
 ) observer.Part {

@@ -56,7 +56,7 @@ func (w *watched) look() observer.Systemd {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
 	var s observer.Snapshot
-	w.source.Look(ctx).Into(&s)
+	w.source.Read(ctx).Into(&s)
 	return s.Systemd
 }
 
@@ -65,7 +65,7 @@ func (w *watched) glance() observer.Systemd {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
 	var s observer.Snapshot
-	w.source.Glance(ctx).Into(&s)
+	w.source.ReadChanged(ctx).Into(&s)
 	return s.Systemd
 }
 
@@ -224,7 +224,7 @@ func TestAnotherPolicysUnitsAreLookedAtAndFollowed(t *testing.T) {
 	require.NotContains(t, w.look().Units, "llm.service")
 	p := policy.Default()
 	p.Units.VLLM = "llm.service"
-	w.source.Adopt(p)
+	w.source.SetPolicy(p)
 	units := w.look().Units
 	require.True(t, units["llm.service"].Loaded())
 	require.NotContains(t, units, "vllm.service")
@@ -324,7 +324,7 @@ func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var s observer.Snapshot
-	w.source.Look(ctx).Into(&s)
+	w.source.Read(ctx).Into(&s)
 	require.False(t, s.Systemd.Known())
 	require.Contains(t, s.Systemd.Reason, "no answer from org.freedesktop.systemd1")
 }
@@ -334,10 +334,10 @@ func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
 func TestInstancesOfTheTemplateAreFoundAndHeardOf(t *testing.T) {
 	p := policy.Default()
 	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "vllm@.service"}, {Name: "other@.service"}}})
-	w.source.Adopt(p)
+	w.source.SetPolicy(p)
 	require.NotContains(t, w.look().Units, "vllm@stray.service")
 	p.VLLM.Template = "vllm@.service"
-	w.source.Adopt(p)
+	w.source.SetPolicy(p)
 	<-w.pokes // the watch is another
 	require.NoError(t, w.host.StartUnit("vllm@stray.service", "replace"))
 	require.NoError(t, w.host.StartUnit("other@stray.service", "replace"))
@@ -352,7 +352,7 @@ func (w *watched) glances(seen func(observer.Systemd) bool) {
 	w.t.Helper()
 	for {
 		var s observer.Snapshot
-		w.source.Glance(w.t.Context()).Into(&s)
+		w.source.ReadChanged(w.t.Context()).Into(&s)
 		require.Empty(w.t, s.Systemd.Reason)
 		if seen(s.Systemd) {
 			return

@@ -111,7 +111,7 @@ func ExplanationJSON(e observer.Explanation) string {
 		for i := range c.Ownership {
 			c.Ownership[i].Terms = some(c.Ownership[i].Terms)
 		}
-		c.Promises, c.Guards, c.Gates = some(c.Promises), some(c.Guards), some(c.Gates)
+		c.Requirements, c.Guards, c.Gates = some(c.Requirements), some(c.Guards), some(c.Gates)
 		e.Contract = &c
 	}
 	return marshal(e)

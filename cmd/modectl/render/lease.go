@@ -30,10 +30,10 @@ func Terms(r status.Record, t status.Terms) string {
 func leaseLines(l status.Lease, now time.Time) []string {
 	mode, back := clean(string(l.Mode)), clean(string(l.BackTo))
 	lines := []string{fmt.Sprintf("%s, transition %d, asked by %s; then back to %s", mode, l.ID, clean(l.By), back)}
-	if l.Over != "" {
-		lines = append(lines, "over: "+clean(l.Over))
-		if l.Waits != "" {
-			lines = append(lines, fmt.Sprintf("the way back waits after %d attempts: %s", l.Attempts, clean(l.Waits)),
+	if l.ExpiredReason != "" {
+		lines = append(lines, "over: "+clean(l.ExpiredReason))
+		if l.LastFailure != "" {
+			lines = append(lines, fmt.Sprintf("the way back waits after %d attempts: %s", l.Attempts, clean(l.LastFailure)),
 				"it is tried again "+ahead(l.Next, now)+"; "+stays(l))
 		}
 		return lines

@@ -147,7 +147,7 @@ func holderLines(p status.Preview) []string {
 	}
 	for _, u := range p.Unseen {
 		line := "perhaps: " + clean(u.Evidence())
-		if u.More == 0 {
+		if u.Truncated == 0 {
 			line += goesWith(p, u.Session)
 		}
 		lines = append(lines, line)

@@ -34,7 +34,7 @@ func toCompute() status.Preview {
 			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"},
 			{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"},
 		},
-		Stops: []observer.Casualty{
+		Stops: []observer.StoppedUnit{
 			{Unit: "backup.service", Possible: true, Cause: observer.CausePropagated, By: "cups.service"},
 			{Unit: "cups.service", Cause: observer.CauseNotWanted, By: "compute.target"},
 			{Unit: "greetd.service", Cause: observer.CauseStep, By: "display-manager.service"},
@@ -49,7 +49,7 @@ func toCompute() status.Preview {
 			{GPU: "0000:01:00.0", UID: 1002, Redacted: true},
 		},
 		Unseen: []observer.Unseen{
-			{Process: observer.Process{PID: 950, Command: "sync", UID: 1001, Session: "7"}, More: 2},
+			{Process: observer.Process{PID: 950, Command: "sync", UID: 1001, Session: "7"}, Truncated: 2},
 			{Process: observer.Process{PID: 951, Command: "sync", UID: 1000, Session: "2"}},
 			{Process: observer.Process{UID: 1002, Redacted: true}, Denied: true},
 		},

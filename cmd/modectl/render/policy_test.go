@@ -48,7 +48,7 @@ func TestAProposalIsAPolicyThatCanBeUsed(t *testing.T) {
 			"desktop.target": loaded("desktop.target"), "compute.target": loaded("compute.target"),
 			"display-manager.service": loaded("greetd.service"), "vllm.service": loaded("vllm.service"),
 		}},
-		Holders: observer.Holders{Reading: known, GPUs: []observer.GPU{
+		Processes: observer.ProcessScan{Reading: known, GPUs: []observer.GPU{
 			{PCI: "0000:01:00.0", Display: true, Driver: "nvidia"},
 			{PCI: "0000:02:00.0", Driver: "vfio-pci", Hidden: true},
 			{PCI: "platform", Display: true, Driver: "simpledrm"},
@@ -57,8 +57,8 @@ func TestAProposalIsAPolicyThatCanBeUsed(t *testing.T) {
 		GPU: observer.NVML{Reading: known, Cards: []observer.Card{{PCI: "0000:01:00.0", Name: "NVIDIA \x1b[31mRTX"}}},
 	}
 	blind := observer.Snapshot{
-		Systemd: observer.Systemd{Reading: observer.Reading{At: now, Reason: "no answer"}},
-		Holders: observer.Holders{Reading: observer.Reading{At: now, Reason: "no probe"}},
+		Systemd:   observer.Systemd{Reading: observer.Reading{At: now, Reason: "no answer"}},
+		Processes: observer.ProcessScan{Reading: observer.Reading{At: now, Reason: "no probe"}},
 	}
 	for name, s := range map[string]observer.Snapshot{"policy-init": seen, "policy-init-blind": blind} {
 		p := Propose(policy.Default(), s)

@@ -80,12 +80,12 @@ func vllm(p policy.Policy, s observer.Snapshot) section {
 
 func gpus(s observer.Snapshot) section {
 	found := section{name: "gpu"}
-	if !s.Holders.Known() {
-		found.notes = []string{"Which GPUs are there cannot be told: " + s.Holders.Reason}
+	if !s.Processes.Known() {
+		found.notes = []string{"Which GPUs are there cannot be told: " + s.Processes.Reason}
 		return found
 	}
 	display, ai := []string{}, []string{}
-	for _, g := range s.Holders.GPUs {
+	for _, g := range s.Processes.GPUs {
 		found.notes = append(found.notes, describe(g, s.GPU.Cards))
 		if !policy.IsPCI(g.PCI) || g.Hidden {
 			continue

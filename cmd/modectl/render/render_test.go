@@ -128,10 +128,10 @@ func views() map[string]status.View {
 	overdue := view("compute", policy.Compute)
 	overdue.Lease = &status.Lease{
 		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", Confirm: 5 * time.Minute, ConfirmBy: before(time.Minute),
-		Over: "nobody confirmed it within 5m0s", Waits: "inhibited: check_no_inhibitor: ba\x1bckup", Attempts: 2, Next: now.Add(time.Minute),
+		ExpiredReason: "nobody confirmed it within 5m0s", LastFailure: "inhibited: check_no_inhibitor: ba\x1bckup", Attempts: 2, Next: now.Add(time.Minute),
 	}
 	returning := overdue
-	returning.Lease = &status.Lease{ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, Over: "it was asked for 1h0m0s"}
+	returning.Lease = &status.Lease{ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, ExpiredReason: "it was asked for 1h0m0s"}
 	armed := view("degraded-compute", policy.Compute)
 	armed.Reconcile = status.AutoReconcile{Enabled: true, Armed: true, Next: now.Add(time.Minute), Attempts: 1, Refusal: "transition 7 ended rolled-back: start-vllm"}
 	unarmed := view("desktop", policy.Compute)
@@ -246,7 +246,7 @@ func seen() (observer.Observation, observer.Snapshot) {
 			"desktop.target": {ID: "desktop.target", LoadState: "loaded", ActiveState: "inactive"},
 		}},
 		Logind: observer.Logind{Reading: read, Sessions: []observer.Session{{ID: "4", User: "alice", UID: 1000, Class: "user", Type: "tty", State: "active"}}},
-		Holders: observer.Holders{
+		Processes: observer.ProcessScan{
 			Reading: read, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}},
 			Holders: []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "ga\x1bme", UID: 1000, Unit: "session-4.scope", Nodes: []string{"card0"}}},
 		},
@@ -256,7 +256,7 @@ func seen() (observer.Observation, observer.Snapshot) {
 		}},
 		Inference: observer.Inference{Reading: observer.Reading{At: read.At, Reason: "the probe did not answer"}},
 		Procfs:    observer.Procfs{Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"}},
-		Kept: observer.Kept{
+		Saved: observer.SavedState{
 			Reading: read, Slices: map[string]policy.Properties{"user.slice": {policy.CPUWeight: "", policy.MemoryHigh: policy.Infinity}},
 			Quiesced: []string{"fstrim.timer"},
 		},
@@ -267,8 +267,8 @@ func seen() (observer.Observation, observer.Snapshot) {
 			Devices: []observer.AudioDevice{{Direction: observer.Playback, Name: "speakers", State: "RUNNING"}},
 		}}},
 	}
-	s.Holders.SoundTold = true
-	s.Holders.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 903, Command: "aplay", UID: 1000}}}
+	s.Processes.SoundComplete = true
+	s.Processes.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 903, Command: "aplay", UID: 1000}}}
 	return observer.Classify(policy.Default(), s, observer.Context{Desired: policy.Compute}, now.UTC()), s
 }
 

@@ -4,7 +4,7 @@ package systemd1
 func (g *Graphs) Kept() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, t := range g.ties {
+	for _, t := range g.relations {
 		if t.known {
 			n++
 		}
@@ -13,4 +13,4 @@ func (g *Graphs) Kept() (n int) {
 }
 
 // Forget is what happens when nobody has read for a while.
-func (g *Graphs) Forget() { g.forget() }
+func (g *Graphs) Forget() { g.expire() }

@@ -37,7 +37,7 @@ func (c *Client) graph(ctx context.Context, target string, read unitReader) (obs
 	}
 	// The manager forgets an inactive unit that no loaded one refers to: what the
 	// target would pull in is loaded by asking, as often as there is more of it.
-	for missing := lacking(graph, known, target); len(missing) > 0; missing = lacking(graph, known, target) {
+	for missing := missingUnits(graph, known, target); len(missing) > 0; missing = missingUnits(graph, known, target) {
 		rows, err := c.load(ctx, missing)
 		if err != nil {
 			return nil, err
@@ -55,9 +55,9 @@ var pulling = []observer.Relation{
 	observer.Requires, observer.Requisite, observer.Wants, observer.BindsTo, observer.Upholds, observer.Conflicts,
 }
 
-// lacking lists the units that a start of target would pull in and that were not
+// missingUnits lists the units that a start of target would pull in and that were not
 // read.
-func lacking(graph observer.UnitGraph, known map[string]bool, target string) []string {
+func missingUnits(graph observer.UnitGraph, known map[string]bool, target string) []string {
 	ids := make(map[string]string, len(graph))
 	for id, u := range graph {
 		ids[id] = id

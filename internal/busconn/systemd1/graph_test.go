@@ -40,7 +40,7 @@ func TestTheGraphSaysWhatIsolatingComputeStops(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("%d units read in %s", len(graph), time.Since(begun).Round(time.Millisecond))
 	require.Greater(t, len(graph), 300)
-	impact := observer.IsolateImpact(graph, "compute.target")
+	impact := observer.ComputeIsolate(graph, "compute.target")
 	require.Empty(t, impact.Refused)
 	for unit, stops := range map[string]bool{
 		"filler0.service": true, "filler299.service": true, "dragged.service": true, "desktop.target": true,
@@ -55,7 +55,7 @@ func TestTheGraphOfATargetThatIsNotThereIsRefused(t *testing.T) {
 	c := workstation(t)
 	graph, err := c.Graph(bounded(t), "nothing.target")
 	require.NoError(t, err)
-	assert.NotEmpty(t, observer.IsolateImpact(graph, "nothing.target").Refused)
+	assert.NotEmpty(t, observer.ComputeIsolate(graph, "nothing.target").Refused)
 }
 
 func TestAGraphThatCannotBeReadIsAnError(t *testing.T) {

@@ -11,10 +11,10 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// keepTies is for how long after a reading what ties the units is kept. It takes a
+// cacheTTL is for how long after a reading what ties the units is kept. It takes a
 // signal for each unit that comes or goes, which an idle machine is not to be woken
 // for.
-const keepTies = 2 * time.Minute
+const cacheTTL = 2 * time.Minute
 
 // Graphs reads the units as Client.Graph does, and keeps for a while what does not
 // change as long as a unit is loaded and the manager does not reload: most of it.
@@ -33,13 +33,13 @@ type Graphs struct {
 	owner    uint64            // the listener's generation that the ties are of
 	// subscribed: that manager sends its signals.
 	subscribed bool
-	ties       map[dbus.ObjectPath]*ties
+	relations  map[dbus.ObjectPath]*relations
 	end        *time.Timer
 }
 
-// ties are what was read of one unit; a unit that is being read has an entry that
+// relations are what was read of one unit; a unit that is being read has an entry that
 // is not known yet, and none any more once it has changed.
-type ties struct {
+type relations struct {
 	known bool
 	id    string
 	unit  observer.GraphUnit
@@ -91,7 +91,7 @@ func (g *Graphs) extend() bool {
 	if g.listener == nil {
 		return false
 	}
-	g.end.Reset(keepTies)
+	g.end.Reset(cacheTTL)
 	return true
 }
 
@@ -99,9 +99,9 @@ func (g *Graphs) extend() bool {
 func (g *Graphs) keep(l *busconn.Listener) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.listener, g.ties, g.subscribed = l, map[dbus.ObjectPath]*ties{}, false
+	g.listener, g.relations, g.subscribed = l, map[dbus.ObjectPath]*relations{}, false
 	_, g.owner = l.Owner()
-	g.end = time.AfterFunc(keepTies, g.forget)
+	g.end = time.AfterFunc(cacheTTL, g.expire)
 }
 
 // current returns the listener, and whether the manager that it hears sends its
@@ -114,16 +114,16 @@ func (g *Graphs) current() (l *busconn.Listener, subscribed bool) {
 		return nil, false
 	}
 	if _, now := g.listener.Owner(); now != g.owner {
-		g.owner, g.ties, g.subscribed = now, map[dbus.ObjectPath]*ties{}, false
+		g.owner, g.relations, g.subscribed = now, map[dbus.ObjectPath]*relations{}, false
 	}
 	return g.listener, g.subscribed
 }
 
-// forget ends what is kept; the next reading begins anew.
-func (g *Graphs) forget() {
+// expire ends what is kept; the next reading begins anew.
+func (g *Graphs) expire() {
 	g.mu.Lock()
 	l := g.listener
-	g.listener, g.ties = nil, nil
+	g.listener, g.relations = nil, nil
 	g.mu.Unlock()
 	if l != nil {
 		l.Close()
@@ -137,36 +137,36 @@ func (g *Graphs) hear(s *dbus.Signal) {
 	defer g.mu.Unlock()
 	if len(s.Body) == 2 { // UnitNew(so), UnitRemoved(so)
 		if at, ok := s.Body[1].(dbus.ObjectPath); ok {
-			delete(g.ties, at)
+			delete(g.relations, at)
 			return
 		}
 	}
-	clear(g.ties)
+	clear(g.relations)
 }
 
 // unit is graphUnit, from what is kept where that can be. What the list says of a
 // unit is of now.
 func (g *Graphs) unit(ctx context.Context, row unitRow) (string, observer.GraphUnit, error) {
 	g.mu.Lock()
-	entry := g.ties[row.Path]
+	entry := g.relations[row.Path]
 	if entry != nil && entry.known && row.Active != "" {
 		id, u := entry.id, entry.unit
 		g.mu.Unlock()
 		u.LoadState, u.ActiveState, u.Job = row.Load, row.Active, row.JobType
 		return id, u, nil
 	}
-	entry = &ties{}
-	if g.ties != nil {
-		g.ties[row.Path] = entry
+	entry = &relations{}
+	if g.relations != nil {
+		g.relations[row.Path] = entry
 	}
 	g.mu.Unlock()
 	id, u, err := g.client.graphUnit(ctx, row)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.ties[row.Path] != entry: // it changed meanwhile
+	case g.relations[row.Path] != entry: // it changed meanwhile
 	case err != nil || id == "":
-		delete(g.ties, row.Path)
+		delete(g.relations, row.Path)
 	default:
 		entry.known, entry.id, entry.unit = true, id, u
 	}

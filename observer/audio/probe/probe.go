@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/audio"
 )
@@ -248,7 +248,7 @@ func bound(d *audio.Document) {
 	}
 }
 
-func clean(s string) string { return oneshot.Clean(s, audio.MaxText) }
+func clean(s string) string { return probeclient.Clean(s, audio.MaxText) }
 
 // readCookie reads what PulseAudio proper wants to see. The file is the user's:
 // it could be a pipe that nobody writes to.

@@ -65,7 +65,7 @@ func dial(socket string, cookie []byte) (*pulse, error) {
 	}
 	p := &pulse{conn: conn, changed: make(chan struct{}, 1), gone: make(chan struct{})}
 	p.client.Callback = func(message any) {
-		if _, is := message.(*proto.SubscribeEvent); is {
+		if _, ok := message.(*proto.SubscribeEvent); ok {
 			select {
 			case p.changed <- struct{}{}:
 			default:

@@ -46,10 +46,10 @@ func placeOf(text string) place {
 			continue
 		case isUnit(part):
 			where.unit = part
-			if _, is := within(part, "user@", ".service", form.Digit); is {
+			if _, ok := within(part, "user@", ".service", form.Digit); ok {
 				where.unit += userUnit(parts[i+1:])
 			}
-			if id, is := within(part, "session-", ".scope", form.Alphanumeric); is {
+			if id, ok := within(part, "session-", ".scope", form.Alphanumeric); ok {
 				where.session = id
 			}
 		}

@@ -109,8 +109,8 @@ var children = map[string]func(file int){
 }
 
 func TestMain(m *testing.M) {
-	does, is := os.LookupEnv("CHILD")
-	if !is {
+	does, ok := os.LookupEnv("CHILD")
+	if !ok {
 		os.Exit(m.Run())
 	}
 	file, err := unix.Open(os.Getenv("FILE"), unix.O_RDONLY, 0)
@@ -283,12 +283,12 @@ func TestAProcessThatLocksItsMemoryHidesItselfAlone(t *testing.T) {
 			p.SetLimits(100 * time.Millisecond)
 			for range 2 {
 				jobs := p.Jobs(t.Context(), policy.Default().Guards)
-				require.True(t, jobs.Told)
+				require.True(t, jobs.Complete)
 				require.Len(t, jobs.List, 1)
 				require.Equal(t, 700, jobs.List[0].PID, "another user's is told")
 				require.Equal(t, []observer.Unseen{{
 					Process: observer.Process{PID: 710, Command: "strange", UID: 1000, Unit: "session-3.scope", Session: "3"},
-					Slices:  []string{"user.slice", "user-1000.slice"}, More: 1,
+					Slices:  []string{"user.slice", "user-1000.slice"}, Truncated: 1,
 				}}, jobs.Unread)
 				require.Zero(t, jobs.MoreUnread)
 			}

@@ -81,8 +81,8 @@ func FuzzCommandLine(f *testing.F) {
 		line := lineOf(arguments)
 		require.LessOrEqual(t, len(line), len(arguments))
 		require.NotContains(t, line, "\x00")
-		pattern, _, is := policy.Default().Guards.JobPattern(name, line)
-		require.Equal(t, is, pattern != "")
+		pattern, _, ok := policy.Default().Guards.JobPattern(name, line)
+		require.Equal(t, ok, pattern != "")
 		_ = observer.IsREAPER(name)
 	})
 }

@@ -30,7 +30,7 @@ func (p *Probe) readHolders(ctx context.Context, t topology, pids []int, d *hold
 	p.listHolders(t, found, d)
 	d.Unreadable = d.MoreUnseen
 	for _, u := range d.Unseen {
-		d.Unreadable += 1 + u.More
+		d.Unreadable += 1 + u.Truncated
 	}
 }
 
@@ -44,7 +44,7 @@ func unseen(proc string, left map[account][]int) (list []observer.Unseen, more i
 				break
 			}
 			if is, there := who(proc, pid); there {
-				list = append(list, observer.Unseen{Process: plain(is), Slices: is.Slices, More: len(left[of]) - i - 1})
+				list = append(list, observer.Unseen{Process: plain(is), Slices: is.Slices, Truncated: len(left[of]) - i - 1})
 				break
 			}
 		}
@@ -77,7 +77,7 @@ func (p *Probe) listHolders(t topology, found map[account]findings[openFiles], d
 		listed, more := p.nameHolders(held, room[group])
 		switch last := len(listed) - 1; {
 		case last >= 0:
-			listed[last].More = more
+			listed[last].Truncated = more
 		default:
 			d.MoreUnseen += more
 		}

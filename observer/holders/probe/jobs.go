@@ -32,7 +32,7 @@ func (p *Probe) Jobs(ctx context.Context, t policy.Thresholds) observer.Jobs {
 			}
 		}
 	})
-	jobs := observer.Jobs{Told: true, List: []observer.Job{}}
+	jobs := observer.Jobs{Complete: true, List: []observer.Job{}}
 	groups, sizes, left := map[string][]observer.Job{}, map[string]int{}, map[account][]int{}
 	for of, f := range found {
 		for _, pid := range f.pids {
@@ -58,7 +58,7 @@ func (p *Probe) Jobs(ctx context.Context, t policy.Thresholds) observer.Jobs {
 func (p *Probe) listJobs(jobs *observer.Jobs, group []observer.Job, room int) {
 	for i, job := range group {
 		if room == 0 {
-			jobs.More += len(group) - i
+			jobs.Truncated += len(group) - i
 			return
 		}
 		if is, there := who(p.roots.Proc, job.PID); there {
@@ -80,7 +80,7 @@ func (p *Probe) jobOf(pid int, t policy.Thresholds) (job observer.Job, err error
 	if err != nil {
 		return job, err
 	}
-	if pattern, remote, is := t.JobPattern(name, line); is {
+	if pattern, remote, ok := t.JobPattern(name, line); ok {
 		job.PID, job.Pattern, job.Remote = pid, string(pattern), remote
 	}
 	return job, nil

@@ -39,7 +39,7 @@ func TestJobsAreNamedWithoutTheirCommandLines(t *testing.T) {
 	tr.runs(730, "nix", 1000, ofSession, "/run/current-system/sw/bin/nix", "build", ".#iso")
 	tr.runs(740, "bash", 1000, ofSession, "-bash")
 	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
-	require.Equal(t, observer.Jobs{Told: true, List: []observer.Job{
+	require.Equal(t, observer.Jobs{Complete: true, List: []observer.Job{
 		{Process: observer.Process{PID: 700, Command: "make", UID: 1000, Unit: "session-3.scope", Session: "3"}, Pattern: "make"},
 		{Process: observer.Process{PID: 710, Command: "tmux: server", UID: 1001, Unit: "session-9.scope", Session: "9"}, Pattern: "tmux: server", Remote: true},
 		{Process: observer.Process{PID: 730, Command: "nix", UID: 1000, Unit: "session-3.scope", Session: "3"}, Pattern: "nix build*"},
@@ -55,7 +55,7 @@ func TestJobsAreBounded(t *testing.T) {
 	tr.runs(90000, "make", 1001, "0::/user.slice/user-1001.slice/session-4.scope\n", "make")
 	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
 	require.Len(t, jobs.List, holders.MaxJobs)
-	require.Equal(t, 4, jobs.More)
+	require.Equal(t, 4, jobs.Truncated)
 	require.Equal(t, 90000, jobs.List[holders.MaxJobs-1].PID, "many jobs of one user hide no job of another's")
 }
 
@@ -66,7 +66,7 @@ func TestAHiddenProcessMayBeAJob(t *testing.T) {
 	require.NoError(t, os.Mkdir(tr.path("proc/700/cmdline"), 0o755)) // it cannot be read, by root either
 	tr.runs(710, "make", 1000, ofSession, "make")
 	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
-	require.True(t, jobs.Told)
+	require.True(t, jobs.Complete)
 	require.Len(t, jobs.List, 1, "another one of the same user is told")
 	require.Len(t, jobs.Unread, 1)
 	require.Equal(t, 700, jobs.Unread[0].PID)

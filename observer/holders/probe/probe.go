@@ -34,7 +34,7 @@ import (
 type Roots struct{ Proc, Sys string }
 
 // How long is looked through open files, and how long command lines are read. With
-// the second that Stores takes it is less than serving.LookBound.
+// the second that Stores takes it is less than probeserver.LookBound.
 const (
 	filesTime = 4 * time.Second
 	linesTime = 2 * time.Second

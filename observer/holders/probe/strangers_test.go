@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/dubnium/dubnium/internal/oneshot"
+	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/holders"
 	"github.com/dubnium/dubnium/observer/holders/probe"
@@ -111,7 +111,7 @@ func TestAProcessWithManyOpenFilesIsLookedAtLast(t *testing.T) {
 	require.Equal(t, "many", d.Unseen[0].Command)
 	require.False(t, d.Unseen[0].Denied)
 	require.Equal(t, 2, d.Unreadable)
-	require.Equal(t, 1, d.Unseen[0].More)
+	require.Equal(t, 1, d.Unseen[0].Truncated)
 	require.Empty(t, scan(-1).Unseen, "with time enough all are")
 }
 
@@ -136,7 +136,7 @@ func TestAFileThatAnswersNobodyHoldsUpItsUserAlone(t *testing.T) {
 		require.Equal(t, []int{500}, holdersOf(d))
 		require.Len(t, d.Unseen, 1)
 		require.Equal(t, 100, d.Unseen[0].PID, "it is the one that hangs that is named")
-		require.Equal(t, 1, d.Unseen[0].More)
+		require.Equal(t, 1, d.Unseen[0].Truncated)
 	}
 	require.Len(t, asked, 1, "a look that is stuck is given no company")
 	close(answer)
@@ -162,16 +162,16 @@ func TestManyHoldersOfOneUserHideNobody(t *testing.T) {
 	more := 0
 	for _, h := range d.Holders {
 		require.Equal(t, []string{"card0"}, h.Nodes)
-		if h.More > 0 {
+		if h.Truncated > 0 {
 			require.EqualValues(t, 1001, h.UID)
-			more += h.More
+			more += h.Truncated
 		}
 	}
 	require.Equal(t, many+3-holders.MaxHolders, more)
 	require.Zero(t, d.Unreadable)
 	data, err := json.Marshal(d)
 	require.NoError(t, err)
-	require.Less(t, len(data), oneshot.MaxDocument)
+	require.Less(t, len(data), probeclient.MaxDocument)
 	_, err = holders.Decode(data)
 	require.NoError(t, err)
 }

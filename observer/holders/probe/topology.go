@@ -167,9 +167,9 @@ func pciOf(device string) string {
 // control node of every card open for as long as it lives, to hear of plugs,
 // and that neither powers nor holds the device; only an open PCM does.
 func isPCMNode(name string) bool {
-	numbers, is := strings.CutPrefix(name, "pcmC")
+	numbers, ok := strings.CutPrefix(name, "pcmC")
 	card, device, _ := strings.Cut(strings.TrimRight(numbers, "cp"), "D")
-	return is && len(numbers) == len(card)+len("D")+len(device)+1 && form.Number(card) && form.Number(device)
+	return ok && len(numbers) == len(card)+len("D")+len(device)+1 && form.Number(card) && form.Number(device)
 }
 
 // readAudio adds the PCM nodes of each GPU's HDMI audio: function 1 of the

@@ -27,8 +27,8 @@ func accountOf(where place) account {
 }
 
 func isUserSlice(slice string) bool {
-	_, is := within(slice, "user-", ".slice", form.Digit)
-	return is
+	_, ok := within(slice, "user-", ".slice", form.Digit)
+	return ok
 }
 
 // compareAccounts has those first that are no user's.
