@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/zap"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"

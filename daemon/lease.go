@@ -8,9 +8,10 @@ import (
 	"path/filepath"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/atomicfile"
-	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )

@@ -3,7 +3,7 @@ package daemon
 import (
 	"reflect"
 
-	"github.com/dubnium/dubnium/internal/zap"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/observer"
 )

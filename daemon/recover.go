@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/zap"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/message"

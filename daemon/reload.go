@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"maps"
 
+	"go.uber.org/zap"
+
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 

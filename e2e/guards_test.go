@@ -6,9 +6,10 @@ import (
 	"encoding/json"
 	"strings"
 
-	"github.com/dubnium/dubnium/guards"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/dubnium/dubnium/guards"
 )
 
 // blocked requests compute, which the guard has to refuse with its code and a text,

@@ -19,15 +19,15 @@ const schemaFile = "../docs/policy.schema.json"
 
 // schemaWords are the values of each type that reads words by a rule of its own.
 var schemaWords = map[string]map[string]any{
-	"AllowedTransitions":        {"enum": []AllowedTransitions{TrustObserve, TrustOverlay, TrustAll}},
-	"Mode":         {"enum": Modes()},
-	"DrainRule":    {"enum": []DrainRule{DrainWait, DrainNever}},
-	"Place":        {"enum": []Place{Local, Remote}},
-	"DrainAction":  {"enum": []DrainAction{DrainFail, DrainStop}},
-	"PowerProfile": {"enum": []PowerProfile{ProfilePerformance, ProfileAlone}},
-	"Memory":       {"pattern": `^(?:infinity|[0-9]{1,7}[MGT])?$`},
-	"CPUList":      {"pattern": `^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$`},
-	"Duration":     {"pattern": `^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
+	"AllowedTransitions": {"enum": []AllowedTransitions{TrustObserve, TrustOverlay, TrustAll}},
+	"Mode":               {"enum": Modes()},
+	"DrainRule":          {"enum": []DrainRule{DrainWait, DrainNever}},
+	"Place":              {"enum": []Place{Local, Remote}},
+	"DrainAction":        {"enum": []DrainAction{DrainFail, DrainStop}},
+	"PowerProfile":       {"enum": []PowerProfile{ProfilePerformance, ProfileAlone}},
+	"Memory":             {"pattern": `^(?:infinity|[0-9]{1,7}[MGT])?$`},
+	"CPUList":            {"pattern": `^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$`},
+	"Duration":           {"pattern": `^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)([0-9.]+(ns|us|µs|ms|s|m|h))*$`},
 }
 
 // docs/policy.schema.json is written from the Go types and their comments, so that

@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/busconn"
-	"github.com/dubnium/dubnium/internal/zap"
 )
 
 // call is what a handler may know of the message beside its arguments.

@@ -5,9 +5,10 @@ import (
 	"slices"
 	"sync"
 
+	"go.uber.org/zap"
+
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/internal/zap"
 )
 
 // maxQueued bounds the events that wait for a bus that does not read. Beyond it

@@ -9,10 +9,10 @@ import (
 	"github.com/godbus/dbus/v5"
 	"github.com/godbus/dbus/v5/introspect"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
-	"github.com/dubnium/dubnium/internal/zap"
 )
 
 // Whatever the XML says is exported with that signature, and nothing else is.

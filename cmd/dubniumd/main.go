@@ -14,11 +14,11 @@ import (
 	"os/signal"
 	"syscall"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/journald"
-	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/observer/procfs"
 )
 
@@ -55,5 +55,11 @@ func serveCommand() *command {
 // newLog writes structured lines to stderr, or with their fields to the journal
 // where that is what stderr leads to.
 func newLog() *zap.Logger {
-	return zap.Console(os.Stderr).WrapCore(func(plain zapcore.Core) zapcore.Core { return journald.New(plain, "dubniumd") })
+	// The journal has times of its own.
+	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
+		LevelKey: "level", MessageKey: "msg", LineEnding: zapcore.DefaultLineEnding,
+		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.EpochTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
+	})
+	plain := zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.InfoLevel)
+	return zap.New(journald.New(plain, "dubniumd"))
 }

@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon"
-	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/dubnium/dubnium/policy"
 )
 

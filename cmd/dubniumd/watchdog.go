@@ -7,9 +7,9 @@ import (
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/godbus/dbus/v5"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon"
-	"github.com/dubnium/dubnium/internal/zap"
 )
 
 // feedWatchdog tells systemd that the daemon lives, but only while its loop

@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dubnium/dubnium/internal/zap"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/policy"

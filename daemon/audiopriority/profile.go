@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/dubnium/dubnium/internal/zap"
 	"github.com/godbus/dbus/v5"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/policy"

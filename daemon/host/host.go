@@ -16,7 +16,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/dubnium/dubnium/internal/zap"
+	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/login1"

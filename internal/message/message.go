@@ -5,7 +5,7 @@
 package message
 
 import (
-	"github.com/dubnium/dubnium/internal/zap"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/status"
