@@ -103,8 +103,11 @@ type sender struct {
 	answers map[string]int
 }
 
-// volley is fewer than the bus lets wait for an answer.
-const volley = 64
+// volley is how many messages are sent before answers are read. A bus that refuses a
+// message ends the connection, and the answers that were not read are lost.
+// dbus-broker refuses one in ten, because it allows less nesting than the
+// specification.
+const volley = 4
 
 func (s *sender) send(m *rawbus.Message) (err error) {
 	if s.conn == nil {
