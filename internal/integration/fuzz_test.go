@@ -4,6 +4,7 @@ package integration
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
@@ -49,6 +50,38 @@ func TestNoLegalMessageHarmsTheDaemon(t *testing.T) {
 			f := newFuzz(t, host)
 			f.run(t)
 			f.report(t)
+		})
+	}
+}
+
+// Each of these alone ended a daemon whose library decoded it. It comes as an option,
+// which anybody may send with a call that needs no right.
+func TestTheMessagesThatEndedTheDaemonAreAnswered(t *testing.T) {
+	t.Parallel()
+	deep := rawbus.Dict()
+	for range 61 { // with what is around it, as many as the specification allows
+		deep = rawbus.Variant(deep)
+	}
+	entry := func(key rawbus.Value) rawbus.Value { return rawbus.Entry(key, rawbus.Uint32(1)) }
+	for name, value := range map[string]rawbus.Value{
+		"a NaN key":                rawbus.Array("{du}", entry(rawbus.Double(math.NaN()))),
+		"a boolean key":            rawbus.Array("{bu}", entry(rawbus.Bool(true))),
+		"no boolean key":           rawbus.Array("{bu}"),
+		"a signature key":          rawbus.Array("{gu}", entry(rawbus.Signature("s"))),
+		"a dictionary in variants": deep,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, testhost.Options{}, nil)
+			conn, err := rawbus.Dial(w.Address(), strangerOf(0))
+			require.NoError(t, err)
+			defer conn.Close()
+			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			options := rawbus.Dict(rawbus.Option("x", value))
+			r, err := conn.Ask(method("Plan", rawbus.String("desktop"), rawbus.Uint64(0), options))
+			require.NoError(t, err)
+			require.Equal(t, "org.dubnium.Mode1.Error.BadOption", r.ErrorName, r.Text)
+			require.Equal(t, "desktop\n", modectl(t, w, "current", "--refresh").stdout)
 		})
 	}
 }
