@@ -17,6 +17,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/internal/embedded"
 	"github.com/dubnium/dubnium/internal/rawbus"
 	"github.com/dubnium/dubnium/internal/testhost"
@@ -62,6 +63,32 @@ func TestUsersWhoHoldAllInhibitorsDoNotKeepRootFromOne(t *testing.T) {
 	require.Greater(t, held, 0)
 	require.Less(t, held, strangers*tries)
 	require.Zero(t, run(t, w.ModectlCommand(bounded(t), "inhibit", "--who", "root", "--why", "a snapshot", "--", "true")).code)
+}
+
+// No connection of the daemon's is one that takes descriptors, whatever the bus policy
+// lets by: the bus answers for it.
+func TestNoConnectionTakesDescriptors(t *testing.T) {
+	t.Parallel()
+	w := start(t, testhost.Options{}, nil)
+	null, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer null.Close()
+	conn, err := rawbus.Dial(w.Address(), rawbus.Self)
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	connections := connectionsOf(t, hosttest.Connect(t, w.Host), w)
+	require.Len(t, connections, 3)
+	for _, to := range connections {
+		call := rawbus.NewCall(to, string(busapi.Path), busapi.PeerInterface, "Ping")
+		require.NoError(t, conn.SendDescriptors(call, int(null.Fd())))
+		var r rawbus.Received
+		for !r.Answers(call.Serial) {
+			r, err = conn.Read()
+			require.NoError(t, err)
+		}
+		require.Equal(t, "org.freedesktop.DBus.Error.NotSupported", r.ErrorName, r.Text)
+	}
 }
 
 // An unprivileged user does all that a user can do to the daemon over the bus, within
