@@ -202,6 +202,7 @@ func genSession(t *rapid.T) Session {
 		Class: rapid.SampledFrom([]string{"user", "greeter", "manager", "background", "quantum"}).Draw(t, "class"),
 		Type:  rapid.SampledFrom([]string{"wayland", "x11", "tty", "unspecified", "hologram"}).Draw(t, "type"),
 		State: rapid.SampledFrom([]string{"active", "online", "closing"}).Draw(t, "state"),
+		Seat:  rapid.SampledFrom([]string{"seat0", ""}).Draw(t, "seat"),
 		Since: rapid.SampledFrom([]time.Time{{}, looked.Add(-time.Hour), looked.Add(-time.Second), looked.Add(time.Second)}).Draw(t, "since"),
 	}
 }
@@ -331,6 +332,11 @@ func TestObservedState(t *testing.T) {
 			s.Logind.Sessions = []Session{{ID: "2", User: "alice", Class: "user", Type: "wayland", Seat: "seat0", State: "closing"}}
 			return s
 		}, state: StateUnknown, code: "compute-with-session"},
+		"compute with a session that is graphical by its owner's word, over ssh, is compute": {host: func() Snapshot {
+			s := compute()
+			s.Logind.Sessions = []Session{{ID: "9", UID: 1003, Class: "user", Type: "wayland", Remote: true, State: "active"}}
+			return s
+		}, state: "compute"},
 		"the same after a transition that failed is a failed transition": {host: func() Snapshot {
 			s := compute()
 			s.Processes.Holders = []Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}

@@ -188,6 +188,10 @@ func TestWhoMayPutItOff(t *testing.T) {
 	require.NoError(t, h.call("PostponeTransition", uint64(5), uint32(60)).Err)
 	h.controller.with(func(c *fakeController) { require.Equal(t, time.Minute, c.putOff) })
 	refused(t, h.call("PostponeTransition", uint64(5), uint32(0)), busapi.ErrBadOption, "0 seconds are not 1 to 86400")
+	// Without a seat it is graphical by its owner's word.
+	h.controller.with(func(c *fakeController) { c.view.Snapshot.Logind.Sessions[0].Seat = "" })
+	refused(t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied, "has no graphical session")
+	h.controller.people(1001)
 	h.controller.with(func(c *fakeController) { c.view.Running.To = policy.Desktop })
 	refused(t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied, "that it would end")
 	h.authorizer.as(0)
