@@ -18,6 +18,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -464,4 +465,45 @@ func TestTheFilesAreWrittenBeforeAnEndIsToldAndAfterAChange(t *testing.T) {
 		assert.Equal(t, 2, ends)
 		assert.Equal(t, 1, changes)
 	})
+}
+
+// Who logs in while a transition of root's ends the sessions does not end it. Another
+// user may have been let end other people's sessions: those that were there.
+func TestOnlyRootsTransitionTakesNewcomersIn(t *testing.T) {
+	alices, others := compute, compute
+	alices.UID, alices.EndOthers = 1000, false
+	others.UID = 1001
+	for name, c := range map[string]struct {
+		request status.Request
+		want    bool
+	}{
+		"root":                              {compute, true},
+		"another user":                      {alices, false},
+		"another user, who may end others'": {others, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onDesktop(t, func(t *testing.T, r *rig) {
+				ended := 0
+				r.host.fault = func(_ context.Context, when, what string) error {
+					if when != "before" || what != "apply end-sessions" {
+						return nil
+					}
+					entry, err := newJournal(filepath.Join(r.dir, "state")).load()
+					if err != nil {
+						return err
+					}
+					for _, s := range entry.Steps {
+						if s.Kind == plans.EndSessions {
+							ended++
+							assert.Equal(t, c.want, s.Newcomers)
+						}
+					}
+					return nil
+				}
+				r.ask(c.request)
+				require.Equal(t, status.Success, r.settle().Last.Result)
+				assert.Equal(t, 1, ended)
+			})
+		})
+	}
 }
