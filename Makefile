@@ -119,6 +119,12 @@ test: check integration e2e
 # Every fuzz target there is, as ./package:FuzzName.
 FUZZ = $(shell grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sed 's|/[^/]*:func |:|')
 
+# A fuzzer that is not ours, where it is there or a package has it.
+dfuzzer = ! apt-cache show dfuzzer >/dev/null 2>&1 || $(need) dfuzzer:dfuzzer || exit 1; \
+	if command -v dfuzzer >/dev/null; then \
+		$(TEST) -tags integration,dfuzzer -count=1 -timeout 30m -v -run Dfuzzer ./internal/integration; \
+	else echo "dfuzzer: NOT RUN, it is not installed and this system has no package of it" >&2; fi
+
 # What takes long: ten round trips, both flavours, random unit graphs against a
 # real systemd, minutes of idling, of forged signals, of random messages and of a
 # hostile user, every crash, fuzzing.
@@ -129,6 +135,7 @@ soak:
 	DUBNIUM_CRASHES=all $(TEST) -tags faultpoints -count=1 -timeout 120m -v -run CrashMatrix ./daemon
 	$(TEST) -count=1 -timeout 60m -run Invariants ./daemon -rapid.checks=3000 -rapid.steps=40
 	DUBNIUM_FUZZ=10m DUBNIUM_HOSTILE=60s $(TEST) -tags integration,soak -count=1 -timeout 60m ./internal/integration/...
+	@$(dfuzzer)
 	for target in $(FUZZ); do \
 		$(TEST) -run '^$$' -fuzz "^$${target#*:}\$$" -fuzztime 2m -fuzzminimizetime 100x "$${target%:*}" || exit 1; \
 	done
