@@ -8,14 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
-
-// isTemplateOfServices reports whether text is the name of a template, like vllm@.service.
-func isTemplateOfServices(text string) bool {
-	return form.Unit(text, "service") && form.Template(text) && strings.Count(text, "@") == 1
-}
 
 // isPeoples reports whether a unit is where people's programs are, or the manager.
 func isPeoples(unit string) bool {
@@ -29,19 +22,6 @@ func isProgram(text string) bool {
 	}
 	path, fromRoot := strings.CutPrefix(text, "/")
 	return path != "" && !slices.Contains(strings.Split(path, "/"), "") && (fromRoot || !strings.Contains(text, "/"))
-}
-
-// IsPCI reports whether text is a PCI address as policies write it.
-func IsPCI(text string) bool { return form.PCI(text, 4) }
-
-// isUnit reports whether text is the name of a unit that modes may start or stop.
-func isUnit(text string) bool {
-	return form.Unit(text, "service", "target", "slice", "socket", "timer")
-}
-
-// isAnyUnit reports whether text is the name of a unit of any type.
-func isAnyUnit(text string) bool {
-	return isUnit(text) || form.Unit(text, "scope", "mount", "automount", "swap", "path", "device")
 }
 
 // faults lists what the schema cannot see: values of the right type that make
@@ -120,15 +100,15 @@ func (p Policy) unitFaults(check checker) {
 	for name, unit := range p.VLLM.Profiles {
 		key := join("vllm.profiles", name)
 		check(isUnit(unit), key, "%q is not the name of a unit", unit)
-		check(form.Word(name), key, "a profile's name is of letters, digits, - and _")
+		check(isWord(name), key, "a profile's name is of letters, digits, - and _")
 		check(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
 	}
 	check(p.VLLM.Template == "" || nameable(p.VLLM.Template) && isTemplateOfServices(p.VLLM.Template),
 		"vllm.template", "%q is not the name of a template of services, like vllm@.service", p.VLLM.Template)
 	for i, unit := range p.VLLM.WorkerUnits {
 		at := element("vllm.worker_units", i)
-		check(form.Unit(unit, "service", "scope") && nameable(unit), at, "%q is not the name of a service or a scope", unit)
-		check(!form.Template(unit), at, "%s is a template: name an instance of it", unit)
+		check(isWorker(unit) && nameable(unit), at, "%q is not the name of a service or a scope", unit)
+		check(!isTemplate(unit), at, "%s is a template: name an instance of it", unit)
 		check(!slices.Contains(p.VLLM.WorkerUnits[:i], unit), at, "%s stands there twice", unit)
 		check(!slices.Contains(untouchable, unit) && !isPeoples(unit), at, "%s is not vLLM's alone: all of it would be killed", unit)
 		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
@@ -144,7 +124,7 @@ func (p Policy) unitFaults(check checker) {
 	for i, unit := range p.MustSurvive {
 		key := element("must_survive", i)
 		check(isAnyUnit(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
-		check(!form.Template(unit), key, "%s is a template: name an instance of it", unit)
+		check(!isTemplate(unit), key, "%s is a template: name an instance of it", unit)
 		if _, instance := p.InstanceOfVLLM(unit); instance {
 			stopped[unit] = "on the way out of compute"
 		}
@@ -175,7 +155,7 @@ func (p Policy) gpuFaults(check checker) {
 		"gpu.display": p.GPU.Display, "gpu.ai": p.GPU.AI, "gpu.planned": p.GPU.Planned,
 	} {
 		for i, pci := range list {
-			check(IsPCI(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
+			check(isPCI(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
 			check(!slices.Contains(list[:i], pci), element(key, i), "%s stands there twice", pci)
 		}
 	}

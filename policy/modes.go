@@ -4,8 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Contracts is the section [modes]: what each mode's contract has beyond what
@@ -177,12 +175,12 @@ func (p Policy) contractFaults(check checker) {
 			for i, unit := range list {
 				at := element(join(key, name), i)
 				check(isUnit(unit) && nameable(unit), at, "%q is not the name of a unit", unit)
-				check(!form.Template(unit), at, "%s is a template: name an instance of it", unit)
+				check(!isTemplate(unit), at, "%s is a template: name an instance of it", unit)
 				check(!slices.Contains(list[:i], unit), at, "%s stands there twice", unit)
 			}
 		}
 		for name, text := range map[string]string{"latency": c.Latency, "security": c.Security} {
-			check(form.Printable(text, 200), join(key, name), "it is not of at most 200 printable characters")
+			check(isLine(text), join(key, name), "it is not of at most 200 printable characters")
 		}
 		p.unitContradictions(check, mode)
 		p.aiFaults(check, mode)
@@ -240,7 +238,7 @@ func (p Policy) aiFaults(check checker, mode Mode) {
 		check(mode == Compute || !slices.Contains(p.GPU.Display, pci), at, "%s drives the display in %s", pci, mode)
 	}
 	_, named := p.VLLM.Profiles[c.VLLMProfile]
-	instance := p.VLLM.Template != "" && form.Word(c.VLLMProfile)
+	instance := p.VLLM.Template != "" && isWord(c.VLLMProfile)
 	check(named || instance || c.VLLMProfile == ProfileOff || c.VLLMProfile == ProfileDefault, join(key, "vllm_profile"),
 		"%q is none of vllm.profiles: it is %s", c.VLLMProfile, p.profileWords())
 	check(mode != StudioLocal || c.VLLMProfile == ProfileOff, join(key, "vllm_profile"),

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Slices gives each mode's resource properties by slice: user.slice, ai.slice or
@@ -104,19 +102,11 @@ type Memory string
 
 // UnmarshalText refuses what is not an amount. The units are systemd's, of 1024.
 func (m *Memory) UnmarshalText(text []byte) error {
-	if !Memory(text).wellFormed() {
+	if !isAmount(string(text)) {
 		return fmt.Errorf("cannot read %q as an amount of memory: write it like \"512M\", \"12G\" or \"infinity\"", text)
 	}
 	*m = Memory(text)
 	return nil
-}
-
-func (m Memory) wellFormed() bool {
-	if m == "" || m == Infinity {
-		return true
-	}
-	last := len(m) - 1
-	return last <= 7 && form.Number(string(m[:last])) && strings.IndexByte("MGT", m[last]) >= 0
 }
 
 // word is the amount in bytes.
@@ -213,7 +203,7 @@ func (p Policy) sliceFaults(check checker) {
 	for _, m := range Modes() {
 		for name, s := range p.Slices.Of(m) {
 			key := join("slices."+string(m), name)
-			check(form.Unit(name, "slice"), key, "%q is not the name of a slice", name)
+			check(isSlice(name), key, "%q is not the name of a slice", name)
 			for field, weight := range map[string]int{"cpu_weight": s.CPUWeight, "io_weight": s.IOWeight} {
 				check(weight >= 0 && weight <= 10000, join(key, field), "%d is not from 1 to 10000, or 0 for none", weight)
 			}
@@ -292,7 +282,7 @@ func (p Policy) studioFaults(check checker) {
 	own := append(p.modeUnits(), p.Modes.StudioLocal.Required...)
 	for i, unit := range p.Studio.Quiesce {
 		key := element("studio.quiesce", i)
-		check(form.Unit(unit, "service", "timer", "path", "socket"), key, "%q is not the name of a service, timer, path or socket", unit)
+		check(isQuiescible(unit), key, "%q is not the name of a service, timer, path or socket", unit)
 		for _, stopped := range (Studio{Quiesce: []string{unit}}).Units() {
 			check(!slices.Contains(own, stopped), key, "%s belongs to a mode itself", stopped)
 		}

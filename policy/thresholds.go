@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Thresholds is the section [guards]: what the guards judge by. A threshold of 0
@@ -224,7 +222,8 @@ func (p Policy) guardFaults(fault checker) {
 	}
 	for key, list := range map[string][]Pattern{"guards.jobs": g.Jobs, "guards.remote_jobs": g.RemoteJobs, "guards.not_jobs": g.NotJobs} {
 		for _, pattern := range list {
-			fault(pattern != "" && form.Printable(string(pattern), 200), key, "%q is not a pattern of 1 to 200 printable characters", pattern)
+			fault(pattern != "" && isLine(string(pattern)), key,
+				"%q is not a pattern of 1 to 200 printable characters", pattern)
 			fault(strings.Trim(string(pattern), "* ") != "", key, "%q matches every process", pattern)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // node is one value of a file, whatever language it is written in, with the
@@ -82,7 +80,7 @@ func place(data []byte, offset int) (line, column int) {
 
 // join is the path of a key in a table, as TOML writes it.
 func join(path, key string) string {
-	if !form.Word(key) {
+	if !isWord(key) {
 		key = strconv.Quote(key)
 	}
 	if path == "" {

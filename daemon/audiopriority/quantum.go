@@ -10,8 +10,6 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // Quantum is the forced quantum of one user's PipeWire, which is reached by that
@@ -104,14 +102,11 @@ func (q Quantum) get(ctx context.Context) (int, error) {
 	}
 	_, value, _ := strings.Cut(out, quantumWords)
 	value, _, told := strings.Cut(value, "'")
-	if !told || !form.Number(value) {
+	n, err := strconv.ParseUint(value, 10, strconv.IntSize-1)
+	if !told || err != nil {
 		return 0, fmt.Errorf("cannot read PipeWire's quantum: pw-metadata says %q", out)
 	}
-	n, err := strconv.Atoi(value)
-	if err != nil {
-		return 0, fmt.Errorf("cannot read PipeWire's quantum: %w", err)
-	}
-	return n, nil
+	return int(n), nil
 }
 
 // set is done when the value has been read back.

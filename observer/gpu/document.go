@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/dubnium/dubnium/internal/form"
 	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 )
@@ -69,7 +68,7 @@ func checkCard(c *observer.Card) error {
 	switch {
 	case c.PCI == "" && c.Reason == "":
 		return errors.New("it tells of a card without an address and does not say why")
-	case c.PCI != "" && !form.PCI(c.PCI, 8):
+	case c.PCI != "" && !observer.IsPCI(c.PCI):
 		return fmt.Errorf("it tells of a card at %q", probeclient.Clean(c.PCI, maxText))
 	case c.Reason != "":
 		*c = observer.Card{PCI: c.PCI, UUID: c.UUID, Name: c.Name, Reason: c.Reason}

@@ -4,9 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"strings"
+	"regexp"
 
-	"github.com/dubnium/dubnium/internal/form"
 	"github.com/dubnium/dubnium/internal/probeclient"
 	"github.com/dubnium/dubnium/observer"
 )
@@ -60,10 +59,8 @@ const (
 	MaxJobs    = 64
 )
 
-// isGPU reports whether id is a PCI address, or the name of a device that has none.
-func isGPU(id string) bool {
-	return id != "" && len(id) <= 64 && form.Only(id, func(c byte) bool { return form.Alphanumeric(c) || strings.IndexByte(":._-", c) >= 0 })
-}
+// gpuID is a PCI address, or the name of a device that has none.
+var gpuID = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,64}$`)
 
 // Fault says why the probe could not look.
 func (d Document) Fault() string { return d.Error }
@@ -113,7 +110,7 @@ func (d *Document) checkGPUs() error {
 	known := map[string]bool{}
 	for i := range d.GPUs {
 		g := &d.GPUs[i]
-		if !isGPU(g.PCI) || (g.Audio != "" && !isGPU(g.Audio)) {
+		if !gpuID.MatchString(g.PCI) || (g.Audio != "" && !gpuID.MatchString(g.Audio)) {
 			return fmt.Errorf("it names a GPU %q", probeclient.Clean(cmp.Or(g.Audio, g.PCI), maxReason))
 		}
 		g.Driver = probeclient.Clean(g.Driver, maxList)

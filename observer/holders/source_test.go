@@ -135,6 +135,8 @@ func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
 		"an unlisted GPU":        {`{"gpus":[],"holders":[{"gpu":"0000:01:00.0","pid":1}]}`, "which it did not list"},
 		"a wrong audio function": {`{"gpus":[{"pci":"0000:01:00.0","audio":"a b"}],"holders":[]}`, `names a GPU "a b"`},
 		"a wrong GPU":            {`{"gpus":[{"pci":"a b"}],"holders":[]}`, `names a GPU "a b"`},
+		"a GPU on two lines":     {`{"gpus":[{"pci":"card0\n"}],"holders":[]}`, `names a GPU "card0`},
+		"a GPU with a long name": {`{"gpus":[{"pci":"` + strings.Repeat("a", 65) + `"}],"holders":[]}`, `names a GPU "aaa`},
 		"a wrong pid":            {strings.Replace(hyprland, "812", "-1", 1), "pid -1"},
 		"a wrong count":          {`{"gpus":[],"holders":[],"unreadable":-1}`, "less than no processes"},
 		"a wrong type":           {`{"gpus":{},"holders":[]}`, "not a document"},

@@ -1,9 +1,8 @@
 package probe
 
 import (
+	"regexp"
 	"strings"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // place is where a process stands among systemd's units.
@@ -13,13 +12,10 @@ type place struct {
 	session string   // logind id, empty outside sessions
 }
 
-// within returns what stands between the two ends of text, and whether it is more
-// than nothing and of allowed characters alone.
-func within(text, before, after string, allowed func(byte) bool) (string, bool) {
-	text, begins := strings.CutPrefix(text, before)
-	text, ends := strings.CutSuffix(text, after)
-	return text, begins && ends && text != "" && form.Only(text, allowed)
-}
+var (
+	userManager  = regexp.MustCompile(`^user@[0-9]+\.service$`)
+	sessionScope = regexp.MustCompile(`^session-([A-Za-z0-9]+)\.scope$`)
+)
 
 // placeOf reads /proc/PID/cgroup.
 //
@@ -46,11 +42,11 @@ func placeOf(text string) place {
 			continue
 		case isUnit(part):
 			where.unit = part
-			if _, ok := within(part, "user@", ".service", form.Digit); ok {
+			if userManager.MatchString(part) {
 				where.unit += userUnit(parts[i+1:])
 			}
-			if id, ok := within(part, "session-", ".scope", form.Alphanumeric); ok {
-				where.session = id
+			if found := sessionScope.FindStringSubmatch(part); found != nil {
+				where.session = found[1]
 			}
 		}
 		break

@@ -49,8 +49,16 @@ func TestPlaceInTheUnitTree(t *testing.T) {
 			place{"greetd.service", []string{"system.slice"}, ""},
 		},
 		"a container manager's beside systemd": {"0::/docker/0a/ai.slice/nvidia-persistenced.service\n", place{"", []string{}, ""}},
-		"outside our own namespace":            {"0::/../ai.slice/vllm.service\n", place{"", []string{}, ""}},
-		"nothing":                              {"", place{"", []string{}, ""}},
+		"a session whose id is none": {
+			"0::/user.slice/user-1000.slice/session-a.b.scope\n",
+			place{"session-a.b.scope", []string{"user.slice", "user-1000.slice"}, ""},
+		},
+		"a session without an id": {"0::/user.slice/session-.scope\n", place{"session-.scope", []string{"user.slice"}, ""}},
+		"a unit that is no user's manager": {
+			"0::/user.slice/user@1000x.service/init.scope\n", place{"user@1000x.service", []string{"user.slice"}, ""},
+		},
+		"outside our own namespace": {"0::/../ai.slice/vllm.service\n", place{"", []string{}, ""}},
+		"nothing":                   {"", place{"", []string{}, ""}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, placeOf(c.cgroup)) })

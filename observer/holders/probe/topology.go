@@ -6,13 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/dubnium/dubnium/internal/form"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -64,17 +64,12 @@ func (t *topology) add(number uint64, name string, gpus ...string) {
 	t.nodes[number] = n
 }
 
-// isDRMNode leaves out connectors such as card0-DP-1, which have no node, and
+// drmNode leaves out connectors such as card0-DP-1, which have no node, and
 // keeps the control nodes of old kernels.
-func isDRMNode(name string) bool {
-	kind := strings.TrimRight(name, digits)
-	return kind != name && slices.Contains([]string{"card", "renderD", "controlD"}, kind)
-}
-
-const digits = "0123456789"
+var drmNode = regexp.MustCompile(`^(card|renderD|controlD)[0-9]+$`)
 
 func (t *topology) readDRM(sys string) error {
-	return eachDevice(filepath.Join(sys, "class/drm"), isDRMNode, func(name, path string, number uint64) error {
+	return eachDevice(filepath.Join(sys, "class/drm"), drmNode.MatchString, func(name, path string, number uint64) error {
 		id, err := gpuOf(path)
 		if err != nil {
 			return err
@@ -156,27 +151,24 @@ func gpuOf(path string) (string, error) {
 func pciOf(device string) string {
 	parts := strings.Split(device, string(filepath.Separator))
 	for _, part := range slices.Backward(parts) {
-		if form.PCI(part, 8) {
+		if observer.IsPCI(part) {
 			return part
 		}
 	}
 	return ""
 }
 
-// isPCMNode leaves out controlC0 and hwC0D0 on purpose. A sound server keeps the
+// pcmNode leaves out controlC0 and hwC0D0 on purpose. A sound server keeps the
 // control node of every card open for as long as it lives, to hear of plugs,
 // and that neither powers nor holds the device; only an open PCM does.
-func isPCMNode(name string) bool {
-	numbers, ok := strings.CutPrefix(name, "pcmC")
-	card, device, _ := strings.Cut(strings.TrimRight(numbers, "cp"), "D")
-	return ok && len(numbers) == len(card)+len("D")+len(device)+1 && form.Number(card) && form.Number(device)
-}
+var pcmNode = regexp.MustCompile(`^pcmC[0-9]+D[0-9]+[cp]$`)
 
 // readAudio adds the PCM nodes of each GPU's HDMI audio: function 1 of the
 // GPU's own slot. (The higher functions of an APU's slot are the board's analog
 // codec, and no part of the GPU.)
 func (t *topology) readAudio(sys string) error {
-	return eachDevice(filepath.Join(sys, "class/sound"), isPCMNode, func(name, path string, number uint64) error {
+	class := filepath.Join(sys, "class/sound")
+	return eachDevice(class, pcmNode.MatchString, func(name, path string, number uint64) error {
 		device, err := filepath.EvalSymlinks(filepath.Join(path, "device"))
 		if err != nil {
 			return fmt.Errorf("cannot tell which card has %s: %w", name, err)

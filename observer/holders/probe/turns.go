@@ -4,11 +4,10 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"regexp"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/dubnium/dubnium/internal/form"
 )
 
 // account is whom the time for a process is charged to: the slice of a user, or the
@@ -19,21 +18,18 @@ type account string
 // read, or is nobody's, belongs to the account "".
 func accountOf(where place) account {
 	for _, slice := range where.slices {
-		if isUserSlice(slice) {
+		if userSlice.MatchString(slice) {
 			return account(slice)
 		}
 	}
 	return account(where.unit)
 }
 
-func isUserSlice(slice string) bool {
-	_, ok := within(slice, "user-", ".slice", form.Digit)
-	return ok
-}
+var userSlice = regexp.MustCompile(`^user-[0-9]+\.slice$`)
 
 // compareAccounts has those first that are no user's.
 func compareAccounts(a, b account) int {
-	if ofUser := isUserSlice(string(a)); ofUser != isUserSlice(string(b)) {
+	if ofUser := userSlice.MatchString(string(a)); ofUser != userSlice.MatchString(string(b)) {
 		if ofUser {
 			return 1
 		}
