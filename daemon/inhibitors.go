@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
@@ -64,10 +64,11 @@ func (e *Controller) inhibit(i status.Inhibitor) (uint32, error) {
 // newCookie is a number that nobody can guess from another.
 func (e *Controller) newCookie() uint32 {
 	for {
-		var random [4]byte // crypto/rand brings big numbers along, which stay in memory
-		n, err := unix.Getrandom(random[:], 0)
+		var random [4]byte
+		_, _ = rand.Read(random[:]) // it ends the program rather than fail
 		id := binary.NativeEndian.Uint32(random[:])
-		if err == nil && n == len(random) && id != 0 && !slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool { return i.ID == id }) {
+		taken := func(i status.Inhibitor) bool { return i.ID == id }
+		if id != 0 && !slices.ContainsFunc(e.state.Inhibitors, taken) {
 			return id
 		}
 	}
