@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/audiopriority"
@@ -19,15 +21,16 @@ import (
 // refused, or may not have been reloaded yet.
 const inForce = "/run/mode-controller/policy.toml"
 
-func audioPriorityCommand() *command {
+func audioPriorityCommand() *cobra.Command {
 	var policyFile, device string
-	c := newCommand("audio-priority", "Hold what keeps audio latency low, until told to end")
-	c.flag(&policyFile, "policy", inForce, "the policy `FILE`", false)
-	c.flag(&device, "device", audiopriority.Device, "where the kernel's `FILE` for the latency is, for tests", true)
-	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
-		return holdAudioPriority(ctx, policyFile, device)
-	}
-	return c
+	cmd := newCommand("audio-priority", "Hold what keeps audio latency low, until told to end",
+		func(ctx context.Context, _ io.Writer, _ []string) error {
+			return holdAudioPriority(ctx, policyFile, device)
+		})
+	policyFlag(cmd, &policyFile, inForce)
+	cmd.Flags().StringVar(&device, "device", audiopriority.Device, "the kernel's `FILE` for the latency")
+	hideFlag(cmd, "device")
+	return cmd
 }
 
 func holdAudioPriority(ctx context.Context, policyFile, device string) error {
@@ -60,44 +63,61 @@ func tellReady(status string) error {
 func ourQuantum() (audiopriority.Quantum, error) {
 	dir := os.Getenv("RUNTIME_DIRECTORY")
 	if dir == "" {
-		return audiopriority.Quantum{}, fmt.Errorf("cannot tell where to note what the quantum was: RUNTIME_DIRECTORY is not set")
+		return audiopriority.Quantum{},
+			errors.New("cannot tell where to note what the quantum was: RUNTIME_DIRECTORY is not set")
 	}
 	return audiopriority.Quantum{Command: "pw-metadata", Note: filepath.Join(dir, "before.json")}, nil
 }
 
-func holdQuantumCommand() *command {
-	var policyFile string
-	c := newCommand("quantum hold", "Hold the policy's quantum of this user's PipeWire, until told to end")
-	c.flag(&policyFile, "policy", inForce, "the policy `FILE`", false)
-	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
-		q, err := ourQuantum()
-		if err != nil {
-			return err
-		}
-		p, err := policy.Load(policyFile)
-		if err != nil {
-			return err
-		}
-		if p.Studio.Quantum == 0 {
-			return fmt.Errorf("the policy has no studio.quantum")
-		}
-		return q.Hold(ctx, p.Studio.Quantum, func() error {
-			return tellReady(fmt.Sprintf("PipeWire's quantum is %d", p.Studio.Quantum))
-		})
+func quantumCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "quantum",
+		Short: "Hold or release the quantum of this user's PipeWire",
+		Args:  noCommand,
+		RunE: func(*cobra.Command, []string) error {
+			return errors.New("quantum takes what to do: hold or release")
+		},
 	}
-	return c
+	cmd.AddCommand(holdQuantumCommand(), releaseQuantumCommand())
+	return cmd
 }
 
-func releaseQuantumCommand() *command {
-	c := newCommand("quantum release", "Put back what was there before")
-	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
-		q, err := ourQuantum()
-		if err != nil {
-			return err
-		}
-		said, err := q.Release(ctx)
-		fmt.Fprintln(os.Stderr, said)
+func holdQuantumCommand() *cobra.Command {
+	var policyFile string
+	cmd := newCommand("hold", "Hold the policy's quantum, until told to end",
+		func(ctx context.Context, _ io.Writer, _ []string) error {
+			return holdQuantum(ctx, policyFile)
+		})
+	policyFlag(cmd, &policyFile, inForce)
+	return cmd
+}
+
+func holdQuantum(ctx context.Context, policyFile string) error {
+	q, err := ourQuantum()
+	if err != nil {
 		return err
 	}
-	return c
+	p, err := policy.Load(policyFile)
+	if err != nil {
+		return err
+	}
+	if p.Studio.Quantum == 0 {
+		return errors.New("the policy has no studio.quantum")
+	}
+	return q.Hold(ctx, p.Studio.Quantum, func() error {
+		return tellReady(fmt.Sprintf("PipeWire's quantum is %d", p.Studio.Quantum))
+	})
+}
+
+func releaseQuantumCommand() *cobra.Command {
+	return newCommand("release", "Put back the quantum from before",
+		func(ctx context.Context, _ io.Writer, _ []string) error {
+			q, err := ourQuantum()
+			if err != nil {
+				return err
+			}
+			said, err := q.Release(ctx)
+			fmt.Fprintln(os.Stderr, said)
+			return err
+		})
 }

@@ -1,105 +1,85 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dubnium/dubnium/internal/version"
 )
 
-// command is one thing that the program does. (cobra would bring text/template
-// along, and both would be in memory for as long as the daemon runs.)
-type command struct {
-	words []string // by which it is called; none for the daemon itself
-	takes []string // its arguments, as usage names them
-	short string
-	flags *pflag.FlagSet
-	run   func(ctx context.Context, out io.Writer, args []string) error
-}
-
-// newCommand returns a command without flags. Usage is its words, and then in
-// capitals what it takes.
-func newCommand(usage, short string) *command {
-	c := &command{short: short, flags: pflag.NewFlagSet(usage, pflag.ContinueOnError)}
-	for _, word := range strings.Fields(usage) {
-		if word == strings.ToUpper(word) {
-			c.takes = append(c.takes, word)
-		} else {
-			c.words = append(c.words, word)
-		}
-	}
-	c.flags.Usage = func() {} // execute tells
-	return c
-}
-
-func (c *command) usage() string {
-	return strings.Join(slices.Concat([]string{"dubniumd"}, c.words, c.takes), " ")
-}
-
-// flag defines a flag that is text; hidden ones are for tests.
-func (c *command) flag(value *string, name, otherwise, usage string, hidden bool) {
-	c.flags.StringVar(value, name, otherwise, usage)
-	c.flags.Lookup(name).Hidden = hidden
-}
-
 // execute runs the command that args call, which writes to out.
 func execute(ctx context.Context, out io.Writer, args []string) error {
-	all := commands()
-	c, args, err := find(all, args)
-	if err != nil {
-		return err
-	}
-	tell := c.flags.Bool("version", false, "print the version")
-	switch err := c.flags.Parse(args); {
-	case errors.Is(err, pflag.ErrHelp):
-		return c.help(out, all)
-	case err != nil:
-		return fmt.Errorf("%w; see `%s --help`", err, c.usage())
-	case *tell:
-		_, err := fmt.Fprintf(out, "dubniumd version %s\n", version.Version)
-		return err
-	case c.flags.NArg() != len(c.takes):
-		return fmt.Errorf("it is called as `%s`", c.usage())
-	}
-	return c.run(ctx, out, c.flags.Args())
+	root := rootCommand()
+	root.SetOut(out)
+	root.SetArgs(append([]string{}, args...)) // cobra takes those of the process instead of nil
+	return root.ExecuteContext(ctx)
 }
 
-// find returns the command that args begin with, and the rest of them.
-func find(all []*command, args []string) (*command, []string, error) {
-	var words []string
-	for _, arg := range args {
-		if strings.HasPrefix(arg, "-") {
-			break
-		}
-		words = append(words, arg)
-	}
-	for _, c := range all {
-		if n := len(c.words); n <= len(words) && slices.Equal(c.words, words[:n]) && (n > 0 || len(words) == 0) {
-			return c, args[n:], nil
-		}
-	}
-	return nil, nil, fmt.Errorf("unknown command %q; see `dubniumd --help`", strings.Join(words, " "))
+// rootCommand sets none of cobra's templates: to execute them costs 1.8 MB of resident
+// memory (docs/decisions/0013-small-daemon.md).
+func rootCommand() *cobra.Command {
+	root := serveCommand()
+	root.Version = version.Version
+	root.Args = noCommand
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.DisableSuggestions = true // they would be lines of their own
+	root.CompletionOptions.DisableDefaultCmd = true
+	// --help is enough: cobra's own command answers a topic that it does not know with
+	// success. This one has no name.
+	root.SetHelpCommand(&cobra.Command{Hidden: true, RunE: func(*cobra.Command, []string) error {
+		return noCommand(root, []string{""})
+	}})
+	root.SetFlagErrorFunc(flagError)
+	root.AddCommand(audioPriorityCommand(), quantumCommand(), sessionEndCommand(), impactCommand(), replayCommand())
+	return root
 }
 
-// help tells how the command is called, and of the daemon's also which others
-// there are.
-func (c *command) help(out io.Writer, all []*command) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "%s\n\nUsage:\n  %s [flags]\n", c.short, c.usage())
-	if len(c.words) == 0 {
-		fmt.Fprint(&text, "\nCommands:\n")
-		for _, other := range all {
-			fmt.Fprintf(&text, "  %-30s %s\n", cmp.Or(strings.TrimPrefix(other.usage(), "dubniumd "), "dubniumd"), other.short)
-		}
+// newCommand returns a command that takes one argument for each word of use after its
+// name.
+func newCommand(use, short string, run func(ctx context.Context, out io.Writer, args []string) error) *cobra.Command {
+	takes := len(strings.Fields(use)) - 1
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != takes {
+				return fmt.Errorf("it is called as `%s`", cmd.UseLine())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return run(cmd.Context(), cmd.OutOrStdout(), args)
+		},
 	}
-	fmt.Fprintf(&text, "\nFlags:\n%s", c.flags.FlagUsages())
-	_, err := io.WriteString(out, text.String())
-	return err
 }
+
+// noCommand refuses the arguments of a command that has none but its subcommands.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown command %q; see `%s --help`", args[0], cmd.CommandPath())
+	}
+	return nil
+}
+
+// flagError leaves out how a library failed to read a value.
+func flagError(cmd *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if errors.As(err, &invalid) {
+		err = fmt.Errorf("invalid argument %q for --%s", invalid.GetValue(), invalid.GetFlag().Name)
+	}
+	return fmt.Errorf("%w; see `%s --help`", err, cmd.CommandPath())
+}
+
+// policyFlag defines --policy.
+func policyFlag(cmd *cobra.Command, file *string, otherwise string) {
+	cmd.Flags().StringVar(file, "policy", otherwise, "policy `FILE`")
+}
+
+// hideFlag keeps a flag that is for tests out of the help.
+func hideFlag(cmd *cobra.Command, name string) { cmd.Flags().Lookup(name).Hidden = true }

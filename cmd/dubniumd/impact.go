@@ -7,6 +7,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/observer"
@@ -14,23 +16,23 @@ import (
 
 // impactCommand tells what isolating a target would do now. It reads the bus and
 // changes nothing; anybody may run it, with or without a daemon.
-func impactCommand() *command {
+func impactCommand() *cobra.Command {
 	var asJSON bool
-	c := newCommand("impact TARGET", "Tell which units isolating a target would stop and start")
-	c.flags.BoolVar(&asJSON, "json", false, "print JSON")
-	c.run = func(ctx context.Context, out io.Writer, args []string) error {
-		impact, err := readImpact(ctx, args[0])
-		if err != nil {
-			return err
-		}
-		if !asJSON {
-			return printImpact(out, impact)
-		}
-		encoder := json.NewEncoder(out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(impact)
-	}
-	return c
+	cmd := newCommand("impact TARGET", "Tell which units isolating a target would stop and start",
+		func(ctx context.Context, out io.Writer, args []string) error {
+			impact, err := readImpact(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if !asJSON {
+				return printImpact(out, impact)
+			}
+			encoder := json.NewEncoder(out)
+			encoder.SetIndent("", "  ")
+			return encoder.Encode(impact)
+		})
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 func readImpact(ctx context.Context, target string) (observer.IsolateImpact, error) {

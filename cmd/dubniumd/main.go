@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -35,21 +36,19 @@ func main() {
 	}
 }
 
-func commands() []*command {
-	return []*command{serveCommand(), audioPriorityCommand(), holdQuantumCommand(), releaseQuantumCommand(), sessionEndCommand(), impactCommand(), replayCommand()}
-}
-
-func serveCommand() *command {
+func serveCommand() *cobra.Command {
 	var policyFile string
 	var roots roots
-	c := newCommand("", "Keep a workstation in the mode it was asked to be in")
-	c.flag(&policyFile, "policy", "/etc/dubnium/policy.toml", "the policy `FILE`", false)
-	c.flag(&roots.proc, "proc", procfs.Root, "where the kernel's `DIRECTORY` of processes is, for tests", true)
-	c.flag(&roots.cgroups, "cgroups", host.Cgroups, "where the kernel's `DIRECTORY` of control groups is, for tests", true)
-	c.run = func(ctx context.Context, _ io.Writer, _ []string) error {
-		return serve(ctx, policyFile, roots, newLog())
-	}
-	return c
+	cmd := newCommand("dubniumd", "Keep a workstation in the mode it was asked to be in",
+		func(ctx context.Context, _ io.Writer, _ []string) error {
+			return serve(ctx, policyFile, roots, newLog())
+		})
+	policyFlag(cmd, &policyFile, "/etc/dubnium/policy.toml")
+	cmd.Flags().StringVar(&roots.proc, "proc", procfs.Root, "the kernel's `DIRECTORY` of processes")
+	cmd.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "the kernel's `DIRECTORY` of control groups")
+	hideFlag(cmd, "proc")
+	hideFlag(cmd, "cgroups")
+	return cmd
 }
 
 // newLog writes structured lines to stderr, or with their fields to the journal

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"github.com/dubnium/dubnium/observer/recording"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -19,26 +21,27 @@ var errDiffers = errors.New("the recording is classified otherwise")
 
 // replayCommand classifies what `modectl record` wrote under another policy, or
 // without --policy under the one it was recorded with. It touches nothing.
-func replayCommand() *command {
+func replayCommand() *cobra.Command {
 	var policyFile string
 	var asJSON bool
-	c := newCommand("replay FILE", "Classify a recording again, and print what is called otherwise (exit code 2)")
-	c.flag(&policyFile, "policy", "", "the policy `FILE`; none: that of the recording", false)
-	c.flags.BoolVar(&asJSON, "json", false, "print JSON")
-	c.run = func(_ context.Context, out io.Writer, args []string) error {
-		count, differences, err := replay(args[0], policyFile)
-		if err != nil {
-			return err
-		}
-		if err := printDifferences(out, count, differences, asJSON); err != nil {
-			return err
-		}
-		if len(differences) > 0 {
-			return errDiffers
-		}
-		return nil
-	}
-	return c
+	cmd := newCommand("replay FILE", "Classify a recording again, and print the differences",
+		func(_ context.Context, out io.Writer, args []string) error {
+			count, differences, err := replay(args[0], policyFile)
+			if err != nil {
+				return err
+			}
+			if err := printDifferences(out, count, differences, asJSON); err != nil {
+				return err
+			}
+			if len(differences) > 0 {
+				return errDiffers
+			}
+			return nil
+		})
+	cmd.Long = cmd.Short + ".\nThe exit code is 2 if there are any, and 1 if it could not be done."
+	cmd.Flags().StringVar(&policyFile, "policy", "", "policy `FILE` (default: that of the recording)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
 }
 
 func replay(path, policyFile string) (count int, differences []recording.Difference, err error) {

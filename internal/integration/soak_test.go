@@ -44,12 +44,13 @@ func slept(t *testing.T, w *embedded.Workstation) (switches int) {
 // watchdog does, which does not run here.)
 func TestAnIdleDaemonSleeps(t *testing.T) {
 	w := start(t, testhost.Options{}, nil)
-	<-time.After(10 * time.Second) // what the start left to do and what it gives back, the garbage collector's two minutes aside
+	<-time.After(10 * time.Second) // for what the start left to do
 	before := slept(t, w)
 	<-time.After(minute)
 	switches, used := slept(t, w)-before, resident(t, w)
 	t.Logf("%d voluntary context switches in a minute, %d KiB resident", switches, used)
 	require.LessOrEqual(t, switches, 5)
+	require.Less(t, used, 16<<10, "KiB: the limit of docs/decisions/0013-small-daemon.md")
 }
 
 // An unprivileged user sends 10,000 signals a second for a minute.
