@@ -71,12 +71,16 @@ var genVerdict = rapid.Custom(func(t *rapid.T) guards.Verdict {
 	return v
 })
 
+var genGPUMemory = rapid.Custom(func(t *rapid.T) observer.GPUMemory {
+	return observer.GPUMemory{GPU: genText.Draw(t, "gpu"), Bytes: rapid.Uint64().Draw(t, "bytes")}
+})
+
 var genStep = rapid.Custom(func(t *rapid.T) status.Step {
 	return status.Step{
 		ID: genText.Draw(t, "id"), Status: drawWord[status.StepStatus](t, "status"), Error: genText.Draw(t, "error"),
 		Started: genTime.Draw(t, "started"), Finished: genTime.Draw(t, "finished"),
 		UndoError: genText.Draw(t, "undo error"), UndoStarted: genTime.Draw(t, "undo started"), UndoFinished: genTime.Draw(t, "undo finished"),
-		Notes: some(t, genText, "notes"),
+		Notes: some(t, genText, "notes"), Residual: some(t, genGPUMemory, "residual"),
 	}
 })
 

@@ -213,6 +213,9 @@ func encodeStep(s status.Step) Dict {
 	if len(s.Notes) > 0 {
 		d["notes"] = dbus.MakeVariant(texts(s.Notes))
 	}
+	if len(s.Residual) > 0 {
+		d["residual"] = dbus.MakeVariant(dicts(s.Residual, func(m observer.GPUMemory) Dict { return encodeStruct(m) }))
+	}
 	return d
 }
 
@@ -232,5 +235,9 @@ func decodeStep(d Dict) (status.Step, error) {
 	if notes := get[[]string](r, "notes"); len(notes) > 0 {
 		s.Notes = notes
 	}
+	s.Residual = list(r, "residual", func(d Dict) (m observer.GPUMemory, err error) {
+		err = decodeStruct(d, &m)
+		return m, err
+	})
 	return s, r.finish("a step")
 }

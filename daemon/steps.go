@@ -203,6 +203,11 @@ func (l *listener) Note(text string, secrets []observer.Secret) {
 		zap.String("mode", string(l.x.entry.Record.To)), zap.String("step", step.ID), zap.String("note", text))
 }
 
+// Residual puts what a release left in use into the record, as Note does.
+func (l *listener) Residual(inUse []observer.GPUMemory) {
+	l.x.entry.Record.Steps[l.step].Residual = inUse
+}
+
 // note puts how far step i is into the history.
 func (x *execution) note(i int) {
 	x.history.step(x.entry.Record.ID, i, x.entry.Steps[i].Guard, x.entry.Record.Steps[i])

@@ -79,9 +79,9 @@ func progressText(what string, since, most time.Duration) string {
 func waitHandlers(p policy.Policy, eyes *Monitor) map[plans.Kind]StepHandler {
 	vllm := func(plans.Step) []string { return []string{observer.SourceSystemd, observer.SourceInference} }
 	return map[plans.Kind]StepHandler{
-		plans.Gate: wait{eyes, gateSources(p), func(s plans.Step, snapshot observer.Snapshot) error {
+		plans.Gate: gateHandler{wait{eyes, gateSources(p), func(s plans.Step, snapshot observer.Snapshot) error {
 			return gate(p, s, snapshot)
-		}, nil},
+		}, nil}, p},
 		plans.Drain: wait{eyes, vllm, func(_ plans.Step, snapshot observer.Snapshot) error {
 			return drained(p, snapshot)
 		}, draining},

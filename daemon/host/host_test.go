@@ -131,7 +131,8 @@ type told struct {
 	notes []string
 }
 
-func (*told) Progress(string) {}
+func (*told) Progress(string)               {}
+func (*told) Residual([]observer.GPUMemory) {}
 func (s *told) Note(text string, _ []observer.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

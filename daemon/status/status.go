@@ -129,9 +129,12 @@ type Step struct {
 	Status StepStatus `json:"status"`
 	Error  string     `json:"error,omitempty"`
 	// Notes are what there is to know although the step was done.
-	Notes    []string  `json:"notes,omitempty"`
-	Started  time.Time `json:"started,omitzero"`
-	Finished time.Time `json:"finished,omitzero"`
+	Notes []string `json:"notes,omitempty"`
+	// Residual is the memory that the release of the display GPUs left in use, where
+	// the step waited for one and it could be measured.
+	Residual []observer.GPUMemory `json:"residual,omitempty"`
+	Started  time.Time            `json:"started,omitzero"`
+	Finished time.Time            `json:"finished,omitzero"`
 	// Of the way back, where there was one; an error says that it failed.
 	UndoStarted  time.Time `json:"undo_started,omitzero"`
 	UndoFinished time.Time `json:"undo_finished,omitzero"`

@@ -17,6 +17,8 @@ type Reporter interface {
 	// Note is for the record. Secrets are what its text may tell of people's
 	// processes.
 	Note(text string, secrets []observer.Secret)
+	// Residual is for the record: the memory that a release of GPUs left in use.
+	Residual(inUse []observer.GPUMemory)
 }
 
 type key struct{}
@@ -35,5 +37,12 @@ func Progress(ctx context.Context, text string) {
 func Note(ctx context.Context, text string, secrets []observer.Secret) {
 	if l, ok := ctx.Value(key{}).(Reporter); ok {
 		l.Note(text, secrets)
+	}
+}
+
+// Residual puts what a release of GPUs left in use into the record of the step of ctx.
+func Residual(ctx context.Context, inUse []observer.GPUMemory) {
+	if l, ok := ctx.Value(key{}).(Reporter); ok {
+		l.Residual(inUse)
 	}
 }

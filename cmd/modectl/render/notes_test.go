@@ -8,6 +8,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -24,6 +25,20 @@ func TestWhatAStepHadToTellIsToldWithIt(t *testing.T) {
 	assert.Contains(t, Finished(r), "  step stop-vllm: "+told)
 	assert.Contains(t, Story(r), "stop-vllm was done after 2s\n            "+told)
 	assert.NotContains(t, Finished(r)+Story(r), "\x1b")
+}
+
+func TestTheStoryTellsWhatAReleaseLeftInUse(t *testing.T) {
+	begun := time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
+	r := status.Record{
+		ID: 7, From: "desktop", To: policy.Compute, Final: "compute", Result: status.Success, Started: begun, Finished: begun.Add(time.Minute),
+		Steps: []status.Step{{
+			ID: "gate-display-gpu", Status: status.StepDone, Started: begun, Finished: begun.Add(2 * time.Second),
+			Residual: []observer.GPUMemory{{GPU: "0000:01:00.0", Bytes: 80 << 20}},
+		}},
+	}
+	assert.Contains(t, Story(r), "gate-display-gpu was done after 2s\n"+
+		"            0000:01:00.0 had 80 MiB of its memory in use with nobody holding it\n")
+	assert.NotContains(t, Finished(r), "80 MiB", "it is nothing that whoever asked has to act on")
 }
 
 func TestARunningStepSaysHowFarItIs(t *testing.T) {

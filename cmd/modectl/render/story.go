@@ -126,6 +126,9 @@ func (s *story) step(step status.Step) {
 
 // notes are under the step that they are about.
 func (s *story) notes(step status.Step) {
+	for _, m := range step.Residual {
+		s.under(0, fmt.Sprintf("%s had %.0f MiB of its memory in use with nobody holding it", clean(m.GPU), m.MiB()))
+	}
 	for _, note := range step.Notes {
 		s.under(0, sentence(note))
 	}
