@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/internal/fakenvml"
+	"github.com/dubnium/dubnium/observer"
 )
 
 // nvml is a stand-in for the NVIDIA driver's library where the dynamic linker finds
@@ -94,36 +95,50 @@ func TestTheGPUProbeLooksFromItsSandbox(t *testing.T) {
 	assert.False(t, gpu.Driver)
 }
 
-// TestAReleaseIsMeasured: modectl calibrate watches the way to compute and proposes a
-// threshold, and the policy that has it judges by it.
+// TestAReleaseIsMeasured: the gate on the way to compute puts into the record what is
+// left in use, and the policy that has a threshold judges by it; the doctor tells both.
 func TestAReleaseIsMeasured(t *testing.T) {
 	n := withNVML(t)
-	n.audioKnown()
 	n.card(80<<20, "")
-	p := n.Start(n.ctx, "exec modectl calibrate gpu --releases 1 --file /root/gpu.jsonl")
-	require.NoError(t, p.AwaitOutput(n.ctx, "watching the display GPUs"))
+	n.governed(0)
 	n.reach("compute")
 	n.requireCompute()
-	code, err := p.Wait(n.ctx)
-	require.NoError(t, err)
-	require.Zero(t, code, p.Output().Both)
-	assert.Contains(t, p.Output().Stdout, "1 releases measured, 0 indeterminate")
-	var proposal struct{ Releases []struct{ Outcome string } }
-	require.NoError(t, json.Unmarshal([]byte(n.sh("modectl calibrate gpu --show --json --file /root/gpu.jsonl")), &proposal))
-	require.Len(t, proposal.Releases, 1)
-	assert.Equal(t, "pass", proposal.Releases[0].Outcome)
-	record := n.sh("cat /root/gpu.jsonl")
-	assert.Contains(t, record, `"residual":83886080`)
-	assert.Contains(t, record, n.pci)
+	n.requireResidual(80 << 20)
 
 	// More than that is somebody's, and vLLM does not get the card.
 	n.reach("desktop")
 	n.requireDesktop()
-	n.sh(fmt.Sprintf(`printf '\n[gpu]\ndisplay = ["%s"]\nresidual_mib = 160\n' >> /etc/dubnium/policy.toml && systemctl restart dubniumd`, n.pci))
-	n.becomes("desktop")
-	n.audioKnown()
+	n.governed(160)
 	n.card(900<<20, "")
 	out, code := n.modectl("request compute")
 	assert.NotZero(t, code, out)
 	assert.Contains(t, out, "900 MiB of its memory are in use, more than 160")
+	n.requireResidual(900 << 20)
+	out, _ = n.modectl("doctor")
+	assert.Contains(t, out,
+		"1 of the last 2 releases of a display GPU left more than gpu.residual_mib = 160 in use, 900 MiB at most")
+}
+
+// governed restarts the daemon with a policy that names the card and has a threshold.
+func (n nvml) governed(residualMiB int) {
+	n.t.Helper()
+	n.sh(fmt.Sprintf(`sed -i '/^\[gpu\]$/,$d' /etc/dubnium/policy.toml &&
+		printf '\n[gpu]\ndisplay = ["%s"]\nresidual_mib = %d\n' >> /etc/dubnium/policy.toml &&
+		systemctl restart dubniumd`, n.pci, residualMiB))
+	n.becomes("desktop")
+	n.audioKnown()
+}
+
+// requireResidual requires that the last transition measured that much on the card.
+func (n nvml) requireResidual(bytes uint64) {
+	n.t.Helper()
+	var last struct {
+		Steps []struct{ Residual []observer.GPUMemory }
+	}
+	require.NoError(n.t, json.Unmarshal([]byte(n.sh("modectl last-transition --json")), &last))
+	var measured []observer.GPUMemory
+	for _, step := range last.Steps {
+		measured = append(measured, step.Residual...)
+	}
+	require.Equal(n.t, []observer.GPUMemory{{GPU: n.pci, Bytes: bytes}}, measured)
 }

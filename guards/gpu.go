@@ -2,7 +2,6 @@ package guards
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -52,13 +51,13 @@ func onTheCard(p policy.Policy, s observer.Snapshot) (finding, bool) {
 	if p.GPU.ResidualMiB == 0 || facts.Is(observer.ComputeTarget) == observer.True {
 		return finding{}, false
 	}
-	for _, card := range s.GPU.Cards {
-		used := card.MemoryUsed.Value
-		if !s.GPU.Known() || used == nil || !slices.Contains(p.GPU.Display, card.PCI) || *used <= float64(p.GPU.ResidualMiB)*(1<<20) {
+	for _, memory := range observer.DisplayMemory(p, s) {
+		if memory.MiB() <= float64(p.GPU.ResidualMiB) {
 			continue
 		}
-		return block(fmt.Sprintf("nobody holds %s, and %.0f MiB of its memory are in use, more than %d", card.PCI, *used/(1<<20), p.GPU.ResidualMiB),
-			"wait a moment; if it stays so, measure with `modectl calibrate gpu` and set gpu.residual_mib in the policy"), true
+		return block(fmt.Sprintf("nobody holds %s, and %.0f MiB of its memory are in use, more than %d",
+			memory.GPU, memory.MiB(), p.GPU.ResidualMiB),
+			"wait a moment; if it stays so, `modectl doctor` proposes another gpu.residual_mib for the policy"), true
 	}
 	return finding{}, false
 }

@@ -26,9 +26,8 @@ var allowed = map[string][]string{
 	"daemon/status":        {"policy", "observer", "guards"},
 	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/stepreport", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "observer/calibration", "internal/doctor", "internal/doctor/gather"},
+	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "internal/doctor", "internal/doctor/gather"},
 	"observer/recording":   {"policy", "observer"},
-	"observer/calibration": {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/probeclient"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/probeclient"},
 	"internal/doctor":      {"policy", "observer"},
@@ -41,7 +40,7 @@ var allowed = map[string][]string{
 }
 
 // pure packages decide; they reach no world to decide about.
-var pure = []string{"policy", "observer", "observer/recording", "observer/calibration", "guards", "plans", "daemon/status", "internal/doctor"}
+var pure = []string{"policy", "observer", "observer/recording", "guards", "plans", "daemon/status", "internal/doctor"}
 
 // worldly packages are what a pure one must not reach, even through others.
 var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}

@@ -153,7 +153,8 @@ type GPU struct {
 	// PermittedHolders are units that may keep a GPU's nodes open for ever.
 	PermittedHolders []string `toml:"permitted_holders"`
 	// ResidualMiB is how much memory of a display GPU may be in use although nobody
-	// holds it: `modectl calibrate gpu` measures it. 0: not measured, not judged.
+	// holds it. Each release is measured, and `modectl doctor` proposes a value from the
+	// releases that it finds in the history. 0: not judged.
 	ResidualMiB int `toml:"residual_mib"`
 	// Recheck is the pace of looks at the GPUs outside compute. They are made only
 	// where this section names GPUs.

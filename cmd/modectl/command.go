@@ -64,9 +64,9 @@ func command(s streams) *cobra.Command {
 	root.SetErr(s.stderr)
 	root.SetVersionTemplate("modectl {{.Version}}\n")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
-	root.AddCommand(c.status(), c.current(), c.desired(), c.explain(), c.history(), c.lastTransition(), c.show(), c.doctor(), c.record(),
-		c.request(), c.force(), c.dryRun(), c.cancel(), c.postpone(), c.confirm(), c.inhibit(), c.guards(), c.guard(),
-		c.calibrate(), c.policy())
+	root.AddCommand(c.status(), c.current(), c.desired(), c.explain(), c.history(), c.lastTransition(), c.show(),
+		c.doctor(), c.record(), c.request(), c.force(), c.dryRun(), c.cancel(), c.postpone(), c.confirm(), c.inhibit(),
+		c.guards(), c.guard(), c.policy())
 	root.InitDefaultCompletionCmd()
 	for _, sub := range root.Commands() {
 		if sub.Name() == "completion" { // cobra's own answers a wrong shell with success

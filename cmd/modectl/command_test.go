@@ -51,9 +51,6 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 		"a guard nobody knows":  {"guard check_weather", `unknown guard "check_weather"`},
 		"a guard for no mode":   {"guard check_audio_idle --for sauna", `unknown mode "sauna"`},
 		"record to nowhere":     {"record", "accepts 1 arg(s)"},
-		"calibrate nothing":     {"calibrate", "calibrate takes what to measure: gpu"},
-		"calibrate something":   {"calibrate sauna", `unknown command "sauna"`},
-		"no pace":               {"calibrate gpu --interval 0s", "of more than zero"},
 		"policy of nothing":     {"policy", "policy takes what to do: check, show, diff or init"},
 		"policy of something":   {"policy sauna", `unknown command "sauna"`},
 		"check nothing":         {"policy check", "accepts 1 arg(s)"},
@@ -69,7 +66,7 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 
 var everyCommand = []string{
 	"status", "current", "current --refresh", "desired", "history", "history --follow", "show 7", "last-transition", "request compute", "request compute --no-wait", "explain",
-	"guards compute", "guard check_audio_idle", "record /nonexistent/file", "calibrate gpu --file /nonexistent/file", "policy show",
+	"guards compute", "guard check_audio_idle", "record /nonexistent/file", "policy show",
 	"policy diff ../../docs/policy.example.toml", "policy init", "policy init --nix",
 }
 

@@ -206,6 +206,82 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 	}
 }
 
+// released are releases that left so many MiB in use, with the ids from 1 on.
+func released(mib ...uint64) (all []Release) {
+	for i, n := range mib {
+		all = append(all, Release{Transition: uint64(i + 1), InUse: []observer.GPUMemory{{GPU: gpu, Bytes: n << 20}}})
+	}
+	return all
+}
+
+// held has somebody hold the display GPU with so many MiB in use.
+func held(f *Facts, mib float64) {
+	bytes := mib * (1 << 20)
+	f.Evidence.GPU.Cards[0].MemoryUsed = observer.Measure{Value: &bytes}
+	f.Evidence.Processes.Holders = []observer.Holder{{GPU: gpu, PID: 7, Command: "sway", Unit: "session-2.scope"}}
+}
+
+func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
+	const last = "the last 5 releases of a display GPU left "
+	ok := func(text string) Line { return Line{Verdict: OK, Text: text} }
+	left := func(mib ...uint64) func(*Facts) { return func(f *Facts) { f.Releases = released(mib...) } }
+	few := left(80, 80, 80, 80, 80)
+	cases := map[string]struct {
+		limit int
+		facts func(*Facts)
+		want  Line // of which text and remedy are contained; none: nothing is said
+	}{
+		"too few":               {0, left(80, 80, 80, 80), Line{}},
+		"none":                  {160, func(*Facts) {}, Line{}},
+		"a proposal":            {0, left(80, 82, 80, 80, 80), ok(last + "82 MiB in use at most; to have that judged, set gpu.residual_mib = 160 in")},
+		"of nothing":            {0, left(0, 0, 0, 0, 0), ok(last + "0 MiB in use at most; to have that judged, set gpu.residual_mib = 64 in")},
+		"of much":               {0, left(1000, 80, 80, 80, 80), ok("gpu.residual_mib = 1264 in")},
+		"held with much in use": {0, func(f *Facts) { few(f); held(f, 900) }, ok("gpu.residual_mib = 144 in")},
+		"held with less in use": {
+			0, func(f *Facts) { few(f); held(f, 144) },
+			ok("no gpu.residual_mib is proposed: " + gpu + " is held with 144 MiB in use"),
+		},
+		"within": {
+			160, left(80, 160),
+			ok("the last 2 releases of a display GPU left 160 MiB in use at most, and gpu.residual_mib = 160 allows it"),
+		},
+		"exceeded": {160, left(80, 161, 900, 80), Line{
+			Verdict: Warning,
+			Text:    "2 of the last 4 releases of a display GPU left more than gpu.residual_mib = 160 in use, 900 MiB at most",
+			Remedy:  "modectl show 3; if nothing had the GPU then: gpu.residual_mib = 1136",
+		}},
+		"exceeded long ago": {160, left(append(make([]uint64, maxReleases), 900)...), ok("releases of a display GPU left 0 MiB")},
+		"another GPU's":     {160, func(f *Facts) { left(900)(f); f.Releases[0].InUse[0].GPU = "0000:41:00.0" }, Line{}},
+		"of two GPUs": {0, func(f *Facts) {
+			few(f)
+			f.Releases[2].InUse = append(f.Releases[2].InUse, observer.GPUMemory{GPU: "0000:41:00.0", Bytes: 900 << 20})
+		}, ok(last + "80 MiB")},
+		"unread": {0, func(f *Facts) { f.HistoryErr = "asked too often" }, Line{
+			Verdict: Unseen, Text: "left in use is not known: asked too often", Remedy: "again in a minute",
+		}},
+		"unread where none is judged": {0, func(f *Facts) { f.HistoryErr, f.Policy.GPU.Display = "asked too often", nil }, Line{}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := healthy()
+			f.Policy.GPU.ResidualMiB = c.limit
+			c.facts(&f)
+			said := slices.DeleteFunc(Examine(f), func(l Line) bool {
+				return !strings.Contains(l.Text, "residual_mib") && !strings.Contains(l.Text, "left in use")
+			})
+			if c.want == (Line{}) {
+				require.Empty(t, said)
+				return
+			}
+			require.Len(t, said, 1)
+			assert.Equal(t, "gpu", said[0].Check)
+			assert.Equal(t, c.want.Verdict, said[0].Verdict)
+			assert.Contains(t, said[0].Text, c.want.Text)
+			assert.Contains(t, said[0].Remedy, c.want.Remedy)
+		})
+	}
+}
+
 // Without the bus, the daemon or a look there is much that cannot be seen, which is
 // said; nothing that rests on it is taken for well.
 func TestWhatCannotBeSeenIsNotWell(t *testing.T) {

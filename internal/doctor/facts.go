@@ -30,8 +30,11 @@ type Facts struct {
 	// Evidence is a fresh look of the daemon's.
 	Evidence    observer.Snapshot
 	EvidenceErr string
-	Paths       []Path
-	Clock       Clock
+	// Releases are those that the history has, the newest first.
+	Releases   []Release
+	HistoryErr string
+	Paths      []Path
+	Clock      Clock
 	// Driver says which NVIDIA driver the kernel has; empty for none.
 	Driver string
 }
@@ -88,6 +91,13 @@ type Policy struct {
 	// Chosen are the keys that have another value than by default: whoever wrote a
 	// default into the file has not said that the host has it.
 	Chosen []string
+}
+
+// Release is a transition that measured what the release of the display GPUs left in
+// use.
+type Release struct {
+	Transition uint64
+	InUse      []observer.GPUMemory
 }
 
 // Path is a file or a directory of ours.

@@ -223,6 +223,7 @@ func gpus(f Facts, s *sheet) {
 		s.ok("%d GPU(s) seen; the policy names none", len(there))
 	}
 	f.nvml(s)
+	f.residual(s)
 }
 
 func (f Facts) nvml(s *sheet) {

@@ -6,16 +6,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/embedded"
 	"github.com/dubnium/dubnium/internal/fakenvml"
 	"github.com/dubnium/dubnium/internal/testhost"
+	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/recording"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -181,36 +182,43 @@ func TestWhatNVMLSaidIsRecordedAndReplayed(t *testing.T) {
 	require.Contains(t, out, "degraded-desktop (high; compute-on-display-gpu) -> desktop (high; )")
 }
 
-// TestAReleaseIsGatedAndCalibrated: memory that stays in use keeps vLLM from
-// starting, and modectl measures what stays.
-func TestAReleaseIsGatedAndCalibrated(t *testing.T) {
+// residual is what the last transition measured, by step.
+func (s *station) residual() map[string][]observer.GPUMemory {
+	s.t.Helper()
+	var last status.Record
+	require.NoError(s.t, json.Unmarshal([]byte(s.modectl(0, "last-transition", "--json")), &last))
+	measured := map[string][]observer.GPUMemory{}
+	for _, step := range last.Steps {
+		if step.Residual != nil {
+			measured[step.ID] = step.Residual
+		}
+	}
+	return measured
+}
+
+// TestAReleaseIsGatedAndMeasured: memory that stays in use keeps vLLM from starting,
+// what stays is in the record either way, and the doctor goes by it.
+func TestAReleaseIsGatedAndMeasured(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	s := gpuStation(t, ctx)
+	left := func(mib uint64) map[string][]observer.GPUMemory {
+		return map[string][]observer.GPUMemory{"check-gpu-display-released": {{GPU: "0000:01:00.0", Bytes: mib << 20}}}
+	}
 
 	s.say(displayCard + "943718400\n" + aiCard)
 	out := s.modectl(53, "request", "compute")
 	require.Contains(t, out, "nobody holds 0000:01:00.0, and 900 MiB of its memory are in use, more than 160")
 	require.Equal(t, "desktop", s.current().State, "it went back")
+	require.Equal(t, left(900), s.residual())
 
 	s.say(idle)
-	file := filepath.Join(t.TempDir(), "gpu.jsonl")
-	calibration := s.ModectlCommand(ctx, "calibrate", "gpu", "--file", file, "--releases", "1")
-	said := &strings.Builder{}
-	stderr, err := calibration.StderrPipe()
-	require.NoError(t, err)
-	calibration.Stdout = said
-	require.NoError(t, calibration.Start())
-	begun := make([]byte, 16)
-	_, err = stderr.Read(begun) // it watches
-	require.NoError(t, err)
 	s.modectl(0, "request", "compute")
-	require.NoError(t, calibration.Wait(), said.String())
-	require.Contains(t, said.String(), "1 releases measured, 0 indeterminate")
-	record, err := os.ReadFile(file)
+	require.Equal(t, left(80), s.residual())
+	out, errs, _, err := s.Modectl(ctx, "doctor") // what else it finds depends on who runs the tests
 	require.NoError(t, err)
-	require.Contains(t, string(record), `"residual":83886080`)
-	require.Contains(t, string(record), "sway (pid ")
+	require.Contains(t, out,
+		"1 of the last 2 releases of a display GPU left more than gpu.residual_mib = 160 in use, 900 MiB at most", errs)
 
 	c := s.current()
 	require.Equal(t, "compute", c.State)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/busapi/client"
+	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/doctor"
@@ -85,6 +86,24 @@ func (g gatherer) daemon(ctx context.Context, daemon *client.Client) {
 	}
 	evidence, err := daemon.Observe(ctx)
 	g.Evidence, g.EvidenceErr = evidence.Snapshot, text(err)
+	// Only the way to compute releases the display GPUs for somebody else.
+	records, err := daemon.History(ctx, status.Filter{Mode: policy.Compute, Limit: recordsRead})
+	g.Releases, g.HistoryErr = releases(records), text(err)
+}
+
+// recordsRead is how many of the newest transitions to compute are looked through for
+// releases: many were refused, or found the GPUs free, and have none.
+const recordsRead = 100
+
+func releases(records []status.Record) (found []doctor.Release) {
+	for _, r := range records {
+		for _, step := range r.Steps {
+			if len(step.Residual) > 0 {
+				found = append(found, doctor.Release{Transition: r.ID, InUse: step.Residual})
+			}
+		}
+	}
+	return found
 }
 
 // inForce takes the policy that the daemon goes by.
