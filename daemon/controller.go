@@ -26,6 +26,7 @@ import (
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/message"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -274,7 +275,7 @@ func (e *Controller) Judge(ctx context.Context, r status.Request, ids []policy.G
 	if len(ids) == 0 {
 		ids = plan.Guards
 	}
-	var blast observer.Impact
+	var blast unitgraph.Impact
 	if slices.ContainsFunc(ids, guards.JudgesUnits) {
 		blast = e.graph.impact(ctx, p, plan, view.Snapshot)
 	}

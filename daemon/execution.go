@@ -17,6 +17,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -177,7 +178,7 @@ func reached(p policy.Policy, o observer.Observation, s observer.Snapshot, to po
 	return o.Is(to) && len(plans.Build(p, s, to).Steps) == 0
 }
 
-func guardRequest(r status.Request, b observer.Impact, held []status.Inhibitor) guards.Request {
+func guardRequest(r status.Request, b unitgraph.Impact, held []status.Inhibitor) guards.Request {
 	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held), Impact: b}
 }
 

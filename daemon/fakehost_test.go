@@ -19,6 +19,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -490,7 +491,7 @@ func (h *fakeHost) hands() map[plans.Kind]StepHandler {
 
 // graph is the units as an isolate sees them: nothing ties them, so that it stops
 // them all.
-func (h *fakeHost) graph(context.Context, string) (observer.UnitGraph, error) {
+func (h *fakeHost) graph(context.Context, string) (unitgraph.Graph, error) {
 	h.mu.Lock()
 	read := h.read
 	h.mu.Unlock()
@@ -505,14 +506,14 @@ func (h *fakeHost) graph(context.Context, string) (observer.UnitGraph, error) {
 	if h.away {
 		return nil, errors.New("systemd does not answer")
 	}
-	graph := observer.UnitGraph{}
+	graph := unitgraph.Graph{}
 	for name, u := range h.now.Systemd.Units {
-		graph[name] = observer.GraphUnit{
+		graph[name] = unitgraph.Unit{
 			Names: []string{name}, LoadState: u.LoadState, ActiveState: u.ActiveState, AllowIsolate: u.AllowIsolate, Job: h.jobs[name],
 		}
 	}
 	for _, name := range h.others {
-		graph[name] = observer.GraphUnit{Names: []string{name}, LoadState: "loaded", ActiveState: "active"}
+		graph[name] = unitgraph.Unit{Names: []string{name}, LoadState: "loaded", ActiveState: "active"}
 	}
 	return graph, nil
 }

@@ -11,12 +11,13 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
 
 // GraphReader reads all units of the manager, and what target would pull in.
-type GraphReader func(ctx context.Context, target string) (observer.UnitGraph, error)
+type GraphReader func(ctx context.Context, target string) (unitgraph.Graph, error)
 
 // readUnits bounds the reading of all units: hundreds of calls, which a slow
 // machine takes seconds for.
@@ -50,7 +51,7 @@ func (read GraphReader) assess(
 }
 
 // impact is how far a plan reaches.
-func (read GraphReader) impact(ctx context.Context, p policy.Policy, plan plans.Plan, s observer.Snapshot) (b observer.Impact) {
+func (read GraphReader) impact(ctx context.Context, p policy.Policy, plan plans.Plan, s observer.Snapshot) (b unitgraph.Impact) {
 	errand, needed := plan.UnitOperations(p, s)
 	switch {
 	case !needed:
@@ -61,7 +62,7 @@ func (read GraphReader) impact(ctx context.Context, p policy.Policy, plan plans.
 		defer cancel()
 		graph, err := read(ctx, p.Target(plan.To))
 		if err == nil {
-			b = observer.ComputeImpact(graph, errand)
+			b = unitgraph.ComputeImpact(graph, errand)
 		} else {
 			b.Reason = "the units could not be read: " + err.Error()
 		}
@@ -192,7 +193,7 @@ func (a *pinnedPlan) matches(ahead assessment) bool {
 	}
 	shown := a.Impact.StoppedUnits()
 	for _, c := range ahead.Impact.StoppedUnits() {
-		known := slices.ContainsFunc(shown, func(other observer.StoppedUnit) bool { return other.Unit == c.Unit })
+		known := slices.ContainsFunc(shown, func(other unitgraph.StoppedUnit) bool { return other.Unit == c.Unit })
 		if !known && !ahead.Started(c.Unit) {
 			return false
 		}

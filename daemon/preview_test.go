@@ -16,6 +16,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -89,7 +90,7 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 		require.Equal(t, observer.Of(policy.Desktop), p.From)
 		require.Equal(t, []string{"2"}, []string{p.Sessions[0].ID})
 		require.Equal(t, sway, p.Holders[0].PID)
-		require.Contains(t, p.Stops, observer.StoppedUnit{Unit: "backup.service", Cause: observer.CauseNotWanted, By: "compute.target"})
+		require.Contains(t, p.Stops, unitgraph.StoppedUnit{Unit: "backup.service", Cause: unitgraph.CauseNotWanted, By: "compute.target"})
 		require.Empty(t, guards.Blocking(p.Guards))
 		require.Zero(t, p.Expected)
 		require.Equal(t, "end 1 session: ask, and kill after 20s", p.Steps[1].Does)
@@ -226,7 +227,7 @@ func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		s := r.View().Snapshot
 		s.Systemd.Reason = "no answer"
-		read := GraphReader(func(context.Context, string) (observer.UnitGraph, error) {
+		read := GraphReader(func(context.Context, string) (unitgraph.Graph, error) {
 			t.Error("it was asked")
 			return nil, nil
 		})

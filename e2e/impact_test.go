@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // unitNow is one unit of the machine: its run tells whether it was stopped and
@@ -45,10 +45,10 @@ func (w *workstation) settled(patterns string) map[string]unitNow {
 	return units
 }
 
-func (w *workstation) impact(target string) observer.IsolateImpact {
+func (w *workstation) impact(target string) unitgraph.IsolateImpact {
 	w.t.Helper()
 	started := time.Now()
-	var i observer.IsolateImpact
+	var i unitgraph.IsolateImpact
 	require.NoError(w.t, json.Unmarshal([]byte(w.sh("/usr/libexec/dubnium/dubniumd impact --json "+target)), &i))
 	w.t.Logf("impact of %s: %d stop, %d start, refused %q, told in %.2f s",
 		target, len(i.Stops), len(i.Starts), i.Refused+i.RefusalPossible, time.Since(started).Seconds())

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // mustSurvive has the daemon's policy name this unit, and no other.
@@ -49,7 +49,7 @@ func TestWhatMustSurviveBlocksCompute(t *testing.T) {
 }
 
 // stopping are the units that a plan stops.
-func stopping(casualties []observer.StoppedUnit) (units []string) {
+func stopping(casualties []unitgraph.StoppedUnit) (units []string) {
 	for _, c := range casualties {
 		units = append(units, c.Unit)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -43,7 +44,7 @@ func healthy() observer.Snapshot {
 }
 
 // read is a blast radius of which nothing stands in the way.
-var read = observer.Impact{Reading: observer.Reading{At: time.Unix(1, 0)}}
+var read = unitgraph.Impact{Reading: observer.Reading{At: time.Unix(1, 0)}}
 
 func unit(name string, change func(*observer.Unit)) func(*observer.Snapshot) {
 	return func(s *observer.Snapshot) {

@@ -5,7 +5,7 @@
 package guards
 
 import (
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -30,7 +30,7 @@ type Request struct {
 	EndOthers bool
 	// Impact is how far the plan of the request reaches. It has to be known where
 	// JudgesUnits: the zero value could not be judged.
-	Impact observer.Impact
+	Impact unitgraph.Impact
 	// Inhibitors are those that block transitions.
 	Inhibitors []Inhibitor
 }

@@ -21,10 +21,11 @@ const module = "github.com/dubnium/dubnium/"
 var allowed = map[string][]string{
 	"policy":               {},
 	"observer":             {"policy"},
-	"guards":               {"policy", "observer"},
-	"plans":                {"policy", "observer"},
-	"daemon/status":        {"policy", "observer", "guards"},
-	"daemon":               {"policy", "observer", "guards", "plans", "daemon/status", "internal/stepreport", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration"},
+	"observer/unitgraph":   {"observer"},
+	"guards":               {"policy", "observer", "observer/unitgraph"},
+	"plans":                {"policy", "observer", "observer/unitgraph"},
+	"daemon/status":        {"policy", "observer", "observer/unitgraph", "guards"},
+	"daemon":               {"policy", "observer", "observer/unitgraph", "guards", "plans", "daemon/status", "internal/stepreport", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration"},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "internal/doctor", "internal/doctor/gather"},
 	"observer/recording":   {"policy", "observer"},
@@ -40,7 +41,7 @@ var allowed = map[string][]string{
 }
 
 // pure packages decide; they reach no world to decide about.
-var pure = []string{"policy", "observer", "observer/recording", "guards", "plans", "daemon/status", "internal/doctor"}
+var pure = []string{"policy", "observer", "observer/unitgraph", "observer/recording", "guards", "plans", "daemon/status", "internal/doctor"}
 
 // worldly packages are what a pure one must not reach, even through others.
 var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}

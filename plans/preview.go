@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -18,15 +19,14 @@ type Context struct {
 	// Reached: the mode is observed, and nothing is to be done.
 	Reached  bool
 	Snapshot observer.Snapshot
-	Impact   observer.Impact
+	Impact   unitgraph.Impact
 }
 
-// UnitOperations is what the plan does to units, for observer.Blast, and whether that has
-// to be known. All units have to be read for it, which costs much more than a look:
-// so it is wanted only where a step can reach beyond the units that it names, or
-// where a job may be in its way. Maintenance is no errand: a job of its own is what
-// is to be stopped.
-func (p Plan) UnitOperations(pol policy.Policy, s observer.Snapshot) (e observer.UnitOperations, needed bool) {
+// UnitOperations is what the plan does to units, for unitgraph.ComputeImpact. needed reports whether the
+// impact has to be known: all units are read for it, which costs much more than a look, so that it is
+// wanted only where a step can reach beyond the units that it names, or where a job may be in its way.
+// Maintenance is not among the operations: a job of its own is what is to be stopped.
+func (p Plan) UnitOperations(pol policy.Policy, s observer.Snapshot) (e unitgraph.UnitOperations, needed bool) {
 	for _, step := range p.Steps {
 		switch {
 		case step.Kind == Isolate:
@@ -191,7 +191,8 @@ func (o Context) forGood() string {
 	if o.Impact.Isolation == nil {
 		return ""
 	}
-	gone := len(slices.DeleteFunc(slices.Clone(o.Impact.Isolation.Stops), func(c observer.StoppedUnit) bool { return !c.Transient }))
+	hasFile := func(c unitgraph.StoppedUnit) bool { return !c.Transient }
+	gone := len(slices.DeleteFunc(slices.Clone(o.Impact.Isolation.Stops), hasFile))
 	if gone == 0 {
 		return ""
 	}

@@ -11,24 +11,25 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
 // blast is what the units of the host, and one more that nothing wants, do on the
 // plan's errand.
-func blast(p Plan, s observer.Snapshot, more ...string) observer.Impact {
-	g := observer.UnitGraph{}
+func blast(p Plan, s observer.Snapshot, more ...string) unitgraph.Impact {
+	g := unitgraph.Graph{}
 	for name, u := range s.Systemd.Units {
-		g[name] = observer.GraphUnit{
+		g[name] = unitgraph.Unit{
 			Names: []string{name}, LoadState: u.LoadState, ActiveState: u.ActiveState, AllowIsolate: true,
 			IgnoreOnIsolate: strings.HasSuffix(name, ".slice"), // as systemd has it
 		}
 	}
 	for _, name := range more {
-		g[name] = observer.GraphUnit{Names: []string{name}, LoadState: "loaded", ActiveState: "active", Transient: true}
+		g[name] = unitgraph.Unit{Names: []string{name}, LoadState: "loaded", ActiveState: "active", Transient: true}
 	}
 	errand, _ := p.UnitOperations(policy.Default(), s)
-	b := observer.ComputeImpact(g, errand)
+	b := unitgraph.ComputeImpact(g, errand)
 	b.At = time.Unix(1, 0)
 	return b
 }
@@ -52,7 +53,7 @@ func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
 	s.Logind.Sessions[0].Scope = "session-2.scope"
 	e, needed := Build(p, s, policy.Compute).UnitOperations(p, s)
 	require.True(t, needed)
-	require.Equal(t, observer.UnitOperations{
+	require.Equal(t, unitgraph.UnitOperations{
 		Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"audio-priority.service", "studio-local-policy.service"},
 		SessionUnits: []string{"display-manager.service", "session-2.scope"},
 	}, e)
@@ -60,7 +61,7 @@ func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
 	toDesktop := Build(p, s, policy.Desktop)
 	e, needed = toDesktop.UnitOperations(p, s)
 	require.False(t, needed, "two units by their names")
-	require.Equal(t, observer.UnitOperations{Stops: e.Stops}, e)
+	require.Equal(t, unitgraph.UnitOperations{Stops: e.Stops}, e)
 	p.MustSurvive = []string{"backup.service"}
 	_, needed = toDesktop.UnitOperations(p, s)
 	require.True(t, needed, "it may depend on them")
@@ -85,7 +86,7 @@ func TestEveryKindOfStepIsDescribed(t *testing.T) {
 	isolate := o.Describe(Step{Kind: Isolate, Unit: "compute.target"})
 	require.Equal(t, "isolate compute.target, which stops 6 units", isolate.Does)
 	require.Equal(t, "start again what was there before, except 1 unit without a file", isolate.Undo)
-	o.Impact = observer.Impact{}
+	o.Impact = unitgraph.Impact{}
 	require.Contains(t, o.Describe(Step{Kind: Isolate, Unit: "compute.target"}).Does, "units that could not be told")
 }
 
@@ -126,7 +127,7 @@ func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
 	require.Equal(t, prepare, before.Steps[0].Unit)
 	h.active = append(slices.Clone(h.active), prepare)
 	after := outlook(h.snapshot(), policy.Compute)
-	require.True(t, slices.ContainsFunc(after.Impact.StoppedUnits(), func(c observer.StoppedUnit) bool { return c.Unit == prepare }))
+	require.True(t, slices.ContainsFunc(after.Impact.StoppedUnits(), func(c unitgraph.StoppedUnit) bool { return c.Unit == prepare }))
 	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
 }
 
@@ -151,7 +152,7 @@ var meaning = map[string]func(*Context, *[]Judged){
 	"a unit less stops": func(o *Context, _ *[]Judged) { o.Impact = blast(o.Plan, o.Snapshot) },
 	"a unit that cannot return": func(o *Context, _ *[]Judged) {
 		stops := o.Impact.Isolation.Stops
-		stops[slices.IndexFunc(stops, func(c observer.StoppedUnit) bool { return c.Unit == "graphical.target" })].Transient = true
+		stops[slices.IndexFunc(stops, func(c unitgraph.StoppedUnit) bool { return c.Unit == "graphical.target" })].Transient = true
 	},
 	"systemd would refuse":     func(o *Context, _ *[]Judged) { o.Impact.Isolation.Refused = "no" },
 	"systemd may refuse":       func(o *Context, _ *[]Judged) { o.Impact.Isolation.RefusalPossible = "perhaps" },

@@ -22,6 +22,7 @@ import (
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
 	obs "github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -126,7 +127,9 @@ func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy
 	if len(ids) == 0 {
 		ids = []policy.GuardID{policy.CheckTargetReachable, policy.CheckGPUDisplayReleased}
 	}
-	return guards.Evaluate(policy.Default(), c.view.Snapshot, guards.Request{Target: r.Mode, UID: r.UID, Impact: obs.Impact{Reading: obs.Reading{At: start}}}, ids), c.view.Snapshot, c.fail
+	impact := unitgraph.Impact{Reading: obs.Reading{At: start}}
+	asked := guards.Request{Target: r.Mode, UID: r.UID, Impact: impact}
+	return guards.Evaluate(policy.Default(), c.view.Snapshot, asked, ids), c.view.Snapshot, c.fail
 }
 
 func (c *fakeController) Plan(ctx context.Context, r status.Request) (status.Preview, obs.Snapshot, error) {

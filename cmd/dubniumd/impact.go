@@ -11,7 +11,7 @@ import (
 
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // impactCommand tells what isolating a target would do now. It reads the bus and
@@ -35,20 +35,20 @@ func impactCommand() *cobra.Command {
 	return cmd
 }
 
-func readImpact(ctx context.Context, target string) (observer.IsolateImpact, error) {
+func readImpact(ctx context.Context, target string) (unitgraph.IsolateImpact, error) {
 	bus, err := busconn.Connect("")
 	if err != nil {
-		return observer.IsolateImpact{}, err
+		return unitgraph.IsolateImpact{}, err
 	}
 	defer bus.Close()
 	graph, err := systemd1.New(bus).Graph(ctx, target)
 	if err != nil {
-		return observer.IsolateImpact{}, fmt.Errorf("cannot tell what isolating %s does: %w", target, err)
+		return unitgraph.IsolateImpact{}, fmt.Errorf("cannot tell what isolating %s does: %w", target, err)
 	}
-	return observer.ComputeIsolate(graph, target), nil
+	return unitgraph.ComputeIsolate(graph, target), nil
 }
 
-func printImpact(w io.Writer, i observer.IsolateImpact) error {
+func printImpact(w io.Writer, i unitgraph.IsolateImpact) error {
 	var text strings.Builder
 	switch {
 	case i.Refused != "":
@@ -73,7 +73,7 @@ func verb(word string, possible bool) string {
 	return word
 }
 
-func lost(c observer.StoppedUnit) string {
+func lost(c unitgraph.StoppedUnit) string {
 	if c.Transient {
 		return ", and cannot be started again"
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // dubniumd runs a subcommand on a simulated workstation.
@@ -33,7 +33,7 @@ func TestImpactTellsWhatIsolatingComputeDoes(t *testing.T) {
 
 	text, err = dubniumd(t, "impact", "--json", "compute.target")
 	require.NoError(t, err)
-	var impact observer.IsolateImpact
+	var impact unitgraph.IsolateImpact
 	require.NoError(t, json.Unmarshal([]byte(text), &impact))
 	assert.True(t, impact.StopsUnit("session-job.service"))
 

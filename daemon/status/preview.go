@@ -5,6 +5,7 @@ import (
 
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -24,10 +25,10 @@ type Preview struct {
 	Sessions []observer.Session `json:"sessions"`
 	// Stops and Starts are all units that do, those of the steps among them. UnitsReason
 	// says why they are not known, empty when they are.
-	Stops       []observer.StoppedUnit `json:"stops"`
-	Starts      []observer.Starter     `json:"starts"`
-	UnitsReason string                 `json:"units_reason,omitempty"`
-	// Refused and RefusalPossible are those of observer.Impact.
+	Stops       []unitgraph.StoppedUnit `json:"stops"`
+	Starts      []unitgraph.Starter     `json:"starts"`
+	UnitsReason string                  `json:"units_reason,omitempty"`
+	// Refused and RefusalPossible are those of unitgraph.Impact.
 	Refused         string `json:"refused,omitempty"`
 	RefusalPossible string `json:"refusal_possible,omitempty"`
 	// Holders have a display GPU open that has to be released.

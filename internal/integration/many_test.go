@@ -13,7 +13,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/embedded"
 	"github.com/dubnium/dubnium/internal/testhost"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -74,7 +74,7 @@ func TestAHostWithFiveThousandUnits(t *testing.T) {
 	require.NoError(t, err)
 	require.Zero(t, code, stderr)
 	took(t, "impact of isolating compute.target", began, 20*time.Second)
-	var impact observer.IsolateImpact
+	var impact unitgraph.IsolateImpact
 	require.NoError(t, json.Unmarshal([]byte(out), &impact))
 	require.True(t, impact.StopsUnit("crowd-0000.service"))
 	require.False(t, impact.StopsUnit("crowd-0010.service"), "multi-user.target goes on")

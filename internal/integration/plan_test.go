@@ -20,7 +20,7 @@ import (
 	"github.com/dubnium/dubnium/internal/embedded"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -209,8 +209,8 @@ func TestAStalePlanIsRefusedAndChangesNothing(t *testing.T) {
 	require.Zero(t, modectl(t, w, "request", "compute", "--plan", dryRun(t, w, policy.Compute, 0).Fingerprint).code)
 }
 
-func stopsUnit(unit string) func(observer.StoppedUnit) bool {
-	return func(c observer.StoppedUnit) bool { return c.Unit == unit }
+func stopsUnit(unit string) func(unitgraph.StoppedUnit) bool {
+	return func(c unitgraph.StoppedUnit) bool { return c.Unit == unit }
 }
 
 func TestWhatMustSurviveKeepsTheDesktop(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -34,16 +35,16 @@ func toCompute() status.Preview {
 			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"},
 			{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"},
 		},
-		Stops: []observer.StoppedUnit{
-			{Unit: "backup.service", Possible: true, Cause: observer.CausePropagated, By: "cups.service"},
-			{Unit: "cups.service", Cause: observer.CauseNotWanted, By: "compute.target"},
-			{Unit: "greetd.service", Cause: observer.CauseStep, By: "display-manager.service"},
-			{Unit: "graphical.target", Cause: observer.CauseConflict, By: "compute.target"},
-			{Unit: "helper.service", Cause: observer.CauseUnneeded, By: "cups.service"},
+		Stops: []unitgraph.StoppedUnit{
+			{Unit: "backup.service", Possible: true, Cause: unitgraph.CausePropagated, By: "cups.service"},
+			{Unit: "cups.service", Cause: unitgraph.CauseNotWanted, By: "compute.target"},
+			{Unit: "greetd.service", Cause: unitgraph.CauseStep, By: "display-manager.service"},
+			{Unit: "graphical.target", Cause: unitgraph.CauseConflict, By: "compute.target"},
+			{Unit: "helper.service", Cause: unitgraph.CauseUnneeded, By: "cups.service"},
 			{Unit: "newer.service", Cause: "weather", By: "rain.target"},
-			{Unit: "run-u9.service", Transient: true, Cause: observer.CauseNotWanted, By: "compute.target"},
+			{Unit: "run-u9.service", Transient: true, Cause: unitgraph.CauseNotWanted, By: "compute.target"},
 		},
-		Starts: []observer.Starter{{Unit: "compute.target"}, {Unit: "polkit.service", Possible: true}},
+		Starts: []unitgraph.Starter{{Unit: "compute.target"}, {Unit: "polkit.service", Possible: true}},
 		Holders: []observer.Holder{
 			{GPU: "0000:01:00.0", PID: 900, Command: "Hyprland", Unit: "session-2.scope", Session: "2"},
 			{GPU: "0000:01:00.0", UID: 1002, Redacted: true},
@@ -82,7 +83,7 @@ func previews() map[string]status.Preview {
 	light := status.Preview{
 		From: "desktop", To: policy.StudioLocal, Fingerprint: fingerprint,
 		Steps:    []status.PlannedStep{{ID: "start-audio-priority", Kind: "start-unit", Unit: "audio-priority.service", Does: "start audio-priority.service", Undo: "stop audio-priority.service", Timeout: time.Minute}},
-		Starts:   []observer.Starter{{Unit: "audio-priority.service"}},
+		Starts:   []unitgraph.Starter{{Unit: "audio-priority.service"}},
 		Expected: status.Expectation{Count: 1, Median: 120 * time.Millisecond, Longest: 120 * time.Millisecond},
 	}
 	return map[string]status.Preview{

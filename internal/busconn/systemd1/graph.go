@@ -9,21 +9,21 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // Graph reads every loaded unit with what ties it to others, and what target
 // would pull in beside them. It is one call for each unit, several at a time; a
 // unit that goes away meanwhile is left out. The units change while they are
 // read: whoever acts on the answer reads again afterwards.
-func (c *Client) Graph(ctx context.Context, target string) (observer.UnitGraph, error) {
+func (c *Client) Graph(ctx context.Context, target string) (unitgraph.Graph, error) {
 	return c.graph(ctx, target, c.graphUnit)
 }
 
 // unitReader reads one unit; the id is empty for one that has gone.
-type unitReader func(ctx context.Context, row unitRow) (id string, u observer.GraphUnit, err error)
+type unitReader func(ctx context.Context, row unitRow) (id string, u unitgraph.Unit, err error)
 
-func (c *Client) graph(ctx context.Context, target string, read unitReader) (observer.UnitGraph, error) {
+func (c *Client) graph(ctx context.Context, target string, read unitReader) (unitgraph.Graph, error) {
 	rows, err := c.rows(ctx)
 	if err != nil {
 		return nil, err
@@ -31,7 +31,7 @@ func (c *Client) graph(ctx context.Context, target string, read unitReader) (obs
 	// A machine has hundreds of devices; those that a unit names are read below, the
 	// others cannot stop.
 	rows = slices.DeleteFunc(rows, func(r unitRow) bool { return strings.HasSuffix(r.Name, ".device") })
-	graph, known := make(observer.UnitGraph, len(rows)), map[string]bool{}
+	graph, known := make(unitgraph.Graph, len(rows)), map[string]bool{}
 	if err := readInto(ctx, graph, known, rows, read); err != nil {
 		return nil, err
 	}
@@ -51,13 +51,13 @@ func (c *Client) graph(ctx context.Context, target string, read unitReader) (obs
 
 // pulling are the relations by which a start job brings others into its
 // transaction.
-var pulling = []observer.Relation{
-	observer.Requires, observer.Requisite, observer.Wants, observer.BindsTo, observer.Upholds, observer.Conflicts,
+var pulling = []unitgraph.Relation{
+	unitgraph.Requires, unitgraph.Requisite, unitgraph.Wants, unitgraph.BindsTo, unitgraph.Upholds, unitgraph.Conflicts,
 }
 
 // missingUnits lists the units that a start of target would pull in and that were not
 // read.
-func missingUnits(graph observer.UnitGraph, known map[string]bool, target string) []string {
+func missingUnits(graph unitgraph.Graph, known map[string]bool, target string) []string {
 	ids := make(map[string]string, len(graph))
 	for id, u := range graph {
 		ids[id] = id
@@ -104,8 +104,8 @@ func (c *Client) load(ctx context.Context, names []string) ([]unitRow, error) {
 
 // readInto adds the units of these rows to the graph, and their names to those
 // that are known.
-func readInto(ctx context.Context, graph observer.UnitGraph, known map[string]bool, rows []unitRow, read unitReader) error {
-	ids, units := make([]string, len(rows)), make([]observer.GraphUnit, len(rows))
+func readInto(ctx context.Context, graph unitgraph.Graph, known map[string]bool, rows []unitRow, read unitReader) error {
+	ids, units := make([]string, len(rows)), make([]unitgraph.Unit, len(rows))
 	err := busconn.Parallel(len(rows), func(i int) (err error) {
 		ids[i], units[i], err = read(ctx, rows[i])
 		return err
@@ -127,7 +127,7 @@ func readInto(ctx context.Context, graph observer.UnitGraph, known map[string]bo
 
 // graphUnit reads one unit; its id is empty when it has gone. The type of its
 // job is the list's word: the property tells only the job's number.
-func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u observer.GraphUnit, err error) {
+func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u unitgraph.Unit, err error) {
 	p, err := c.bus.Properties(ctx, Name, row.Path, unitInterface)
 	if NoUnit(err) {
 		return "", u, nil
@@ -137,13 +137,13 @@ func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u obser
 	}
 	r := p.Read()
 	id = r.String("Id")
-	u = observer.GraphUnit{
+	u = unitgraph.Unit{
 		Names: r.Strings("Names"), LoadState: r.String("LoadState"), ActiveState: r.String("ActiveState"), Job: row.JobType,
 		AllowIsolate: r.Bool("AllowIsolate"), IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"),
 		StopWhenUnneeded: r.Bool("StopWhenUnneeded"), Perpetual: r.Bool("Perpetual"), Transient: r.Bool("Transient"),
-		Relations: map[observer.Relation][]string{},
+		Relations: map[unitgraph.Relation][]string{},
 	}
-	for _, relation := range observer.Relations() {
+	for _, relation := range unitgraph.Relations() {
 		if others := r.Strings(string(relation)); len(others) > 0 {
 			u.Relations[relation] = others
 		}

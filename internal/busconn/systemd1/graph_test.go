@@ -13,7 +13,7 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // workstation is the simulated machine with some hundred units more.
@@ -40,7 +40,7 @@ func TestTheGraphSaysWhatIsolatingComputeStops(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("%d units read in %s", len(graph), time.Since(begun).Round(time.Millisecond))
 	require.Greater(t, len(graph), 300)
-	impact := observer.ComputeIsolate(graph, "compute.target")
+	impact := unitgraph.ComputeIsolate(graph, "compute.target")
 	require.Empty(t, impact.Refused)
 	for unit, stops := range map[string]bool{
 		"filler0.service": true, "filler299.service": true, "dragged.service": true, "desktop.target": true,
@@ -48,14 +48,14 @@ func TestTheGraphSaysWhatIsolatingComputeStops(t *testing.T) {
 	} {
 		assert.Equal(t, stops, impact.StopsUnit(unit), unit)
 	}
-	assert.Contains(t, impact.Starts, observer.Starter{Unit: "compute.target"})
+	assert.Contains(t, impact.Starts, unitgraph.Starter{Unit: "compute.target"})
 }
 
 func TestTheGraphOfATargetThatIsNotThereIsRefused(t *testing.T) {
 	c := workstation(t)
 	graph, err := c.Graph(bounded(t), "nothing.target")
 	require.NoError(t, err)
-	assert.NotEmpty(t, observer.ComputeIsolate(graph, "nothing.target").Refused)
+	assert.NotEmpty(t, unitgraph.ComputeIsolate(graph, "nothing.target").Refused)
 }
 
 func TestAGraphThatCannotBeReadIsAnError(t *testing.T) {
@@ -90,7 +90,7 @@ func TestWhatIsKeptOfTheGraphIsWhatThereIs(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
 	kept, fresh := systemd1.NewGraphs(bus), systemd1.New(bus)
-	same := func(what string) observer.UnitGraph {
+	same := func(what string) unitgraph.Graph {
 		t.Helper()
 		want, err := fresh.Graph(bounded(t), "compute.target")
 		require.NoError(t, err)

@@ -8,7 +8,7 @@ import (
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/internal/busconn"
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
 // cacheTTL is for how long after a reading what ties the units is kept. It takes a
@@ -42,14 +42,14 @@ type Graphs struct {
 type relations struct {
 	known bool
 	id    string
-	unit  observer.GraphUnit
+	unit  unitgraph.Unit
 }
 
 // NewGraphs returns a reader over bus.
 func NewGraphs(bus *busconn.Bus) *Graphs { return &Graphs{client: New(bus)} }
 
 // Read is Client.Graph.
-func (g *Graphs) Read(ctx context.Context, target string) (observer.UnitGraph, error) {
+func (g *Graphs) Read(ctx context.Context, target string) (unitgraph.Graph, error) {
 	if err := g.listen(ctx); err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (g *Graphs) hear(s *dbus.Signal) {
 
 // unit is graphUnit, from what is kept where that can be. What the list says of a
 // unit is of now.
-func (g *Graphs) unit(ctx context.Context, row unitRow) (string, observer.GraphUnit, error) {
+func (g *Graphs) unit(ctx context.Context, row unitRow) (string, unitgraph.Unit, error) {
 	g.mu.Lock()
 	entry := g.relations[row.Path]
 	if entry != nil && entry.known && row.Active != "" {

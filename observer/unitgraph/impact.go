@@ -1,4 +1,7 @@
-package observer
+// Package unitgraph models the units that systemd has loaded and computes what a plan does to them: which
+// units an isolate, a stop and the end of sessions stop and start beside those that the plan names. It is
+// pure. The reader of the units is internal/busconn/systemd1.
+package unitgraph
 
 import (
 	"cmp"
@@ -6,6 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/dubnium/dubnium/observer"
 )
 
 // UnitOperations is what a plan does to units by its own steps.
@@ -23,7 +28,7 @@ type UnitOperations struct {
 // the manager's units were when they were read. The zero value is one that nobody
 // has read.
 type Impact struct {
-	Reading
+	observer.Reading
 	// Isolation is what the plan's isolate does; nil where nothing is isolated.
 	Isolation *IsolateImpact `json:"isolation,omitempty"`
 	// Stopped are the units that the steps stop and what goes down with them, and
@@ -49,7 +54,7 @@ type QueuedJob struct {
 }
 
 // ComputeImpact computes how far an errand reaches. It is pure, and changes nothing in g.
-func ComputeImpact(g UnitGraph, e UnitOperations) Impact {
+func ComputeImpact(g Graph, e UnitOperations) Impact {
 	n := index(g)
 	b := Impact{Started: []string{}, Jobs: []QueuedJob{}, IDs: make(map[string]string, len(n.names))}
 	b.Stopped, b.CanceledJobs = n.stop(e.Stops)

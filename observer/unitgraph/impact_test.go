@@ -1,4 +1,4 @@
-package observer
+package unitgraph
 
 import (
 	"fmt"
@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func desk(more ...string) UnitGraph {
+func desk(more ...string) Graph {
 	return units(append([]string{
 		"desktop.target active Wants=greetd.service", "compute.target inactive Conflicts=desktop.target Wants=vllm.service",
 		"greetd.service active alias=display-manager.service", "session-2.scope active", "vllm.service inactive",
@@ -75,7 +75,7 @@ func TestABlastRadiusLosesNothing(t *testing.T) {
 		names := slices.Sorted(maps.Keys(g))
 		for i := range rapid.IntRange(0, 6).Draw(t, "more") {
 			name := fmt.Sprintf("u%d.service", i)
-			u := GraphUnit{Names: []string{name}, LoadState: "loaded", ActiveState: rapid.SampledFrom(states).Draw(t, "state"), Relations: map[Relation][]string{}}
+			u := Unit{Names: []string{name}, LoadState: "loaded", ActiveState: rapid.SampledFrom(states).Draw(t, "state"), Relations: map[Relation][]string{}}
 			u.IgnoreOnIsolate = rapid.Bool().Draw(t, "ignore")
 			u.Relations[rapid.SampledFrom(relations).Draw(t, "relation")] = []string{rapid.SampledFrom(names).Draw(t, "other")}
 			g[name] = u

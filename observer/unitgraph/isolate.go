@@ -1,9 +1,11 @@
-package observer
+package unitgraph
 
 import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/dubnium/dubnium/observer"
 )
 
 // Relation is a dependency property of org.freedesktop.systemd1.Unit, by its
@@ -39,11 +41,11 @@ func Relations() []Relation {
 	}
 }
 
-// UnitGraph is every unit that the manager has loaded, by Id.
-type UnitGraph map[string]GraphUnit
+// Graph is every unit that the manager has loaded, by Id.
+type Graph map[string]Unit
 
-// GraphUnit is what an isolate looks at in one unit.
-type GraphUnit struct {
+// Unit is what an isolate looks at in one unit.
+type Unit struct {
 	// Names are the unit's Id and its aliases.
 	Names       []string `json:"names"`
 	LoadState   string   `json:"load_state"`
@@ -59,10 +61,10 @@ type GraphUnit struct {
 }
 
 // down: nothing of the unit runs (UNIT_IS_INACTIVE_OR_FAILED).
-func (u GraphUnit) down() bool { return u.ActiveState == "inactive" || u.ActiveState == "failed" }
+func (u Unit) down() bool { return u.ActiveState == "inactive" || u.ActiveState == "failed" }
 
 // up: UNIT_IS_ACTIVE_OR_RELOADING.
-func (u GraphUnit) up() bool { return Unit{ActiveState: u.ActiveState}.Active() }
+func (u Unit) up() bool { return observer.Unit{ActiveState: u.ActiveState}.Active() }
 
 // IsolateImpact is what isolating a target would do to the units that run.
 //
@@ -131,7 +133,7 @@ const orders = 16
 // by dropping jobs, an irreversible job that is queued (a shutdown), and what
 // comes back by itself after it was stopped (Upholds= of a unit that stays, a
 // trigger that stays).
-func ComputeIsolate(g UnitGraph, target string) IsolateImpact {
+func ComputeIsolate(g Graph, target string) IsolateImpact {
 	n := index(g)
 	at, known := n.names[target]
 	if !known {
@@ -148,7 +150,7 @@ func ComputeIsolate(g UnitGraph, target string) IsolateImpact {
 
 // node is a unit with its relations resolved to other nodes.
 type node struct {
-	GraphUnit
+	Unit
 	id        string
 	relations map[Relation][]int
 }
@@ -159,10 +161,10 @@ type nodes struct {
 	names map[string]int
 }
 
-func index(g UnitGraph) *nodes {
+func index(g Graph) *nodes {
 	n := &nodes{names: make(map[string]int, len(g))}
 	for id, u := range g {
-		n.list = append(n.list, node{GraphUnit: u, id: id})
+		n.list = append(n.list, node{Unit: u, id: id})
 	}
 	slices.SortFunc(n.list, func(a, b node) int { return cmp.Compare(a.id, b.id) })
 	for i, u := range n.list {

@@ -1,4 +1,4 @@
-package observer
+package unitgraph
 
 // stopUnneeded follows units with StopWhenUnneeded= (unit_is_unneeded, called
 // when one that needed them has stopped).

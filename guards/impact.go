@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -28,17 +28,17 @@ func judgeImpact(p policy.Policy, r Request) (f finding, stands bool) {
 	}
 	for _, job := range b.Jobs {
 		if job.Unit == b.ID(p.Units.DesktopTarget) || job.Unit == b.ID(p.Units.ComputeTarget) {
-			b.CanceledJobs = append([]observer.QueuedJob{job}, b.CanceledJobs...)
+			b.CanceledJobs = append([]unitgraph.QueuedJob{job}, b.CanceledJobs...)
 		}
 	}
 	return judgeQueued(b, b.CanceledJobs)
 }
 
-func unitsUnread(b observer.Impact) finding {
+func unitsUnread(b unitgraph.Impact) finding {
 	return cannotTell("what else would stop could not be found out: "+unread(b.Reading), "look at `systemctl status` and ask again")
 }
 
-func judgeAffected(b observer.Impact, lost []observer.StoppedUnit) finding {
+func judgeAffected(b unitgraph.Impact, lost []unitgraph.StoppedUnit) finding {
 	f := block(fmt.Sprintf("%s and must survive", describeStop(b, lost[0])), remedyFor(b, lost[0]))
 	for _, c := range lost {
 		f.evidence = append(f.evidence, describeStop(b, c))
@@ -47,7 +47,7 @@ func judgeAffected(b observer.Impact, lost []observer.StoppedUnit) finding {
 }
 
 // describeStop says what happens to a unit, and why.
-func describeStop(b observer.Impact, c observer.StoppedUnit) string {
+func describeStop(b unitgraph.Impact, c unitgraph.StoppedUnit) string {
 	would := "would stop"
 	if c.Possible {
 		would = "may stop"
@@ -60,12 +60,12 @@ func describeStop(b observer.Impact, c observer.StoppedUnit) string {
 }
 
 // remedyFor says what would keep the unit up.
-func remedyFor(b observer.Impact, c observer.StoppedUnit) string {
+func remedyFor(b unitgraph.Impact, c unitgraph.StoppedUnit) string {
 	const give = ", or take it out of must_survive in the policy"
 	switch {
-	case c.Cause == observer.CauseNotWanted && b.Isolation != nil:
+	case c.Cause == unitgraph.CauseNotWanted && b.Isolation != nil:
 		return fmt.Sprintf("run `systemctl add-wants %s %s`, or give it IgnoreOnIsolate=yes", b.Isolation.Target, c.Unit) + give
-	case c.Cause == observer.CauseStep:
+	case c.Cause == unitgraph.CauseStep:
 		return "take it out of must_survive in the policy, or have the policy name another unit"
 	}
 	return fmt.Sprintf("take apart what ties it to %s (`systemctl show %s`)", c.By, c.Unit) + give
@@ -76,8 +76,8 @@ func remedyFor(b observer.Impact, c observer.StoppedUnit) string {
 //
 // What isolate cancels beside that is no reason: each oneshot that runs has a
 // start job, and is told as a unit that stops.
-func judgeQueued(b observer.Impact, contrary []observer.QueuedJob) (f finding, stands bool) {
-	if slices.ContainsFunc(b.Jobs, func(j observer.QueuedJob) bool { return j.Unit == shutdown && j.Type == "start" }) {
+func judgeQueued(b unitgraph.Impact, contrary []unitgraph.QueuedJob) (f finding, stands bool) {
+	if slices.ContainsFunc(b.Jobs, func(j unitgraph.QueuedJob) bool { return j.Unit == shutdown && j.Type == "start" }) {
 		return block("the machine is on its way down", "wait until it is up again"), true
 	}
 	if len(contrary) == 0 {
@@ -98,7 +98,7 @@ const shutdown = "shutdown.target"
 // judgeStoppedWithSessions blocks when a job stands in the way of a session's end. logind
 // stops a scope with the mode fail, so that systemd refuses it while a contrary job
 // is queued for any unit that it takes along.
-func judgeStoppedWithSessions(b observer.Impact) (f finding, stands bool) {
+func judgeStoppedWithSessions(b unitgraph.Impact) (f finding, stands bool) {
 	if !b.Known() {
 		return unitsUnread(b), true
 	}

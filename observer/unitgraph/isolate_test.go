@@ -1,4 +1,4 @@
-package observer
+package unitgraph
 
 import (
 	"fmt"
@@ -20,11 +20,11 @@ var mirrors = map[Relation]Relation{
 
 // units builds a graph from lines like "a.service active Requires=b.service
 // ignore": a name, a state, and then relations and flags in any order.
-func units(lines ...string) UnitGraph {
-	g := UnitGraph{}
+func units(lines ...string) Graph {
+	g := Graph{}
 	for _, line := range lines {
 		fields := strings.Fields(line)
-		u := GraphUnit{
+		u := Unit{
 			Names: []string{fields[0]}, LoadState: "loaded", ActiveState: fields[1], Relations: map[Relation][]string{},
 			AllowIsolate: strings.HasSuffix(fields[0], ".target"), IgnoreOnIsolate: ignoredByType(fields[0]),
 		}
@@ -37,7 +37,7 @@ func units(lines ...string) UnitGraph {
 	return g
 }
 
-func (u *GraphUnit) configure(field string) {
+func (u *Unit) configure(field string) {
 	key, value, _ := strings.Cut(field, "=")
 	switch key {
 	case "ignore":
@@ -63,13 +63,13 @@ func (u *GraphUnit) configure(field string) {
 
 // mirror completes the inverse relations, and the objects of names that nobody
 // defined, as the manager does.
-func (g UnitGraph) mirror() {
+func (g Graph) mirror() {
 	for _, id := range slices.Sorted(maps.Keys(g)) {
 		for relation, others := range g[id].Relations {
 			inverse, has := mirrors[relation]
 			for _, other := range others {
 				if _, known := g[other]; !known {
-					g[other] = GraphUnit{Names: []string{other}, LoadState: "not-found", ActiveState: "inactive", Relations: map[Relation][]string{}}
+					g[other] = Unit{Names: []string{other}, LoadState: "not-found", ActiveState: "inactive", Relations: map[Relation][]string{}}
 				}
 				if has {
 					g[other].Relations[inverse] = append(g[other].Relations[inverse], id)
@@ -235,7 +235,7 @@ func TestATargetThatNobodyKnowsIsRefused(t *testing.T) {
 }
 
 // genGraph draws up to a dozen units with every kind of relation, state and flag.
-func genGraph(t *rapid.T) UnitGraph {
+func genGraph(t *rapid.T) Graph {
 	kinds := []string{"service", "service", "socket", "timer", "target", "scope"}
 	n := rapid.IntRange(1, 12).Draw(t, "units")
 	names := []string{"t.target", "gone.service"}
@@ -287,7 +287,7 @@ func TestIsolateImpactProperty(t *testing.T) {
 }
 
 // wanted are the units that a start of the target asks for.
-func wanted(g UnitGraph, target string) map[string]bool {
+func wanted(g Graph, target string) map[string]bool {
 	all := map[string]bool{target: true}
 	for queue := []string{target}; len(queue) > 0; queue = queue[1:] {
 		for _, relation := range []Relation{Requires, Requisite, Wants, BindsTo, Upholds} {
@@ -304,7 +304,7 @@ func wanted(g UnitGraph, target string) map[string]bool {
 
 // requireClosed: what depends on a casualty is one, unless it is asked for itself and the
 // casualty may go later, with something that is not needed any more.
-func requireClosed(t *rapid.T, g UnitGraph, lost map[string]StoppedUnit, c StoppedUnit) {
+func requireClosed(t *rapid.T, g Graph, lost map[string]StoppedUnit, c StoppedUnit) {
 	asked, later := wanted(g, "t.target"), false
 	for _, u := range g {
 		later = later || u.StopWhenUnneeded
@@ -320,7 +320,7 @@ func requireClosed(t *rapid.T, g UnitGraph, lost map[string]StoppedUnit, c Stopp
 }
 
 // requireSwept: whatever runs, is not spared, and has no tie at all, stops.
-func requireSwept(t *rapid.T, g UnitGraph, i IsolateImpact) {
+func requireSwept(t *rapid.T, g Graph, i IsolateImpact) {
 	for id, u := range g {
 		if id != "t.target" && !u.down() && !u.IgnoreOnIsolate && !u.Perpetual && len(u.Relations) == 0 {
 			require.True(t, i.StopsUnit(id), "%s stays", id)

@@ -6,30 +6,30 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/unitgraph"
 	"github.com/dubnium/dubnium/policy"
 )
 
 // graph is a desktop with a backup that nothing wants, known by two names.
-func graph() observer.UnitGraph {
-	unit := func(id, state string) observer.GraphUnit {
-		return observer.GraphUnit{Names: []string{id}, LoadState: "loaded", ActiveState: state, Relations: map[observer.Relation][]string{}}
+func graph() unitgraph.Graph {
+	unit := func(id, state string) unitgraph.Unit {
+		return unitgraph.Unit{Names: []string{id}, LoadState: "loaded", ActiveState: state, Relations: map[unitgraph.Relation][]string{}}
 	}
-	g := observer.UnitGraph{}
+	g := unitgraph.Graph{}
 	for id, state := range map[string]string{
 		"desktop.target": "active", "compute.target": "inactive", "vllm.service": "inactive", "backup.service": "active",
 		"greetd.service": "active", "session-2.scope": "active", "studio-local-policy.service": "active", "shutdown.target": "inactive",
 	} {
 		g[id] = unit(id, state)
 	}
-	for id, change := range map[string]func(*observer.GraphUnit){
-		"compute.target": func(u *observer.GraphUnit) {
+	for id, change := range map[string]func(*unitgraph.Unit){
+		"compute.target": func(u *unitgraph.Unit) {
 			u.AllowIsolate = true
-			u.Relations[observer.Conflicts] = []string{"desktop.target"}
+			u.Relations[unitgraph.Conflicts] = []string{"desktop.target"}
 		},
-		"backup.service":  func(u *observer.GraphUnit) { u.Names = append(u.Names, "night.service") },
-		"greetd.service":  func(u *observer.GraphUnit) { u.Names = append(u.Names, "display-manager.service") },
-		"session-2.scope": func(u *observer.GraphUnit) { u.IgnoreOnIsolate = true },
+		"backup.service":  func(u *unitgraph.Unit) { u.Names = append(u.Names, "night.service") },
+		"greetd.service":  func(u *unitgraph.Unit) { u.Names = append(u.Names, "display-manager.service") },
+		"session-2.scope": func(u *unitgraph.Unit) { u.IgnoreOnIsolate = true },
 	} {
 		u := g[id]
 		change(&u)
@@ -38,29 +38,29 @@ func graph() observer.UnitGraph {
 	return g
 }
 
-var toCompute = observer.UnitOperations{
+var toCompute = unitgraph.UnitOperations{
 	Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"studio-local-policy.service"},
 	SessionUnits: []string{"display-manager.service", "session-2.scope"},
 }
 
 // reaching is a request whose plan has that errand among these units.
-func reaching(e observer.UnitOperations, change func(observer.UnitGraph)) func(*Request) {
+func reaching(e unitgraph.UnitOperations, change func(unitgraph.Graph)) func(*Request) {
 	return func(r *Request) {
 		g := graph()
 		if change != nil {
 			change(g)
 		}
-		r.Impact = observer.ComputeImpact(g, e)
+		r.Impact = unitgraph.ComputeImpact(g, e)
 		r.Impact.Reading = read.Reading
 	}
 }
 
-func job(unit, kind string) func(observer.UnitGraph) {
-	return change(unit, func(u *observer.GraphUnit) { u.Job = kind })
+func job(unit, kind string) func(unitgraph.Graph) {
+	return change(unit, func(u *unitgraph.Unit) { u.Job = kind })
 }
 
-func change(unit string, f func(*observer.GraphUnit)) func(observer.UnitGraph) {
-	return func(g observer.UnitGraph) {
+func change(unit string, f func(*unitgraph.Unit)) func(unitgraph.Graph) {
+	return func(g unitgraph.Graph) {
 		u := g[unit]
 		f(&u)
 		g[unit] = u
@@ -85,11 +85,11 @@ func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
 				r.Impact.Isolation.Stops[i].Possible = true
 			}
 		}},
-		"it goes down with another": {policy: survives("backup.service"), code: 18, reason: "it goes down with studio-local-policy.service", ask: reaching(observer.UnitOperations{Stops: toCompute.Stops},
-			change("backup.service", func(u *observer.GraphUnit) { u.Relations[observer.BindsTo] = []string{"studio-local-policy.service"} }))},
-		"nobody has read the units":   {policy: survives(), ask: func(r *Request) { r.Impact = observer.Impact{} }, code: 28, reason: "nobody has looked yet"},
+		"it goes down with another": {policy: survives("backup.service"), code: 18, reason: "it goes down with studio-local-policy.service", ask: reaching(unitgraph.UnitOperations{Stops: toCompute.Stops},
+			change("backup.service", func(u *unitgraph.Unit) { u.Relations[unitgraph.BindsTo] = []string{"studio-local-policy.service"} }))},
+		"nobody has read the units":   {policy: survives(), ask: func(r *Request) { r.Impact = unitgraph.Impact{} }, code: 28, reason: "nobody has looked yet"},
 		"the units cannot be read":    {policy: survives(), ask: func(r *Request) { r.Impact.Reason = "no answer" }, code: 28, reason: "could not be found out: no answer"},
-		"systemd would refuse":        {policy: survives(), ask: reaching(toCompute, change("compute.target", func(u *observer.GraphUnit) { u.AllowIsolate = false })), code: 18, reason: "systemd would refuse to isolate compute.target"},
+		"systemd would refuse":        {policy: survives(), ask: reaching(toCompute, change("compute.target", func(u *unitgraph.Unit) { u.AllowIsolate = false })), code: 18, reason: "systemd would refuse to isolate compute.target"},
 		"systemd may refuse":          {policy: survives(), code: 28, reason: "systemd may refuse to isolate compute.target: loop", ask: func(r *Request) { reaching(toCompute, nil)(r); r.Impact.Isolation.RefusalPossible = "loop" }},
 		"another's job for a target":  {policy: survives(), ask: reaching(toCompute, job("desktop.target", "start")), code: 18, reason: "a start job is queued for desktop.target"},
 		"a unit to start is stopped":  {policy: survives(), ask: reaching(toCompute, job("vllm.service", "stop")), code: 18, reason: "a stop job is queued for vllm.service"},
@@ -98,8 +98,8 @@ func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
 		"a unit to stop stops":        {policy: survives(), ask: reaching(toCompute, job("studio-local-policy.service", "stop"))},
 		"a oneshot that isolate ends": {policy: survives(), ask: reaching(toCompute, job("backup.service", "start"))},
 		"the machine shuts down":      {policy: survives(), ask: reaching(toCompute, job("shutdown.target", "start")), code: 18, reason: "on its way down"},
-		"the caller's own job": {policy: survives(), ask: reaching(toCompute, func(g observer.UnitGraph) {
-			g["mode-controller@compute.service"] = observer.GraphUnit{
+		"the caller's own job": {policy: survives(), ask: reaching(toCompute, func(g unitgraph.Graph) {
+			g["mode-controller@compute.service"] = unitgraph.Unit{
 				Names: []string{"mode-controller@compute.service"}, LoadState: "loaded", ActiveState: "activating", Job: "start", IgnoreOnIsolate: true,
 			}
 		})},
@@ -109,12 +109,12 @@ func TestTargetReachableJudgesWhatElseStops(t *testing.T) {
 func TestTerminableJudgesQueuedJobs(t *testing.T) {
 	play(t, policy.CheckGraphicalSessionTerminable, map[string]scene{
 		"none is queued":             {ask: reaching(toCompute, nil)},
-		"nobody has read the units":  {ask: func(r *Request) { r.Impact = observer.Impact{} }, code: 27, reason: "nobody has looked yet"},
+		"nobody has read the units":  {ask: func(r *Request) { r.Impact = unitgraph.Impact{} }, code: 27, reason: "nobody has looked yet"},
 		"the greeter is restarted":   {ask: reaching(toCompute, job("greetd.service", "restart")), code: 17, reason: "a restart job is queued for greetd.service"},
 		"the session's scope starts": {ask: reaching(toCompute, job("session-2.scope", "start")), code: 17, reason: "a start job is queued for session-2.scope"},
 		"the session's scope stops":  {ask: reaching(toCompute, job("session-2.scope", "stop"))},
-		"what depends on it starts": {ask: reaching(toCompute, change("backup.service", func(u *observer.GraphUnit) {
-			u.ActiveState, u.Job, u.Relations[observer.BindsTo] = "inactive", "start", []string{"session-2.scope"}
+		"what depends on it starts": {ask: reaching(toCompute, change("backup.service", func(u *unitgraph.Unit) {
+			u.ActiveState, u.Job, u.Relations[unitgraph.BindsTo] = "inactive", "start", []string{"session-2.scope"}
 		})), code: 17, reason: "a start job is queued for backup.service"},
 		"the machine shuts down":     {ask: reaching(toCompute, job("shutdown.target", "start")), code: 17, reason: "on its way down"},
 		"another's session is worse": {ask: func(r *Request) { reaching(toCompute, job("greetd.service", "restart"))(r); r.UID = 1001 }, code: 17, reason: "belongs to alice"},
