@@ -2,12 +2,44 @@ package busapi
 
 import (
 	"fmt"
-
-	"github.com/godbus/dbus/v5"
+	"reflect"
+	"time"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
+)
+
+// The arguments of the signals whose last one is a dictionary, in their order. Those
+// of TransitionStep and TransitionProgress are the fields of their events.
+type (
+	stateChangedArgs struct {
+		Old, New observer.State
+		Why      struct {
+			Reasons []observer.Reason `json:"reasons"`
+		}
+	}
+	startedArgs struct {
+		ID      uint64
+		From    observer.State
+		To      policy.Mode
+		Details status.Transition
+	}
+	prepareArgs struct {
+		Begin   bool
+		ID      uint64
+		From    observer.State
+		To      policy.Mode
+		Details struct {
+			Deadline     time.Time `json:"deadline"`
+			EndsSessions bool      `json:"ends_sessions"`
+		}
+	}
+	finishedArgs struct {
+		ID     uint64
+		Result status.Result
+		Record status.Record
+	}
 )
 
 // EncodeEvent returns the signal that announces e: its member and its body. An
@@ -15,26 +47,22 @@ import (
 func EncodeEvent(e status.Event) (member string, body []any) {
 	switch {
 	case e.StateChanged != nil:
-		c := e.StateChanged
-		why := Dict{"reasons": dbus.MakeVariant(dicts(c.Reasons, encodeReason))}
-		return SignalStateChanged, []any{text(string(c.Old)), text(string(c.New)), why}
+		args := stateChangedArgs{Old: e.StateChanged.Old, New: e.StateChanged.New}
+		args.Why.Reasons = e.StateChanged.Reasons
+		return SignalStateChanged, encodeArgs(args)
 	case e.Started != nil:
-		t := e.Started
-		return SignalTransitionStarted, []any{t.ID, text(string(t.From)), text(string(t.To)), EncodeTransition(t)}
+		return SignalTransitionStarted, encodeArgs(startedArgs{e.Started.ID, e.Started.From, e.Started.To, *e.Started})
 	case e.Step != nil:
-		s := e.Step
-		return SignalTransitionStep, []any{s.ID, uint32(s.Index), uint32(s.Count), text(s.Step), text(string(s.Status))}
+		return SignalTransitionStep, encodeArgs(*e.Step)
 	case e.Progress != nil:
-		p := e.Progress
-		return SignalTransitionProgress, []any{p.ID, uint32(p.Index), uint32(p.Count), text(p.Step), text(p.Text)}
+		return SignalTransitionProgress, encodeArgs(*e.Progress)
 	case e.Prepare != nil:
 		p := e.Prepare
-		details := Dict{"ends_sessions": dbus.MakeVariant(p.EndsSessions)}
-		putTime(details, "deadline", p.Deadline)
-		return SignalPrepare, []any{p.Begin, p.ID, text(string(p.From)), text(string(p.To)), details}
+		args := prepareArgs{Begin: p.Begin, ID: p.ID, From: p.From, To: p.To}
+		args.Details.Deadline, args.Details.EndsSessions = p.Deadline, p.EndsSessions
+		return SignalPrepare, encodeArgs(args)
 	case e.Finished != nil:
-		r := e.Finished
-		return SignalTransitionFinished, []any{r.ID, text(string(r.Result)), EncodeRecord(r)}
+		return SignalTransitionFinished, encodeArgs(finishedArgs{e.Finished.ID, e.Finished.Result, *e.Finished})
 	}
 	return "", nil
 }
@@ -55,110 +83,56 @@ func DecodeEvent(member string, body []any) (status.Event, error) {
 }
 
 var eventDecoders = map[string]func([]any) (status.Event, error){
-	SignalStateChanged:       decodeStateChanged,
-	SignalTransitionStarted:  decodeStarted,
-	SignalTransitionStep:     decodeStepEvent,
-	SignalTransitionProgress: decodeProgress,
-	SignalPrepare:            decodePrepare,
-	SignalTransitionFinished: decodeFinished,
+	SignalStateChanged: decodeArgs(func(a stateChangedArgs) status.Event {
+		return status.Event{StateChanged: &status.StateChanged{Old: a.Old, New: a.New, Reasons: a.Why.Reasons}}
+	}),
+	SignalTransitionStarted: decodeArgs(func(a startedArgs) status.Event {
+		a.Details.ID, a.Details.From, a.Details.To = a.ID, a.From, a.To
+		return status.Event{Started: &a.Details}
+	}),
+	SignalTransitionStep: decodeArgs(func(s status.StepEvent) status.Event {
+		return status.Event{Step: &s}
+	}),
+	SignalTransitionProgress: decodeArgs(func(p status.StepProgress) status.Event {
+		return status.Event{Progress: &p}
+	}),
+	SignalPrepare: decodeArgs(func(a prepareArgs) status.Event {
+		return status.Event{Prepare: &status.Prepare{
+			Begin: a.Begin, ID: a.ID, From: a.From, To: a.To, Deadline: a.Details.Deadline, EndsSessions: a.Details.EndsSessions,
+		}}
+	}),
+	SignalTransitionFinished: decodeArgs(func(a finishedArgs) status.Event {
+		a.Record.ID, a.Record.Result = a.ID, a.Result
+		return status.Event{Finished: &a.Record}
+	}),
 }
 
-func decodeStateChanged(body []any) (status.Event, error) {
-	a := args{body: body}
-	c := status.StateChanged{Old: observer.State(arg[string](&a)), New: observer.State(arg[string](&a))}
-	r := &reader{dict: arg[Dict](&a)}
-	c.Reasons = list(r, "reasons", decodeReason)
-	if err := a.finish(); err != nil {
-		return status.Event{}, err
+// encodeArgs is a struct as a signal's body: an argument for each field.
+func encodeArgs(args any) []any {
+	v := reflect.ValueOf(args)
+	body := make([]any, v.NumField())
+	for i := range body {
+		body[i], _ = encodeValue(v.Field(i), formOf(v.Type().Field(i)).signature)
 	}
-	return status.Event{StateChanged: &c}, r.err
+	return body
 }
 
-func decodeStarted(body []any) (status.Event, error) {
-	a := args{body: body}
-	id, from, to := arg[uint64](&a), arg[string](&a), arg[string](&a)
-	details := arg[Dict](&a)
-	if err := a.finish(); err != nil {
-		return status.Event{}, err
+// decodeArgs reads what encodeArgs wrote. Bodies come from the wire, so a missing
+// argument and one of another type are errors, never a panic. Arguments after the last
+// are ignored: a signature never changes.
+func decodeArgs[T any](event func(T) status.Event) func(body []any) (status.Event, error) {
+	return func(body []any) (status.Event, error) {
+		var args T
+		v := reflect.ValueOf(&args).Elem()
+		if len(body) < v.NumField() {
+			return status.Event{}, fmt.Errorf("it has %d arguments only", len(body))
+		}
+		for i := range v.NumField() {
+			f := formOf(v.Type().Field(i))
+			if err := decodeValue(body[i], v.Field(i), f.signature); err != nil {
+				return status.Event{}, within(f.key, err)
+			}
+		}
+		return event(args), nil
 	}
-	t, err := DecodeTransition(details)
-	if t == nil {
-		t = &status.Transition{}
-	}
-	t.ID, t.From, t.To = id, observer.State(from), policy.Mode(to)
-	return status.Event{Started: t}, err
 }
-
-func decodeStepEvent(body []any) (status.Event, error) {
-	a := args{body: body}
-	s := status.StepEvent{
-		ID:     arg[uint64](&a),
-		Index:  int(arg[uint32](&a)),
-		Count:  int(arg[uint32](&a)),
-		Step:   arg[string](&a),
-		Status: status.StepStatus(arg[string](&a)),
-	}
-	return status.Event{Step: &s}, a.finish()
-}
-
-func decodeProgress(body []any) (status.Event, error) {
-	a := args{body: body}
-	p := status.StepProgress{
-		ID: arg[uint64](&a), Index: int(arg[uint32](&a)), Count: int(arg[uint32](&a)), Step: arg[string](&a), Text: arg[string](&a),
-	}
-	return status.Event{Progress: &p}, a.finish()
-}
-
-func decodePrepare(body []any) (status.Event, error) {
-	a := args{body: body}
-	p := status.Prepare{
-		Begin: arg[bool](&a), ID: arg[uint64](&a), From: observer.State(arg[string](&a)), To: policy.Mode(arg[string](&a)),
-	}
-	r := &reader{dict: arg[Dict](&a)}
-	p.Deadline, p.EndsSessions = moment(r, "deadline"), get[bool](r, "ends_sessions")
-	if err := a.finish(); err != nil {
-		return status.Event{}, err
-	}
-	return status.Event{Prepare: &p}, r.err
-}
-
-func decodeFinished(body []any) (status.Event, error) {
-	a := args{body: body}
-	id, result := arg[uint64](&a), arg[string](&a)
-	details := arg[Dict](&a)
-	if err := a.finish(); err != nil {
-		return status.Event{}, err
-	}
-	r, err := DecodeRecord(details)
-	if r == nil {
-		r = &status.Record{}
-	}
-	r.ID, r.Result = id, status.Result(result)
-	return status.Event{Finished: r}, err
-}
-
-// args takes a signal's arguments one by one. Bodies come from the wire, so a
-// missing one and one of another type are errors, never a panic. Arguments after
-// the last are none of our business: a signature never changes.
-type args struct {
-	body []any
-	next int
-	err  error
-}
-
-func arg[T any](a *args) T {
-	var zero T
-	at := a.next
-	a.next++
-	if at >= len(a.body) {
-		a.err = fmt.Errorf("it has %d arguments only", len(a.body))
-		return zero
-	}
-	value, ok := a.body[at].(T)
-	if !ok {
-		a.err = fmt.Errorf("its argument %d is a %T", at, a.body[at])
-	}
-	return value
-}
-
-func (a *args) finish() error { return a.err }

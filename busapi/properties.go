@@ -1,12 +1,15 @@
 package busapi
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/godbus/dbus/v5"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -23,83 +26,65 @@ type Properties struct {
 // unannounced are the properties that EmitsChangedSignal says nothing is sent for.
 var unannounced = map[string]bool{"Version": true, "ObservedAt": true}
 
+// properties are the properties by their names.
+type properties struct {
+	Version        string
+	Modes          []policy.Mode
+	DesiredMode    policy.Mode
+	DesiredOrigin  status.Origin
+	DesiredBy      string
+	DesiredSince   time.Time `bus:",always"`
+	ObservedState  observer.State
+	ObservedSince  time.Time `bus:",always"`
+	ObservedAt     time.Time `bus:",always"`
+	Confidence     observer.Confidence
+	Degraded       []observer.Reason
+	Conflicts      []observer.Reason
+	Signals        Dict
+	Converged      bool
+	Transition     *status.Transition `bus:",always"`
+	LastTransition *status.Record     `bus:",always"`
+	BlockedBy      []guards.Verdict
+	Inhibitors     []status.Inhibitor
+	Placement      map[string]policy.Place `bus:"a{ss}"`
+	Topology       observer.Topology
+	Lease          *status.Lease `bus:",always"`
+	AutoReconcile  status.AutoReconcile
+	Warnings       []observer.Reason
+}
+
 // EncodeProperties is the reply of GetAll.
 func EncodeProperties(p Properties) Dict {
 	v, o := p.View, p.View.Observation
-	return Dict{
-		"Version":        textVariant(p.Version),
-		"Modes":          dbus.MakeVariant(words(p.Modes)),
-		"DesiredMode":    textVariant(v.Desired.Mode),
-		"DesiredOrigin":  textVariant(v.Desired.Origin),
-		"DesiredBy":      textVariant(v.Desired.By),
-		"DesiredSince":   dbus.MakeVariant(micros(v.Desired.Since)),
-		"ObservedState":  textVariant(o.State),
-		"ObservedSince":  dbus.MakeVariant(micros(v.ObservedSince)),
-		"ObservedAt":     dbus.MakeVariant(micros(o.At)),
-		"Confidence":     textVariant(o.Confidence),
-		"Degraded":       dbus.MakeVariant(dicts(o.Reasons, encodeReason)),
-		"Conflicts":      dbus.MakeVariant(dicts(o.Conflicts, encodeReason)),
-		"Signals":        dbus.MakeVariant(encodeSignals(o.Facts)),
-		"Converged":      dbus.MakeVariant(v.Converged()),
-		"Transition":     dbus.MakeVariant(EncodeTransition(v.Running)),
-		"LastTransition": dbus.MakeVariant(EncodeRecord(v.Last)),
-		"BlockedBy":      dbus.MakeVariant(dicts(v.BlockedBy, encodeVerdict)),
-		"Inhibitors":     dbus.MakeVariant(dicts(v.Inhibitors, encodeInhibitor)),
-		"Placement":      dbus.MakeVariant(encodePlacement(v.Placement)),
-		"Topology":       dbus.MakeVariant(encodeStruct(v.Topology)),
-		"Lease":          dbus.MakeVariant(encodeLease(v.Lease)),
-		"AutoReconcile":  dbus.MakeVariant(encodeStruct(v.Reconcile)),
-		"Warnings":       dbus.MakeVariant(dicts(v.Warnings, encodeReason)),
-	}
+	return encode(properties{
+		Version: p.Version, Modes: p.Modes,
+		DesiredMode: v.Desired.Mode, DesiredOrigin: v.Desired.Origin,
+		DesiredBy: v.Desired.By, DesiredSince: v.Desired.Since,
+		ObservedState: o.State, ObservedSince: v.ObservedSince, ObservedAt: o.At, Confidence: o.Confidence,
+		Degraded: o.Reasons, Conflicts: o.Conflicts, Signals: encodeSignals(o.Facts), Converged: v.Converged(),
+		Transition: v.Running, LastTransition: v.Last, BlockedBy: v.BlockedBy, Inhibitors: v.Inhibitors,
+		Placement: v.Placement, Topology: v.Topology, Lease: v.Lease, AutoReconcile: v.Reconcile, Warnings: v.Warnings,
+	})
 }
 
 // DecodeProperties reads what EncodeProperties wrote. Converged is not read: the
 // view computes it from the same two words.
 func DecodeProperties(d Dict) (Properties, error) {
-	r := &reader{dict: d}
-	p := Properties{Version: get[string](r, "Version"), Modes: readWords[policy.Mode](r, "Modes")}
-	p.View = status.View{
-		Desired: status.Desired{
-			Mode:   word[policy.Mode](r, "DesiredMode"),
-			Origin: word[status.Origin](r, "DesiredOrigin"),
-			By:     get[string](r, "DesiredBy"),
-			Since:  moment(r, "DesiredSince"),
-		},
+	p, err := decode[properties](d, "the properties")
+	if err != nil {
+		return Properties{}, err
+	}
+	facts, err := decodeSignals(p.Signals)
+	return Properties{p.Version, p.Modes, status.View{
+		Desired: status.Desired{Mode: p.DesiredMode, Origin: p.DesiredOrigin, By: p.DesiredBy, Since: p.DesiredSince},
 		Observation: observer.Observation{
-			State:      word[observer.State](r, "ObservedState"),
-			Confidence: word[observer.Confidence](r, "Confidence"),
-			Reasons:    list(r, "Degraded", decodeReason),
-			Conflicts:  list(r, "Conflicts", decodeReason),
-			At:         moment(r, "ObservedAt"),
+			State: p.ObservedState, Inferred: modeOf(p.ObservedState), Confidence: p.Confidence,
+			Reasons: p.Degraded, Conflicts: p.Conflicts, Facts: facts, At: p.ObservedAt,
 		},
-		ObservedSince: moment(r, "ObservedSince"),
-		BlockedBy:     list(r, "BlockedBy", decodeVerdict),
-		Inhibitors:    list(r, "Inhibitors", decodeInhibitor),
-		Placement:     decodePlacement(get[map[string]string](r, "Placement")),
-		Warnings:      list(r, "Warnings", decodeReason),
-	}
-	p.View.Observation.Inferred = modeOf(p.View.Observation.State)
-	p.decodeNested(r)
-	return p, r.finish("the properties")
-}
-
-func (p *Properties) decodeNested(r *reader) {
-	var err error
-	if p.View.Observation.Facts, err = decodeSignals(get[Dict](r, "Signals")); err != nil {
-		r.fail(err)
-	}
-	r.structure(decodeStruct(get[Dict](r, "Topology"), &p.View.Topology))
-	r.structure(decodeStruct(get[Dict](r, "AutoReconcile"), &p.View.Reconcile))
-	if lease := get[Dict](r, "Lease"); len(lease) > 0 {
-		p.View.Lease = new(status.Lease)
-		r.structure(decodeStruct(lease, p.View.Lease))
-	}
-	if p.View.Running, err = DecodeTransition(get[Dict](r, "Transition")); err != nil {
-		r.fail(err)
-	}
-	if p.View.Last, err = DecodeRecord(get[Dict](r, "LastTransition")); err != nil {
-		r.fail(err)
-	}
+		ObservedSince: p.ObservedSince, Running: p.Transition, Last: p.LastTransition,
+		BlockedBy: p.BlockedBy, Inhibitors: p.Inhibitors, Placement: p.Placement, Topology: p.Topology,
+		Lease: p.Lease, Reconcile: p.AutoReconcile, Warnings: p.Warnings,
+	}}, err
 }
 
 // modeOf is the mode that a state's own word names, healthy or degraded; empty
@@ -113,14 +98,6 @@ func modeOf(s observer.State) policy.Mode {
 	return mode
 }
 
-// encodeLease is the property Lease; nil is empty.
-func encodeLease(l *status.Lease) Dict {
-	if l == nil {
-		return Dict{}
-	}
-	return encodeStruct(*l)
-}
-
 // Changed lists the properties of now that differ from before and are announced.
 func Changed(before, now Dict) Dict {
 	changed := Dict{}
@@ -132,22 +109,59 @@ func Changed(before, now Dict) Dict {
 	return changed
 }
 
-func encodePlacement(places map[string]policy.Place) map[string]string {
-	out := make(map[string]string, len(places))
-	for capability, place := range places {
-		out[text(capability)] = text(string(place))
+// Suffixes of the keys that stand in Signals for a signal that is not known.
+const (
+	suffixKnown  = "_known"
+	suffixReason = "_reason"
+)
+
+// encodeSignals is the property Signals. It carries neither the times nor the
+// words of known facts: they move with every look, and each look would wake
+// every subscriber.
+func encodeSignals(facts observer.Facts) Dict {
+	d := Dict{}
+	for _, s := range facts.Names() {
+		fact, name := facts[s], text(string(s))
+		switch value := fact.Value().(type) {
+		case nil:
+			d[name+suffixKnown], d[name+suffixReason] = dbus.MakeVariant(false), dbus.MakeVariant(text(fact.Reason))
+		case string:
+			d[name] = dbus.MakeVariant(text(value))
+		default:
+			d[name] = dbus.MakeVariant(value)
+		}
 	}
-	return out
+	return d
 }
 
-// decodePlacement reads what encodePlacement wrote; one of nothing is nil.
-func decodePlacement(words map[string]string) map[string]policy.Place {
-	var places map[string]policy.Place
-	for capability, place := range words {
-		if places == nil {
-			places = map[string]policy.Place{}
+// decodeSignals reads what encodeSignals wrote; a newer daemon's signals
+// included, which a list of our own would lose.
+func decodeSignals(d Dict) (observer.Facts, error) {
+	facts := observer.Facts{}
+	for key, variant := range d {
+		name, unknown := strings.CutSuffix(key, suffixKnown)
+		switch value := variant.Value().(type) {
+		case bool:
+			facts[observer.Signal(name)] = observer.Fact{Truth: truth(value)}
+			if unknown {
+				reason, _ := d[name+suffixReason].Value().(string)
+				facts[observer.Signal(name)] = observer.Fact{Reason: reason}
+			}
+		case string:
+			if !strings.HasSuffix(key, suffixReason) {
+				facts[observer.Signal(key)] = observer.Fact{Truth: truth(value != policy.ProfileOff), Word: value}
+			}
+		default:
+			err := within(key, mismatch(value, reflect.TypeFor[bool]()))
+			return nil, fmt.Errorf("cannot decode the signals: %w", err)
 		}
-		places[capability] = policy.Place(place)
 	}
-	return places
+	return facts, nil
+}
+
+func truth(b bool) observer.Truth {
+	if b {
+		return observer.True
+	}
+	return observer.False
 }

@@ -46,7 +46,9 @@ func TestTheKeysOnTheBusStay(t *testing.T) {
 		) any {
 			return EncodeObstacle(o.Verdict, o.Sessions)
 		}),
-		"signal-state-changed": wireForm(func(c status.StateChanged) any { return eventBody(status.Event{StateChanged: &c}) }),
+		"signal-state-changed": wireForm(func(c status.StateChanged) any {
+			return eventBody(status.Event{StateChanged: &c})
+		}),
 		"signal-started":       wireForm(func(s status.Transition) any { return eventBody(status.Event{Started: &s}) }),
 		"signal-step":          wireForm(func(s status.StepEvent) any { return eventBody(status.Event{Step: &s}) }),
 		"signal-progress":      wireForm(func(p status.StepProgress) any { return eventBody(status.Event{Progress: &p}) }),

@@ -14,7 +14,7 @@ import (
 type Verdict struct {
 	Guard    policy.GuardID `json:"guard"`
 	OK       bool           `json:"ok"`
-	Code     policy.Code    `json:"code"`
+	Code     policy.Code    `json:"code" bus:"i"`
 	Hard     bool           `json:"hard"`
 	Reason   string         `json:"reason,omitempty"`
 	Remedy   string         `json:"remedy,omitempty"`

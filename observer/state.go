@@ -68,22 +68,22 @@ const (
 
 // Observation is a classified snapshot.
 type Observation struct {
-	State State
+	State State `json:"state"`
 	// Inferred is the mode that the targets point at, empty for none.
-	Inferred   policy.Mode
-	Confidence Confidence
+	Inferred   policy.Mode `json:"inferred"`
+	Confidence Confidence  `json:"confidence"`
 	// Reasons say why the state is not the inferred mode's own name.
-	Reasons []Reason
+	Reasons []Reason `json:"reasons"`
 	// Conflicts are facts that contradict each other.
-	Conflicts []Reason
-	Facts     Facts
-	At        time.Time
+	Conflicts []Reason  `json:"conflicts"`
+	Facts     Facts     `json:"facts"`
+	At        time.Time `json:"at,omitzero"`
 	// Rule gave the state its name; Context is what it knew beside the facts.
-	Rule    Rule
-	Context Context
+	Rule    Rule    `json:"rule"`
+	Context Context `json:"context"`
 	// Expires is when the first deciding fact becomes too old, or a grace ends; zero:
 	// none does, or it has.
-	Expires time.Time
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // Is reports whether the host was observed to fulfil mode's contract.

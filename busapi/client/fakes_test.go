@@ -135,7 +135,7 @@ func systemBus(t *testing.T) privateBus {
 // system bus of the test.
 func serve(t *testing.T, e *engine) (privateBus, *dbus.Conn) {
 	bus := systemBus(t)
-	e.view.Observation = observer.Observation{State: "desktop", Inferred: policy.Desktop, Confidence: observer.High, Facts: observer.Facts{}}
+	e.view.Observation = observer.Observation{State: "desktop", Inferred: policy.Desktop, Confidence: observer.High}
 	e.server = server.New(e, root{}, nobody{}, zap.NewNop(), server.Options{Version: "1.2.3"})
 	conn := hosttest.Serve(t, bus.Host, e.server.HandleCall)
 	require.NoError(t, e.server.Start(conn))

@@ -35,13 +35,14 @@ type RejectedRequest struct {
 // Filter chooses finished transitions. A zero field asks for nothing.
 type Filter struct {
 	// Since and Until bound when a transition ended: from Since on, before Until.
-	Since, Until time.Time
-	Result       Result
-	Mode         policy.Mode // that was asked for
-	By           string      // a user's name, or all of Record.By
-	UID          *uint32
-	ID           uint64
-	Limit        int // at most so many; at least 1
+	Since  time.Time   `json:"since"`
+	Until  time.Time   `json:"until"`
+	Result Result      `json:"result" bus:",omitempty"`
+	Mode   policy.Mode `json:"mode" bus:",omitempty"` // that was asked for
+	By     string      `json:"by" bus:",omitempty"`   // a user's name, or all of Record.By
+	UID    *uint32     `json:"uid"`
+	ID     uint64      `json:"id" bus:",omitempty"`
+	Limit  int         `json:"limit" bus:"u,omitempty"` // at most so many; at least 1
 }
 
 // Match reports whether the filter chooses r. The limit is not its business.

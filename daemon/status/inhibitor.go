@@ -22,16 +22,17 @@ const (
 // it is released or its holder has left the bus.
 type Inhibitor struct {
 	// ID is random and not 0; it is what its holder releases it by.
-	ID uint32
+	ID uint32 `json:"id"`
 	// Mode is the mode that is not to be entered, empty for every one.
-	Mode policy.Mode
+	Mode policy.Mode `json:"mode,omitempty"`
 	// Who and Why are the holder's own words.
-	Who, Why string
-	How      How
-	UID      uint32
-	Since    time.Time
+	Who   string    `json:"who"`
+	Why   string    `json:"why"`
+	How   How       `json:"how"`
+	UID   uint32    `json:"uid"`
+	Since time.Time `json:"since"`
 	// Holder is a connection, by its unique name on the bus. It is not told.
-	Holder string
+	Holder string `json:"-"`
 }
 
 // Applies reports whether the inhibitor is about transitions to mode.

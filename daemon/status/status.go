@@ -89,25 +89,25 @@ const (
 
 // Transition is the one that runs.
 type Transition struct {
-	ID        uint64
-	From      observer.State
-	To        policy.Mode
-	Origin    Origin
-	By        string
-	Phase     Phase
-	Step      string // id of the step that runs, empty before the first
-	StepIndex int    // of Step, from 0
-	StepCount int
+	ID        uint64         `json:"id"`
+	From      observer.State `json:"from"`
+	To        policy.Mode    `json:"to"`
+	Origin    Origin         `json:"origin"`
+	By        string         `json:"by"`
+	Phase     Phase          `json:"phase"`
+	Step      string         `json:"step"`               // id of the step that runs, empty before the first
+	StepIndex int            `json:"step_index" bus:"u"` // of Step, from 0
+	StepCount int            `json:"step_count" bus:"u"`
+	Started   time.Time      `json:"started"`
 	// Progress says how far Step is, where it takes long; else empty.
-	Progress string
-	Started  time.Time
+	Progress string `json:"progress,omitempty" bus:",omitempty"`
+	// Cancellable: the point of no return lies ahead.
+	Cancellable bool `json:"cancellable"`
 	// Deadline is when an announced transition goes on at the latest, zero in every
 	// other phase.
-	Deadline time.Time
-	// Cancellable: the point of no return lies ahead.
-	Cancellable bool
+	Deadline time.Time `json:"deadline,omitzero"`
 	// UID is who asked, who may cancel without asking anybody. It is not told.
-	UID uint32
+	UID uint32 `json:"-"`
 }
 
 // StepStatus is how far a step got.
@@ -129,10 +129,10 @@ type Step struct {
 	Status StepStatus `json:"status"`
 	Error  string     `json:"error,omitempty"`
 	// Notes are what there is to know although the step was done.
-	Notes []string `json:"notes,omitempty"`
+	Notes []string `json:"notes,omitempty" bus:",omitempty"`
 	// Residual is the memory that the release of the display GPUs left in use, where
 	// the step waited for one and it could be measured.
-	Residual []observer.GPUMemory `json:"residual,omitempty"`
+	Residual []observer.GPUMemory `json:"residual,omitempty" bus:",omitempty"`
 	Started  time.Time            `json:"started,omitzero"`
 	Finished time.Time            `json:"finished,omitzero"`
 	// Of the way back, where there was one; an error says that it failed.
@@ -167,9 +167,9 @@ type Record struct {
 	Steps  []Step           `json:"steps"`
 	// Restarted: the machine was restarted before the daemon could deal with its end.
 	// Nothing of it is left, and so no doubt either.
-	Restarted bool `json:"restarted,omitempty"`
+	Restarted bool `json:"restarted,omitempty" bus:"-"`
 	// Private is what the texts tell of people's processes. It stays in root's files.
-	Private []observer.Secret `json:"private,omitempty"`
+	Private []observer.Secret `json:"private,omitempty" bus:"-"`
 }
 
 // View is everything a client may read, at one moment. The engine publishes a
@@ -282,18 +282,20 @@ type Prepare struct {
 
 // StepEvent says how far a step of the running transition got.
 type StepEvent struct {
-	ID           uint64
-	Index, Count int
-	Step         string
-	Status       StepStatus
+	ID     uint64
+	Index  int `bus:"u"`
+	Count  int `bus:"u"`
+	Step   string
+	Status StepStatus
 }
 
 // StepProgress says how far the running step is, in words.
 type StepProgress struct {
-	ID           uint64
-	Index, Count int
-	Step         string
-	Text         string
+	ID    uint64
+	Index int `bus:"u"`
+	Count int `bus:"u"`
+	Step  string
+	Text  string
 }
 
 // The refusals. A request that meets one has changed nothing.

@@ -1,6 +1,7 @@
 package busapi
 
 import (
+	"math"
 	"reflect"
 	"testing"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
 )
 
@@ -87,4 +89,40 @@ func TestEvidenceOfAnotherTypeIsAnError(t *testing.T) {
 		_, err := DecodeEvidence(d)
 		require.ErrorContains(t, err, "cannot decode the evidence", key)
 	}
+}
+
+func TestAValueThatTheContractDoesNotAllowIsNamed(t *testing.T) {
+	inside := func(key string, v any) []Dict { return []Dict{{key: dbus.MakeVariant(v)}} }
+	for _, c := range []struct {
+		key   string
+		value any
+		want  string
+	}{
+		{"started", uint64(math.MaxUint64), "started is 18446744073709551615 microseconds, which are no time"},
+		{"id", uint32(1), "id is of type u, not t"},
+		{"cause", dbus.ObjectPath("/a"), "cause is of type o, not s"},
+		{"forced", []uint64{}, "forced is of type at, not as"},
+		{"steps", "none", "steps is of type s, not aa{sv}"},
+		{"steps", inside("notes", []uint32{1}), "steps.notes is of type au, not as"},
+		{"guards", inside("code", uint32(1)), "guards.code is of type u, not i"},
+	} {
+		_, err := DecodeRecord(Dict{c.key: dbus.MakeVariant(c.value)})
+		require.EqualError(t, err, "cannot decode the record of a transition: the key "+c.want)
+	}
+	_, err := DecodePreview(Dict{"expected": dbus.MakeVariant(Dict{"median": dbus.MakeVariant(uint64(math.MaxInt64))})})
+	require.ErrorContains(t, err, "expected.median is 9223372036854775807 microseconds, which are no time")
+}
+
+func TestWhatIsForFilesOnlyDoesNotTravel(t *testing.T) {
+	d := EncodeRecord(&status.Record{Restarted: true, Private: []observer.Secret{{Text: "vim"}}})
+	require.Equal(t, EncodeRecord(&status.Record{}), d)
+	require.NotContains(t, EncodeTransition(&status.Transition{UID: 1000}), "uid")
+
+	// Nor is it read, and a key that is not known is ignored.
+	got, err := DecodeRecord(Dict{
+		"restarted": dbus.MakeVariant(true), "-": dbus.MakeVariant("x"),
+		"id": dbus.MakeVariant(uint64(3)), "newer": dbus.MakeVariant(1.5),
+	})
+	require.NoError(t, err)
+	require.Equal(t, &status.Record{ID: 3}, got)
 }

@@ -1,0 +1,393 @@
+package busapi
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Every value travels by one rule, made from the tags of its type. A struct is an
+// a{sv}; its keys are the names of its JSON form, and what has none there ("-") does
+// not travel. A string is s, a bool b, an integer x, u or t, a float d, a time t (left
+// out when it is not known), a duration t in microseconds; a list is as or aa{sv}, a
+// map a{sv}; a nil pointer is left out. What marshals itself to text is s.
+//
+// The tag "bus" says what the JSON form does not: the type of an int (u, i) and of a
+// map (a{ss}), "omitempty" for what is left out where it says nothing, "always" for
+// what is there when it is not known (0, an empty dictionary), and "-" for what is
+// for files only.
+
+var (
+	timeType     = reflect.TypeFor[time.Time]()
+	durationType = reflect.TypeFor[time.Duration]()
+	dictType     = reflect.TypeFor[Dict]()
+	wordType     = reflect.TypeFor[encoding.TextMarshaler]()
+	stringsType  = reflect.TypeFor[[]string]()
+	dictsType    = reflect.TypeFor[[]Dict]()
+)
+
+// scalars are the types on the bus of what travels as itself; the tags name others.
+var scalars = map[reflect.Kind]reflect.Type{
+	reflect.String:  reflect.TypeFor[string](),
+	reflect.Bool:    reflect.TypeFor[bool](),
+	reflect.Float64: reflect.TypeFor[float64](),
+	reflect.Int:     reflect.TypeFor[int64](),
+	reflect.Uint32:  reflect.TypeFor[uint32](),
+	reflect.Uint64:  reflect.TypeFor[uint64](),
+}
+
+var tagged = map[string]reflect.Type{"u": reflect.TypeFor[uint32](), "i": reflect.TypeFor[int32]()}
+
+const textMap = "a{ss}"
+
+func scalar(kind reflect.Kind, signature string) reflect.Type {
+	if t, ok := tagged[signature]; ok {
+		return t
+	}
+	t, ok := scalars[kind]
+	if !ok {
+		panic(kind.String() + " has no form on the bus")
+	}
+	return t
+}
+
+// form is how a field of a struct travels.
+type form struct{ key, signature, option string }
+
+func formOf(f reflect.StructField) form {
+	key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	signature, option, _ := strings.Cut(f.Tag.Get("bus"), ",")
+	switch {
+	case signature == "-":
+		key = "-"
+	case key == "":
+		key = f.Name
+	}
+	return form{key, signature, option}
+}
+
+// travels reports whether the field has a key on the bus.
+func (f form) travels() bool { return f.key != "-" }
+
+// omits reports whether the field is left out for what its value says.
+func (f form) omits(v reflect.Value) bool {
+	return f.option == "omitempty" && (v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0)
+}
+
+// keys are those of a struct without embedded ones.
+func keys(t reflect.Type) []string {
+	list := make([]string, t.NumField())
+	for i := range list {
+		list[i] = formOf(t.Field(i)).key
+	}
+	return list
+}
+
+// encode is v, a struct, as a dictionary.
+func encode(v any) Dict {
+	d := Dict{}
+	encodeFields(d, reflect.ValueOf(v))
+	return d
+}
+
+// encodeOptional is nil as an empty dictionary.
+func encodeOptional[T any](v *T) Dict {
+	if v == nil {
+		return Dict{}
+	}
+	return encode(*v)
+}
+
+func encodeAll[T any](list []T) []Dict { return encodeList(reflect.ValueOf(list)).([]Dict) }
+
+func encodeFields(d Dict, v reflect.Value) {
+	for i := range v.NumField() {
+		if v.Type().Field(i).Anonymous {
+			encodeFields(d, v.Field(i))
+			continue
+		}
+		f := formOf(v.Type().Field(i))
+		if !f.travels() || f.omits(v.Field(i)) {
+			continue
+		}
+		if encoded, known := encodeValue(v.Field(i), f.signature); known || f.option == "always" {
+			d[f.key] = dbus.MakeVariant(encoded)
+		}
+	}
+}
+
+// encodeValue returns what travels, and whether anything is known.
+func encodeValue(v reflect.Value, signature string) (encoded any, known bool) {
+	switch t := v.Type(); {
+	case t == timeType:
+		us := micros(v.Interface().(time.Time))
+		return us, us != 0
+	case t == durationType:
+		return uint64(max(0, v.Interface().(time.Duration).Microseconds())), true
+	case t == dictType:
+		return v.Interface(), true
+	case t.Implements(wordType):
+		word, err := v.Interface().(encoding.TextMarshaler).MarshalText()
+		return text(string(word)), err == nil
+	}
+	switch v.Kind() {
+	case reflect.String:
+		return text(v.String()), true
+	case reflect.Pointer:
+		if v.IsNil() {
+			return Dict{}, false
+		}
+		return encodeValue(v.Elem(), signature)
+	case reflect.Struct:
+		return encode(v.Interface()), true
+	case reflect.Slice:
+		return encodeList(v), true
+	case reflect.Map:
+		return encodeMap(v, signature), true
+	}
+	return v.Convert(scalar(v.Kind(), signature)).Interface(), true
+}
+
+func encodeList(v reflect.Value) any {
+	if v.Type().Elem().Kind() == reflect.Struct {
+		list := make([]Dict, v.Len())
+		for i := range list {
+			list[i] = encode(v.Index(i).Interface())
+		}
+		return list
+	}
+	list := make([]string, v.Len())
+	for i := range list {
+		list[i] = text(v.Index(i).String())
+	}
+	return list
+}
+
+func encodeMap(v reflect.Value, signature string) any {
+	texts, d := map[string]string{}, Dict{}
+	for _, k := range v.MapKeys() {
+		if signature == textMap {
+			texts[text(k.String())] = text(v.MapIndex(k).String())
+		} else if encoded, known := encodeValue(v.MapIndex(k), ""); known {
+			d[text(k.String())] = dbus.MakeVariant(encoded)
+		}
+	}
+	if signature == textMap {
+		return texts
+	}
+	return d
+}
+
+// decode reads what encode wrote. The error names what it is, and the key.
+func decode[T any](d Dict, what string) (v T, err error) {
+	if err = decodeFields(d, reflect.ValueOf(&v).Elem()); err != nil {
+		err = fmt.Errorf("cannot decode %s: %w", what, err)
+	}
+	return v, err
+}
+
+// decodeOptional reads what encodeOptional wrote.
+func decodeOptional[T any](d Dict, what string) (*T, error) {
+	if len(d) == 0 {
+		return nil, nil
+	}
+	v, err := decode[T](d, what)
+	return &v, err
+}
+
+// decodeAll reads what encodeAll wrote. An empty list is nil.
+func decodeAll[T any](dicts []Dict, what string) (list []T, err error) {
+	for _, d := range dicts {
+		v, err := decode[T](d, what)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}
+
+func decodeFields(d Dict, v reflect.Value) error {
+	for i := range v.NumField() {
+		if v.Type().Field(i).Anonymous {
+			if err := decodeFields(d, v.Field(i)); err != nil {
+				return err
+			}
+			continue
+		}
+		f := formOf(v.Type().Field(i))
+		value, there := d[f.key]
+		if !there || !f.travels() {
+			continue
+		}
+		if err := decodeValue(value.Value(), v.Field(i), f.signature); err != nil {
+			return within(f.key, err)
+		}
+	}
+	return nil
+}
+
+// decodeValue stores what travelled. An empty list or map is nil, and so is a pointer
+// to an empty dictionary.
+func decodeValue(got any, v reflect.Value, signature string) error {
+	switch t := v.Type(); {
+	case t == timeType:
+		us, err := bounded(got, math.MaxInt64)
+		v.Set(reflect.ValueOf(fromMicros(us)))
+		return err
+	case t == durationType:
+		us, err := bounded(got, math.MaxInt64/uint64(time.Microsecond))
+		v.SetInt(int64(us) * int64(time.Microsecond))
+		return err
+	case t == dictType:
+		d, err := as[Dict](got)
+		v.Set(reflect.ValueOf(d))
+		return err
+	case t.Implements(wordType):
+		// Only what travels as its own word is read by its own rule: a Mode reads a
+		// policy strictly, and here may be one that this version does not know.
+		word, err := as[string](got)
+		if err != nil {
+			return err
+		}
+		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(word))
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if d, ok := got.(Dict); ok && len(d) == 0 {
+			return nil
+		}
+		v.Set(reflect.New(v.Type().Elem()))
+		return decodeValue(got, v.Elem(), signature)
+	case reflect.Struct:
+		d, err := as[Dict](got)
+		if err != nil {
+			return err
+		}
+		return decodeFields(d, v)
+	case reflect.Slice:
+		return decodeList(got, v)
+	case reflect.Map:
+		return decodeMap(got, v, signature)
+	}
+	t := scalar(v.Kind(), signature)
+	if reflect.TypeOf(got) != t {
+		return mismatch(got, t)
+	}
+	v.Set(reflect.ValueOf(got).Convert(v.Type()))
+	return nil
+}
+
+func decodeList(got any, v reflect.Value) error {
+	want := stringsType
+	if v.Type().Elem().Kind() == reflect.Struct {
+		want = dictsType
+	}
+	if reflect.TypeOf(got) != want {
+		return mismatch(got, want)
+	}
+	for _, part := range reflect.ValueOf(got).Seq2() {
+		element := reflect.New(v.Type().Elem()).Elem()
+		if err := decodeValue(part.Interface(), element, ""); err != nil {
+			return err
+		}
+		v.Set(reflect.Append(v, element))
+	}
+	return nil
+}
+
+func decodeMap(got any, v reflect.Value, signature string) error {
+	if signature == textMap {
+		texts, err := as[map[string]string](got)
+		if len(texts) > 0 {
+			v.Set(reflect.MakeMap(v.Type()))
+		}
+		for name, word := range texts {
+			v.SetMapIndex(reflect.ValueOf(name).Convert(v.Type().Key()), reflect.ValueOf(word).Convert(v.Type().Elem()))
+		}
+		return err
+	}
+	d, err := as[Dict](got)
+	if len(d) > 0 {
+		v.Set(reflect.MakeMap(v.Type()))
+	}
+	for name, value := range d {
+		element := reflect.New(v.Type().Elem()).Elem()
+		if err := decodeValue(value.Value(), element, ""); err != nil {
+			return within(name, err)
+		}
+		v.SetMapIndex(reflect.ValueOf(name).Convert(v.Type().Key()), element)
+	}
+	return err
+}
+
+// as is what travelled, as the type that the contract says.
+func as[T any](got any) (T, error) {
+	value, ok := got.(T)
+	if !ok {
+		return value, mismatch(got, reflect.TypeFor[T]())
+	}
+	return value, nil
+}
+
+// bounded is a number of microseconds that Go can count.
+func bounded(got any, most uint64) (uint64, error) {
+	us, err := as[uint64](got)
+	if us > most {
+		return 0, &valueError{what: fmt.Sprintf("is %d microseconds, which are no time", us)}
+	}
+	return us, err
+}
+
+// valueError is a value that the contract does not allow, with the path of its keys.
+type valueError struct{ key, what string }
+
+func (e *valueError) Error() string { return "the key " + e.key + " " + e.what }
+
+func mismatch(got any, want reflect.Type) error {
+	signature := "no type"
+	if got != nil {
+		signature = "type " + dbus.SignatureOf(got).String()
+	}
+	return &valueError{what: fmt.Sprintf("is of %s, not %s", signature, dbus.SignatureOfType(want))}
+}
+
+// within puts the key of a dictionary before an error of what it holds.
+func within(key string, err error) error {
+	var inside *valueError
+	if !errors.As(err, &inside) {
+		return fmt.Errorf("the key %s: %w", key, err)
+	}
+	if inside.key != "" {
+		key += "." + inside.key
+	}
+	return &valueError{key, inside.what}
+}
+
+// text makes s fit for D-Bus, which carries neither NUL nor what is not UTF-8.
+// Names of processes and answers of servers are any bytes; one of them must not
+// cost a caller the whole reply.
+func text(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// micros is a time as it travels: microseconds since the epoch, 0 for none.
+func micros(t time.Time) uint64 {
+	if t.IsZero() || t.UnixMicro() < 0 {
+		return 0
+	}
+	return uint64(t.UnixMicro())
+}
+
+func fromMicros(us uint64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(int64(us))
+}
