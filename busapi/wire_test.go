@@ -49,11 +49,11 @@ func TestTheKeysOnTheBusStay(t *testing.T) {
 		"signal-state-changed": wireForm(func(c status.StateChanged) any {
 			return eventBody(status.Event{StateChanged: &c})
 		}),
-		"signal-started":       wireForm(func(s status.Transition) any { return eventBody(status.Event{Started: &s}) }),
-		"signal-step":          wireForm(func(s status.StepEvent) any { return eventBody(status.Event{Step: &s}) }),
-		"signal-progress":      wireForm(func(p status.StepProgress) any { return eventBody(status.Event{Progress: &p}) }),
-		"signal-prepare":       wireForm(func(p status.Prepare) any { return eventBody(status.Event{Prepare: &p}) }),
-		"signal-finished":      wireForm(func(r status.Record) any { return eventBody(status.Event{Finished: &r}) }),
+		"signal-started":  wireForm(func(s status.Transition) any { return eventBody(status.Event{Started: &s}) }),
+		"signal-step":     wireForm(func(s status.StepEvent) any { return eventBody(status.Event{Step: &s}) }),
+		"signal-progress": wireForm(func(p status.StepProgress) any { return eventBody(status.Event{Progress: &p}) }),
+		"signal-prepare":  wireForm(func(p status.Prepare) any { return eventBody(status.Event{Prepare: &p}) }),
+		"signal-finished": wireForm(func(r status.Record) any { return eventBody(status.Event{Finished: &r}) }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder

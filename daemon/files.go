@@ -50,33 +50,9 @@ func (f files) setDesired(d status.Desired, bootID string) error {
 
 func (f files) setDesiredWord(d status.Desired) error { return f.word("desired", string(d.Mode)) }
 
-// currentFile is current.json.
-type currentFile struct {
-	State      observer.State             `json:"observed_state"`
-	Confidence observer.Confidence        `json:"confidence"`
-	Degraded   bool                       `json:"degraded"`
-	Signals    map[observer.Signal]any    `json:"signals"`
-	Unknown    map[observer.Signal]string `json:"unknown,omitempty"`
-	Conflicts  []observer.Reason          `json:"conflicts"`
-	Reasons    []observer.Reason          `json:"reasons"`
-	Timestamp  time.Time                  `json:"timestamp"`
-}
-
 func (f files) setCurrent(o observer.Observation) error {
-	c := currentFile{
-		State: o.State, Confidence: o.Confidence, Degraded: o.Degraded(),
-		Signals: map[observer.Signal]any{}, Unknown: map[observer.Signal]string{},
-		Conflicts: nonNil(o.Conflicts), Reasons: nonNil(o.Reasons), Timestamp: o.At,
-	}
-	for _, s := range o.Facts.Names() {
-		if c.Signals[s] = o.Facts[s].Value(); c.Signals[s] == nil {
-			c.Unknown[s] = o.Facts[s].Reason
-		}
-	}
-	return errors.Join(f.write("current.json", c), f.word("current", string(o.State)))
+	return errors.Join(f.write("current.json", status.CurrentOf(o, time.Time{})), f.word("current", string(o.State)))
 }
-
-func nonNil(list []observer.Reason) []observer.Reason { return append([]observer.Reason{}, list...) }
 
 // setPolicy writes the policy that is in force, for the probe that reads where
 // vLLM listens: the file that it came from may say something else by now.

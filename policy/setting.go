@@ -15,12 +15,22 @@ import (
 // Setting is one key of a policy with its value.
 type Setting struct {
 	Key string `json:"key"`
-	// Value is JSON.
-	Value string `json:"value"`
+	Value JSON `json:"value"`
 	// Origin is where the value comes from: file:line, or OriginDefault.
 	Origin string `json:"origin"`
 	// Restart: the key does not change while the daemon runs.
 	Restart bool `json:"restart"`
+}
+
+// JSON is a value as text in JSON, and itself in what is JSON.
+type JSON string
+
+// MarshalJSON writes the value; null for one that another version wrote and that is none.
+func (v JSON) MarshalJSON() ([]byte, error) {
+	if !json.Valid([]byte(v)) {
+		return []byte("null"), nil
+	}
+	return []byte(v), nil
 }
 
 // OriginDefault is the origin of a value that the file does not give.
@@ -30,7 +40,7 @@ const OriginDefault = "default"
 func (d Document) Settings() []Setting {
 	var all []Setting
 	eachLeaf(reflect.ValueOf(d.Policy), "", func(key string, v reflect.Value) {
-		s := Setting{Key: key, Value: inJSON(v.Interface()), Origin: OriginDefault, Restart: fixed(key)}
+		s := Setting{Key: key, Value: JSON(inJSON(v.Interface())), Origin: OriginDefault, Restart: fixed(key)}
 		if line := d.lines[key]; line > 0 {
 			s.Origin = fmt.Sprintf("%s:%d", d.File, line)
 		}
@@ -93,7 +103,7 @@ func inTables(v reflect.Value) map[string]any {
 }
 
 // Line is the setting as a line of a policy file.
-func (s Setting) Line() string { return s.Key + " = " + tomlValue(s.Value) }
+func (s Setting) Line() string { return s.Key + " = " + tomlValue(string(s.Value)) }
 
 // tomlValue turns JSON into TOML, which differs in its tables only, and in one
 // character that it does not allow in text.

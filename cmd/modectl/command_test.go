@@ -102,7 +102,7 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	for args, want := range map[string]string{
 		"current --json":           `{"observed_state": "desktop", "signals": {"desktop_target_active": true, "vllm_active": null}}`,
 		"--json current --refresh": `{"observed_state": "desktop", "timestamp": "2027-01-15T08:00:00Z"}`,
-		"current --json --refresh": `{"evidence": {"redacted": false, "holders": {"holders": null}}}`,
+		"current --json --refresh": `{"evidence": {"redacted": false, "holders": {"holders": []}}}`,
 		"explain --json compute":   `{"state": "desktop"}`,
 		"desired --json":           `{"mode": "desktop", "origin": "boot"}`,
 		"status --json":            `{"version": "1.2.3", "converged": true, "transition": null, "last_transition": null, "blocked_by": []}`,

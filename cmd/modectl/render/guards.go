@@ -51,7 +51,7 @@ func yesNo(b bool) string {
 }
 
 // GuardsJSON is `modectl guards --json`.
-func GuardsJSON(verdicts []guards.Verdict) string { return marshal(some(verdicts)) }
+func GuardsJSON(verdicts []guards.Verdict) string { return marshal(verdicts) }
 
 // GuardLines has a line of JSON for each verdict.
 func GuardLines(verdicts []guards.Verdict) string { return jsonLines(verdicts) }

@@ -38,23 +38,5 @@ func inhibitorLine(i status.Inhibitor, now time.Time) string {
 	return fmt.Sprintf("%d: %s (uid %d) %s %s: %s; since %s", i.ID, clean(i.Who), i.UID, verb, what, clean(i.Why), moment(i.Since, now))
 }
 
-type inhibitorJSON struct {
-	ID    uint32     `json:"id"`
-	Mode  string     `json:"mode,omitempty"`
-	Who   string     `json:"who"`
-	Why   string     `json:"why"`
-	How   status.How `json:"how"`
-	UID   uint32     `json:"uid"`
-	Since time.Time  `json:"since"`
-}
-
 // InhibitorsJSON is `modectl inhibit --list --json`.
-func InhibitorsJSON(list []status.Inhibitor) string { return marshal(inhibitors(list)) }
-
-func inhibitors(list []status.Inhibitor) []inhibitorJSON {
-	all := []inhibitorJSON{}
-	for _, i := range list {
-		all = append(all, inhibitorJSON{i.ID, string(i.Mode), i.Who, i.Why, i.How, i.UID, i.Since.UTC()})
-	}
-	return all
-}
+func InhibitorsJSON(list []status.Inhibitor) string { return marshal(list) }

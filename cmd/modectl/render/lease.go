@@ -93,18 +93,3 @@ func autoReconcileLine(a status.AutoReconcile, now time.Time) string {
 	}
 	return ""
 }
-
-// lease is l as JSON has it. Its terms are in nanoseconds.
-func lease(l *status.Lease) *status.Lease {
-	if l == nil {
-		return nil
-	}
-	utc := *l
-	utc.Until, utc.ConfirmBy, utc.IdleSince, utc.Next = l.Until.UTC(), l.ConfirmBy.UTC(), l.IdleSince.UTC(), l.Next.UTC()
-	return &utc
-}
-
-func autoReconcile(a status.AutoReconcile) status.AutoReconcile {
-	a.Next = a.Next.UTC()
-	return a
-}

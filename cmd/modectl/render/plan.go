@@ -208,14 +208,6 @@ func number(n int, what string) string {
 // PlanJSON is `modectl dry-run --json`: the preview as it travels, and the windows
 // that modectl asked for itself, null where it did not. Durations are in nanoseconds.
 func PlanJSON(p status.Preview, windows *Windows) string {
-	p.Guards, p.Steps, p.Sessions = some(p.Guards), append([]status.PlannedStep{}, p.Steps...), some(p.Sessions)
-	p.Stops, p.Starts, p.Holders, p.Unseen = some(p.Stops), some(p.Starts), some(p.Holders), some(p.Unseen)
-	for i := range p.Steps {
-		p.Steps[i].Changes = some(p.Steps[i].Changes)
-	}
-	if windows != nil {
-		windows = &Windows{windows.UID, some(windows.List), windows.Fault}
-	}
 	return marshal(struct {
 		status.Preview
 		Runs    bool     `json:"runs"` // no guard stands in the way

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -19,7 +18,7 @@ func Findings(findings []policy.Finding) string {
 }
 
 // FindingsJSON is `modectl policy check --json`.
-func FindingsJSON(findings []policy.Finding) string { return marshal(some(findings)) }
+func FindingsJSON(findings []policy.Finding) string { return marshal(findings) }
 
 // Policy is a policy file that says what is in force, with the origin of each
 // value behind it.
@@ -31,33 +30,8 @@ func Policy(p busapi.Policy) string {
 	return b.String()
 }
 
-// settingJSON has the value as itself, not as text.
-type settingJSON struct {
-	Key     string          `json:"key"`
-	Value   json.RawMessage `json:"value"`
-	Origin  string          `json:"origin"`
-	Restart bool            `json:"restart"`
-}
-
-func setting(s policy.Setting) settingJSON {
-	value := json.RawMessage(s.Value)
-	if !json.Valid(value) {
-		value = json.RawMessage("null")
-	}
-	return settingJSON{s.Key, value, s.Origin, s.Restart}
-}
-
-// PolicyJSON is `modectl policy show --json`.
-func PolicyJSON(p busapi.Policy) string {
-	settings := make([]settingJSON, len(p.Settings))
-	for i, s := range p.Settings {
-		settings[i] = setting(s)
-	}
-	return marshal(struct {
-		File     string        `json:"file"`
-		Settings []settingJSON `json:"settings"`
-	}{p.File, settings})
-}
+// PolicyJSON is `modectl policy show --json`. A value is itself there, not text.
+func PolicyJSON(p busapi.Policy) string { return marshal(p) }
 
 // Diff is what a policy would change, the old line before the new one.
 func Diff(changes []policy.Change) string {
@@ -73,15 +47,4 @@ func Diff(changes []policy.Change) string {
 }
 
 // DiffJSON is `modectl policy diff --json`.
-func DiffJSON(changes []policy.Change) string {
-	type changeJSON struct {
-		Key string      `json:"key"`
-		Old settingJSON `json:"old"`
-		New settingJSON `json:"new"`
-	}
-	list := make([]changeJSON, len(changes))
-	for i, c := range changes {
-		list[i] = changeJSON{c.Key, setting(c.Old), setting(c.New)}
-	}
-	return marshal(list)
-}
+func DiffJSON(changes []policy.Change) string { return marshal(changes) }
