@@ -179,7 +179,7 @@ func reached(p policy.Policy, o observer.Observation, s observer.Snapshot, to po
 }
 
 func guardRequest(r status.Request, b unitgraph.Impact, held []status.Inhibitor) guards.Request {
-	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: blockers(held), Impact: b}
+	return guards.Request{Target: r.Mode, UID: r.UID, EndOthers: r.EndOthers, Inhibitors: held, Impact: b}
 }
 
 // classify classifies a snapshot by its facts alone: whether a transition runs

@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -115,17 +114,6 @@ func (e *Controller) delayed() bool {
 	return running != nil && slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool {
 		return i.How == status.Delay && i.Applies(running.To)
 	})
-}
-
-// blockers are the inhibitors that block transitions, as guards see them.
-func blockers(held []status.Inhibitor) []guards.Inhibitor {
-	var list []guards.Inhibitor
-	for _, i := range held {
-		if i.How == status.Block {
-			list = append(list, guards.Inhibitor{Mode: i.Mode, Who: i.Who, Why: i.Why, UID: i.UID})
-		}
-	}
-	return list
 }
 
 // inhibits reports whether somebody blocks transitions to mode.

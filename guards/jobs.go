@@ -126,7 +126,7 @@ func counts(job observer.Job, l observer.Logind, r Request) bool {
 func noInhibitor(_ policy.Policy, _ observer.Snapshot, r Request) finding {
 	var held []string
 	for _, i := range r.Inhibitors {
-		if i.Mode == "" || i.Mode == r.Target {
+		if i.How == Block && i.Applies(r.Target) {
 			held = append(held, fmt.Sprintf("%s (uid %d) blocks it: %s", i.Who, i.UID, i.Why))
 		}
 	}

@@ -162,18 +162,20 @@ func TestUserJobsSafe(t *testing.T) {
 }
 
 func TestNoInhibitor(t *testing.T) {
-	held := func(modes ...policy.Mode) func(*Request) {
+	as := func(how How, modes ...policy.Mode) func(*Request) {
 		return func(r *Request) {
 			for _, m := range modes {
-				r.Inhibitors = append(r.Inhibitors, Inhibitor{Mode: m, Who: "backup", Why: "a snapshot", UID: 1001})
+				r.Inhibitors = append(r.Inhibitors, Inhibitor{Mode: m, How: how, Who: "backup", Why: "a snapshot", UID: 1001})
 			}
 		}
 	}
+	held := func(modes ...policy.Mode) func(*Request) { return as(Block, modes...) }
 	play(t, policy.CheckNoInhibitor, map[string]scene{
 		"nobody":            {reason: "nobody holds"},
 		"against all":       {ask: held(""), code: 13, reason: "backup (uid 1001) blocks it: a snapshot"},
 		"against this mode": {ask: held(policy.Compute), code: 13, reason: "backup"},
 		"against another":   {ask: held(policy.Desktop), reason: "nobody holds"},
+		"one that delays":   {ask: as(Delay, ""), reason: "nobody holds"},
 		"two of three":      {ask: held("", policy.Desktop, policy.Compute), code: 13, reason: "and 1 more"},
 	})
 }

@@ -31,20 +31,11 @@ type Request struct {
 	// Impact is how far the plan of the request reaches. It has to be known where
 	// JudgesUnits: the zero value could not be judged.
 	Impact unitgraph.Impact
-	// Inhibitors are those that block transitions.
+	// Inhibitors are all that are held.
 	Inhibitors []Inhibitor
 }
 
-// Inhibitor is somebody who blocks transitions.
-type Inhibitor struct {
-	// Mode is the mode that must not be entered, empty for every one.
-	Mode policy.Mode
-	// Who and Why are the holder's own words.
-	Who, Why string
-	UID      uint32
-}
-
-// JudgesUnits reports whether a guard looks at Request.Blast.
+// JudgesUnits reports whether a guard looks at Request.Impact.
 func JudgesUnits(id policy.GuardID) bool {
 	return id == policy.CheckTargetReachable || id == policy.CheckGraphicalSessionTerminable
 }

@@ -84,21 +84,45 @@ func (o *Observation) judgeAge(p policy.Policy) {
 // modeIndicators are the facts that say which mode the host is in, if in any.
 var modeIndicators = []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy}
 
+// indicated has the modes with those of the indicators that are true in them beside
+// ManagerStarted; the others are false. The first mode whose own are true is the one
+// that a host points at.
+var indicated = []struct {
+	mode policy.Mode
+	by   []Signal
+}{
+	{policy.Compute, []Signal{ComputeTarget}},
+	{policy.StudioLocal, []Signal{DesktopTarget, StudioPolicy}},
+	{policy.Desktop, []Signal{DesktopTarget}},
+}
+
 // infer names the mode that the targets and the studio marker point at, and
 // whether they could all be read.
 func infer(f Facts) (policy.Mode, Truth) {
-	desktop, compute, studio := f.Is(DesktopTarget), f.Is(ComputeTarget), f.Is(StudioPolicy)
-	switch {
-	case slices.ContainsFunc(modeIndicators, func(s Signal) bool { return f.Is(s) == Unknown }):
+	if slices.ContainsFunc(modeIndicators, func(s Signal) bool { return f.Is(s) == Unknown }) {
 		return "", Unknown
-	case compute == True:
-		return policy.Compute, True
-	case desktop == True && studio == True:
-		return policy.StudioLocal, True
-	case desktop == True:
-		return policy.Desktop, True
+	}
+	for _, m := range indicated {
+		if !slices.ContainsFunc(m.by, func(s Signal) bool { return f.Is(s) != True }) {
+			return m.mode, True
+		}
 	}
 	return "", True
+}
+
+// indicatorClauses are the indicators as they have to be in a mode.
+func indicatorClauses(mode policy.Mode) []clause {
+	var all []clause
+	for _, m := range indicated {
+		if m.mode != mode {
+			continue
+		}
+		for _, s := range modeIndicators {
+			want := truth(s == ManagerStarted || slices.Contains(m.by, s))
+			all = append(all, clause{signal: s, want: want, deciding: true})
+		}
+	}
+	return all
 }
 
 // contradictions are what compute's target must not be active with: a host with

@@ -98,21 +98,10 @@ func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	return w
 }
 
-// expectedIndicators is what the pointers are in each mode.
-var expectedIndicators = map[policy.Mode]map[Signal]Truth{
-	policy.Desktop:     {ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: False},
-	policy.StudioLocal: {ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: True},
-	policy.Compute:     {ManagerStarted: True, DesktopTarget: False, ComputeTarget: True, StudioPolicy: False},
-}
-
 // requirement is everything that has to hold for a host with these facts to be called
 // mode.
 func requirement(p policy.Policy, mode policy.Mode, f Facts) []clause {
-	var all []clause
-	for _, s := range modeIndicators {
-		all = append(all, clause{signal: s, want: expectedIndicators[mode][s], deciding: true})
-	}
-	return append(all, contract(p, mode, f)...)
+	return append(indicatorClauses(mode), contract(p, mode, f)...)
 }
 
 // decidingClauses are the facts that the observation's rule looked at, with what they

@@ -1,6 +1,7 @@
 package plans
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/dubnium/dubnium/observer"
@@ -10,7 +11,6 @@ import (
 // Build returns the steps from the facts of s to mode to.
 func Build(p policy.Policy, s observer.Snapshot, to policy.Mode) Plan {
 	b := builder{policy: p, snapshot: s, facts: observer.Derive(p, s), slices: slicesOf(s), plan: Plan{To: to}}
-	b.guard(policy.CheckTargetReachable, policy.CheckNoInhibitor)
 	if to == policy.Compute {
 		b.toCompute()
 	} else {
@@ -26,8 +26,6 @@ type builder struct {
 	slices   sliceFacts
 	plan     Plan
 }
-
-func (b *builder) guard(ids ...policy.GuardID) { b.plan.Guards = append(b.plan.Guards, ids...) }
 
 func (b *builder) add(s Step) {
 	if s.Timeout == 0 {
@@ -103,46 +101,44 @@ func (b *builder) toInteractive(to policy.Mode) {
 	b.startVLLM(leaving)
 }
 
-// guardInteractive adds the guards of the way to desktop or studio-local. Those
+// guard adds those of the policy's guards of a request for the mode that the way there
+// gives something to judge.
+func (b *builder) guard(asked func(policy.GuardID) bool) {
+	guards, _ := b.policy.GuardsTo(b.plan.To)
+	b.plan.Guards = slices.DeleteFunc(guards, func(id policy.GuardID) bool { return !asked(id) })
+}
+
+// guardInteractive chooses the guards of the way to desktop or studio-local. Those
 // that policy chooses are for a desktop that is up: while it is still to come,
 // nobody can be at its screen.
 func (b *builder) guardInteractive(to policy.Mode, leaving bool) {
-	chosen := func(ids ...policy.GuardID) {
-		for _, id := range ids {
-			if !leaving && b.facts.Is(observer.DesktopTarget) == observer.True && b.policy.Guards.Chosen(id) {
-				b.guard(id)
-			}
+	up := !leaving && b.facts.Is(observer.DesktopTarget) == observer.True
+	b.guard(func(id policy.GuardID) bool {
+		switch id {
+		case policy.CheckGraphicalSessionPresent, policy.CheckUserJobsSafe:
+			return up
+		case policy.CheckMemoryHeadroom:
+			return leaving || up && to == policy.StudioLocal && b.policy.Guards.Chosen(id)
+		case policy.CheckVLLMDrainable:
+			return leaving || len(b.unwanted(leaving)) > 0
 		}
-	}
-	if to == policy.StudioLocal {
-		b.guard(policy.CheckStudioCapabilityLocal)
-		chosen(policy.CheckGraphicalSessionPresent)
-	}
-	if leaving || len(b.unwanted(leaving)) > 0 {
-		b.guard(policy.CheckVLLMDrainable)
-	}
-	if leaving {
-		b.guard(policy.CheckMemoryHeadroom)
-	}
-	if to == policy.StudioLocal {
-		chosen(policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom)
-	}
+		return true
+	})
 }
 
-// guardCompute adds the guards of the way to compute. What protects people is
+// guardCompute chooses the guards of the way to compute. What protects people is
 // judged where something is taken from them.
 func (b *builder) guardCompute(takes bool) {
-	b.guard(policy.CheckComputeCapabilityLocal, policy.CheckPersistencePathsReady)
-	if takes {
-		b.guard(policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe)
-	}
-	b.guard(policy.CheckMemoryHeadroom)
-	if len(b.unwanted(false)) > 0 {
-		b.guard(policy.CheckVLLMDrainable)
-	}
-	if takes {
-		b.guard(policy.CheckGraphicalSessionTerminable)
-	}
+	b.guard(func(id policy.GuardID) bool {
+		switch id {
+		case policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe,
+			policy.CheckGraphicalSessionTerminable:
+			return takes
+		case policy.CheckVLLMDrainable:
+			return len(b.unwanted(false)) > 0
+		}
+		return true
+	})
 }
 
 // toCompute ends the sessions first, since a compositor survives isolate, and

@@ -14,8 +14,8 @@ import (
 
 // Setting is one key of a policy with its value.
 type Setting struct {
-	Key string `json:"key"`
-	Value JSON `json:"value"`
+	Key   string `json:"key"`
+	Value JSON   `json:"value"`
 	// Origin is where the value comes from: file:line, or OriginDefault.
 	Origin string `json:"origin"`
 	// Restart: the key does not change while the daemon runs.
