@@ -241,7 +241,7 @@ func (h *history) judged(id uint64, verdicts []guards.Verdict) {
 
 func (h *history) step(id uint64, index int, guard policy.GuardID, s status.Step) {
 	line := stepLine{head{lineStep, time.Now(), id}, index, s.ID, guard, s.Status, s.Error, s.Started, s.Finished}
-	if s.Status == status.StepUndone || s.Status == status.StepUndoFailed {
+	if s.Status.OfUndo() {
 		line.Error, line.Started, line.Finished = s.UndoError, s.UndoStarted, s.UndoFinished
 	}
 	h.add(line, false)

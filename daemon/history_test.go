@@ -158,6 +158,53 @@ func TestTheWayBackIsToldBesideTheWayThere(t *testing.T) {
 	})
 }
 
+// TestALostSessionIsTold: a rollback after somebody's session was ended says whose it
+// was, and one before that claims no loss.
+func TestALostSessionIsTold(t *testing.T) {
+	const lost = "the session of alice (uid 1000) was ended and cannot be restored"
+	type end struct {
+		status status.StepStatus
+		text   string
+	}
+	for broken, want := range map[string]struct{ sessions, dm end }{
+		"before apply isolate-compute":      {end{status.StepNotUndoable, lost}, end{status: status.StepUndone}},
+		"after apply end-sessions":          {end{status.StepNotUndoable, lost}, end{status: status.StepUndone}},
+		"before apply end-sessions":         {end{status: status.StepUndone}, end{status: status.StepUndone}},
+		"before apply stop-display-manager": {end{status: status.StepPending}, end{status: status.StepUndone}},
+		// A display manager may take the session along.
+		"after apply stop-display-manager": {end{status: status.StepPending}, end{status.StepUndone, lost}},
+	} {
+		t.Run(broken, func(t *testing.T) {
+			onDesktop(t, func(t *testing.T, r *rig) {
+				r.host.fault = func(_ context.Context, when, what string) error {
+					if when+" "+what != broken {
+						return nil
+					}
+					if want.dm.text != "" {
+						r.host.change(r.host.endSessions)
+					}
+					return errBroken
+				}
+				record := r.request(policy.Compute)
+				require.Equal(t, status.RolledBack, record.Result, record.Cause)
+				byID := map[string]status.Step{}
+				for _, s := range record.Steps {
+					byID[s.ID] = s
+				}
+				sessions, dm := byID["end-sessions"], byID["stop-display-manager"]
+				assert.Equal(t, want.sessions, end{sessions.Status, sessions.UndoError})
+				assert.Equal(t, want.dm, end{dm.Status, strings.Join(dm.Notes, "")})
+				assert.Empty(t, dm.UndoError)
+
+				told, err := os.ReadFile(filepath.Join(r.dir, "state", "events.jsonl"))
+				require.NoError(t, err)
+				assert.Equal(t, want.sessions.text != "", strings.Contains(string(told), "not-undoable"))
+				assert.Equal(t, want.sessions.text+want.dm.text != "", strings.Contains(string(told), lost))
+			})
+		})
+	}
+}
+
 // Older versions wrote a record and nothing else into a line.
 func TestOldLinesAreRead(t *testing.T) {
 	dir := t.TempDir()

@@ -85,10 +85,11 @@ func (x *execution) undo(ctx context.Context, now observer.Snapshot) (o observer
 		if ctx.Err() != nil {
 			return o, "", errStopping
 		}
-		if s := x.entry.Record.Steps[i].Status; s == status.StepPending || s == status.StepUndone {
+		s := x.entry.Record.Steps[i].Status
+		if s == status.StepPending || s == status.StepUndone || s == status.StepNotUndoable {
 			continue
 		}
-		err := x.undoStep(ctx, i)
+		err := x.undoStep(ctx, i, x.entry.Steps[i].Lost(s == status.StepDone, now.Logind))
 		failures = append(failures, err)
 		if errors.Is(err, plans.ErrSessionInTheWay) {
 			kept = i + 1
@@ -125,22 +126,36 @@ func firstUndoableStep(home policy.Mode, steps []plans.Step, f observer.Facts) i
 }
 
 // undoStep has its own time: what made the step fail may have used up the
-// step's, and a daemon that is told to stop finishes the step it takes back.
-func (x *execution) undoStep(ctx context.Context, i int) error {
+// step's, and a daemon that is told to stop finishes the step that it undoes. lost says
+// what the undo does not bring back.
+func (x *execution) undoStep(ctx context.Context, i int, lost string) error {
 	step := x.entry.Steps[i]
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(stepreport.With(ctx, &listener{x: x, step: i})), step.Timeout)
 	defer cancel()
 	x.entry.Record.Steps[i].UndoStarted = time.Now()
 	err := x.handlers[step.Kind].Undo(ctx, step, x.entry.Before[i])
-	outcome := status.StepUndone
-	if err != nil {
-		err, outcome = fmt.Errorf("cannot undo step %s: %w", step.ID, err), status.StepUndoFailed
+	outcome, reason := status.StepUndone, err
+	switch {
+	case err != nil:
+		err = fmt.Errorf("cannot undo step %s: %w", step.ID, err)
+		outcome, reason = status.StepUndoFailed, err
+	case lost != "" && step.Kind.Irreversible() != "":
+		outcome, reason = status.StepNotUndoable, errors.New(lost)
+	case lost != "" && !x.toldLoss(): // by the step behind it, which did not begin
+		stepreport.Note(ctx, lost, nil)
 	}
 	// An undo goes on even where the journal cannot be written: the host comes first.
-	if err := x.mark(i, outcome, err); err != nil {
+	if err := x.mark(i, outcome, reason); err != nil {
 		x.log.Error("cannot journal an undo", zap.String("step", step.ID), zap.Error(err))
 	}
 	return err
+}
+
+// toldLoss reports whether a step says already what cannot be undone.
+func (x *execution) toldLoss() bool {
+	return slices.ContainsFunc(x.entry.Record.Steps, func(s status.Step) bool {
+		return s.Status == status.StepNotUndoable
+	})
 }
 
 // isRolledBack: the host is back in the mode it was in, or in the state, for one
@@ -156,7 +171,7 @@ func (x *execution) isRolledBack(o observer.Observation) bool {
 func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	x.set(i, s, cause)
 	phase := status.PhaseActing
-	if s == status.StepUndone || s == status.StepUndoFailed {
+	if s.OfUndo() {
 		phase = status.PhaseUndoing
 	}
 	x.report(phase, i, &status.StepEvent{
@@ -168,9 +183,12 @@ func (x *execution) mark(i int, s status.StepStatus, cause error) error {
 	}
 	log := x.log.With(zap.Uint64("transition", x.entry.Record.ID), zap.String("mode", string(x.entry.Record.To)),
 		zap.String("step", x.entry.Steps[i].ID), zap.String("status", string(s)))
-	if cause != nil {
+	switch {
+	case s == status.StepNotUndoable:
+		log.Warn("a step cannot be undone", message.WithMessageID(message.StepNoted), zap.Error(cause))
+	case cause != nil:
 		log.Warn("a step failed", message.WithMessageID(message.StepFailed), zap.Error(cause))
-	} else if err == nil {
+	case err == nil:
 		log.Info("a step got further")
 	}
 	return err
@@ -224,7 +242,7 @@ func (x *execution) set(i int, s status.StepStatus, cause error) {
 	switch now := time.Now(); s {
 	case status.StepDoing:
 		step.Started = now
-	case status.StepUndone, status.StepUndoFailed: // how the step itself went stays
+	case status.StepUndone, status.StepUndoFailed, status.StepNotUndoable: // how the step itself went stays
 		step.UndoFinished, step.UndoError = now, reason
 	default:
 		step.Finished, step.Error = now, reason

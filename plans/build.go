@@ -161,6 +161,7 @@ func (b *builder) toCompute() {
 	b.stop(units.DisplayManager, observer.DisplayManager)
 	if people {
 		b.endSessions()
+		b.notePeople()
 	}
 	if isolates || b.facts.Is(observer.DisplayReleased) != observer.True {
 		b.gate(policy.CheckGraphicalSessionAbsent)

@@ -137,7 +137,7 @@ func (o Context) Describe(s Step) Words {
 	case EndSessions:
 		return Words{
 			Does: fmt.Sprintf("end %s: ask, and kill after %s", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
-			Undo: "cannot be taken back: nobody but the person can log in again",
+			Undo: s.Kind.Irreversible(),
 		}
 	case StopVLLM:
 		return Words{
@@ -147,7 +147,7 @@ func (o Context) Describe(s Step) Words {
 	case AskSessions:
 		return Words{
 			Does: fmt.Sprintf("ask %s to end, for %s at most", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
-			Undo: "cannot be taken back",
+			Undo: s.Kind.Irreversible(),
 		}
 	case EndManagers:
 		return Words{

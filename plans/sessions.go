@@ -1,7 +1,9 @@
 package plans
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/dubnium/dubnium/observer"
 )
@@ -40,4 +42,57 @@ func (b *builder) endSessions() {
 			Grace: own.ManagerTimeout.D(), Timeout: own.ManagerTimeout.D() + b.policy.Timeouts.Unit.D(),
 		})
 	}
+}
+
+// Person is somebody at the screen, with their session.
+type Person struct {
+	Session string `json:"session"`
+	User    string `json:"user"`
+	UID     uint32 `json:"uid"`
+}
+
+// notePeople has the steps that end sessions say whose they are, the stop of the display
+// manager included: it may take a session along.
+func (b *builder) notePeople() {
+	var people []Person
+	for _, s := range b.snapshot.Logind.Graphical() {
+		if s.State != closing {
+			people = append(people, Person{s.ID, s.User, s.UID})
+		}
+	}
+	for i, s := range b.plan.Steps {
+		if s.Kind.Irreversible() != "" || s.Kind == StopUnit && s.Unit == b.policy.Units.DisplayManager {
+			b.plan.Steps[i].People = people
+		}
+	}
+}
+
+// closing is the state of a session whose person has left, while anything of it lives.
+const closing = "closing"
+
+// Lost says whose sessions are gone of those that the step may have ended; empty for
+// nobody's. Of sessions that were ended, the postcondition was seen once the step is done;
+// else what logind says now decides.
+func (s Step) Lost(done bool, now observer.Logind) string {
+	done = done && s.Kind == EndSessions
+	gone := slices.DeleteFunc(slices.Clone(s.People), func(p Person) bool {
+		return !done && now.Known() && slices.ContainsFunc(now.Sessions, func(s observer.Session) bool {
+			return s.ID == p.Session && s.State != closing
+		})
+	})
+	if len(gone) == 0 {
+		return ""
+	}
+	names := make([]string, len(gone))
+	for i, p := range gone {
+		names[i] = fmt.Sprintf("%s (uid %d)", p.User, p.UID)
+	}
+	what, was := "the session of ", " was"
+	if len(gone) > 1 {
+		what, was = "the sessions of ", " were"
+	}
+	if !done && !now.Known() {
+		was = " may have been"
+	}
+	return what + strings.Join(names, ", ") + was + " ended and cannot be restored"
 }

@@ -2,6 +2,7 @@ package plans
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,4 +157,67 @@ func TestTheNewStepsHaveWords(t *testing.T) {
 	assert.Equal(t, []string{"what has a GPU in ray.service then is killed with all of it"}, words.Changes)
 	errand, _ := o.UnitOperations(p, s)
 	assert.Equal(t, []string{"vllm.service"}, errand.Stops)
+}
+
+// Whose session was lost is told by what logind says, and by what was seen of a step
+// that is done.
+func TestStepsSayWhoseSessionsAreLost(t *testing.T) {
+	const lost = "the session of alice (uid 1000) was ended and cannot be restored"
+	active := func(ids ...string) observer.Logind {
+		l := observer.Logind{Reading: observer.Reading{At: time.Now()}}
+		for _, id := range ids {
+			l.Sessions = append(l.Sessions, observer.Session{ID: id, State: "active"})
+		}
+		return l
+	}
+	closing := active("2")
+	closing.Sessions[0].State = "closing"
+	end := Step{Kind: EndSessions, People: []Person{{"2", "alice", 1000}}}
+	ask := Step{Kind: AskSessions, People: []Person{{"2", "alice", 1000}, {"5", "bob", 1001}}}
+	for name, c := range map[string]struct {
+		step Step
+		done bool
+		now  observer.Logind
+		want string
+	}{
+		"still there":        {end, false, active("2"), ""},
+		"gone":               {end, false, active(), lost},
+		"closing":            {end, false, closing, lost},
+		"seen to be gone":    {end, true, observer.Logind{}, lost},
+		"not known":          {end, false, observer.Logind{}, strings.Replace(lost, "was", "may have been", 1)},
+		"asked and gone":     {ask, true, active(), "the sessions of alice (uid 1000), bob (uid 1001) were ended and cannot be restored"},
+		"asked and stayed":   {ask, true, active("2", "5"), ""},
+		"asked and one gone": {ask, true, active("5"), lost},
+		"nobody was there":   {Step{Kind: EndSessions}, true, active(), ""},
+	} {
+		assert.Equal(t, c.want, c.step.Lost(c.done, c.now), name)
+	}
+}
+
+func TestThePlanKnowsWhoseSessionsItTakes(t *testing.T) {
+	at := aliceAt("session-2.scope")
+	at.Logind.Sessions[0].User = "alice"
+	plan := Build(asking(), at, policy.Compute)
+	for _, s := range plan.Steps {
+		var want []Person
+		if slices.Contains([]string{"ask-sessions", "stop-display-manager", "end-sessions"}, s.ID) {
+			want = []Person{{"2", "alice", 1000}}
+		}
+		assert.Equal(t, want, s.People, s.ID)
+	}
+	at.Logind.Sessions[0].State = "closing"
+	assert.Empty(t, stepOf(t, Build(asking(), at, policy.Compute), EndSessions).People, "whoever has left loses nothing")
+}
+
+// What a preview says of a step's undo is what its record says of it.
+func TestWhatIsIrreversibleIsToldBefore(t *testing.T) {
+	outlook := Context{Plan: Build(asking(), aliceAt("session-2.scope"), policy.Compute)}
+	told := 0
+	for _, s := range outlook.Steps {
+		if why := s.Kind.Irreversible(); why != "" {
+			told++
+			assert.Equal(t, "not reversible: the user has to log in again", outlook.Describe(s).Undo)
+		}
+	}
+	assert.Equal(t, 2, told)
 }

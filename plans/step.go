@@ -27,16 +27,16 @@ const (
 	// more: a worker that outlives it is ended, with the unit that it is in, where that
 	// is Unit or, after Grace, one of Units; undone by starting it when it was up.
 	StopVLLM Kind = "stop-vllm"
-	// AskSessions runs the policy's hook as each of Users, for Grace at most. It cannot
-	// be undone, and is always optional: a session that was not asked is ended too.
+	// AskSessions runs the policy's hook as each of Users, for Grace at most. It is
+	// irreversible, and always optional: a session that was not asked is ended too.
 	AskSessions Kind = "ask-sessions"
 	// EndManagers ends the user managers of Users that hold a display GPU for longer
 	// than Grace after their sessions have gone: a compositor that runs under one
 	// outlives its session; undone by starting those that logind keeps for somebody.
 	EndManagers Kind = "end-user-managers"
 	// EndSessions ends every graphical session and greeter: TerminateSession,
-	// after Grace KillSession, until logind has removed them. It cannot be undone;
-	// the display manager's return is what brings a session back.
+	// after Grace KillSession, until logind has removed them. It is irreversible; the
+	// display manager's return is what brings the login screen back.
 	EndSessions Kind = "end-sessions"
 	// Isolate isolates the target Unit, until everything it stops is down; undone
 	// by starting the target it replaced and what was stopped with it.
@@ -57,6 +57,14 @@ const (
 	Resume Kind = "resume"
 )
 
+// Irreversible says why a step of the kind cannot be undone; empty for one that can.
+func (k Kind) Irreversible() string {
+	if k == EndSessions || k == AskSessions {
+		return "not reversible: the user has to log in again"
+	}
+	return ""
+}
+
 // ErrSessionInTheWay ends an undo: the way back leads to a machine without anybody
 // at it, and somebody is there. What has not been undone stays as it is.
 var ErrSessionInTheWay = errors.New("a graphical session is there now, and it is not ended for the way back")
@@ -74,6 +82,9 @@ type Step struct {
 	// Users, of EndSessions, AskSessions and EndManagers, are those whom they may
 	// touch: whoever logs in after the guards have judged was not judged by them.
 	Users []uint32 `json:"users,omitempty"`
+	// People, of EndSessions and AskSessions, and of the stop of the display manager
+	// before them, are those whose sessions were there when the plan was made.
+	People []Person `json:"people,omitempty"`
 	// Newcomers, of EndSessions: a session of anybody else that begins meanwhile is
 	// ended too, where it would else make the step fail.
 	Newcomers bool `json:"newcomers,omitempty"`

@@ -121,7 +121,14 @@ const (
 	StepFailed     StepStatus = "failed"
 	StepUndone     StepStatus = "undone"
 	StepUndoFailed StepStatus = "undo-failed"
+	// StepNotUndoable: what the step did cannot be undone; the error says what was lost.
+	StepNotUndoable StepStatus = "not-undoable"
 )
+
+// OfUndo reports whether the status is how an undo ended.
+func (s StepStatus) OfUndo() bool {
+	return s == StepUndone || s == StepUndoFailed || s == StepNotUndoable
+}
 
 // Step is one step of a record.
 type Step struct {
@@ -135,7 +142,7 @@ type Step struct {
 	Residual []observer.GPUMemory `json:"residual,omitempty" bus:",omitempty"`
 	Started  time.Time            `json:"started,omitzero"`
 	Finished time.Time            `json:"finished,omitzero"`
-	// Of the way back, where there was one; an error says that it failed.
+	// Of the undo, where there was one; the error says why it failed, or what was lost.
 	UndoStarted  time.Time `json:"undo_started,omitzero"`
 	UndoFinished time.Time `json:"undo_finished,omitzero"`
 	UndoError    string    `json:"undo_error,omitempty"`

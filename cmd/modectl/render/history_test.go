@@ -49,6 +49,19 @@ func stories() map[string]status.Record {
 		{ID: "start-vllm", Status: status.StepPending},
 	}
 
+	lost := told(status.RolledBack)
+	lost.Cause, lost.Finished = "step isolate-compute failed: the job ended as failed", at(12)
+	lost.Steps = []status.Step{
+		{
+			ID: "end-sessions", Status: status.StepNotUndoable, Started: at(1), Finished: at(2), UndoStarted: at(6), UndoFinished: at(6),
+			UndoError: "the session of alice (uid 1000) was ended and cannot be restored",
+		},
+		{
+			ID: "isolate-compute", Status: status.StepUndone, Started: at(2), Finished: at(5), Error: "the job ended as failed",
+			UndoStarted: at(5.5), UndoFinished: at(6),
+		},
+	}
+
 	died := told(status.Interrupted)
 	died.Cause = "the daemon ended in step isolate-compute (doing)"
 	died.Steps = []status.Step{
@@ -66,7 +79,8 @@ func stories() map[string]status.Record {
 	hostile.Why, hostile.By, hostile.Cause = "\x1b[2J", "uid 1000 (al\x07ice)", "a\nb"
 	hostile.Steps = []status.Step{{ID: "s\x1b", Status: status.StepFailed, Started: at(1), Error: "\x1b[31mred"}}
 	return map[string]status.Record{
-		"reached": reached, "blocked": blocked, "rollback-failed": back, "interrupted": died, "old": old, "late": late, "hostile": hostile,
+		"reached": reached, "blocked": blocked, "rollback-failed": back, "lost": lost,
+		"interrupted": died, "old": old, "late": late, "hostile": hostile,
 	}
 }
 

@@ -26,7 +26,7 @@ func toCompute() status.Preview {
 		Guards: []guards.Verdict{{Guard: policy.CheckTargetReachable, OK: true, Hard: true, Reason: "compute.target can be reached"}},
 		Steps: []status.PlannedStep{
 			{ID: "stop-display-manager", Kind: "stop-unit", Unit: "display-manager.service", Does: "stop display-manager.service", Undo: "start display-manager.service", Timeout: 90 * time.Second},
-			{ID: "end-sessions", Kind: "end-sessions", Does: "end 2 sessions: ask, and kill after 20s", Undo: "cannot be taken back: nobody but the person can log in again", Timeout: 30 * time.Second},
+			{ID: "end-sessions", Kind: "end-sessions", Does: "end 2 sessions: ask, and kill after 20s", Undo: "not reversible: the user has to log in again", Timeout: 30 * time.Second},
 			{ID: "check-gpu-display-released", Kind: "gate", Guard: policy.CheckGPUDisplayReleased, Does: "wait until check_gpu_display_released passes", Timeout: 30 * time.Second},
 			{ID: "set-slices", Kind: "a-newer-kind", Does: "give slices what compute has", Undo: "give them back what they had", Changes: []string{"CPUWeight of user.slice: 100 -> 20", "CPUWeight of ai.slice: 100 -> 500"}, Timeout: time.Second},
 			{ID: "isolate-compute", Kind: "isolate", Unit: "compute.target", Does: "isolate compute.target, which stops 3 units", Undo: "start again what was there before, except 1 unit without a file", Timeout: 2 * time.Minute},

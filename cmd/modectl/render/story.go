@@ -144,6 +144,8 @@ func (s *story) wayBack(steps []status.Step) {
 		switch step.Status {
 		case status.StepUndone:
 			s.at(step.UndoStarted, "%s was taken back%s", id, lasted)
+		case status.StepNotUndoable:
+			s.at(step.UndoStarted, "%s cannot be undone: %s", id, sentence(step.UndoError))
 		case status.StepUndoFailed:
 			s.at(step.UndoStarted, "%s could not be taken back%s: %s", id, lasted, sentence(strings.TrimPrefix(step.UndoError, "cannot undo step "+step.ID+": ")))
 		}
