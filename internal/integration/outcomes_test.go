@@ -204,7 +204,7 @@ func rolledBack() map[string]outcome {
 		},
 	}
 	for name, o := range all {
-		o.ask, o.leaves = policy.Compute, policy.Desktop
+		o.ask, o.leaves, o.check = policy.Compute, policy.Desktop, tellsTheLostSession
 		all[name] = o
 	}
 	all["a desktop that does not come up"] = outcome{
@@ -220,6 +220,13 @@ func rolledBack() map[string]outcome {
 		all[name] = o
 	}
 	return all
+}
+
+// tellsTheLostSession: the display manager has a session there again, and it is not the
+// one that was ended.
+func tellsTheLostSession(t *testing.T, w *embedded.Workstation) {
+	a := modectl(t, w, "last-transition")
+	require.Contains(t, a.stdout, "end-sessions cannot be undone: the session of alice (uid 1000) was ended and cannot be restored")
 }
 
 // dyingVLLM makes vLLM exit as soon as it is active.
