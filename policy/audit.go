@@ -10,6 +10,6 @@ type Audit struct {
 }
 
 func (p Policy) auditFaults(fault checker) {
-	fault(p.Audit.MaxMiB >= 1 && p.Audit.MaxMiB <= 1024, "audit.max_mib", "%d is not from 1 to 1024", p.Audit.MaxMiB)
-	fault(p.Audit.Keep >= 1 && p.Audit.Keep <= 100, "audit.keep", "%d is not from 1 to 100", p.Audit.Keep)
+	fault(p.Audit.MaxMiB >= 1 && p.Audit.MaxMiB <= 1024, "audit.max_mib", "must be from 1 to 1024")
+	fault(p.Audit.Keep >= 1 && p.Audit.Keep <= 100, "audit.keep", "must be from 1 to 100")
 }

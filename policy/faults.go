@@ -33,31 +33,35 @@ func (p Policy) faults() []fault {
 			faults = append(faults, fault{key, fmt.Sprintf(format, args...)})
 		}
 	}
-	check(p.DefaultMode != Compute, "default_mode", "a host does not boot to compute: ask for it once it is up")
+	check(p.DefaultMode != Compute, "default_mode", "expected desktop or studio-local: a host cannot boot to compute")
 	for key, dir := range map[string]string{
 		"paths.runtime": p.Paths.Runtime, "paths.state": p.Paths.State, "paths.probes": p.Paths.Probes,
 		"paths.rebuild_lock": p.Paths.RebuildLock, "paths.issue": p.Paths.Issue,
 	} {
-		check(filepath.IsAbs(dir) && filepath.Clean(dir) == dir && dir != "/", key, "%q is not a clean absolute path", dir)
-		check(!beneath(dir, store), key, "%s is in the Nix store, where nothing that changes can be", dir)
+		check(cleanPath(dir), key, notClean, dir)
+		check(dir != "/", key, "must not be the root directory")
+		check(!beneath(dir, store), key, "%s is in the Nix store, which is read-only", dir)
 		for _, home := range []string{"/home", "/root", "/run/user"} {
-			check(!beneath(dir, home), key, "%s is somebody's own, and decides nothing for the machine", dir)
+			check(!beneath(dir, home), key, "%s is in a home directory: use a directory of the system", dir)
 		}
 	}
 	p.sessionFaults(check)
 	p.unitFaults(check)
 	p.gpuFaults(check)
-	check(loopback(p.VLLM.HealthURL), "vllm.health_url", "%q is not a plain http URL on a loopback address", p.VLLM.HealthURL)
-	check(loopback(p.VLLM.MetricsURL), "vllm.metrics_url", "%q is not a plain http URL on a loopback address", p.VLLM.MetricsURL)
+	for key, address := range map[string]string{
+		"vllm.health_url": p.VLLM.HealthURL, "vllm.metrics_url": p.VLLM.MetricsURL,
+	} {
+		check(loopback(address), key, "expected an http URL with a loopback address and a path only, found %q", address)
+	}
 	for key, d := range p.durations() {
-		check(d > 0, key, "%s is not more than zero", d.D())
+		check(d > 0, key, notPositive)
 	}
 	for key, d := range map[string]Duration{
 		"announce.grace": p.Announce.Grace, "announce.max_delay": p.Announce.MaxDelay, "announce.max_postpone": p.Announce.MaxPostpone,
 	} {
-		check(d >= 0 && d.D() <= maxAnnounced, key, "%s is not between 0s and %s", d.D(), maxAnnounced)
+		check(d >= 0 && d.D() <= maxAnnounced, key, "must be from 0s to %s", maxAnnounced)
 	}
-	check(p.Audio.Grace >= 0, "audio.grace", "%s is less than nothing", p.Audio.Grace.D())
+	check(p.Audio.Grace >= 0, "audio.grace", negative)
 	p.guardFaults(check)
 	p.sliceFaults(check)
 	p.studioFaults(check)
@@ -84,47 +88,60 @@ const maxAsked = 5 * time.Minute
 func (p Policy) sessionFaults(check checker) {
 	for i, word := range p.Sessions.EndHook {
 		at := element("sessions.end_hook", i)
-		check(i > 0 || isProgram(word), at, "%q is neither the name of a program nor a path from the root", word)
-		check(!strings.ContainsRune(word, 0), at, "no argument of a program has a zero byte")
+		check(i > 0 || isProgram(word), at, "expected the name of a program or an absolute path, found %q", word)
+		check(!strings.ContainsRune(word, 0), at, "an argument must not contain a zero byte")
 	}
-	check(p.Sessions.EndTimeout.D() <= maxAsked, "sessions.end_timeout", "%s is more than %s", p.Sessions.EndTimeout.D(), maxAsked)
+	check(p.Sessions.EndTimeout.D() <= maxAsked, "sessions.end_timeout", "must be at most %s", maxAsked)
 }
 
 // checker notes a fault of a key unless it is ok.
 type checker func(ok bool, key, format string, args ...any)
 
+// Texts of faults that many keys share.
+const (
+	notClean      = "expected an absolute path without . and .., found %q"
+	notPositive   = "must be greater than 0"
+	negative      = "must not be negative"
+	notUnit       = "expected the name of a unit, found %q"
+	namesTemplate = "%s is a template: name an instance of it"
+	duplicate     = "duplicate entry %s"
+)
+
+// cleanPath reports whether path is absolute and in its shortest form.
+func cleanPath(path string) bool { return filepath.IsAbs(path) && filepath.Clean(path) == path }
+
 func (p Policy) unitFaults(check checker) {
 	for key, unit := range p.Units.byKey() {
-		check(isUnit(unit), key, "%q is not the name of a unit", unit)
+		check(isUnit(unit), key, notUnit, unit)
 	}
 	for name, unit := range p.VLLM.Profiles {
 		key := join("vllm.profiles", name)
-		check(isUnit(unit), key, "%q is not the name of a unit", unit)
-		check(isWord(name), key, "a profile's name is of letters, digits, - and _")
+		check(isUnit(unit), key, notUnit, unit)
+		check(isWord(name), key, "the name of a profile consists of letters, digits, - and _")
 		check(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
 	}
 	check(p.VLLM.Template == "" || nameable(p.VLLM.Template) && isTemplateOfServices(p.VLLM.Template),
 		"vllm.template", "%q is not the name of a template of services, like vllm@.service", p.VLLM.Template)
 	for i, unit := range p.VLLM.WorkerUnits {
 		at := element("vllm.worker_units", i)
-		check(isWorker(unit) && nameable(unit), at, "%q is not the name of a service or a scope", unit)
-		check(!isTemplate(unit), at, "%s is a template: name an instance of it", unit)
-		check(!slices.Contains(p.VLLM.WorkerUnits[:i], unit), at, "%s stands there twice", unit)
-		check(!slices.Contains(untouchable, unit) && !isPeoples(unit), at, "%s is not vLLM's alone: all of it would be killed", unit)
+		check(isWorker(unit) && nameable(unit), at, "expected the name of a service or a scope, found %q", unit)
+		check(!isTemplate(unit), at, namesTemplate, unit)
+		check(!slices.Contains(p.VLLM.WorkerUnits[:i], unit), at, duplicate, unit)
+		check(!slices.Contains(untouchable, unit) && !isPeoples(unit), at, "%s runs more than workers of vLLM, and would be killed as a whole", unit)
 		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
-		check(!slices.Contains(p.modeUnits(), unit), at, "%s is one of the modes' own", unit)
+		check(!slices.Contains(p.modeUnits(), unit), at, "%s is a unit of the modes", unit)
 	}
 	for key, target := range map[string]string{
 		"units.desktop_target": p.Units.DesktopTarget, "units.compute_target": p.Units.ComputeTarget,
 	} {
-		check(strings.HasSuffix(target, ".target"), key, "%q is not a target", target)
+		check(strings.HasSuffix(target, ".target"), key, "expected the name of a target, found %q", target)
 	}
-	check(p.Units.DesktopTarget != p.Units.ComputeTarget, "units.compute_target", "it is the desktop target too")
+	check(p.Units.DesktopTarget != p.Units.ComputeTarget, "units.compute_target", "must differ from units.desktop_target")
 	stopped := p.stoppedByModes()
 	for i, unit := range p.MustSurvive {
 		key := element("must_survive", i)
-		check(isAnyUnit(unit) && nameable(unit), key, "%q is not the name of a unit", unit)
-		check(!isTemplate(unit), key, "%s is a template: name an instance of it", unit)
+		check(isAnyUnit(unit) && nameable(unit), key, notUnit, unit)
+		check(!isTemplate(unit), key, namesTemplate, unit)
 		if _, instance := p.InstanceOfVLLM(unit); instance {
 			stopped[unit] = "on the way out of compute"
 		}
@@ -155,16 +172,16 @@ func (p Policy) gpuFaults(check checker) {
 		"gpu.display": p.GPU.Display, "gpu.ai": p.GPU.AI, "gpu.planned": p.GPU.Planned,
 	} {
 		for i, pci := range list {
-			check(isPCI(pci), element(key, i), "%q is not a PCI address like 0000:01:00.0", pci)
-			check(!slices.Contains(list[:i], pci), element(key, i), "%s stands there twice", pci)
+			check(isPCI(pci), element(key, i), "expected a PCI address such as 0000:01:00.0, found %q", pci)
+			check(!slices.Contains(list[:i], pci), element(key, i), duplicate, pci)
 		}
 	}
 	for i, pci := range p.GPU.Planned {
-		check(!slices.Contains(p.GPU.Display, pci), element("gpu.planned", i), "%s is in gpu.display: a desktop needs it, or it may be missing", pci)
+		check(!slices.Contains(p.GPU.Display, pci), element("gpu.planned", i), "%s is in gpu.display, and a display GPU cannot be missing", pci)
 	}
 	most := len(p.AIGPUs(Compute))
-	check(p.GPU.MinAI >= 0 && p.GPU.MinAI <= most, "gpu.min_ai", "%d is not from 0 to %d, the GPUs that inference has in compute", p.GPU.MinAI, most)
-	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", "%d is less than nothing", p.GPU.ResidualMiB)
+	check(p.GPU.MinAI >= 0 && p.GPU.MinAI <= most, "gpu.min_ai", "must be from 0 to %d, the number of GPUs for inference in compute", most)
+	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", negative)
 }
 
 func (u Units) byKey() map[string]string {

@@ -1,14 +1,13 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"reflect"
 )
 
-// Document is a policy with where each of its values comes from.
+// Document is a policy with the origin of each of its values.
 type Document struct {
 	Policy
 	// File is the name of the file; empty for no file.
@@ -18,14 +17,14 @@ type Document struct {
 }
 
 // Load reads the policy file at path. A file that does not exist is the empty
-// policy, so that a fresh install observes honestly before anyone writes one.
-// Errors: the file cannot be read, or a BadPolicy.
+// policy: a new installation observes and changes nothing. Errors: the file cannot
+// be read, or a BadPolicy.
 func Load(path string) (Policy, error) {
 	d, err := LoadDocument(path)
 	return d.Policy, err
 }
 
-// LoadDocument is Load, with where each value comes from.
+// LoadDocument is Load, with the origin of each value.
 func LoadDocument(path string) (Document, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -37,42 +36,31 @@ func LoadDocument(path string) (Document, error) {
 	return ParseDocument(path, data)
 }
 
-// Parse reads a policy from data; name stands for the file in errors.
+// Parse reads a policy from data. name stands for the file in errors.
 func Parse(name string, data []byte) (Policy, error) {
 	d, err := ParseDocument(name, data)
 	return d.Policy, err
 }
 
-// ParseDocument is Parse, with where each value comes from. The error is a
-// BadPolicy.
+// ParseDocument is Parse, with the origin of each value. The error is a BadPolicy.
 func ParseDocument(name string, data []byte) (Document, error) {
-	root, broken := parse(data)
+	values, positions, broken := parseTOML(data)
 	if len(broken) > 0 {
 		var findings []Finding
 		for _, e := range broken {
-			line, column := place(data, e.offset)
+			line, column := lineColumn(data, e.offset)
 			findings = append(findings, Finding{File: name, Line: line, Column: column, Text: e.text})
 		}
 		return Document{}, bad(findings)
 	}
-	d := decoder{places: map[string]*node{}}
+	d := decoder{positions: positions}
 	doc := Document{Policy: Default(), File: name, lines: map[string]int{}}
-	d.into(reflect.ValueOf(&doc.Policy).Elem(), "", root)
+	d.into(reflect.ValueOf(&doc.Policy).Elem(), "", values)
 	if err := bad(d.findings(name, data, doc.faults())); err != nil {
 		return Document{}, err
 	}
-	for key, n := range d.places {
-		doc.lines[key], _ = place(data, n.key)
+	for key, at := range positions {
+		doc.lines[key], _ = lineColumn(data, at.key)
 	}
 	return doc, nil
-}
-
-// parse tells the two languages apart by what the file begins with: a JSON policy
-// is an object, and no TOML document begins with a brace. A name would have to be
-// believed.
-func parse(data []byte) (*node, []syntaxError) {
-	if bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) {
-		return parseJSON(data)
-	}
-	return parseTOML(data)
 }

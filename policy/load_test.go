@@ -23,14 +23,9 @@ func TestTheDefaultsMakeSense(t *testing.T) {
 // TestABrokenPolicyIsRefusedWithItsPlaces: testdata/broken has one file for each
 // way to be wrong, and beside it what is said about it: all of it, at once.
 func TestABrokenPolicyIsRefusedWithItsPlaces(t *testing.T) {
-	files, err := filepath.Glob("testdata/broken/*[nl]") // .json and .toml
+	files, err := filepath.Glob("testdata/broken/*.toml")
 	require.NoError(t, err)
-	var broken int
 	for _, file := range files {
-		if filepath.Ext(file) == ".golden" {
-			continue
-		}
-		broken++
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			data, err := os.ReadFile(file)
 			require.NoError(t, err)
@@ -40,7 +35,7 @@ func TestABrokenPolicyIsRefusedWithItsPlaces(t *testing.T) {
 			golden(t, file+".golden", err.Error()+"\n")
 		})
 	}
-	require.GreaterOrEqual(t, broken, 30)
+	require.GreaterOrEqual(t, len(files), 30)
 }
 
 // golden compares got with a file; UPDATE_GOLDEN=1 writes it.

@@ -62,12 +62,7 @@ const (
 
 // UnmarshalText refuses a word that is not a stage of trust.
 func (t *AllowedTransitions) UnmarshalText(text []byte) error {
-	stages := []AllowedTransitions{TrustObserve, TrustOverlay, TrustAll}
-	if got := AllowedTransitions(text); slices.Contains(stages, got) {
-		*t = got
-		return nil
-	}
-	return fmt.Errorf("unknown stage of trust %q: the stages are %s", text, words(stages))
+	return oneOf(t, "set of transitions", text, TrustObserve, TrustOverlay, TrustAll)
 }
 
 // Allows reports whether a transition to mode may be carried out at this stage.
@@ -82,6 +77,16 @@ func (t AllowedTransitions) Allows(mode Mode, leavesCompute bool) bool {
 	default:
 		return false
 	}
+}
+
+// oneOf sets *to to the word that text is.
+func oneOf[T ~string](to *T, what string, text []byte, known ...T) error {
+	got := T(text)
+	if !slices.Contains(known, got) {
+		return fmt.Errorf("unknown %s %q: expected one of %s", what, text, words(known))
+	}
+	*to = got
+	return nil
 }
 
 func words[T ~string](list []T) string {

@@ -174,13 +174,13 @@ func (p Policy) contractFaults(check checker) {
 		for name, list := range map[string][]string{"required": c.Required, "forbidden": c.Forbidden, "permitted": c.Permitted} {
 			for i, unit := range list {
 				at := element(join(key, name), i)
-				check(isUnit(unit) && nameable(unit), at, "%q is not the name of a unit", unit)
-				check(!isTemplate(unit), at, "%s is a template: name an instance of it", unit)
-				check(!slices.Contains(list[:i], unit), at, "%s stands there twice", unit)
+				check(isUnit(unit) && nameable(unit), at, notUnit, unit)
+				check(!isTemplate(unit), at, namesTemplate, unit)
+				check(!slices.Contains(list[:i], unit), at, duplicate, unit)
 			}
 		}
 		for name, text := range map[string]string{"latency": c.Latency, "security": c.Security} {
-			check(isLine(text), join(key, name), "it is not of at most 200 printable characters")
+			check(isLine(text), join(key, name), "expected at most 200 printable characters")
 		}
 		p.unitContradictions(check, mode)
 		p.aiFaults(check, mode)
@@ -193,18 +193,18 @@ func (p Policy) unitContradictions(check checker, mode Mode) {
 	needs, without := p.ownUnits(mode)
 	for i, unit := range c.Required {
 		at := element(join(key, "required"), i)
-		check(!slices.Contains(c.Forbidden, unit), at, "%s is forbidden too", unit)
+		check(!slices.Contains(c.Forbidden, unit), at, "%s is forbidden as well", unit)
 		check(!slices.Contains(without, unit), at, "%s is stopped on the way to %s", unit, mode)
 		_, instance := p.InstanceOfVLLM(unit)
-		check(!instance && !slices.Contains(p.VLLMUnits(), unit), at, "%s is vLLM: vllm_profile says how that runs in a mode", unit)
+		check(!instance && !slices.Contains(p.VLLMUnits(), unit), at, "%s is a unit of vLLM: set vllm_profile instead", unit)
 	}
 	for i, unit := range c.Forbidden {
 		at := element(join(key, "forbidden"), i)
-		check(!slices.Contains(c.Permitted, unit), at, "%s is permitted too", unit)
-		check(!slices.Contains(needs, unit), at, "%s is what makes the mode %s", unit, mode)
+		check(!slices.Contains(c.Permitted, unit), at, "%s is permitted as well", unit)
+		check(!slices.Contains(needs, unit), at, "%s is part of %s itself", unit, mode)
 		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
-		check(!slices.Contains(untouchable, unit), at, "without %s nothing leads out of the mode", unit)
-		check(unit != p.Units.K3s, at, "%s is units.k3s, which is looked at and never touched", unit)
+		check(!slices.Contains(untouchable, unit), at, "the host cannot leave the mode without %s", unit)
+		check(unit != p.Units.K3s, at, "%s is units.k3s, which Dubnium never stops", unit)
 	}
 }
 
@@ -233,16 +233,16 @@ func (p Policy) aiFaults(check checker, mode Mode) {
 	key, c := join("modes", string(mode)), p.Contract(mode)
 	for i, pci := range c.AIGPUs {
 		at := element(join(key, "ai_gpus"), i)
-		check(slices.Contains(p.GPU.AI, pci), at, "%q is none of gpu.ai", pci)
-		check(!slices.Contains(c.AIGPUs[:i], pci), at, "%s stands there twice", pci)
+		check(slices.Contains(p.GPU.AI, pci), at, "%q is not in gpu.ai", pci)
+		check(!slices.Contains(c.AIGPUs[:i], pci), at, duplicate, pci)
 		check(mode == Compute || !slices.Contains(p.GPU.Display, pci), at, "%s drives the display in %s", pci, mode)
 	}
 	_, named := p.VLLM.Profiles[c.VLLMProfile]
 	instance := p.VLLM.Template != "" && isWord(c.VLLMProfile)
 	check(named || instance || c.VLLMProfile == ProfileOff || c.VLLMProfile == ProfileDefault, join(key, "vllm_profile"),
-		"%q is none of vllm.profiles: it is %s", c.VLLMProfile, p.profileWords())
+		"unknown profile %q: expected one of %s", c.VLLMProfile, p.profileWords())
 	check(mode != StudioLocal || c.VLLMProfile == ProfileOff, join(key, "vllm_profile"),
-		"studio-local is without inference: it is off")
+		"must be off: studio-local has no inference")
 }
 
 func (p Policy) profileWords() string {

@@ -12,7 +12,7 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("cannot read %q as a duration: write it like \"90s\" or \"5m\"", text)
+		return fmt.Errorf("expected a duration such as \"90s\" or \"5m\", found %q", text)
 	}
 	*d = Duration(v)
 	return nil
@@ -127,12 +127,7 @@ const (
 
 // UnmarshalText refuses a word that is not a drain action.
 func (a *DrainAction) UnmarshalText(text []byte) error {
-	switch got := DrainAction(text); got {
-	case DrainFail, DrainStop:
-		*a = got
-		return nil
-	}
-	return fmt.Errorf("unknown drain action %q: it is fail or stop", text)
+	return oneOf(a, "drain action", text, DrainFail, DrainStop)
 }
 
 // GPU says which GPUs drive the display and who may keep them open.

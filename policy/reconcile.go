@@ -17,7 +17,7 @@ type Reconcile struct {
 
 func (p Policy) reconcileFaults(fault checker) {
 	r := p.Reconcile
-	fault(r.Delay > 0, "reconcile.delay", "%s is not more than zero", r.Delay.D())
-	fault(r.MaxDelay >= r.Delay, "reconcile.max_delay", "%s is less than reconcile.delay, which is %s", r.MaxDelay.D(), r.Delay.D())
-	fault(r.Attempts >= 1 && r.Attempts <= 100, "reconcile.attempts", "%d is not from 1 to 100", r.Attempts)
+	fault(r.Delay > 0, "reconcile.delay", notPositive)
+	fault(r.MaxDelay >= r.Delay, "reconcile.max_delay", "must be at least reconcile.delay, which is %s", r.Delay.D())
+	fault(r.Attempts >= 1 && r.Attempts <= 100, "reconcile.attempts", "must be from 1 to 100")
 }

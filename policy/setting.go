@@ -80,28 +80,6 @@ func inJSON(v any) string {
 	return strings.TrimSpace(b.String())
 }
 
-// JSON writes the policy as Parse reads it, every key included.
-func (p Policy) JSON() string {
-	var b bytes.Buffer
-	// What inTables returns is JSON.
-	_ = json.Indent(&b, []byte(inJSON(inTables(reflect.ValueOf(p)))), "", "  ")
-	return b.String() + "\n"
-}
-
-// inTables is a table with the names that a file uses.
-func inTables(v reflect.Value) map[string]any {
-	t := map[string]any{}
-	for i := range v.NumField() {
-		field := v.Field(i)
-		if isTable(field.Type()) {
-			t[keyOf(v.Type().Field(i))] = inTables(field)
-		} else {
-			t[keyOf(v.Type().Field(i))] = field.Interface()
-		}
-	}
-	return t
-}
-
 // Line is the setting as a line of a policy file.
 func (s Setting) Line() string { return s.Key + " = " + tomlValue(string(s.Value)) }
 

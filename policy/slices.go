@@ -103,7 +103,7 @@ type Memory string
 // UnmarshalText refuses what is not an amount. The units are systemd's, of 1024.
 func (m *Memory) UnmarshalText(text []byte) error {
 	if !isAmount(string(text)) {
-		return fmt.Errorf("cannot read %q as an amount of memory: write it like \"512M\", \"12G\" or \"infinity\"", text)
+		return fmt.Errorf("expected an amount of memory such as \"512M\", \"12G\" or \"infinity\", found %q", text)
 	}
 	*m = Memory(text)
 	return nil
@@ -150,7 +150,7 @@ func ParseCPUs(list string) ([]byte, error) {
 		first, err := strconv.ParseUint(from, 10, 16)
 		last, lastErr := strconv.ParseUint(to, 10, 16)
 		if err != nil || lastErr != nil || first > last || last >= maxCPUs {
-			return nil, fmt.Errorf("cannot read %q as a list of processors: write it like \"0-3,6\", from 0 to %d", list, maxCPUs-1)
+			return nil, fmt.Errorf("expected a list of processors from 0 to %d such as \"0-3,6\", found %q", maxCPUs-1, list)
 		}
 		for cpu := first; cpu <= last; cpu++ {
 			for uint64(len(mask)) <= cpu/8 {
@@ -203,11 +203,11 @@ func (p Policy) sliceFaults(check checker) {
 	for _, m := range Modes() {
 		for name, s := range p.Slices.Of(m) {
 			key := join("slices."+string(m), name)
-			check(isSlice(name), key, "%q is not the name of a slice", name)
+			check(isSlice(name), key, "expected the name of a slice, found %q", name)
 			for field, weight := range map[string]int{"cpu_weight": s.CPUWeight, "io_weight": s.IOWeight} {
-				check(weight >= 0 && weight <= 10000, join(key, field), "%d is not from 1 to 10000, or 0 for none", weight)
+				check(weight >= 0 && weight <= 10000, join(key, field), "must be from 1 to 10000, or 0 for none")
 			}
-			check(s.MemoryHigh == "" || s.MemoryHigh.word() != "0", join(key, "memory_high"), "nothing runs in no memory at all")
+			check(s.MemoryHigh == "" || s.MemoryHigh.word() != "0", join(key, "memory_high"), "must be greater than 0")
 		}
 	}
 }
@@ -238,12 +238,7 @@ const (
 
 // UnmarshalText refuses a word that is not a power profile to hold.
 func (p *PowerProfile) UnmarshalText(text []byte) error {
-	switch got := PowerProfile(text); got {
-	case ProfilePerformance, ProfileAlone:
-		*p = got
-		return nil
-	}
-	return fmt.Errorf("unknown power profile %q: it is performance or none", text)
+	return oneOf(p, "power profile", text, ProfilePerformance, ProfileAlone)
 }
 
 func defaultStudio() Studio {
@@ -282,15 +277,15 @@ func (p Policy) studioFaults(check checker) {
 	own := append(p.modeUnits(), p.Modes.StudioLocal.Required...)
 	for i, unit := range p.Studio.Quiesce {
 		key := element("studio.quiesce", i)
-		check(isQuiescible(unit), key, "%q is not the name of a service, timer, path or socket", unit)
+		check(isQuiescible(unit), key, "expected the name of a service, timer, path or socket, found %q", unit)
 		for _, stopped := range (Studio{Quiesce: []string{unit}}).Units() {
-			check(!slices.Contains(own, stopped), key, "%s belongs to a mode itself", stopped)
+			check(!slices.Contains(own, stopped), key, "%s is a unit of the modes", stopped)
 		}
-		check(!slices.Contains(p.Studio.Quiesce[:i], unit), key, "%s stands there twice", unit)
+		check(!slices.Contains(p.Studio.Quiesce[:i], unit), key, duplicate, unit)
 	}
 	latency, quantum := p.Studio.CPUDMALatency, p.Studio.Quantum
-	check(latency >= -1 && latency <= 1_000_000, "studio.cpu_dma_latency_us", "%d is not from 0 to 1000000, or -1", latency)
-	check(quantum == 0 || quantum >= 16 && quantum <= 8192, "studio.quantum", "%d is not from 16 to 8192, or 0", quantum)
+	check(latency >= -1 && latency <= 1_000_000, "studio.cpu_dma_latency_us", "must be from 0 to 1000000, or -1")
+	check(quantum == 0 || quantum >= 16 && quantum <= 8192, "studio.quantum", "must be from 16 to 8192, or 0")
 }
 
 // modeUnits are those that make up the modes, and the controller.

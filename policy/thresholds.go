@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"fmt"
 	"math"
 	"path/filepath"
 	"slices"
@@ -68,12 +67,7 @@ const (
 
 // UnmarshalText refuses a word that is not a drain rule.
 func (r *DrainRule) UnmarshalText(text []byte) error {
-	switch got := DrainRule(text); got {
-	case DrainWait, DrainNever:
-		*r = got
-		return nil
-	}
-	return fmt.Errorf("unknown drain rule %q: it is wait or never", text)
+	return oneOf(r, "drain rule", text, DrainWait, DrainNever)
 }
 
 // Pattern names processes; * stands for anything. It is for the name of the
@@ -168,12 +162,7 @@ const (
 
 // UnmarshalText refuses a word that is not a place.
 func (p *Place) UnmarshalText(text []byte) error {
-	switch got := Place(text); got {
-	case Local, Remote:
-		*p = got
-		return nil
-	}
-	return fmt.Errorf("unknown place %q: it is local or remote", text)
+	return oneOf(p, "place", text, Local, Remote)
 }
 
 // optionalGuards are those that a policy chooses on the way to studio-local, in
@@ -205,29 +194,29 @@ func defaultThresholds() Thresholds {
 
 func (p Policy) guardFaults(fault checker) {
 	g := p.Guards
-	fault(g.MaxLoadPerCore >= 0 && g.MaxLoadPerCore <= 1000, "guards.max_load_per_core", "%v is not from 0 to 1000", g.MaxLoadPerCore)
+	fault(g.MaxLoadPerCore >= 0 && g.MaxLoadPerCore <= 1000, "guards.max_load_per_core", "must be from 0 to 1000")
 	for key, percent := range map[string]float64{
 		"guards.max_cpu_pressure": g.MaxCPUPressure, "guards.max_io_pressure": g.MaxIOPressure, "guards.max_memory_pressure": g.MaxMemoryPressure,
 	} {
-		fault(percent >= 0 && percent <= 100, key, "%v is not from 0 to 100", percent)
+		fault(percent >= 0 && percent <= 100, key, "must be from 0 to 100")
 	}
 	for key, n := range map[string]int{
 		"guards.min_memory_mib.desktop": g.MinMemoryMiB.Desktop, "guards.min_memory_mib.studio-local": g.MinMemoryMiB.StudioLocal,
 		"guards.min_memory_mib.compute": g.MinMemoryMiB.Compute, "guards.max_waiting": g.MaxWaiting, "guards.min_free_mib": g.MinFreeMiB,
 	} {
-		fault(n >= 0 && n <= math.MaxInt32, key, "%d is not from 0 to %d", n, math.MaxInt32)
+		fault(n >= 0 && n <= math.MaxInt32, key, "must be from 0 to %d", math.MaxInt32)
 	}
 	for _, id := range g.StudioLocal {
-		fault(slices.Contains(optionalGuards, id), "guards.studio_local", "%q is none of %s", id, words(optionalGuards))
+		fault(slices.Contains(optionalGuards, id), "guards.studio_local", "unknown guard %q: expected one of %s", id, words(optionalGuards))
 	}
 	for key, list := range map[string][]Pattern{"guards.jobs": g.Jobs, "guards.remote_jobs": g.RemoteJobs, "guards.not_jobs": g.NotJobs} {
-		for _, pattern := range list {
-			fault(pattern != "" && isLine(string(pattern)), key,
-				"%q is not a pattern of 1 to 200 printable characters", pattern)
-			fault(strings.Trim(string(pattern), "* ") != "", key, "%q matches every process", pattern)
+		for i, pattern := range list {
+			at := element(key, i)
+			fault(pattern != "" && isLine(string(pattern)), at, "expected a pattern of 1 to 200 printable characters, found %q", pattern)
+			fault(strings.Trim(string(pattern), "* ") != "", at, "%q matches every process", pattern)
 		}
 	}
-	fault(g.ModelStore == "" || filepath.IsAbs(g.ModelStore) && filepath.Clean(g.ModelStore) == g.ModelStore,
-		"guards.model_store", "%q is not a clean absolute path", g.ModelStore)
-	fault(!beneath(g.ModelStore, store), "guards.model_store", "%s is in the Nix store, and models live outside it", g.ModelStore)
+	fault(g.ModelStore == "" || cleanPath(g.ModelStore),
+		"guards.model_store", notClean, g.ModelStore)
+	fault(!beneath(g.ModelStore, store), "guards.model_store", "%s is in the Nix store, which is read-only", g.ModelStore)
 }

@@ -53,16 +53,16 @@ func TestAStarStandsForAnything(t *testing.T) {
 
 func TestThresholdsOutOfRangeAreRefused(t *testing.T) {
 	for file, want := range map[string]string{
-		"[guards]\nmax_load_per_core = -1.0":           "guards.max_load_per_core: -1 is not from 0 to 1000",
-		"[guards]\nmax_load_per_core = nan":            "guards.max_load_per_core: NaN cannot be compared with",
-		"[guards]\nmax_cpu_pressure = 101":             "guards.max_cpu_pressure: 101 is not from 0 to 100",
-		"[guards.min_memory_mib]\ncompute = -1":        "guards.min_memory_mib.compute: -1 is not from 0",
-		"[guards]\njobs = [\"\"]":                      "guards.jobs: \"\" is not a pattern",
-		"[guards]\nnot_jobs = [\"* *\"]":               "matches every process",
-		"[guards]\ndrain = \"maybe\"":                  "it is wait or never",
-		"[guards]\nmodel_store = \"models\"":           "guards.model_store: \"models\" is not a clean absolute path",
-		"[guards]\nstudio_local = [\"check_weather\"]": "\"check_weather\" is none of check_graphical_session_present",
-		"[placement]\nai = \"moon\"":                   "it is local or remote",
+		"[guards]\nmax_load_per_core = -1.0":           "guards.max_load_per_core: must be from 0 to 1000",
+		"[guards]\nmax_load_per_core = nan":            "guards.max_load_per_core: must be a finite number",
+		"[guards]\nmax_cpu_pressure = 101":             "guards.max_cpu_pressure: must be from 0 to 100",
+		"[guards.min_memory_mib]\ncompute = -1":        "guards.min_memory_mib.compute: must be from 0 to 2147483647",
+		"[guards]\njobs = [\"\"]":                      "guards.jobs[0]: expected a pattern of 1 to 200 printable characters, found \"\"",
+		"[guards]\nnot_jobs = [\"* *\"]":               "guards.not_jobs[0]: \"* *\" matches every process",
+		"[guards]\ndrain = \"maybe\"":                  "guards.drain: unknown drain rule \"maybe\": expected one of wait, never",
+		"[guards]\nmodel_store = \"models\"":           "guards.model_store: expected an absolute path without . and .., found \"models\"",
+		"[guards]\nstudio_local = [\"check_weather\"]": "unknown guard \"check_weather\": expected one of check_graphical_session_present",
+		"[placement]\nai = \"moon\"":                   "unknown place \"moon\": expected one of local, remote",
 	} {
 		_, err := Parse("p.toml", []byte(file))
 		require.Error(t, err, file)

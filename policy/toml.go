@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,35 +11,26 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// parseTOML reads a TOML document. The library's parser goes through it, because
-// its decoder tells where something stands only when it is at fault, and stops
-// there; whether the whole is a document, the decoder has the last word on
-// (docs/decisions/0009-one-policy-two-languages.md).
-func parseTOML(data []byte) (*node, []syntaxError) {
-	p := tomlParser{data: data, root: &node{value: newTable()}, opened: map[*node]bool{}}
-	p.Reset(data)
-	current := p.root
-	for p.NextExpression() {
-		switch e := p.Expression(); e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			current = p.header(e)
-		case unstable.KeyValue:
-			p.assign(current, e)
-		}
-	}
-	var broken *unstable.ParserError
-	var whole map[string]any
-	switch err := p.Error(); {
-	case errors.As(err, &broken):
-		p.faults = append(p.faults, syntaxError{int(p.Range(broken.Highlight).Offset), broken.Message})
-	case err != nil:
-		p.faults = append(p.faults, syntaxError{len(data), err.Error()})
-	case len(p.faults) == 0:
-		if err := toml.Unmarshal(data, &whole); err != nil {
+// parseTOML reads a TOML document: its values, and the position of each key and
+// list element by its path. go-toml's decoder has the values and decides whether
+// the document is TOML. It stops at the first error and has no positions for values
+// that it accepts, so its parser is run before it
+// (docs/decisions/0009-one-policy-in-toml.md).
+func parseTOML(data []byte) (values map[string]any, positions map[string]*position, faults []syntaxError) {
+	p := indexer{data: data, positions: map[string]*position{"": {table: true}}}
+	p.index()
+	if len(p.faults) == 0 {
+		if err := toml.Unmarshal(data, &values); err != nil {
 			p.faults = append(p.faults, notTOML(data, err))
 		}
 	}
-	return p.root, p.faults
+	return values, p.positions, p.faults
+}
+
+// syntaxError is why a file is not TOML, and the offset of the fault.
+type syntaxError struct {
+	offset int
+	text   string
 }
 
 func notTOML(data []byte, err error) syntaxError {
@@ -54,132 +46,168 @@ func notTOML(data []byte, err error) syntaxError {
 	return syntaxError{offset, strings.TrimPrefix(wrong.Error(), "toml: ")}
 }
 
-type tomlParser struct {
+// position is where a key and its value begin, as offsets into the file.
+type position struct {
+	key, value int
+	table      bool // a table to which headers and dotted keys may add
+	opened     bool // by a header of its own
+	tables     int  // of a list of tables: how many it has so far
+}
+
+// indexer finds the positions in a document, and the keys that it has twice.
+type indexer struct {
 	unstable.Parser
-	data   []byte
-	root   *node
-	opened map[*node]bool // by a header of their own
-	faults []syntaxError
+	data      []byte
+	positions map[string]*position
+	faults    []syntaxError
 }
 
-func (p *tomlParser) twice(name string, at int) {
-	p.faults = append(p.faults, syntaxError{at, join("", name) + " stands there twice"})
+func (p *indexer) index() {
+	p.Reset(p.data)
+	table := ""
+	for p.NextExpression() {
+		switch e := p.Expression(); e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = p.header(e)
+		case unstable.KeyValue:
+			p.assign(table, e)
+		}
+	}
+	var broken *unstable.ParserError
+	switch err := p.Error(); {
+	case errors.As(err, &broken):
+		p.faults = append(p.faults, syntaxError{int(p.Range(broken.Highlight).Offset), broken.Message})
+	case err != nil:
+		p.faults = append(p.faults, syntaxError{len(p.data), err.Error()})
+	}
 }
 
-// header finds or makes the table that a [header] or [[header]] opens.
-func (p *tomlParser) header(e *unstable.Node) *node {
-	current := p.root
+func (p *indexer) duplicate(path string, offset int, first *position) {
+	line, _ := lineColumn(p.data, first.key)
+	p.faults = append(p.faults, syntaxError{offset, fmt.Sprintf("duplicate key %s (first on line %d)", path, line)})
+}
+
+// header returns the path of the table that a [header] or [[header]] opens.
+func (p *indexer) header(e *unstable.Node) string {
+	path := ""
 	for keys := e.Key(); keys.Next(); {
-		name, at := string(keys.Node().Data), int(keys.Node().Raw.Offset)
-		if keys.IsLast() && e.Kind == unstable.ArrayTable {
-			return p.another(current, name, at)
-		}
-		current = p.child(current, name, at)
-		if keys.IsLast() {
-			if p.opened[current] {
-				p.twice(name, at)
+		name, offset := string(keys.Node().Data), int(keys.Node().Raw.Offset)
+		switch {
+		case !keys.IsLast():
+			path = p.table(path, name, offset)
+		case e.Kind == unstable.ArrayTable:
+			path = p.nextTable(join(path, name), offset)
+		default:
+			path = p.table(path, name, offset)
+			opened := p.positions[path]
+			if opened.opened {
+				p.duplicate(path, offset, opened)
 			}
-			p.opened[current] = true
+			opened.opened = true
 		}
 	}
-	return current
+	return path
 }
 
-// another is a new table at the end of a list of tables.
-func (p *tomlParser) another(in *node, name string, at int) *node {
-	t, made := in.value.(*table), &node{key: at, at: at, value: newTable()}
-	if t.add(name, &node{key: at, at: at, value: list{made}}) {
-		return made
+// nextTable adds a table to a list of tables.
+func (p *indexer) nextTable(path string, offset int) string {
+	list := p.positions[path]
+	switch {
+	case list == nil:
+		list = &position{key: offset, value: offset}
+		p.positions[path] = list
+	case list.tables == 0:
+		p.duplicate(path, offset, list)
 	}
-	l, ok := t.nodes[name].value.(list)
-	if !ok {
-		p.twice(name, at)
-		return made
-	}
-	t.nodes[name].value = append(l, made)
-	return made
+	table := element(path, list.tables)
+	list.tables++
+	p.positions[table] = &position{key: offset, value: offset, table: true}
+	return table
 }
 
-// child is a table in a table, made where there is none yet; of a list of tables
-// it is the last one.
-func (p *tomlParser) child(in *node, name string, at int) *node {
-	t, made := in.value.(*table), &node{key: at, at: at, value: newTable()}
-	if t.add(name, made) {
-		return made
+// table returns the path of a table in a table; of a list of tables it is the last
+// one.
+func (p *indexer) table(in, name string, offset int) string {
+	path := join(in, name)
+	switch known := p.positions[path]; {
+	case known == nil:
+		p.positions[path] = &position{key: offset, value: offset, table: true}
+	case known.tables > 0:
+		return element(path, known.tables-1)
+	case !known.table:
+		p.duplicate(path, offset, known)
 	}
-	n := t.nodes[name]
-	if l, ok := n.value.(list); ok && len(l) > 0 {
-		n = l[len(l)-1]
-	}
-	if _, ok := n.value.(*table); !ok {
-		p.twice(name, at)
-		return made
-	}
-	return n
+	return path
 }
 
-// assign puts `key = value` into a table. A dotted key makes the tables between.
-func (p *tomlParser) assign(into *node, e *unstable.Node) {
+// assign notes `key = value` in a table. A dotted key makes the tables between.
+func (p *indexer) assign(table string, e *unstable.Node) {
 	for keys := e.Key(); keys.Next(); {
 		name, raw := string(keys.Node().Data), keys.Node().Raw
+		offset := int(raw.Offset)
 		if !keys.IsLast() {
-			into = p.child(into, name, int(raw.Offset))
+			table = p.table(table, name, offset)
 			continue
 		}
-		rest := string(p.data[raw.Offset+raw.Length:])
-		at := len(p.data) - len(strings.TrimLeft(rest, " \t="))
-		if !into.value.(*table).add(name, &node{key: int(raw.Offset), at: at, value: p.value(e.Value(), at)}) {
-			p.twice(name, int(raw.Offset))
+		path := join(table, name)
+		if first := p.positions[path]; first != nil {
+			p.duplicate(path, offset, first)
+			continue
 		}
+		value := len(p.data) - len(bytes.TrimLeft(p.data[raw.Offset+raw.Length:], " \t="))
+		p.positions[path] = &position{key: offset, value: value}
+		p.contents(path, e.Value(), value)
 	}
 }
 
-// value is what stands at an offset. What the library takes for a number is one;
-// whether it is too large, its decoder says.
-func (p *tomlParser) value(e *unstable.Node, at int) any {
-	text := string(e.Data)
+// contents notes what a list or an inline table has in it.
+func (p *indexer) contents(path string, e *unstable.Node, offset int) {
+	children := e.Children()
 	switch e.Kind {
-	case unstable.String:
-		return text
-	case unstable.Bool:
-		return text == "true"
-	case unstable.Integer:
-		n, _ := strconv.ParseInt(text, 0, 64) // underscores and bases are Go's too
-		return n
-	case unstable.Float:
-		f, _ := strconv.ParseFloat(strings.ReplaceAll(text, "_", ""), 64)
-		return f
-	case unstable.Array:
-		return p.list(e, at)
 	case unstable.InlineTable:
-		n := &node{value: newTable()}
-		for pairs := e.Children(); pairs.Next(); {
-			p.assign(n, pairs.Node())
+		for children.Next() {
+			p.assign(path, children.Node())
 		}
-		return n.value
+	case unstable.Array:
+		for i := 0; children.Next(); {
+			n := children.Node()
+			if n.Kind == unstable.Comment {
+				continue
+			}
+			at := offset // the parser does not say where a list or an inline table begins
+			if n.Raw.Length > 0 {
+				at = int(n.Raw.Offset)
+			} else if n.Kind == unstable.Bool {
+				at = int(p.Range(n.Data).Offset)
+			}
+			p.positions[element(path, i)] = &position{key: at, value: at}
+			p.contents(element(path, i), n, at)
+			i++
+		}
 	}
-	return moment(text)
 }
 
-func (p *tomlParser) list(e *unstable.Node, at int) list {
-	l := list{}
-	for elements := e.Children(); elements.Next(); {
-		n := elements.Node()
-		if n.Kind == unstable.Comment {
-			continue
-		}
-		where := at // the parser does not tell where a list or a word begins
-		if n.Raw.Length > 0 {
-			where = int(n.Raw.Offset)
-		} else if n.Kind == unstable.Bool {
-			where = int(p.Range(n.Data).Offset)
-		}
-		l = append(l, &node{key: where, at: where, value: p.value(n, where)})
-	}
-	return l
+// lineColumn turns an offset into line and column, both from 1.
+func lineColumn(data []byte, offset int) (line, column int) {
+	lead := data[:max(0, min(offset, len(data)))]
+	return bytes.Count(lead, []byte("\n")) + 1, len(lead) - bytes.LastIndexByte(lead, '\n')
 }
 
-// TOML writes the policy as Parse reads it, every key included.
+// join is the path of a key in a table, as TOML writes it.
+func join(path, key string) string {
+	if !isWord(key) {
+		key = strconv.Quote(key)
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// element is the path of an element of a list.
+func element(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+// TOML writes the policy as Parse reads it, with every key.
 func (p Policy) TOML() (string, error) {
 	data, err := toml.Marshal(p)
 	if err != nil {

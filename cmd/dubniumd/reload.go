@@ -21,9 +21,9 @@ type governed interface {
 }
 
 // reloader reads the policy again when it is asked to (SIGHUP, systemctl reload).
-// A policy that cannot be used is refused as a whole: each finding is a line of
-// the log, systemd's status and the daemon's warnings say so, and the policy in force
-// stays.
+// A policy with a fault is rejected as a whole: each finding is a line of the log,
+// the unit's status and the daemon's warnings say so, and the previous policy stays in
+// force.
 type reloader struct {
 	file       string
 	controller governed
@@ -65,25 +65,25 @@ func (r *reloader) reload(ctx context.Context) {
 	}()
 }
 
-// outcome logs how a reload went, and is a line that says so. What is refused the
-// daemon tells for as long as the file is not what holds.
+// outcome logs how a reload went, and returns a line that says so. The daemon
+// publishes a rejection until another policy is accepted.
 func (r *reloader) outcome(ctx context.Context, err error) string {
 	if err == nil {
 		return oneLine("the policy of %s is in force", r.file)
 	}
 	findings := policy.Findings(err)
 	for _, f := range findings {
-		r.log.Error("the new policy is refused", zap.Stringer("finding", f))
+		r.log.Error("policy rejected", zap.Stringer("finding", f))
 	}
 	var told string
 	if len(findings) > 0 {
-		told = oneLine("the new policy is refused, the old one stays: %s%s", findings[0], more(len(findings)-1))
+		told = oneLine("new policy rejected, previous policy still in force: %s%s", findings[0], more(len(findings)-1))
 	} else {
-		r.log.Error("the policy stays what it was", zap.Error(err))
-		told = oneLine("the policy stays what it was: %v", err)
+		r.log.Error("cannot reload the policy", zap.Error(err))
+		told = oneLine("cannot reload the policy, previous policy still in force: %v", err)
 	}
 	if err := r.controller.PolicyRefused(ctx, told); err != nil {
-		r.log.Warn("only the log and systemd's status tell that a policy is refused", zap.Error(err))
+		r.log.Warn("cannot publish that the policy was rejected", zap.Error(err))
 	}
 	return told
 }

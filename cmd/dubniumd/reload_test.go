@@ -61,21 +61,21 @@ func TestAGoodPolicyIsHandedOn(t *testing.T) {
 func TestABadPolicyIsRefusedWithItsFindings(t *testing.T) {
 	e := &reloads{}
 	told, logs := reloading(t, "colour = 1\ntransitions = 2\ndefault_mode = 3", e)
-	assert.Equal(t, "READY=1\nSTATUS=the new policy is refused, the old one stays: p.toml:1:1: unknown key colour (and 2 more)", <-told)
+	assert.Equal(t, "READY=1\nSTATUS=new policy rejected, previous policy still in force: p.toml:1:1: unknown key colour (and 2 more)", <-told)
 	assert.Empty(t, e.got)
 	require.Len(t, e.told, 1)
-	assert.Regexp(t, `^the new policy is refused, the old one stays: .*p.toml:1:1: unknown key colour \(and 2 more\)$`, e.told[0])
-	assert.Equal(t, 3, logs.FilterMessage("the new policy is refused").Len(), "each finding is a line of the log")
+	assert.Regexp(t, `^new policy rejected, previous policy still in force: .*p.toml:1:1: unknown key colour \(and 2 more\)$`, e.told[0])
+	assert.Equal(t, 3, logs.FilterMessage("policy rejected").Len(), "each finding is a line of the log")
 }
 
 func TestWhatTheEngineRefusesIsTold(t *testing.T) {
 	bad := policy.BadPolicy{{File: "p.toml", Key: "paths.state", Text: "cannot change"}}
 	told, logs := reloading(t, "", &reloads{err: bad})
-	assert.Equal(t, "READY=1\nSTATUS=the new policy is refused, the old one stays: p.toml: paths.state: cannot change", <-told)
-	assert.Equal(t, 1, logs.FilterMessage("the new policy is refused").Len())
+	assert.Equal(t, "READY=1\nSTATUS=new policy rejected, previous policy still in force: p.toml: paths.state: cannot change", <-told)
+	assert.Equal(t, 1, logs.FilterMessage("policy rejected").Len())
 
 	told, _ = reloading(t, "", &reloads{err: errors.New("the disk\nis full")})
-	assert.Equal(t, "READY=1\nSTATUS=the policy stays what it was: the disk is full", <-told)
+	assert.Equal(t, "READY=1\nSTATUS=cannot reload the policy, previous policy still in force: the disk is full", <-told)
 }
 
 func TestAPolicyThatHasToWaitKeepsNobodyWaiting(t *testing.T) {

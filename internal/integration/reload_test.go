@@ -21,7 +21,9 @@ func reload(t *testing.T, w *embedded.Workstation, change func(*policy.Policy)) 
 	t.Helper()
 	p := w.Policy
 	change(&p)
-	told, err := w.Reload(bounded(t), p.JSON())
+	text, err := p.TOML()
+	require.NoError(t, err)
+	told, err := w.Reload(bounded(t), text)
 	require.NoError(t, err)
 	require.Regexp(t, `^RELOADING=1\nMONOTONIC_USEC=[0-9]+\n`, told)
 	return told
@@ -68,10 +70,10 @@ func TestABadPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 	before := shown(t, w)
 	told, err := w.Reload(bounded(t), "colour = 1\n[vllm]\nhealth_url = \"http://example.org/\"\n")
 	require.NoError(t, err)
-	require.Contains(t, told, "STATUS=the new policy is refused, the old one stays: ")
+	require.Contains(t, told, "STATUS=new policy rejected, previous policy still in force: ")
 	require.Contains(t, told, "policy.toml:1:1: unknown key colour (and 1 more)")
 	require.Equal(t, before, shown(t, w))
-	require.Contains(t, modectl(t, w, "status").stdout, "policy-refused: the new policy is refused, the old one stays: ")
+	require.Contains(t, modectl(t, w, "status").stdout, "policy-refused: new policy rejected, previous policy still in force: ")
 	require.Equal(t, "compute\n", modectl(t, w, "current", "--refresh").stdout)
 
 	told = reload(t, w, func(p *policy.Policy) { p.Transitions, p.Paths.State = policy.TrustObserve, "/elsewhere" })

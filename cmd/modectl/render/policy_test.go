@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/busapi"
@@ -66,10 +67,11 @@ func TestAProposalIsAPolicyThatCanBeUsed(t *testing.T) {
 		golden(t, name+".nix", p.Nix())
 		inTOML, err := policy.Parse(name, []byte(p.TOML()))
 		require.NoError(t, err)
-		inJSON, err := policy.Parse(name, []byte(p.JSON()))
+		var keys map[string]any
+		require.NoError(t, toml.Unmarshal([]byte(p.TOML()), &keys))
+		inJSON, err := json.Marshal(keys)
 		require.NoError(t, err)
-		require.Equal(t, inTOML, inJSON)
-		require.True(t, json.Valid([]byte(p.JSON())))
+		require.JSONEq(t, string(inJSON), p.JSON())
 		require.Equal(t, policy.TrustObserve, inTOML.Transitions)
 	}
 	require.Equal(t, `"\${x} \" \\"`, literal(`${x} " \`, `"$`, " "))

@@ -164,7 +164,7 @@ func (p Proposal) Nix() string {
 	return b.String() + "}\n"
 }
 
-// JSON is the proposal as a policy file in JSON, which has no comments.
+// JSON is `modectl policy init --json`: the keys and values of the proposal.
 func (p Proposal) JSON() string {
 	all := map[string]any{}
 	for _, s := range p {
