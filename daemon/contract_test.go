@@ -212,7 +212,7 @@ func topologyOnDisk(t *testing.T, r *rig) (topology observer.Topology) {
 
 func TestPlacementAndTopologyAreOnDiskAndInTheView(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
-		assert.JSONEq(t, `{"studio":"local","ai":"local","platform":"local"}`, word(t, r, "capability-placement.json"))
+		assert.JSONEq(t, `{"studio":"local","ai":"local"}`, word(t, r, "capability-placement.json"))
 		assert.Equal(t, r.View().Topology, topologyOnDisk(t, r))
 		assert.Equal(t, []string{displayGPU}, r.View().Topology.Present)
 
@@ -220,7 +220,7 @@ func TestPlacementAndTopologyAreOnDiskAndInTheView(t *testing.T) {
 			p.Placement.Studio, p.GPU.Planned = policy.Remote, []string{"0000:41:00.0"}
 		}))
 		require.NoError(t, err)
-		assert.JSONEq(t, `{"studio":"remote","ai":"local","platform":"local"}`, word(t, r, "capability-placement.json"))
+		assert.JSONEq(t, `{"studio":"remote","ai":"local"}`, word(t, r, "capability-placement.json"))
 		assert.Equal(t, []string{"0000:41:00.0"}, topologyOnDisk(t, r).Missing)
 		assert.Equal(t, observer.State("desktop"), r.View().Observation.State, "what is only planned breaks nothing")
 

@@ -101,7 +101,7 @@ func TestAStudioThatIsPlacedElsewhereHasOneWayOut(t *testing.T) {
 	w.reach("desktop")
 	assert.Equal(t, "desktop", w.current())
 	assert.Equal(t, "inactive", w.active("studio-local-policy.service"))
-	assert.JSONEq(t, `{"studio":"remote","ai":"local","platform":"local"}`, w.sh("cat /run/mode-controller/capability-placement.json"))
+	assert.JSONEq(t, `{"studio":"remote","ai":"local"}`, w.sh("cat /run/mode-controller/capability-placement.json"))
 }
 
 // TestAGPUThatIsOnlyPlannedBreaksNothing: it is told, and compute without it is

@@ -22,10 +22,9 @@ type Contract struct {
 	// Trusted: the stage of trust includes the mode, from a desktop.
 	Trusted bool `json:"trusted"`
 	// Expected are the units that run in the mode beside its target, Forbidden those
-	// that do not, and Permitted those that may.
+	// that do not.
 	Expected  []string `json:"expected"`
 	Forbidden []string `json:"forbidden"`
-	Permitted []string `json:"permitted"`
 	// StopForbidden: a plan to the mode stops those of the policy's forbidden units that
 	// run.
 	StopForbidden bool `json:"stop_forbidden"`
@@ -39,7 +38,7 @@ type Contract struct {
 	Ownership []Owned `json:"ownership"`
 	// VLLMProfile is how vLLM runs in the mode.
 	VLLMProfile string `json:"vllm_profile"`
-	// Latency and Security are the policy's words.
+	// Latency and Security describe the mode for people.
 	Latency  string `json:"latency"`
 	Security string `json:"security"`
 	// The GPUs that policy names. Where it names no display GPU, every one that could
@@ -66,13 +65,27 @@ type Owned struct {
 	Terms    []string `json:"terms"`
 }
 
+// latency says whose time counts in a mode, security who can get at the machine.
+var (
+	latency = map[policy.Mode]string{
+		policy.Desktop:     "interactive: the person at the screen comes first",
+		policy.StudioLocal: "low: audio deadlines come before everything else",
+		policy.Compute:     "throughput: nobody waits at a screen",
+	}
+	security = map[policy.Mode]string{
+		policy.Desktop:     "somebody is logged in at the screen, or a greeter waits for them",
+		policy.StudioLocal: "somebody is logged in at the screen",
+		policy.Compute:     "headless: neither a graphical session nor a greeter",
+	}
+)
+
 // ContractOf is the contract of one mode, for a machine with somebody at it.
 func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 	own := p.Contract(mode)
 	c := &Contract{
 		Target: p.Target(mode), Isolates: mode == policy.Compute, EndsSessions: mode == policy.Compute,
-		Trusted: p.Transitions.Allows(mode, false), Permitted: own.Permitted, StopForbidden: own.StopForbidden,
-		Ownership: ownership(p, mode), VLLMProfile: policy.ProfileOff, Latency: own.Latency, Security: own.Security,
+		Trusted: p.Transitions.Allows(mode, false), StopForbidden: own.StopForbidden,
+		Ownership: ownership(p, mode), VLLMProfile: policy.ProfileOff, Latency: latency[mode], Security: security[mode],
 		DisplayGPUs: p.GPU.Display, AIGPUs: p.AIGPUs(mode), PlannedGPUs: p.GPU.Planned,
 		Place: p.Location(mode), Assumptions: assumptions(p, mode),
 	}

@@ -21,7 +21,7 @@ func TestInvariant17(t *testing.T) {
 		at := time.Now()
 		s := rapid.OneOf(rapid.SampledFrom([]Snapshot{desktop(), studio(), compute()}), genSnapshot(p)).Draw(t, "snapshot")
 		here := Classify(p, s, Context{}, at)
-		p.Placement = policy.Placement{Studio: place.Draw(t, "studio"), AI: place.Draw(t, "ai"), Platform: place.Draw(t, "platform")}
+		p.Placement = policy.Placement{Studio: place.Draw(t, "studio"), AI: place.Draw(t, "ai")}
 		there := Classify(p, s, Context{}, at)
 		away := there.Inferred != "" && p.Location(there.Inferred) != policy.Local
 		if !away || here.Rule != RuleContract {

@@ -387,11 +387,12 @@ func TestTheTopology(t *testing.T) {
 // observed (TestAContractIsWhatIsObserved holds the rest).
 func TestAContractHasTheUnitsOfThePolicy(t *testing.T) {
 	p := contracted()
-	p.Modes.Compute.Permitted, p.Modes.Compute.StopForbidden = []string{"ssh.service"}, true
+	p.Modes.Compute.StopForbidden = true
 	c := ContractOf(p, policy.Compute)
 	assert.Equal(t, []string{"vllm-fast.service", "batch.timer"}, c.Expected)
 	assert.Subset(t, c.Forbidden, []string{"vllm.service", "vllm-small.service", "cups.service"})
-	assert.Equal(t, []string{"ssh.service"}, c.Permitted)
+	assert.Equal(t, "throughput: nobody waits at a screen", c.Latency)
+	assert.Equal(t, "headless: neither a graphical session nor a greeter", c.Security)
 	assert.True(t, c.StopForbidden && c.Isolates && c.EndsSessions)
 	assert.False(t, c.Trusted)
 	assert.Equal(t, "fast", c.VLLMProfile)

@@ -144,11 +144,22 @@ func (d *decoder) fields(v reflect.Value, path string, value any) {
 			d.into(field, key, entry)
 			continue
 		}
-		d.fault(key, "%s", unknownKey)
+		d.fault(key, "%s%s", unknownKey, removed(key))
 	}
 }
 
 const unknownKey = "unknown key"
+
+// removed is a hint for a key that earlier versions had.
+func removed(key string) string {
+	section, name := key[:max(0, strings.LastIndexByte(key, '.'))], key[strings.LastIndexByte(key, '.')+1:]
+	switch {
+	case strings.HasPrefix(section, "modes.") && slices.Contains([]string{"latency", "security", "permitted"}, name),
+		key == "placement.platform":
+		return " (removed: it had no effect)"
+	}
+	return ""
+}
 
 // keyOf is the key of a field in a file.
 func keyOf(f reflect.StructField) string {

@@ -26,11 +26,11 @@ func (f Finding) String() string {
 	if f.Line > 0 {
 		line = fmt.Sprintf("%s:%d:%d", f.File, f.Line, f.Column)
 	}
-	switch {
-	case f.Key == "":
+	if f.Key == "" {
 		return line + ": " + f.Text
-	case f.Text == unknownKey:
-		return line + ": " + f.Text + " " + f.Key
+	}
+	if hint, unknown := strings.CutPrefix(f.Text, unknownKey); unknown {
+		return line + ": " + unknownKey + " " + f.Key + hint
 	}
 	return line + ": " + f.Key + ": " + f.Text
 }

@@ -21,14 +21,8 @@ type Contract struct {
 	Required []string `toml:"required"`
 	// Forbidden are units that do not run in the mode: one that does degrades it.
 	Forbidden []string `toml:"forbidden"`
-	// Permitted are units that may run in the mode. They are told, and nothing else.
-	Permitted []string `toml:"permitted"`
 	// StopForbidden lets a plan to the mode stop a forbidden unit that runs.
 	StopForbidden bool `toml:"stop_forbidden"`
-	// Latency says for people whose time counts in the mode.
-	Latency string `toml:"latency"`
-	// Security says for people who can get at the machine in the mode.
-	Security string `toml:"security"`
 	// AIGPUs are those of gpu.ai that inference may use in the mode. None given: in
 	// compute all of them, elsewhere none.
 	AIGPUs []string `toml:"ai_gpus"`
@@ -38,20 +32,10 @@ type Contract struct {
 }
 
 func defaultContracts() Contracts {
-	contract := func(profile, latency, security string) Contract {
-		return Contract{
-			Required: []string{}, Forbidden: []string{}, Permitted: []string{}, AIGPUs: []string{},
-			VLLMProfile: profile, Latency: latency, Security: security,
-		}
+	contract := func(profile string) Contract {
+		return Contract{Required: []string{}, Forbidden: []string{}, AIGPUs: []string{}, VLLMProfile: profile}
 	}
-	return Contracts{
-		Desktop: contract(ProfileOff, "interactive: the person at the screen comes first",
-			"somebody is logged in at the screen, or a greeter waits for them"),
-		StudioLocal: contract(ProfileOff, "low: audio deadlines come before everything else",
-			"somebody is logged in at the screen"),
-		Compute: contract(ProfileDefault, "throughput: nobody waits at a screen",
-			"headless: neither a graphical session nor a greeter"),
-	}
+	return Contracts{Desktop: contract(ProfileOff), StudioLocal: contract(ProfileOff), Compute: contract(ProfileDefault)}
 }
 
 // Contract is what the policy asks of a mode.
@@ -171,16 +155,13 @@ func (p Policy) contractFaults(check checker) {
 	for _, mode := range Modes() {
 		key := join("modes", string(mode))
 		c := p.Contract(mode)
-		for name, list := range map[string][]string{"required": c.Required, "forbidden": c.Forbidden, "permitted": c.Permitted} {
+		for name, list := range map[string][]string{"required": c.Required, "forbidden": c.Forbidden} {
 			for i, unit := range list {
 				at := element(join(key, name), i)
 				check(isUnit(unit) && nameable(unit), at, notUnit, unit)
 				check(!isTemplate(unit), at, namesTemplate, unit)
 				check(!slices.Contains(list[:i], unit), at, duplicate, unit)
 			}
-		}
-		for name, text := range map[string]string{"latency": c.Latency, "security": c.Security} {
-			check(isLine(text), join(key, name), "expected at most 200 printable characters")
 		}
 		p.unitContradictions(check, mode)
 		p.aiFaults(check, mode)
@@ -200,7 +181,6 @@ func (p Policy) unitContradictions(check checker, mode Mode) {
 	}
 	for i, unit := range c.Forbidden {
 		at := element(join(key, "forbidden"), i)
-		check(!slices.Contains(c.Permitted, unit), at, "%s is permitted as well", unit)
 		check(!slices.Contains(needs, unit), at, "%s is part of %s itself", unit, mode)
 		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
 		check(!slices.Contains(untouchable, unit), at, "the host cannot leave the mode without %s", unit)

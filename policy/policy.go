@@ -273,7 +273,7 @@ func Default() Policy {
 			Recheck:    Duration(30 * time.Second),
 		},
 		Guards:    defaultThresholds(),
-		Placement: Placement{Studio: Local, AI: Local, Platform: Local},
+		Placement: Placement{Studio: Local, AI: Local},
 		Modes:     defaultContracts(),
 		Audit:     Audit{MaxMiB: 8, Keep: 4},
 		Reconcile: Reconcile{Delay: Duration(time.Minute), MaxDelay: Duration(30 * time.Minute), Attempts: 5},

@@ -142,13 +142,11 @@ func (p Policy) Stores() []string {
 type Placement struct {
 	Studio Place `toml:"studio"`
 	AI     Place `toml:"ai"`
-	// Platform is where k3s is. It is told, and nothing is judged by it.
-	Platform Place `toml:"platform"`
 }
 
 // Places are the placement by the names of the capabilities.
 func (p Placement) Places() map[string]Place {
-	return map[string]Place{"studio": p.Studio, "ai": p.AI, "platform": p.Platform}
+	return map[string]Place{"studio": p.Studio, "ai": p.AI}
 }
 
 // Place is where a capability is.

@@ -37,7 +37,6 @@ func contract(mode policy.Mode, c observer.Contract) string {
 	if c.StopForbidden {
 		s.add("", "what the policy forbids of these is stopped on the way to the mode")
 	}
-	s.add("may run", each(c.Permitted)...)
 	promises := make([]string, len(c.Requirements))
 	for i, p := range c.Requirements {
 		promises[i] = fmt.Sprintf("%s is %s", clean(string(p.Signal)), p.Want)
