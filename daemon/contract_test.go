@@ -112,7 +112,7 @@ func TestComputesUnitsAreAsStrictAsAnyStep(t *testing.T) {
 }
 
 func fast(p *policy.Policy) {
-	p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+	p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
 	p.Modes.Compute.VLLMProfile = "fast"
 }
 

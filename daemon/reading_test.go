@@ -1,11 +1,9 @@
 package daemon
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -96,7 +94,7 @@ func (h *fakeHost) reads() (policy.Mode, observer.State) {
 		}
 	}
 	serving := ""
-	for _, unit := range append(slices.Collect(maps.Values(p.VLLM.Profiles)), "vllm.service") {
+	for _, unit := range p.VLLMUnits() {
 		if up(unit) {
 			serving += unit
 		}
@@ -132,7 +130,7 @@ func (h *fakeHost) reads() (policy.Mode, observer.State) {
 	case !p.VLLM.Enabled || contract.VLLMProfile == "off":
 		is(true, "vLLM off", serving == "")
 	default:
-		is(true, "vLLM", serving == cmp.Or(p.VLLM.Profiles[contract.VLLMProfile], "vllm.service") && now.Inference.Healthy)
+		is(true, "vLLM", serving == p.VLLM.Profiles[contract.VLLMProfile].Unit && now.Inference.Healthy)
 	}
 	for _, unit := range contract.Required {
 		is(true, unit, up(unit))

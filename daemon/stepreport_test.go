@@ -203,7 +203,8 @@ func TestSomebodyWhoLogsInAfterTheJudgementIsNotThrownOut(t *testing.T) {
 
 // instances is a policy whose compute runs in an instance of a template.
 func instances(p *policy.Policy) {
-	p.VLLM.Template, p.Modes.Compute.VLLMProfile = "vllm@.service", "fast"
+	p.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm@fast.service"}
+	p.Modes.Compute.VLLMProfile = "fast"
 }
 
 // TestAnotherInstanceDegradesAndIsStopped: one that no policy names.

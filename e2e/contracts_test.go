@@ -66,8 +66,7 @@ func TestARequiredUnitIsStarted(t *testing.T) {
 func TestComputeRunsInThePolicysProfile(t *testing.T) {
 	w := onDesktop(t)
 	w.sh("sed '/^.Install/,$d' /etc/systemd/system/vllm.service > /etc/systemd/system/vllm-fast.service && systemctl daemon-reload")
-	w.sh(`sed -i 's,^\[vllm\]$,[vllm]\nprofiles = { fast = "vllm-fast.service" },' /etc/dubnium/policy.toml`)
-	w.govern("[modes.compute]\nvllm_profile = \"fast\"")
+	w.govern("[vllm.profiles.fast]\nunit = \"vllm-fast.service\"\n[modes.compute]\nvllm_profile = \"fast\"")
 	w.reach("compute")
 	assert.Equal(t, "active", w.active("vllm-fast.service"))
 	assert.Equal(t, "inactive", w.active("vllm.service"))

@@ -90,7 +90,7 @@ func TestAWorkerThatOutlivesVLLM(t *testing.T) {
 	})
 	t.Run("in a unit that the policy names", func(t *testing.T) {
 		w := onDesktop(t)
-		w.sh(`sed -i 's,^\[vllm\]$,[vllm]\nworker_units = ["ray.service"],' /etc/dubnium/policy.toml && systemctl reload dubniumd.service`)
+		w.govern("[vllm.profiles.default]\nunit = \"vllm.service\"\nworker_units = [\"ray.service\"]")
 		w.orphans("")
 		w.reach("compute")
 		w.sh("systemd-run -q --unit ray.service /usr/local/bin/gpu-worker")
@@ -119,7 +119,7 @@ func TestAWorkerThatOutlivesVLLM(t *testing.T) {
 		out, code := w.modectl("request desktop")
 		assert.Equal(t, 54, code, "vLLM runs again, beside a stranger on its GPU: %s", out)
 		assert.Contains(t, out, "elsewhere.service) has 0000:")
-		assert.Contains(t, out, "belongs into vllm.worker_units")
+		assert.Contains(t, out, "name it in worker_units of its profile")
 		w.sh("pgrep -x gpu-worker")
 		assert.Equal(t, "active", w.active("vllm.service"))
 		assert.NotEqual(t, "compute", w.sh("modectl current --refresh"))
@@ -137,9 +137,8 @@ func TestVLLMAsInstancesOfATemplate(t *testing.T) {
 	w.sh(`sed '/^.Install/,$d' /etc/systemd/system/vllm.service > /etc/systemd/system/vllm@.service
 		mkdir -p /etc/systemd/system/vllm@stray.service.d
 		printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/vllm-standin --listen 127.0.0.1:8001\n' > /etc/systemd/system/vllm@stray.service.d/port.conf
-		systemctl disable -q vllm.service && systemctl daemon-reload
-		sed -i 's,^\[vllm\]$,[vllm]\ntemplate = "vllm@.service",' /etc/dubnium/policy.toml`)
-	w.govern("[modes.compute]\nvllm_profile = \"fast\"")
+		systemctl disable -q vllm.service && systemctl daemon-reload`)
+	w.govern("[vllm.profiles.fast]\nunit = \"vllm@fast.service\"\n[modes.compute]\nvllm_profile = \"fast\"")
 	w.reach("compute")
 	assert.Equal(t, "active", w.active("vllm@fast.service"))
 	assert.Equal(t, "inactive", w.active("vllm.service"))

@@ -282,7 +282,7 @@ func TestOutOfAnExternalizedStudio(t *testing.T) {
 func TestWhatAModeRequiresHasToBeThere(t *testing.T) {
 	requires := func(p *policy.Policy) {
 		p.Transitions = policy.TrustAll
-		p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+		p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
 		p.Modes.Compute.VLLMProfile = "fast"
 		for _, c := range []*policy.Contract{&p.Modes.Desktop, &p.Modes.StudioLocal, &p.Modes.Compute} {
 			c.Required = []string{"cups.service"}
@@ -317,7 +317,7 @@ func TestWhatAModeRequiresHasToBeThere(t *testing.T) {
 // TestAnyVLLMIsDrained: whichever of its units runs.
 func TestAnyVLLMIsDrained(t *testing.T) {
 	never := func(p *policy.Policy) {
-		p.VLLM.Profiles, p.Guards.Drain = map[string]string{"fast": "vllm-fast.service"}, policy.DrainNever
+		p.VLLM.Profiles, p.Guards.Drain = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}, policy.DrainNever
 	}
 	serves := func(unit string) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {

@@ -172,7 +172,7 @@ func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
 		}
 		s.Systemd.State = rapid.SampledFrom([]string{"starting", "running", "degraded", "stopping"}).Draw(t, "manager")
 		u := p.Units
-		for _, name := range []string{u.DesktopTarget, u.ComputeTarget, u.DisplayManager, u.VLLM, u.StudioPolicy, u.AudioPriority, "graphical.target"} {
+		for _, name := range []string{u.DesktopTarget, u.ComputeTarget, u.DisplayManager, "vllm.service", u.StudioPolicy, u.AudioPriority, "graphical.target"} {
 			if rapid.IntRange(0, 9).Draw(t, "read "+name) > 0 {
 				s.Systemd.Units[name] = Unit{ID: name, LoadState: "loaded", ActiveState: rapid.SampledFrom(
 					[]string{"active", "inactive", "inactive", "failed", "activating", "deactivating", "a new word"}).Draw(t, name)}
@@ -222,7 +222,7 @@ func desktop() Snapshot {
 	return Snapshot{
 		Systemd: Systemd{Reading: Reading{At: looked}, State: "running", Units: map[string]Unit{
 			"graphical.target": active, p.Units.DesktopTarget: active, p.Units.DisplayManager: active,
-			p.Units.ComputeTarget: down, p.Units.VLLM: down, p.Units.StudioPolicy: down, p.Units.AudioPriority: down,
+			p.Units.ComputeTarget: down, "vllm.service": down, p.Units.StudioPolicy: down, p.Units.AudioPriority: down,
 		}},
 		Logind: Logind{Reading: Reading{At: looked}, Sessions: []Session{
 			{ID: "2", User: "alice", UID: 1000, Class: "user", Type: "wayland", State: "active", Seat: "seat0"},

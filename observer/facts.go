@@ -1,8 +1,8 @@
 package observer
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -249,38 +249,23 @@ func maintenanceQuiet(p policy.Policy, s Systemd) Fact {
 	return f
 }
 
-// aiProfile says which of policy's profiles vLLM runs in, several of them with a
-// plus between.
+// aiProfile is the profile that vLLM runs in, several of them with a plus between.
 func aiProfile(p policy.Policy, s Systemd) Fact {
+	var f Fact
 	var running []string
-	ask := func(profile, unit string) Truth {
-		active := unitActive(s, unit).Truth
-		if active == True {
-			running = append(running, profile)
-		}
-		return active
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
-		if unit := p.VLLM.Profiles[name]; ask(name, unit) == Unknown {
-			return unitActive(s, unit)
-		}
-	}
 	for _, unit := range VLLMUnits(p, s) {
-		profile, ok := p.InstanceOfVLLM(unit)
-		named := slices.Contains(slices.Collect(maps.Values(p.VLLM.Profiles)), unit)
-		if ok && !named && ask(profile, unit) == Unknown {
-			return unitActive(s, unit)
+		active := unitActive(s, unit)
+		switch {
+		case active.Truth == Unknown:
+			return active
+		case active.Truth == True:
+			running = append(running, p.ProfileOf(unit))
+			f = active
+		case len(running) == 0:
+			f = active
 		}
 	}
-	f := unitActive(s, p.Units.VLLM)
-	switch {
-	case len(running) > 0:
-		f.Truth, f.Word, f.Reason = True, strings.Join(running, "+"), "its unit is active"
-	case f.Truth == True:
-		f.Word = policy.ProfileDefault
-	case f.Truth == False:
-		f.Word = policy.ProfileOff
-	}
+	f.Word = cmp.Or(strings.Join(running, "+"), policy.ProfileOff)
 	return f
 }
 

@@ -82,8 +82,8 @@ func vllmClauses(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	return all
 }
 
-// others are the units of vLLM that a mode is not served by: those that the policy
-// knows, and those of its template that there are facts of.
+// others are the units of vLLM that a mode does not run: those of other profiles, and
+// further instances of their template that there are facts of.
 func others(p policy.Policy, mode policy.Mode, f Facts) []string {
 	units := p.OtherVLLMUnits(mode)
 	for _, signal := range f.Names() {
@@ -96,8 +96,8 @@ func others(p policy.Policy, mode policy.Mode, f Facts) []string {
 	return units
 }
 
-// VLLMUnits lists every unit that is vLLM: those that the policy knows, and what else
-// systemd has of its template.
+// VLLMUnits lists every unit that is vLLM: those of the profiles, and every further
+// instance of their template that systemd has.
 func VLLMUnits(p policy.Policy, s Systemd) []string {
 	units := p.VLLMUnits()
 	for _, unit := range slices.Sorted(maps.Keys(s.Units)) {

@@ -78,10 +78,12 @@ func (b *builder) stopVLLM(units []string) {
 	for _, unit := range units {
 		b.endVLLM("stop-"+bare(unit), unit)
 	}
-	// Workers elsewhere are nobody's in particular: they go when all of vLLM does.
-	if own := b.policy.VLLMUnit(b.plan.To); own == "" || slices.Contains(units, own) || b.active(own) == observer.False {
-		b.plan.Steps[len(b.plan.Steps)-1].Units = b.policy.VLLM.WorkerUnits
+	// Workers in other units may serve the profile that keeps running.
+	kept := b.policy.VLLMUnit(b.plan.To)
+	if slices.Contains(units, kept) || b.active(kept) == observer.False {
+		kept = ""
 	}
+	b.plan.Steps[len(b.plan.Steps)-1].Units = b.policy.VLLMWorkerUnits(kept)
 }
 
 // workerGrace is how long a worker in another unit than vLLM's has to see that it is

@@ -97,7 +97,10 @@ func TestAWorkerThatWasLeftIsEndedBeforeTheNextVLLMStarts(t *testing.T) {
 
 func TestWorkersElsewhereGoWhenAllOfVLLMDoes(t *testing.T) {
 	p := contracted()
-	p.VLLM.WorkerUnits = []string{"ray.service"}
+	worker := func(profile string, units ...string) {
+		p.VLLM.Profiles[profile] = policy.Profile{Unit: p.VLLM.Profiles[profile].Unit, WorkerUnits: units}
+	}
+	worker("fast", "ray.service")
 	stop := stepOf(t, Build(p, of(bareCompute, "vllm-fast.service"), policy.Desktop), StopVLLM)
 	assert.Equal(t, []string{"ray.service"}, stop.Units)
 	assert.Equal(t, 5*time.Second, stop.Grace)
@@ -105,6 +108,9 @@ func TestWorkersElsewhereGoWhenAllOfVLLMDoes(t *testing.T) {
 	stop = stepOf(t, Build(p, of(bareCompute, "vllm.service", "vllm-fast.service"), policy.Compute), StopVLLM)
 	assert.Equal(t, "vllm.service", stop.Unit)
 	assert.Empty(t, stop.Units, "vllm-fast.service runs on, and they may be its workers")
+	worker("default", "ray.service", "dask.service")
+	stop = stepOf(t, Build(p, of(bareCompute, "vllm.service", "vllm-fast.service"), policy.Compute), StopVLLM)
+	assert.Equal(t, []string{"dask.service"}, stop.Units, "those that the other profile alone has")
 }
 
 func TestWhatADrainThatTakesTooLongMeansIsThePolicys(t *testing.T) {
@@ -123,7 +129,7 @@ func instance(s observer.Snapshot, name, state string) observer.Snapshot {
 // templated is a policy with profiles that are instances of a template.
 func templated(profile string) policy.Policy {
 	p := contracted()
-	p.VLLM.Profiles, p.VLLM.Template = map[string]string{}, "vllm@.service"
+	p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm@fast.service"}}
 	p.Modes.Compute.VLLMProfile = profile
 	return p
 }
@@ -145,7 +151,7 @@ func TestEveryOtherInstanceOfTheTemplateIsStopped(t *testing.T) {
 
 func TestTheNewStepsHaveWords(t *testing.T) {
 	p := asking()
-	p.VLLM.WorkerUnits = []string{"ray.service"}
+	p.VLLM.Profiles[policy.ProfileDefault] = policy.Profile{Unit: "vllm.service", WorkerUnits: []string{"ray.service"}}
 	s := aliceAt("user@1000.service/x.service")
 	o := Context{Plan: Build(p, s, policy.Compute), Snapshot: s}
 	assert.Equal(t, "ask 1 session to end, for 30s at most", o.Describe(stepOf(t, o.Plan, AskSessions)).Does)

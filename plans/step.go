@@ -152,7 +152,7 @@ func Watched(p policy.Policy) []string {
 	units := []string{
 		"graphical.target",
 		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager,
-		p.Units.VLLM, p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.K3s,
+		p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.K3s,
 	}
 	for _, unit := range slices.Concat(p.VLLMUnits(), p.ContractUnits(), p.MustSurvive) {
 		if !slices.Contains(units, unit) {

@@ -64,6 +64,7 @@ var examples = map[reflect.Type]string{
 	reflect.TypeFor[Duration](): `"90s"`,
 	reflect.TypeFor[Memory]():   `"12G"`,
 	reflect.TypeFor[CPUList]():  `"0-3,6"`,
+	reflect.TypeFor[Profile]():  `{ unit = "vllm.service" }`,
 }
 
 func expected(t reflect.Type, what string) string {
@@ -157,6 +158,12 @@ func removed(key string) string {
 	case strings.HasPrefix(section, "modes.") && slices.Contains([]string{"latency", "security", "permitted"}, name),
 		key == "placement.platform":
 		return " (removed: it had no effect)"
+	case key == "units.vllm":
+		return " (removed: set vllm.profiles.default.unit)"
+	case key == "vllm.template":
+		return " (removed: name an instance of it as vllm.profiles.NAME.unit)"
+	case key == "vllm.worker_units":
+		return " (removed: set vllm.profiles.NAME.worker_units)"
 	}
 	return ""
 }

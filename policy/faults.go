@@ -48,11 +48,7 @@ func (p Policy) faults() []fault {
 	p.sessionFaults(check)
 	p.unitFaults(check)
 	p.gpuFaults(check)
-	for key, address := range map[string]string{
-		"vllm.health_url": p.VLLM.HealthURL, "vllm.metrics_url": p.VLLM.MetricsURL,
-	} {
-		check(loopback(address), key, "expected an http URL with a loopback address and a path only, found %q", address)
-	}
+	p.vllmFaults(check)
 	for key, d := range p.durations() {
 		check(d > 0, key, notPositive)
 	}
@@ -114,23 +110,6 @@ func (p Policy) unitFaults(check checker) {
 	for key, unit := range p.Units.byKey() {
 		check(isUnit(unit), key, notUnit, unit)
 	}
-	for name, unit := range p.VLLM.Profiles {
-		key := join("vllm.profiles", name)
-		check(isUnit(unit), key, notUnit, unit)
-		check(isWord(name), key, "the name of a profile consists of letters, digits, - and _")
-		check(name != ProfileOff && name != ProfileDefault, key, "this word is for vLLM that runs in no profile")
-	}
-	check(p.VLLM.Template == "" || nameable(p.VLLM.Template) && isTemplateOfServices(p.VLLM.Template),
-		"vllm.template", "%q is not the name of a template of services, like vllm@.service", p.VLLM.Template)
-	for i, unit := range p.VLLM.WorkerUnits {
-		at := element("vllm.worker_units", i)
-		check(isWorker(unit) && nameable(unit), at, "expected the name of a service or a scope, found %q", unit)
-		check(!isTemplate(unit), at, namesTemplate, unit)
-		check(!slices.Contains(p.VLLM.WorkerUnits[:i], unit), at, duplicate, unit)
-		check(!slices.Contains(untouchable, unit) && !isPeoples(unit), at, "%s runs more than workers of vLLM, and would be killed as a whole", unit)
-		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
-		check(!slices.Contains(p.modeUnits(), unit), at, "%s is a unit of the modes", unit)
-	}
 	for key, target := range map[string]string{
 		"units.desktop_target": p.Units.DesktopTarget, "units.compute_target": p.Units.ComputeTarget,
 	} {
@@ -155,8 +134,7 @@ func (p Policy) stoppedByModes() map[string]string {
 	stopped := map[string]string{
 		"graphical.target": "on the way to compute", p.Units.DisplayManager: "on the way to compute",
 		p.Units.DesktopTarget: "on the way to compute", p.Units.ComputeTarget: "on the way out of compute",
-		p.Units.VLLM: "on the way out of compute", p.Units.StudioPolicy: "on the way out of studio-local",
-		p.Units.AudioPriority: "on the way out of studio-local",
+		p.Units.StudioPolicy: "on the way out of studio-local", p.Units.AudioPriority: "on the way out of studio-local",
 	}
 	for _, unit := range p.VLLMUnits() {
 		stopped[unit] = "on the way out of compute"
@@ -187,8 +165,8 @@ func (p Policy) gpuFaults(check checker) {
 func (u Units) byKey() map[string]string {
 	return map[string]string{
 		"units.desktop_target": u.DesktopTarget, "units.compute_target": u.ComputeTarget,
-		"units.display_manager": u.DisplayManager, "units.vllm": u.VLLM,
-		"units.studio_policy": u.StudioPolicy, "units.audio_priority": u.AudioPriority, "units.k3s": u.K3s,
+		"units.display_manager": u.DisplayManager,
+		"units.studio_policy":   u.StudioPolicy, "units.audio_priority": u.AudioPriority, "units.k3s": u.K3s,
 	}
 }
 

@@ -94,7 +94,7 @@ func (p Policy) GuardsTo(mode Mode) (guards, gates []GuardID) {
 			guards, CheckComputeCapabilityLocal, CheckPersistencePathsReady, CheckAudioIdle, CheckCPULoadSafe,
 			CheckUserJobsSafe, CheckMemoryHeadroom,
 		)
-		if p.VLLM.Enabled && (len(p.OtherVLLMUnits(Compute)) > 0 || p.VLLM.Template != "") { // that may run instead
+		if p.VLLM.Enabled && (len(p.OtherVLLMUnits(Compute)) > 0 || p.VLLMInstances() != "") { // that may run instead
 			guards = append(guards, CheckVLLMDrainable)
 		}
 		return append(guards, CheckGraphicalSessionTerminable), []GuardID{CheckGraphicalSessionAbsent, CheckGPUDisplayReleased}

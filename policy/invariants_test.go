@@ -69,7 +69,7 @@ func TestInvariant16(t *testing.T) {
 		}
 	}
 	p.Transitions, p.Guards.ModelStore = TrustAll, "/srv/models"
-	p.VLLM.Profiles, p.Modes.Compute.VLLMProfile = map[string]string{"fast": "vllm-fast.service"}, "fast"
+	p.VLLM.Profiles, p.Modes.Compute.VLLMProfile = map[string]Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}, "fast"
 	p.Modes.StudioLocal.Required, p.Slices.Desktop = []string{"jack.service"}, map[string]Slice{"user.slice": {CPUWeight: 200, AllowedCPUs: "0-3"}}
 	text, err := p.TOML()
 	require.NoError(t, err)

@@ -56,6 +56,7 @@ func ParseDocument(name string, data []byte) (Document, error) {
 	d := decoder{positions: positions}
 	doc := Document{Policy: Default(), File: name, lines: map[string]int{}}
 	d.into(reflect.ValueOf(&doc.Policy).Elem(), "", values)
+	doc.VLLM.addDefaultProfile()
 	if err := bad(d.findings(name, data, doc.faults())); err != nil {
 		return Document{}, err
 	}

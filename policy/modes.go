@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -26,8 +25,7 @@ type Contract struct {
 	// AIGPUs are those of gpu.ai that inference may use in the mode. None given: in
 	// compute all of them, elsewhere none.
 	AIGPUs []string `toml:"ai_gpus"`
-	// VLLMProfile is how vLLM runs in the mode: a name of vllm.profiles, "default" for
-	// units.vllm, or "off".
+	// VLLMProfile is the profile of vLLM in the mode: a name of vllm.profiles, or "off".
 	VLLMProfile string `toml:"vllm_profile"`
 }
 
@@ -68,66 +66,6 @@ func (p Policy) AIGPUs(mode Mode) []string {
 		return own
 	}
 	return p.GPU.AI
-}
-
-// VLLMUnits lists every unit that the policy knows to be vLLM, units.vllm first, each
-// once. A template has others: InstanceOfVLLM tells.
-func (p Policy) VLLMUnits() []string {
-	units := []string{p.Units.VLLM}
-	for _, name := range slices.Sorted(maps.Keys(p.VLLM.Profiles)) {
-		if unit := p.VLLM.Profiles[name]; !slices.Contains(units, unit) {
-			units = append(units, unit)
-		}
-	}
-	for _, mode := range Modes() {
-		if unit := p.profileUnit(p.Contract(mode).VLLMProfile); unit != "" && !slices.Contains(units, unit) {
-			units = append(units, unit)
-		}
-	}
-	return units
-}
-
-// profileUnit is the unit of a profile, empty for none.
-func (p Policy) profileUnit(profile string) string {
-	unit, named := p.VLLM.Profiles[profile]
-	switch {
-	case profile == ProfileOff:
-		return ""
-	case profile == ProfileDefault:
-		return p.Units.VLLM
-	case named || p.VLLM.Template == "":
-		return unit
-	}
-	return strings.Replace(p.VLLM.Template, "@.", "@"+profile+".", 1)
-}
-
-// InstanceOfVLLM returns which instance of vllm.template a unit is, and whether it is
-// one.
-func (p Policy) InstanceOfVLLM(unit string) (profile string, ok bool) {
-	prefix, suffix, given := strings.Cut(p.VLLM.Template, "@.")
-	if !given {
-		return "", false
-	}
-	rest, begins := strings.CutPrefix(unit, prefix+"@")
-	profile, ends := strings.CutSuffix(rest, "."+suffix)
-	return profile, begins && ends && profile != ""
-}
-
-// VLLMInstances is the pattern of vllm.template's instances, empty without one.
-func (p Policy) VLLMInstances() string { return strings.Replace(p.VLLM.Template, "@.", "@*.", 1) }
-
-// VLLMUnit is the unit that serves in a mode, empty for none.
-func (p Policy) VLLMUnit(mode Mode) string {
-	if !p.VLLM.Enabled {
-		return ""
-	}
-	return p.profileUnit(p.Contract(mode).VLLMProfile)
-}
-
-// OtherVLLMUnits are those that are not the mode's.
-func (p Policy) OtherVLLMUnits(mode Mode) []string {
-	own := p.VLLMUnit(mode)
-	return slices.DeleteFunc(p.VLLMUnits(), func(unit string) bool { return unit == own })
 }
 
 // Location is where what a mode is for has to be.
@@ -218,17 +156,8 @@ func (p Policy) aiFaults(check checker, mode Mode) {
 		check(mode == Compute || !slices.Contains(p.GPU.Display, pci), at, "%s drives the display in %s", pci, mode)
 	}
 	_, named := p.VLLM.Profiles[c.VLLMProfile]
-	instance := p.VLLM.Template != "" && isWord(c.VLLMProfile)
-	check(named || instance || c.VLLMProfile == ProfileOff || c.VLLMProfile == ProfileDefault, join(key, "vllm_profile"),
-		"unknown profile %q: expected one of %s", c.VLLMProfile, p.profileWords())
+	check(named || c.VLLMProfile == ProfileOff, join(key, "vllm_profile"), "unknown profile %q: expected one of %s",
+		c.VLLMProfile, words(append([]string{ProfileOff}, p.VLLM.ProfileNames()...)))
 	check(mode != StudioLocal || c.VLLMProfile == ProfileOff, join(key, "vllm_profile"),
 		"must be off: studio-local has no inference")
-}
-
-func (p Policy) profileWords() string {
-	words := append([]string{ProfileOff, ProfileDefault}, slices.Sorted(maps.Keys(p.VLLM.Profiles))...)
-	if p.VLLM.Template != "" {
-		words = append(words, "an instance of "+p.VLLM.Template)
-	}
-	return strings.Join(words, ", ")
 }

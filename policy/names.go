@@ -17,8 +17,7 @@ var (
 	// isQuiescible knows the units that maintenance runs as.
 	isQuiescible = matchesUnits("service|timer|path|socket")
 	// isTemplate knows the units that cannot run without an instance.
-	isTemplate           = matches(`@\.[a-z]+$`)
-	isTemplateOfServices = matches(`^[A-Za-z0-9:_.\\-]*@\.service$`)
+	isTemplate = matches(`@\.[a-z]+$`)
 
 	isPCI = matches(`^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$`)
 )

@@ -70,13 +70,6 @@ func TestNamesAreToldFromWhatIsNearlyOne(t *testing.T) {
 			},
 			`[a-z@.]{0,4}@\.[a-z]+`,
 		},
-		"template of services": {
-			isTemplateOfServices,
-			func(s string) bool {
-				return unitOf(ofUnits, "service")(s) && strings.HasSuffix(s, "@.service") && strings.Count(s, "@") == 1
-			},
-			`[a-z.:\\_-]{0,4}@\.(service|slice)`,
-		},
 		"PCI address": {
 			IsPCI,
 			func(s string) bool {

@@ -75,59 +75,10 @@ type Units struct {
 	DesktopTarget  string `toml:"desktop_target"`
 	ComputeTarget  string `toml:"compute_target"`
 	DisplayManager string `toml:"display_manager"`
-	VLLM           string `toml:"vllm"`
 	StudioPolicy   string `toml:"studio_policy"`
 	AudioPriority  string `toml:"audio_priority"`
 	// K3s is looked at and never touched: it runs in every mode, or in none.
 	K3s string `toml:"k3s"`
-}
-
-// VLLM says whether compute serves inference and how to tell that it does.
-type VLLM struct {
-	// Enabled lets modes have inference. Without it none has, whatever its
-	// vllm_profile.
-	Enabled bool `toml:"enabled"`
-	// Profiles names the unit of each way in which vLLM is run, where there is more
-	// than units.vllm.
-	Profiles map[string]string `toml:"profiles"`
-	// Template is a template like "vllm@.service", whose instances are ways to run vLLM
-	// too: a vllm_profile that is none of profiles is the name of one. Every other
-	// instance is stopped when a mode is served in its profile. Empty: there is none.
-	Template string `toml:"template"`
-	// HealthURL answers 200 when the server is ready. Loopback only.
-	HealthURL string `toml:"health_url"`
-	// MetricsURL is the Prometheus page with the requests in flight. Loopback only.
-	MetricsURL string `toml:"metrics_url"`
-	// StartTimeout bounds the wait for health: a model takes minutes to load.
-	StartTimeout Duration `toml:"start_timeout"`
-	// DrainTimeout bounds the wait for requests in flight to end.
-	DrainTimeout Duration `toml:"drain_timeout"`
-	// OnDrainTimeout is what to do with requests that outlast DrainTimeout.
-	OnDrainTimeout DrainAction `toml:"on_drain_timeout"`
-	// WorkerUnits are units that workers of vLLM may be found in beside its own. What of
-	// them holds a GPU after vLLM has stopped is killed with all of its unit.
-	WorkerUnits []string `toml:"worker_units"`
-}
-
-// The words for vLLM that does not run, and for one that runs in none of
-// VLLM.Profiles.
-const (
-	ProfileOff     = "off"
-	ProfileDefault = "default"
-)
-
-// DrainAction is what happens when requests outlast the drain.
-type DrainAction string
-
-// The drain actions.
-const (
-	DrainFail DrainAction = "fail" // end the transition, keep serving
-	DrainStop DrainAction = "stop" // stop the unit all the same
-)
-
-// UnmarshalText refuses a word that is not a drain action.
-func (a *DrainAction) UnmarshalText(text []byte) error {
-	return oneOf(a, "drain action", text, DrainFail, DrainStop)
 }
 
 // GPU says which GPUs drive the display and who may keep them open.
@@ -232,15 +183,13 @@ func Default() Policy {
 			DesktopTarget:  "desktop.target",
 			ComputeTarget:  "compute.target",
 			DisplayManager: "display-manager.service",
-			VLLM:           "vllm.service",
 			StudioPolicy:   "studio-local-policy.service",
 			AudioPriority:  "audio-priority.service",
 			K3s:            "k3s.service",
 		},
 		VLLM: VLLM{
 			Enabled:        true,
-			Profiles:       map[string]string{},
-			WorkerUnits:    []string{},
+			Profiles:       defaultProfiles(),
 			HealthURL:      "http://127.0.0.1:8000/health",
 			MetricsURL:     "http://127.0.0.1:8000/metrics",
 			StartTimeout:   Duration(20 * time.Minute),

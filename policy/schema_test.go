@@ -58,7 +58,9 @@ func schemaOf(t *testing.T, comments map[string]string, v reflect.Value) map[str
 		return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
 	}
 	schema := schemaOfType(t, comments, v.Type())
-	schema["default"] = v.Interface()
+	if v.Kind() != reflect.Slice || !v.IsNil() {
+		schema["default"] = v.Interface()
+	}
 	return schema
 }
 

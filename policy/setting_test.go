@@ -56,8 +56,10 @@ func others(v reflect.Value) []reflect.Value {
 		return []reflect.Value{reflect.ValueOf(value + 7), reflect.ValueOf(value + 128), reflect.ValueOf(value + 1)}
 	case float64:
 		return []reflect.Value{reflect.ValueOf(value/2 + 0.25)}
-	case map[string]string:
-		return []reflect.Value{reflect.ValueOf(map[string]string{"fast": "vllm-fast.service", "2": "vllm-two.service"})}
+	case map[string]Profile:
+		return []reflect.Value{reflect.ValueOf(map[string]Profile{
+			"default": {Unit: "vllm@1.service", WorkerUnits: []string{"ray.service"}}, "2": {Unit: "vllm@two.service"},
+		})}
 	case map[string]Slice:
 		return []reflect.Value{reflect.ValueOf(map[string]Slice{
 			"user.slice": {CPUWeight: 10000, IOWeight: 1, MemoryHigh: "12G", MemoryLow: "0M", AllowedCPUs: "0-3,6"},
@@ -118,7 +120,7 @@ func shown(d Document) string {
 }
 
 func TestEverySettingSaysWhereItComesFrom(t *testing.T) {
-	d, err := ParseDocument("p.toml", []byte("transitions = \"all\"\n\nvllm.enabled = false\n[vllm.profiles]\nfast = \"vllm-fast.service\"\n[gpu]\nai = [\n]"))
+	d, err := ParseDocument("p.toml", []byte("transitions = \"all\"\n\nvllm.enabled = false\n[vllm.profiles.fast]\nunit = \"vllm-fast.service\"\n[gpu]\nai = [\n]"))
 	require.NoError(t, err)
 	origins := map[string]string{}
 	for _, s := range d.Settings() {

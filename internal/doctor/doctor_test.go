@@ -28,7 +28,7 @@ func healthy() Facts {
 	p := policy.Default()
 	p.Transitions = policy.TrustAll
 	p.GPU.Display = []string{gpu}
-	p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+	p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
 	p.MustSurvive = []string{"sshd.service"}
 	p.Sessions.EndHook = []string{"uwsm", "stop"}
 	f := Facts{
@@ -90,7 +90,8 @@ func gone(name string) func(*Facts) {
 // needs that then.
 func instance(there bool) func(*Facts) {
 	return func(f *Facts) {
-		f.Policy.VLLM.Template, f.Policy.Modes.Compute.VLLMProfile = "vllm@.service", "big"
+		f.Policy.VLLM.Profiles["big"] = policy.Profile{Unit: "vllm@big.service"}
+		f.Policy.Modes.Compute.VLLMProfile = "big"
 		f.Units["vllm@big.service"] = f.Units["vllm.service"]
 		gone("vllm.service")(f)
 		if !there {
@@ -122,7 +123,7 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		"masked":                {change(holdersSocket, func(u *Unit) { u.LoadState = "masked" }), Failure, "units: dubnium-probe-holders.socket is masked", "systemctl unmask dubnium-probe-holders.socket"},
 		"not installed":         {gone(audioProbe), Failure, "units: dubnium-probe-audio@0.service is not installed", "make install"},
 		"no unit for the hook":  {gone(sessionEnd), Failure, "units: dubnium-session-end@0.service is not installed", "make install"},
-		"no instance":           {instance(false), Failure, "policy: the policy names vllm@big.service (vllm.template)", "install it"},
+		"no instance":           {instance(false), Failure, "policy: the policy names vllm@big.service (vllm.profiles.big)", "install it"},
 		"bad file":              {change("compute.target", func(u *Unit) { u.LoadState = "bad-setting" }), Failure, "units: compute.target cannot be used: its load state is bad-setting", "systemctl status"},
 		"unread":                {change("compute.target", func(u *Unit) { u.Err = "timeout" }), Unseen, "units: compute.target cannot be looked at: timeout", "systemctl status"},
 		"file changed":          {change(daemonUnit, func(u *Unit) { u.NeedReload = true }), Warning, "units: the file of dubniumd.service is another", "daemon-reload"},
@@ -137,7 +138,7 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		"a file unread":         {func(f *Facts) { f.Policy.Unread = "permission denied" }, Unseen, "policy: whether /etc/dubnium/policy.toml can be used", "as root"},
 		"a file not in force":   {func(f *Facts) { f.Policy.Pending = []string{"transitions"} }, Warning, "policy: /etc/dubnium/policy.toml has other values than are in force for transitions", "systemctl reload"},
 		"no display manager":    {gone("display-manager.service"), Failure, "policy: the policy names display-manager.service (units.display_manager)", "name another"},
-		"no vLLM":               {gone("vllm.service"), Failure, "policy: the policy names vllm.service", "units.vllm"},
+		"no vLLM":               {gone("vllm.service"), Failure, "policy: the policy names vllm.service", "vllm.profiles.default"},
 		"no profile":            {gone("vllm-fast.service"), Failure, "policy: the policy names vllm-fast.service (vllm.profiles.fast)", "install it"},
 		"no k3s":                {gone("k3s.service"), Warning, "policy: the policy names k3s.service", "units.k3s"},
 		"none to survive":       {gone("sshd.service"), Warning, "policy: the policy names sshd.service (must_survive)", "must_survive"},

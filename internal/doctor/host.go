@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/policy"
 )
 
 // policies: the file can be used, is what is in force, and names what there is.
@@ -50,16 +51,10 @@ func (f Facts) namedUnits(s *sheet) {
 	}
 	lacks("units.display_manager", p.Units.DisplayManager, s.fail)
 	if p.VLLM.Enabled {
-		if p.VLLM.Template == "" { // else it is one way among others
-			lacks("units.vllm", p.Units.VLLM, s.fail)
-		}
-		for _, unit := range p.VLLMUnits() {
-			if _, instance := p.InstanceOfVLLM(unit); instance {
-				lacks("vllm.template", unit, s.fail)
+		for _, name := range p.VLLM.ProfileNames() {
+			if name != policy.ProfileDefault || f.usesProfile(name) { // else the file may not name it
+				lacks("vllm.profiles."+name, p.VLLM.Profiles[name].Unit, s.fail)
 			}
-		}
-		for _, profile := range sortedKeys(p.VLLM.Profiles) {
-			lacks("vllm.profiles."+profile, p.VLLM.Profiles[profile], s.fail)
 		}
 	}
 	if slices.Contains(p.Chosen, "units.k3s") {
@@ -78,13 +73,9 @@ func (f Facts) namedUnits(s *sheet) {
 	}
 }
 
-func sortedKeys(m map[string]string) []string {
-	var keys []string
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
+// usesProfile reports whether a mode runs vLLM in this profile.
+func (f Facts) usesProfile(name string) bool {
+	return slices.ContainsFunc(policy.Modes(), func(m policy.Mode) bool { return f.Policy.Contract(m).VLLMProfile == name })
 }
 
 // paths: the daemon's files are there, and nobody but root can change them.

@@ -28,7 +28,7 @@ const (
 func Units(p policy.Policy) []string {
 	all := []string{
 		daemonUnit, holdersSocket, holdersUnit, vllmSocket, vllmProbe, gpuSocket, gpuProbe, audioSocket, audioProbe,
-		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager, p.Units.VLLM, p.Units.StudioPolicy,
+		p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.DisplayManager, p.Units.StudioPolicy,
 		p.Units.AudioPriority, p.Units.K3s,
 	}
 	if len(p.Sessions.EndHook) > 0 {

@@ -154,7 +154,7 @@ func TestWhatWasStoppedForTheStudioComesBackWithIt(t *testing.T) {
 func TestComputeRunsInThePolicysProfile(t *testing.T) {
 	t.Parallel()
 	w := start(t, hasUnits(), func(p *policy.Policy) {
-		p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+		p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
 		p.Modes.Compute.VLLMProfile = "fast"
 	})
 	c := watch(t, w)
@@ -285,7 +285,9 @@ func TestVLLMRunsOnceAfterACrash(t *testing.T) {
 	for _, step := range []string{"drain-vllm", "stop-vllm", "start-vllm-fast"} {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
-			w := start(t, hasUnits(), func(p *policy.Policy) { p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"} })
+			w := start(t, hasUnits(), func(p *policy.Policy) {
+				p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
+			})
 			c := watch(t, w)
 			reach(t, w, policy.Compute)
 			reload(t, w, func(p *policy.Policy) { p.Modes.Compute.VLLMProfile = "fast" })

@@ -93,7 +93,7 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 		"a GPU and units that are not there": {
 			policy: func(p *policy.Policy) {
 				p.GPU.AI, p.MustSurvive = []string{"0000:77:00.0"}, []string{"sauna.service"}
-				p.VLLM.Profiles = map[string]string{"fast": "vllm-fast.service"}
+				p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
 			},
 			says: map[string]doctor.Verdict{
 				"the policy names the GPU 0000:77:00.0, and the host has none there": doctor.Failure,

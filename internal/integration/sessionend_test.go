@@ -169,7 +169,8 @@ func TestVLLMAsInstancesOfATemplate(t *testing.T) {
 	t.Parallel()
 	program := testhost.Program{Comm: "vllm", UID: 990, Opens: []string{"renderD128"}}
 	w := start(t, testhost.Options{Units: []testhost.Unit{{Name: "vllm@.service", Slice: "ai.slice", Program: &program}}}, func(p *policy.Policy) {
-		p.VLLM.Template, p.Modes.Compute.VLLMProfile = "vllm@.service", "fast"
+		p.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm@fast.service"}
+		p.Modes.Compute.VLLMProfile = "fast"
 	})
 	c := watch(t, w)
 	require.Zero(t, modectl(t, w, "request", "compute").code)

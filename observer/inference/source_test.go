@@ -89,7 +89,7 @@ func TestItLooksByItselfOnlyWhileVLLMRuns(t *testing.T) {
 	start := time.Unix(100, 0)
 	now := func(active string, healthy bool, asked time.Time) observer.Snapshot {
 		var snapshot observer.Snapshot
-		snapshot.Systemd.Units = map[string]observer.Unit{p.Units.VLLM: {ActiveState: active, ActiveSince: start}}
+		snapshot.Systemd.Units = map[string]observer.Unit{"vllm.service": {ActiveState: active, ActiveSince: start}}
 		snapshot.Inference = observer.Inference{Reading: observer.Reading{At: asked}, Healthy: healthy}
 		return snapshot
 	}

@@ -47,7 +47,7 @@ func entry(p policy.Policy, display string) Entry {
 	s := observer.Snapshot{
 		Systemd: observer.Systemd{Reading: known, State: "running", Units: map[string]observer.Unit{
 			p.Units.DesktopTarget: u("active"), p.Units.ComputeTarget: u("inactive"), p.Units.DisplayManager: u(display),
-			p.Units.VLLM: u("inactive"), p.Units.StudioPolicy: u("inactive"), p.Units.AudioPriority: u("inactive"),
+			"vllm.service": u("inactive"), p.Units.StudioPolicy: u("inactive"), p.Units.AudioPriority: u("inactive"),
 		}},
 		Logind: observer.Logind{Reading: known}, Processes: observer.ProcessScan{Reading: known},
 	}

@@ -223,7 +223,7 @@ func TestAnotherPolicysUnitsAreLookedAtAndFollowed(t *testing.T) {
 	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "llm.service"}}})
 	require.NotContains(t, w.look().Units, "llm.service")
 	p := policy.Default()
-	p.Units.VLLM = "llm.service"
+	p.VLLM.Profiles = map[string]policy.Profile{policy.ProfileDefault: {Unit: "llm.service"}}
 	w.source.SetPolicy(p)
 	units := w.look().Units
 	require.True(t, units["llm.service"].Loaded())
@@ -336,7 +336,7 @@ func TestInstancesOfTheTemplateAreFoundAndHeardOf(t *testing.T) {
 	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "vllm@.service"}, {Name: "other@.service"}}})
 	w.source.SetPolicy(p)
 	require.NotContains(t, w.look().Units, "vllm@stray.service")
-	p.VLLM.Template = "vllm@.service"
+	p.VLLM.Profiles = map[string]policy.Profile{"fast": {Unit: "vllm@fast.service"}}
 	w.source.SetPolicy(p)
 	<-w.pokes // the watch is another
 	require.NoError(t, w.host.StartUnit("vllm@stray.service", "replace"))

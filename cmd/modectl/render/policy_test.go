@@ -21,7 +21,7 @@ func document(t *testing.T, text string) policy.Document {
 }
 
 func TestPolicies(t *testing.T) {
-	old := document(t, "transitions = \"overlay\"\nvllm.profiles = { fast = \"vllm-fast.service\" }")
+	old := document(t, "transitions = \"overlay\"\nvllm.profiles.fast = { unit = \"vllm-fast.service\" }")
 	next := document(t, "transitions = \"all\"\n[paths]\nstate = \"/state\"\n[gpu]\ndisplay = [\"0000:01:00.0\"]")
 	p := busapi.Policy{File: old.File}
 	for _, s := range old.Settings() { // some: a new key is nothing to these texts

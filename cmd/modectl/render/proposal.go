@@ -20,7 +20,8 @@ type section struct {
 	keys  []assignment
 }
 
-// assignment is a key with a value: a text, a switch or a list of texts.
+// assignment is a key, which may be dotted, with a value: a text, a switch or a list of
+// texts. A section has one dotted key at most below each name.
 type assignment struct {
 	key   string
 	value any
@@ -48,7 +49,6 @@ func units(p policy.Policy, s observer.Snapshot) section {
 		{"desktop_target", p.Units.DesktopTarget},
 		{"compute_target", p.Units.ComputeTarget},
 		{"display_manager", p.Units.DisplayManager},
-		{"vllm", p.Units.VLLM},
 		{"studio_policy", p.Units.StudioPolicy},
 		{"audio_priority", p.Units.AudioPriority},
 		{"k3s", p.Units.K3s},
@@ -72,8 +72,19 @@ func units(p policy.Policy, s observer.Snapshot) section {
 
 func vllm(p policy.Policy, s observer.Snapshot) section {
 	found := section{name: "vllm"}
-	if s.Systemd.Known() {
-		found.keys = []assignment{{"enabled", s.Systemd.Units[p.Units.VLLM].Loaded(), "whether compute serves inference"}}
+	if !s.Systemd.Known() {
+		return found
+	}
+	unit := p.VLLM.Profiles[policy.ProfileDefault].Unit
+	is := s.Systemd.Units[unit]
+	found.keys = []assignment{{"enabled", is.Loaded(), "whether compute serves inference"}}
+	switch {
+	case !is.Loaded():
+		found.notes = []string{unit + " is not there"}
+	case is.ID != unit:
+		found.keys = append(found.keys, assignment{"profiles.default.unit", unit, "an alias of " + is.ID})
+	default:
+		found.keys = append(found.keys, assignment{"profiles.default.unit", unit, ""})
 	}
 	return found
 }
@@ -174,10 +185,21 @@ func (p Proposal) JSON() string {
 			all[s.name] = into
 		}
 		for _, a := range s.keys {
-			into[a.key] = a.value
+			assign(into, strings.Split(a.key, "."), a.value)
 		}
 	}
 	return marshal(all)
+}
+
+// assign sets a dotted key, as TOML and Nix read it.
+func assign(into map[string]any, path []string, value any) {
+	if len(path) == 1 {
+		into[path[0]] = value
+		return
+	}
+	table := map[string]any{}
+	into[path[0]] = table
+	assign(table, path[1:], value)
 }
 
 func comment(note string) string {
