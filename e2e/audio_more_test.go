@@ -38,7 +38,7 @@ func TestAStreamThatPlaysNothingIsSilent(t *testing.T) {
 	require.NoError(t, p.Kill(w.ctx))
 }
 
-func TestREAPERCountsWhileItIsSilent(t *testing.T) {
+func TestADAWCountsWhileItIsSilent(t *testing.T) {
 	w := onDesktop(t)
 	w.silent()
 	for _, name := range []string{"reaper", ".reaper-wrapped"} {

@@ -12,7 +12,7 @@ func audioIdle(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	switch fact.Truth {
 	case observer.True:
 		f := block(fact.Reason, "stop playing and recording, and quit what holds the sound hardware")
-		f.evidence = observer.AudioEvidence(s)
+		f.evidence = observer.AudioEvidence(p.Audio, s)
 		return f
 	case observer.False:
 		return pass(fact.Reason)

@@ -61,7 +61,7 @@ func TestAudioIdle(t *testing.T) {
 			silent(s).JACK = []observer.JACKClient{{Application: "ardour"}}
 		}},
 		"REAPER": {code: 10, reason: "reaper (pid 7, uid 1000) runs", change: func(s *observer.Snapshot) {
-			s.Processes.ReaperProcesses = []observer.Process{{PID: 7, Command: "reaper", UID: 1000}}
+			s.Processes.DAWs = []observer.Process{{PID: 7, Command: "reaper", UID: 1000}}
 		}},
 		"hardware outside PipeWire": {code: 10, reason: "has card0/pcm0p/sub0 open", change: func(s *observer.Snapshot) {
 			s.Processes.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 8, Command: "aplay"}}}
@@ -369,7 +369,7 @@ func TestEvidenceIsMadeOfTextsThatAreRedacted(t *testing.T) {
 	other := observer.Process{PID: 9, Command: "secretgame", UID: 1001}
 	s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 9, Command: "secretgame", UID: 1001, Unit: "game.service"}}
 	s.Processes.Jobs.List = []observer.Job{{Process: other, Pattern: "secretgame"}}
-	s.Processes.ReaperProcesses, s.Processes.PCMs = []observer.Process{other}, []observer.PCM{{Name: "card0", Process: other}}
+	s.Processes.DAWs, s.Processes.PCMs = []observer.Process{other}, []observer.PCM{{Name: "card0", Process: other}}
 	silent(&s).UID = 1001
 	silent(&s).Streams = []observer.AudioStream{{Direction: observer.Playback, Application: "secretgame"}}
 	s.Logind.Sessions[0].UID = 1001

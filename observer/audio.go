@@ -82,14 +82,6 @@ type Process struct {
 	Redacted bool `json:"redacted,omitempty"`
 }
 
-// reaperNames are what REAPER is called, as a process and as a client of an audio
-// server: by itself, by its older versions, and by the wrapper that NixOS puts
-// around it, which just fits into the 15 bytes of a process's name.
-var reaperNames = []string{"reaper", "reaper5", ".reaper-wrapped", "REAPER"}
-
-// IsREAPER reports whether a process or a client of that name is REAPER.
-func IsREAPER(name string) bool { return slices.Contains(reaperNames, name) }
-
 // Into makes each source's facts a Part.
 func (p Audio) Into(s *Snapshot) { s.Audio = p }
 
@@ -161,14 +153,14 @@ func serverOf(a Audio, uid uint32) (AudioServer, Fact) {
 	return server, f
 }
 
-// audioActive says whether somebody plays, records or holds the hardware for
-// it: uncorked streams and JACK clients on every graphical user's server, REAPER,
-// and sound devices that no such server answers for. One yes is enough; a no
-// needs all of them, and is as old as the oldest.
-func audioActive(s Snapshot) Fact {
-	facts := []Fact{heldPCM(s), reaper(s)}
+// audioActive says whether somebody plays, records or holds the hardware for it:
+// uncorked streams and JACK clients on every graphical user's server, digital audio
+// workstations, and sound devices that no such server answers for. One yes is enough;
+// a no needs all of them, and is as old as the oldest.
+func audioActive(p policy.Audio, s Snapshot) Fact {
+	facts := []Fact{heldPCM(s), dawRuns(s)}
 	for _, uid := range s.Logind.GraphicalUsers() {
-		facts = append(facts, serverActive(s.Audio, uid))
+		facts = append(facts, serverActive(p, s.Audio, uid))
 	}
 	if users := session(s.Logind, KindGraphical); users.Truth == Unknown {
 		users.Reason = "whose audio to look at cannot be told: " + users.Reason
@@ -182,14 +174,14 @@ func audioActive(s Snapshot) Fact {
 	return f
 }
 
-func serverActive(a Audio, uid uint32) Fact {
+func serverActive(p policy.Audio, a Audio, uid uint32) Fact {
 	server, f := serverOf(a, uid)
 	if !server.Known() {
 		return f
 	}
 	f.Truth = False
 	for _, stream := range server.Streams {
-		if !stream.Corked || IsREAPER(stream.Application) {
+		if stream.active(p) {
 			f.Truth, f.Reason = True, stream.text(server)
 			return f
 		}
@@ -199,6 +191,11 @@ func serverActive(a Audio, uid uint32) Fact {
 	}
 	return f
 }
+
+// active reports whether a stream counts as playing or recording. That of a digital
+// audio workstation does while it is corked too: it may run in a container, where its
+// process has another name.
+func (a AudioStream) active(p policy.Audio) bool { return !a.Corked || p.IsDAW(a.Application) }
 
 // text names a stream in a sentence. As with Holder.text, every text about one is
 // made of it, so that a redaction finds it.
@@ -225,17 +222,16 @@ func (p Process) String() string {
 	return fmt.Sprintf("%s (pid %d, uid %d)", p.Command, p.PID, p.UID)
 }
 
-// reaper: its process counts whatever it plays through, and while it is silent
-// too: nobody wants a take lost between two songs. So does its client, corked or
-// not, which may be in a container under another name.
-func reaper(s Snapshot) Fact {
+// dawRuns says whether a digital audio workstation runs. It counts while it is silent
+// too, since between two takes a transition would lose the session.
+func dawRuns(s Snapshot) Fact {
 	f, known := sound(s.Processes)
 	if !known {
 		return f
 	}
-	f.Truth, f.Reason = False, "no REAPER runs"
-	if len(s.Processes.ReaperProcesses) > 0 {
-		f.Truth, f.Reason = True, s.Processes.ReaperProcesses[0].String()+" runs"
+	f.Truth, f.Reason = False, "no digital audio workstation runs"
+	if len(s.Processes.DAWs) > 0 {
+		f.Truth, f.Reason = True, s.Processes.DAWs[0].String()+" runs"
 	}
 	return f
 }
@@ -344,9 +340,8 @@ func audioClause(p policy.Policy, f Facts) []clause {
 	return []clause{{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the person at the screen does not run"}}
 }
 
-// AudioEvidence lists all that plays, records or holds the hardware for it, in
-// words.
-func AudioEvidence(s Snapshot) []string {
+// AudioEvidence lists all that plays, records or holds the hardware for it.
+func AudioEvidence(p policy.Audio, s Snapshot) []string {
 	var lines []string
 	for _, uid := range s.Logind.GraphicalUsers() {
 		server, _ := serverOf(s.Audio, uid)
@@ -354,7 +349,7 @@ func AudioEvidence(s Snapshot) []string {
 			continue
 		}
 		for _, stream := range server.Streams {
-			if !stream.Corked || IsREAPER(stream.Application) {
+			if stream.active(p) {
 				lines = append(lines, stream.text(server))
 			}
 		}
@@ -362,14 +357,14 @@ func AudioEvidence(s Snapshot) []string {
 			lines = append(lines, client.text(server))
 		}
 	}
-	for _, p := range s.Processes.ReaperProcesses {
-		lines = append(lines, p.String()+" runs")
+	for _, daw := range s.Processes.DAWs {
+		lines = append(lines, daw.String()+" runs")
 	}
-	if more := s.Processes.MoreReapers; more > 0 {
-		lines = append(lines, fmt.Sprintf("%d more processes of REAPER run", more))
+	if more := s.Processes.MoreDAWs; more > 0 {
+		lines = append(lines, fmt.Sprintf("%d more digital audio workstations run", more))
 	}
-	for _, p := range ForeignPCMs(s) {
-		lines = append(lines, fmt.Sprintf("%s has %s open", p.Process, p.Name))
+	for _, pcm := range ForeignPCMs(s) {
+		lines = append(lines, fmt.Sprintf("%s has %s open", pcm.Process, pcm.Name))
 	}
 	return lines
 }

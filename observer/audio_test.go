@@ -44,14 +44,14 @@ func TestAudioActive(t *testing.T) {
 		"no server":                     {alices(func(a *AudioServer) { a.Running = false }), False, ""},
 		"a user nobody asked about":     {func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been asked yet"},
 		"REAPER": {func(s *Snapshot) {
-			s.Processes.ReaperProcesses = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
+			s.Processes.DAWs = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
 		}, True, "reaper5 (pid 9, uid 1000) runs"},
 		"REAPER as a client that is paused": {alices(func(a *AudioServer) {
 			a.Streams = []AudioStream{{Direction: Capture, Corked: true, Application: "REAPER"}}
 		}), True, "capture of REAPER (uid 1000)"},
 		"REAPER, with a server that does not answer": {func(s *Snapshot) {
 			s.Audio.Servers[0].Reason = "silence"
-			s.Processes.ReaperProcesses = []Process{{PID: 9, Command: "reaper"}}
+			s.Processes.DAWs = []Process{{PID: 9, Command: "reaper"}}
 		}, True, "reaper (pid 9, uid 0) runs"},
 		"a device open beside PipeWire":         {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "aplay", UID: 1000}}), True, "aplay (pid 9, uid 1000) has card0/pcm0p/sub0 open"},
 		"a device of the server that was asked": {held(pipewire), False, ""},
@@ -81,12 +81,18 @@ func TestSilenceIsAsOldAsTheOldestLook(t *testing.T) {
 	assert.True(t, f.Stale(looked))
 }
 
-func TestREAPERsNames(t *testing.T) {
-	for name, ok := range map[string]bool{
-		"reaper": true, "reaper5": true, ".reaper-wrapped": true, "REAPER": true, "grim-reaper": false, "reapers": false, "": false,
-	} {
-		assert.Equal(t, ok, IsREAPER(name), name)
-	}
+// TestADAWIsWhatThePolicyCallsOne: a corked stream counts only by the policy's names.
+func TestADAWIsWhatThePolicyCallsOne(t *testing.T) {
+	s := quiet()
+	s.Audio.Servers[0].Streams = []AudioStream{{Direction: Capture, Corked: true, Application: "Ardour"}}
+	p := policy.Default()
+	assert.Equal(t, False, Derive(p, s).Is(AudioActive))
+	assert.Empty(t, AudioEvidence(p.Audio, s))
+	p.Audio.DAWs = []policy.Pattern{"Ardour*"}
+	f := Derive(p, s)[AudioActive]
+	assert.Equal(t, True, f.Truth)
+	assert.Equal(t, "capture of Ardour (uid 1000)", f.Reason)
+	assert.Equal(t, []string{f.Reason}, AudioEvidence(p.Audio, s))
 }
 
 func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
@@ -101,11 +107,11 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 			s.Processes.PCMs = []PCM{{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "secret", UID: 1000, Unit: "secret.scope"}}}
 		},
 		"REAPER": func(s *Snapshot) {
-			s.Processes.ReaperProcesses = []Process{{PID: 9, Command: "secret", UID: 1000, Session: "secret"}}
+			s.Processes.DAWs = []Process{{PID: 9, Command: "secret", UID: 1000, Session: "secret"}}
 		},
 		"headphones": func(s *Snapshot) {
 			s.Audio.Servers[0].Devices = []AudioDevice{{Direction: Playback, Name: "secret", State: "RUNNING"}}
-			s.Processes.ReaperProcesses = []Process{{UID: 1000, Command: "reaper"}}
+			s.Processes.DAWs = []Process{{UID: 1000, Command: "reaper"}}
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -125,7 +131,7 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 			assert.Equal(t, o.Facts[AudioActive], words.Observation(o).Facts[AudioActive])
 			assert.Equal(t, s.Audio, own.Audio)
 			assert.Equal(t, s.Processes.PCMs, own.Processes.PCMs)
-			assert.Equal(t, s.Processes.ReaperProcesses, own.Processes.ReaperProcesses)
+			assert.Equal(t, s.Processes.DAWs, own.Processes.DAWs)
 		})
 	}
 }

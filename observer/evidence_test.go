@@ -52,7 +52,7 @@ func TestTheFingerprintTellsWhatHappened(t *testing.T) {
 		"a broken source":  func(s *Snapshot) { s.Logind.Reason = "no answer" },
 		"an audio server":  func(s *Snapshot) { s.Audio.Servers[0].Running = false },
 		"a stream":         func(s *Snapshot) { s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback}} },
-		"REAPER":           func(s *Snapshot) { s.Processes.ReaperProcesses = []Process{{Command: "reaper"}} },
+		"REAPER":           func(s *Snapshot) { s.Processes.DAWs = []Process{{Command: "reaper"}} },
 		"one never looked": func(s *Snapshot) { s.Processes.At = time.Time{} },
 	} {
 		s := desktop()

@@ -153,7 +153,7 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 		Greeter:          session(s.Logind, KindGreeter),
 		DisplayReleased:  displayReleased(p, s),
 		AudioStack:       audioStack(s),
-		AudioActive:      audioActive(s),
+		AudioActive:      audioActive(p.Audio, s),
 		MaintenanceQuiet: maintenanceQuiet(p, s.Systemd),
 	}
 	f[DesktopPresence] = f.presence()

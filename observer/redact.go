@@ -74,12 +74,12 @@ func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
 			secrets = append(secrets, hidden...)
 		}
 	}
-	pcms, reapers := slices.Clone(s.Processes.PCMs), slices.Clone(s.Processes.ReaperProcesses)
+	pcms, daws := slices.Clone(s.Processes.PCMs), slices.Clone(s.Processes.DAWs)
 	for i := range pcms {
 		secrets = append(secrets, pcms[i].redact(uid)...)
 	}
-	for i := range reapers {
-		secrets = append(secrets, reapers[i].redact(uid)...)
+	for i := range daws {
+		secrets = append(secrets, daws[i].redact(uid)...)
 	}
 	servers := slices.Clone(s.Audio.Servers)
 	for i := range servers {
@@ -89,7 +89,7 @@ func redact(s Snapshot, uid uint32) (_ Snapshot, secrets []Secret) {
 	for i := range cards {
 		secrets = append(secrets, cards[i].redact(uid)...)
 	}
-	s.Processes.Holders, s.Processes.PCMs, s.Processes.ReaperProcesses = holders, pcms, reapers
+	s.Processes.Holders, s.Processes.PCMs, s.Processes.DAWs = holders, pcms, daws
 	s.Processes.Unseen, s.Processes.Jobs.List, s.Processes.Jobs.Unread = unseen, jobs, unread
 	s.Audio.Servers, s.GPU.Cards = servers, cards
 	return s, secrets

@@ -220,10 +220,11 @@ type ProcessScan struct {
 	// list has no room.
 	PCMs     []PCM `json:"pcms"`
 	MorePCMs int   `json:"more_pcms,omitempty"`
-	// ReaperProcesses are the processes of REAPER, under the names it has had.
-	ReaperProcesses []Process `json:"reapers"`
-	MoreReapers     int       `json:"more_reapers,omitempty"`
-	Jobs            Jobs      `json:"jobs"`
+	// DAWs are the processes that the policy calls digital audio workstations. MoreDAWs
+	// counts those for which the list has no room.
+	DAWs     []Process `json:"daws"`
+	MoreDAWs int       `json:"more_daws,omitempty"`
+	Jobs     Jobs      `json:"jobs"`
 	// Directories are the directories that policy needs to have.
 	Directories []Store `json:"stores"`
 }

@@ -113,6 +113,6 @@ func TestSoundDevicesOfNoListAreNotKnown(t *testing.T) {
 	assert.Contains(t, f.Reason, "3 more sound devices")
 	s.Processes.PCMs = []PCM{{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "aplay"}}}
 	assert.Equal(t, True, Derive(policy.Default(), s).Is(AudioActive))
-	s.Processes.ReaperProcesses, s.Processes.MoreReapers = []Process{{PID: 9, Command: "reaper"}}, 4
-	assert.Contains(t, AudioEvidence(s), "4 more processes of REAPER run")
+	s.Processes.DAWs, s.Processes.MoreDAWs = []Process{{PID: 9, Command: "reaper"}}, 4
+	assert.Contains(t, AudioEvidence(policy.Default().Audio, s), "4 more digital audio workstations run")
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -119,6 +120,16 @@ type Audio struct {
 	// Grace is how long after a login a desktop is whole although that person's audio
 	// server does not answer yet. 0: no time at all.
 	Grace Duration `toml:"grace"`
+	// DAWs are digital audio workstations, by the name of the process or of the client of
+	// an audio server; * stands for anything. Audio counts as active while one runs,
+	// playing or not. The kernel keeps 15 bytes of the name of a process.
+	DAWs []Pattern `toml:"daws"`
+}
+
+// IsDAW reports whether a process or client of this name is a digital audio
+// workstation.
+func (a Audio) IsDAW(name string) bool {
+	return slices.ContainsFunc(a.DAWs, func(p Pattern) bool { return glob(string(p), name) })
 }
 
 // Sessions says how a graphical session is asked to end, and bounds each way of
@@ -200,7 +211,10 @@ func Default() Policy {
 			Display: []string{}, AI: []string{}, Planned: []string{},
 			PermittedHolders: []string{"nvidia-persistenced.service"}, Recheck: Duration(5 * time.Minute),
 		},
-		Audio: Audio{Required: true, Grace: Duration(10 * time.Second)},
+		Audio: Audio{
+			Required: true, Grace: Duration(10 * time.Second),
+			DAWs: []Pattern{"reaper", "reaper5", ".reaper-wrapped", "REAPER"}, // the third is NixOS's wrapper
+		},
 		Sessions: Sessions{
 			EndHook:          []string{},
 			EndTimeout:       Duration(30 * time.Second),

@@ -207,7 +207,9 @@ func (p Policy) guardFaults(fault checker) {
 	for _, id := range g.StudioLocal {
 		fault(slices.Contains(optionalGuards, id), "guards.studio_local", "unknown guard %q: expected one of %s", id, words(optionalGuards))
 	}
-	for key, list := range map[string][]Pattern{"guards.jobs": g.Jobs, "guards.remote_jobs": g.RemoteJobs, "guards.not_jobs": g.NotJobs} {
+	for key, list := range map[string][]Pattern{
+		"guards.jobs": g.Jobs, "guards.remote_jobs": g.RemoteJobs, "guards.not_jobs": g.NotJobs, "audio.daws": p.Audio.DAWs,
+	} {
 		for i, pattern := range list {
 			at := element(key, i)
 			fault(pattern != "" && isLine(string(pattern)), at, "expected a pattern of 1 to 200 printable characters, found %q", pattern)

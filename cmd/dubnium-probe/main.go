@@ -98,7 +98,7 @@ func holdersLook(flags *flag.FlagSet, args []string) (probeserver.Result, error)
 	var roots holdersprobe.Roots
 	flags.StringVar(&roots.Proc, "proc", "/proc", "the process `DIR`ectory")
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
-	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which says what a job is and where things are kept")
+	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which names jobs, DAWs and directories")
 	err := parse(flags, args)
 	look, stores := holdersprobe.New(roots), holdersprobe.NewStores(roots.Proc)
 	return func(ctx context.Context) (any, error) {
@@ -106,12 +106,13 @@ func holdersLook(flags *flag.FlagSet, args []string) (probeserver.Result, error)
 		if err != nil {
 			return holders.Document{Error: err.Error()}, err
 		}
-		// Who holds a GPU is told whatever the policy says.
+		// Who holds a GPU is reported without a valid policy as well.
 		p, err := policy.Load(*file)
 		if err != nil {
 			d.Jobs.Reason = err.Error()
 			return d, nil
 		}
+		d.DAWs, d.MoreDAWs = look.DAWs(p.Audio)
 		d.Jobs, d.Stores = look.Jobs(ctx, p.Guards), stores.Look(p.Stores())
 		return d, nil
 	}, err

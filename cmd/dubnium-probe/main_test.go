@@ -84,6 +84,20 @@ func TestWhoHoldsAGPUIsToldWhateverThePolicySays(t *testing.T) {
 	require.NotEmpty(t, d.GPUs)
 	require.False(t, d.Jobs.Complete)
 	require.Contains(t, d.Jobs.Reason, "unknown key nonsense")
+	require.Nil(t, d.DAWs, "which of them run is unknown, not nobody")
+}
+
+func TestDAWsAreThoseOfThePolicy(t *testing.T) {
+	root, file := hosttest.Start(t, testhost.Options{}).Root(), filepath.Join(t.TempDir(), "policy.toml")
+	for names, found := range map[string]int{`"k3s-server"`: 1, `"k3s"`: 0, ``: 0} {
+		require.NoError(t, os.WriteFile(file, []byte("[audio]\ndaws = ["+names+"]\n"), 0o644))
+		code, out, complaints := probe(t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"), "--policy", file)
+		require.Zero(t, code, complaints)
+		d, err := holders.Decode([]byte(out))
+		require.NoError(t, err)
+		require.NotNil(t, d.DAWs)
+		require.Len(t, d.DAWs, found, names)
+	}
 }
 
 func TestMisuseWritesNoDocument(t *testing.T) {

@@ -21,12 +21,13 @@ type Document struct {
 	// counts those for which it has no room. Any of them could be a holder.
 	Unseen     []observer.Unseen `json:"unseen,omitempty"`
 	MoreUnseen int               `json:"more_unseen,omitempty"`
-	// PCMs are the ALSA devices that are open, and Reapers the processes of REAPER.
-	// Nil: it could not tell, or is of a version that does not look.
-	PCMs        []observer.PCM     `json:"pcms"`
-	MorePCMs    int                `json:"more_pcms,omitempty"`
-	Reapers     []observer.Process `json:"reapers"`
-	MoreReapers int                `json:"more_reapers,omitempty"`
+	// PCMs are the ALSA devices that are open, and DAWs the processes that the policy
+	// calls digital audio workstations. Nil: the probe could not tell, or its version does
+	// not look for them.
+	PCMs     []observer.PCM     `json:"pcms"`
+	MorePCMs int                `json:"more_pcms,omitempty"`
+	DAWs     []observer.Process `json:"daws"`
+	MoreDAWs int                `json:"more_daws,omitempty"`
 	// Jobs are the processes that the policy calls somebody's work, and Stores its
 	// directories.
 	Jobs   observer.Jobs    `json:"jobs"`
@@ -55,7 +56,7 @@ const (
 	MaxHolders = 1024
 	MaxUnseen  = 64
 	MaxPCMs    = 256
-	MaxReapers = 16
+	MaxDAWs    = 16
 	MaxJobs    = 64
 )
 
@@ -94,7 +95,7 @@ func (d *Document) check() error {
 		{"holders", len(d.Holders), MaxHolders, 0},
 		{"processes that it did not look through", len(d.Unseen), MaxUnseen, d.MoreUnseen},
 		{"sound devices", len(d.PCMs), MaxPCMs, d.MorePCMs},
-		{"processes of REAPER", len(d.Reapers), MaxReapers, d.MoreReapers},
+		{"digital audio workstations", len(d.DAWs), MaxDAWs, d.MoreDAWs},
 		{"jobs", len(d.Jobs.List), MaxJobs, d.Jobs.Truncated},
 		{"processes that it did not read", len(d.Jobs.Unread), MaxUnseen, d.Jobs.MoreUnread},
 		{"directories", len(d.Stores), maxList, 0},
@@ -141,8 +142,8 @@ func (d *Document) checkSound() error {
 			return err
 		}
 	}
-	for i := range d.Reapers {
-		if err := checkProcess(&d.Reapers[i]); err != nil {
+	for i := range d.DAWs {
+		if err := checkProcess(&d.DAWs[i]); err != nil {
 			return err
 		}
 	}

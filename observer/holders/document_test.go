@@ -32,8 +32,8 @@ func TestTheLongestDocumentIsAccepted(t *testing.T) {
 	for range holders.MaxPCMs {
 		d.PCMs = append(d.PCMs, observer.PCM{Name: "card31/pcm31p/sub127", Process: process})
 	}
-	for range holders.MaxReapers {
-		d.Reapers = append(d.Reapers, process)
+	for range holders.MaxDAWs {
+		d.DAWs = append(d.DAWs, process)
 	}
 	for range holders.MaxJobs {
 		d.Jobs.List = append(d.Jobs.List, observer.Job{Process: process, Pattern: long(200)})
@@ -54,7 +54,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"error":"\u0007"}`))
 	f.Add([]byte(`{"gpus":[{"pci":"card0"}],"holders":[{"gpu":"card0","pid":1,"command":"\u202e\ud800","slices":null}]}`))
 	f.Add([]byte(`{"gpus":[],"holders":[],"unseen":[{"pid":1,"unit":"\n","slices":["\u0000"],"more":9223372036854775807}],"more_unseen":1}`))
-	f.Add([]byte(`{"gpus":[],"holders":[],"pcms":[{"name":"\u009b","pid":1}],"reapers":[{"command":"\u2028"}],"more_pcms":1}`))
+	f.Add([]byte(`{"gpus":[],"holders":[],"pcms":[{"name":"\u009b","pid":1}],"daws":[{"command":"\u2028"}],"more_pcms":1}`))
 	f.Add([]byte(`{"gpus":[],"holders":[],"jobs":{"reason":"\r","list":[{"pattern":"\u0085"}],"unread":[{"session":"\u0007"}]},"stores":[{"path":"\t","free":{"reason":"\u001b"}}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := holders.Decode(data)
@@ -65,7 +65,7 @@ func FuzzDecode(f *testing.F) {
 		require.LessOrEqual(t, len(d.Unseen), holders.MaxUnseen)
 		require.LessOrEqual(t, len(d.Jobs.Unread), holders.MaxUnseen)
 		require.LessOrEqual(t, len(d.PCMs), holders.MaxPCMs)
-		require.LessOrEqual(t, len(d.Reapers), holders.MaxReapers)
+		require.LessOrEqual(t, len(d.DAWs), holders.MaxDAWs)
 		require.LessOrEqual(t, len(d.Jobs.List), holders.MaxJobs)
 		again, err := json.Marshal(d)
 		require.NoError(t, err)

@@ -44,8 +44,8 @@ func (s *Source) Read(ctx context.Context) observer.Part {
 		part.GPUs, part.Holders = d.GPUs, d.Holders
 		part.Unseen, part.MoreUnseen = d.Unseen, d.MoreUnseen
 		part.Jobs, part.Directories = d.Jobs, d.Stores
-		part.PCMs, part.ReaperProcesses, part.SoundComplete = d.PCMs, d.Reapers, d.PCMs != nil && d.Reapers != nil
-		part.MorePCMs, part.MoreReapers = d.MorePCMs, d.MoreReapers
+		part.PCMs, part.DAWs, part.SoundComplete = d.PCMs, d.DAWs, d.PCMs != nil && d.DAWs != nil
+		part.MorePCMs, part.MoreDAWs = d.MorePCMs, d.MoreDAWs
 	}
 	return part
 }

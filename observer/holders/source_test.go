@@ -89,15 +89,15 @@ func TestALookSaysWhoWasNotLookedThrough(t *testing.T) {
 func TestALongListIsNotBelieved(t *testing.T) {
 	one := func(entry string, n int) string { return strings.Repeat(entry+",", n) + entry }
 	for want, says := range map[string]string{
-		"1025 holders":         `"holders":[` + one(`{"gpu":"0000:01:00.0","pid":1}`, holders.MaxHolders) + `]`,
-		"65 processes that":    `"holders":[],"unseen":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]`,
-		"257 sound devices":    `"holders":[],"pcms":[` + one(`{"pid":1}`, holders.MaxPCMs) + `]`,
-		"17 processes of":      `"holders":[],"reapers":[` + one(`{"pid":1}`, holders.MaxReapers) + `]`,
-		"65 jobs":              `"holders":[],"jobs":{"list":[` + one(`{"pid":1}`, holders.MaxJobs) + `]}`,
-		"and -1 more":          `"holders":[],"more_unseen":-1`,
-		"-2 more like it":      `"holders":[],"unseen":[{"pid":1,"more":-2}]`,
-		"pid 1 and -1 more":    `"holders":[{"gpu":"0000:01:00.0","pid":1,"more":-1}]`,
-		"65 processes that it": `"holders":[],"jobs":{"unread":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]}`,
+		"1025 holders":                  `"holders":[` + one(`{"gpu":"0000:01:00.0","pid":1}`, holders.MaxHolders) + `]`,
+		"65 processes that":             `"holders":[],"unseen":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]`,
+		"257 sound devices":             `"holders":[],"pcms":[` + one(`{"pid":1}`, holders.MaxPCMs) + `]`,
+		"17 digital audio workstations": `"holders":[],"daws":[` + one(`{"pid":1}`, holders.MaxDAWs) + `]`,
+		"65 jobs":                       `"holders":[],"jobs":{"list":[` + one(`{"pid":1}`, holders.MaxJobs) + `]}`,
+		"and -1 more":                   `"holders":[],"more_unseen":-1`,
+		"-2 more like it":               `"holders":[],"unseen":[{"pid":1,"more":-2}]`,
+		"pid 1 and -1 more":             `"holders":[{"gpu":"0000:01:00.0","pid":1,"more":-1}]`,
+		"65 processes that it":          `"holders":[],"jobs":{"unread":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]}`,
 	} {
 		got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0"}],`+says+`}`))
 		require.Contains(t, got.Reason, want)
@@ -160,9 +160,9 @@ func TestACommandCannotWriteOnTheTerminal(t *testing.T) {
 
 func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
 	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"name":"card0/pcm0p/sub0","pid":7,"command":"a\u0007play","uid":1000}],
-		"reapers":[{"pid":9,"command":"reaper"}]}`))
+		"daws":[{"pid":9,"command":"reaper"}]}`))
 	require.Equal(t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}}, got.PCMs)
-	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.ReaperProcesses)
+	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.DAWs)
 	require.True(t, got.SoundComplete)
 	got = look(t, probeSays(t, `{"gpus":[],"holders":[]}`))
 	require.True(t, got.Known())

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -83,7 +82,7 @@ func FuzzCommandLine(f *testing.F) {
 		require.NotContains(t, line, "\x00")
 		pattern, _, ok := policy.Default().Guards.JobPattern(name, line)
 		require.Equal(t, ok, pattern != "")
-		_ = observer.IsREAPER(name)
+		_ = policy.Default().Audio.IsDAW(name)
 	})
 }
 

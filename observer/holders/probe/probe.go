@@ -53,7 +53,7 @@ func New(r Roots) *Probe {
 	return &Probe{roots: r, statx: unix.Statx, files: newTurns[openFiles](filesTime), lines: newTurns[observer.Job](linesTime)}
 }
 
-// Scan reads the GPUs and their holders, and who uses the sound devices. It fails when
+// Scan reads the GPUs and their holders, and which sound devices are open. It fails when
 // the host cannot be read at all; a host without a GPU is an answer.
 func (p *Probe) Scan(ctx context.Context) (holders.Document, error) {
 	t, err := readTopology(p.roots)
@@ -66,7 +66,7 @@ func (p *Probe) Scan(ctx context.Context) (holders.Document, error) {
 		return holders.Document{}, err
 	}
 	p.readHolders(ctx, t, pids, &d)
-	if err := readSound(p.roots.Proc, pids, &d); err != nil {
+	if d.PCMs, d.MorePCMs, err = openPCMs(p.roots.Proc); err != nil {
 		return holders.Document{}, err
 	}
 	return d, nil

@@ -28,7 +28,7 @@ func scan(t *testing.T, tr tree) holders.Document {
 func TestAHostWithoutAGPUIsAnAnswer(t *testing.T) {
 	d := scan(t, newTree(t))
 	require.Equal(t, holders.Document{
-		GPUs: []observer.GPU{}, Holders: []observer.Holder{}, PCMs: []observer.PCM{}, Reapers: []observer.Process{},
+		GPUs: []observer.GPU{}, Holders: []observer.Holder{}, PCMs: []observer.PCM{},
 	}, d)
 }
 

@@ -11,16 +11,8 @@ import (
 
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/holders"
+	"github.com/dubnium/dubnium/policy"
 )
-
-// readSound adds who uses the sound devices.
-func readSound(proc string, pids []int, d *holders.Document) (err error) {
-	if d.PCMs, d.MorePCMs, err = openPCMs(proc); err != nil {
-		return err
-	}
-	d.Reapers, d.MoreReapers = reapers(proc, pids)
-	return nil
-}
 
 // openPCMs lists the ALSA devices that are open and who opened them, from what
 // the kernel says of each substream (Documentation/sound/designs/procfile.rst). A
@@ -96,19 +88,24 @@ func threadsProcess(proc string, tid int) observer.Process {
 	return unknown
 }
 
-// reapers lists REAPER's processes, nil when they cannot all be told.
-func reapers(proc string, pids []int) (found []observer.Process, more int) {
+// DAWs lists the processes that the policy calls digital audio workstations, nil if not
+// every process can be judged: one whose name cannot be read may be one.
+func (p *Probe) DAWs(a policy.Audio) (found []observer.Process, more int) {
+	pids, err := processes(p.roots.Proc)
+	if err != nil {
+		return nil, 0
+	}
 	found = []observer.Process{}
 	for _, pid := range pids {
-		name, err := command(proc, pid)
+		name, err := command(p.roots.Proc, pid)
 		switch {
-		case gone(err), err == nil && !observer.IsREAPER(name):
+		case gone(err), err == nil && !a.IsDAW(name):
 		case err != nil:
-			return nil, 0 // one that hides may be REAPER
-		case len(found) == holders.MaxReapers:
+			return nil, 0
+		case len(found) == holders.MaxDAWs:
 			more++
 		default:
-			if is, there := who(proc, pid); there {
+			if is, there := who(p.roots.Proc, pid); there {
 				found = append(found, plain(is))
 			}
 		}

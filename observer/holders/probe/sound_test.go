@@ -6,6 +6,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/observer"
+	"github.com/dubnium/dubnium/observer/holders"
+	"github.com/dubnium/dubnium/observer/holders/probe"
+	"github.com/dubnium/dubnium/policy"
 )
 
 const running = "state: RUNNING\nowner_pid   : 801\ntrigger_time: 90.1\ntstamp      : 0.0\n"
@@ -26,15 +29,38 @@ func TestAnOpenSoundDeviceIsNamedWithItsProcess(t *testing.T) {
 	}, d.PCMs, "the thread's process, and an open device whose opener has gone")
 }
 
-func TestREAPERIsFoundUnderItsNames(t *testing.T) {
+func TestADAWIsFoundByThePolicysNames(t *testing.T) {
 	tr := newTree(t)
 	tr.process(810, "reaper", 1000, ofSession)
 	tr.process(811, "reaper5", 1001, ofSession)
 	tr.process(812, "grim-reaper", 1000, ofSession)
 	tr.process(813, ".reaper-wrapped", 1000, ofSession)
 	tr.process(814, "REAPER", 1000, ofSession)
-	d := scan(t, tr)
-	require.Len(t, d.Reapers, 4)
-	require.Equal(t, observer.Process{PID: 810, Command: "reaper", UID: 1000, Unit: "session-3.scope", Session: "3"}, d.Reapers[0])
-	require.Equal(t, "reaper5", d.Reapers[1].Command)
+	tr.process(815, "ardour-8.6", 1000, ofSession)
+	commands := func(a policy.Audio) []string {
+		found, more := probe.New(tr.roots()).DAWs(a)
+		require.Zero(t, more)
+		require.NotNil(t, found)
+		names := []string{}
+		for _, p := range found {
+			names = append(names, p.Command)
+		}
+		return names
+	}
+	require.Equal(t, []string{"reaper", "reaper5", ".reaper-wrapped", "REAPER"}, commands(policy.Default().Audio))
+	require.Equal(t, []string{"ardour-8.6"}, commands(policy.Audio{DAWs: []policy.Pattern{"ardour-*"}}))
+	require.Empty(t, commands(policy.Audio{}))
+	found, _ := probe.New(tr.roots()).DAWs(policy.Default().Audio)
+	require.Equal(t, observer.Process{PID: 810, Command: "reaper", UID: 1000, Unit: "session-3.scope", Session: "3"}, found[0])
+}
+
+// TestMoreDAWsThanTheDocumentHasRoomFor: anybody may start processes of any name.
+func TestMoreDAWsThanTheDocumentHasRoomFor(t *testing.T) {
+	tr := newTree(t)
+	for pid := range holders.MaxDAWs + 3 {
+		tr.process(1000+pid, "reaper", 1000, ofSession)
+	}
+	found, more := probe.New(tr.roots()).DAWs(policy.Default().Audio)
+	require.Len(t, found, holders.MaxDAWs)
+	require.Equal(t, 3, more)
 }
