@@ -37,7 +37,8 @@ func healthy() observer.Snapshot {
 		Inference: observer.Inference{Reading: at, Healthy: true, Running: new(float64), Waiting: new(float64)},
 	}
 	p := policy.Default()
-	for _, name := range []string{p.Units.DesktopTarget, p.Units.ComputeTarget, "vllm.service", p.Units.StudioPolicy, p.Units.AudioPriority} {
+	u := p.Units
+	for _, name := range []string{u.DesktopTarget, u.ComputeTarget, "vllm.service", u.StudioPolicy, u.AudioPriority} {
 		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "inactive", AllowIsolate: true}
 	}
 	return s

@@ -317,7 +317,7 @@ func TestWhatAModeRequiresHasToBeThere(t *testing.T) {
 // TestAnyVLLMIsDrained: whichever of its units runs.
 func TestAnyVLLMIsDrained(t *testing.T) {
 	never := func(p *policy.Policy) {
-		p.VLLM.Profiles, p.Guards.Drain = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}, policy.DrainNever
+		p.VLLM.Profiles["fast"], p.Guards.Drain = policy.Profile{Unit: "vllm-fast.service"}, policy.DrainNever
 	}
 	serves := func(unit string) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {

@@ -172,7 +172,10 @@ func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
 		}
 		s.Systemd.State = rapid.SampledFrom([]string{"starting", "running", "degraded", "stopping"}).Draw(t, "manager")
 		u := p.Units
-		for _, name := range []string{u.DesktopTarget, u.ComputeTarget, u.DisplayManager, "vllm.service", u.StudioPolicy, u.AudioPriority, "graphical.target"} {
+		for _, name := range []string{
+			u.DesktopTarget, u.ComputeTarget, u.DisplayManager, "vllm.service", u.StudioPolicy, u.AudioPriority,
+			"graphical.target",
+		} {
 			if rapid.IntRange(0, 9).Draw(t, "read "+name) > 0 {
 				s.Systemd.Units[name] = Unit{ID: name, LoadState: "loaded", ActiveState: rapid.SampledFrom(
 					[]string{"active", "inactive", "inactive", "failed", "activating", "deactivating", "a new word"}).Draw(t, name)}

@@ -20,7 +20,8 @@ import (
 func contracted() policy.Policy {
 	p := policy.Default()
 	p.Studio.Quiesce = nil // has tests of its own
-	p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}, "small": {Unit: "vllm-small.service"}}
+	p.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm-fast.service"}
+	p.VLLM.Profiles["small"] = policy.Profile{Unit: "vllm-small.service"}
 	p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden = []string{"cups.service"}, []string{"batch.timer"}
 	p.Modes.Desktop.VLLMProfile = "small"
 	p.Modes.StudioLocal.Forbidden = []string{"cups.service", "batch.timer"}

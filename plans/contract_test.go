@@ -18,7 +18,8 @@ func contracted() policy.Policy {
 	p := policy.Default()
 	p.Slices = policy.Slices{} // have tests of their own
 	p.MustSurvive = []string{"sshd.service"}
-	p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}, "small": {Unit: "vllm-small.service"}}
+	p.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm-fast.service"}
+	p.VLLM.Profiles["small"] = policy.Profile{Unit: "vllm-small.service"}
 	p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden = []string{"cups.service", "backup.timer"}, []string{"batch.timer"}
 	p.Modes.StudioLocal.Forbidden = []string{"cups.service", "batch.timer"}
 	p.Modes.Compute.Required, p.Modes.Compute.Forbidden = []string{"batch.timer"}, []string{"cups.service"}

@@ -8,7 +8,8 @@ import (
 
 func TestDAWsAreKnownByTheirNames(t *testing.T) {
 	for name, ok := range map[string]bool{
-		"reaper": true, "reaper5": true, ".reaper-wrapped": true, "REAPER": true, "grim-reaper": false, "reapers": false, "": false,
+		"reaper": true, "reaper5": true, ".reaper-wrapped": true, "REAPER": true,
+		"grim-reaper": false, "reapers": false, "": false,
 	} {
 		assert.Equal(t, ok, Default().Audio.IsDAW(name), name)
 	}

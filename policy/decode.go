@@ -145,25 +145,30 @@ func (d *decoder) fields(v reflect.Value, path string, value any) {
 			d.into(field, key, entry)
 			continue
 		}
-		d.fault(key, "%s%s", unknownKey, removed(key))
+		d.fault(key, "%s%s", unknownKey, hint(key))
 	}
 }
 
 const unknownKey = "unknown key"
 
-// removed is a hint for a key that earlier versions had.
-func removed(key string) string {
-	section, name := key[:max(0, strings.LastIndexByte(key, '.'))], key[strings.LastIndexByte(key, '.')+1:]
-	switch {
-	case strings.HasPrefix(section, "modes.") && slices.Contains([]string{"latency", "security", "permitted"}, name),
-		key == "placement.platform":
-		return " (removed: it had no effect)"
-	case key == "units.vllm":
-		return " (removed: set vllm.profiles.default.unit)"
-	case key == "vllm.template":
-		return " (removed: name an instance of it as vllm.profiles.NAME.unit)"
-	case key == "vllm.worker_units":
-		return " (removed: set vllm.profiles.NAME.worker_units)"
+// replaced says what to use instead of a key that earlier versions had.
+var replaced = map[string]string{
+	"units.vllm":           "set vllm.profiles.default.unit",
+	"vllm.template":        "name an instance of it as vllm.profiles.NAME.unit",
+	"vllm.worker_units":    "set vllm.profiles.NAME.worker_units",
+	"placement.platform":   "it had no effect",
+	"modes.MODE.latency":   "it had no effect",
+	"modes.MODE.security":  "it had no effect",
+	"modes.MODE.permitted": "it had no effect",
+}
+
+// hint is what to say of an unknown key beside that it is unknown.
+func hint(key string) string {
+	if parts := strings.Split(key, "."); parts[0] == "modes" {
+		key = "modes.MODE." + parts[len(parts)-1]
+	}
+	if instead, removed := replaced[key]; removed {
+		return " (removed: " + instead + ")"
 	}
 	return ""
 }

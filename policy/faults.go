@@ -10,22 +10,23 @@ import (
 	"time"
 )
 
-// isPeoples reports whether a unit is where people's programs are, or the manager.
-func isPeoples(unit string) bool {
-	return unit == "init.scope" || slices.ContainsFunc([]string{"user@", "user-runtime-dir@", "session-"}, func(of string) bool { return strings.HasPrefix(unit, of) })
+// isUserUnit reports whether a unit runs programs of users, or the manager itself.
+func isUserUnit(unit string) bool {
+	ofUser := func(prefix string) bool { return strings.HasPrefix(unit, prefix) }
+	return unit == "init.scope" || slices.ContainsFunc([]string{"user@", "user-runtime-dir@", "session-"}, ofUser)
 }
 
-// isProgram reports whether text is the name of a program, or its path from the root.
+// isProgram reports whether text is the name of a program or an absolute path.
 func isProgram(text string) bool {
 	if strings.ContainsFunc(text, func(c rune) bool { return c < ' ' }) {
 		return false
 	}
-	path, fromRoot := strings.CutPrefix(text, "/")
-	return path != "" && !slices.Contains(strings.Split(path, "/"), "") && (fromRoot || !strings.Contains(text, "/"))
+	path, absolute := strings.CutPrefix(text, "/")
+	return path != "" && !slices.Contains(strings.Split(path, "/"), "") && (absolute || !strings.Contains(text, "/"))
 }
 
-// faults lists what the schema cannot see: values of the right type that make
-// no sense on any host.
+// faults lists the values that have the right type and make sense on no host. A schema
+// cannot express them.
 func (p Policy) faults() []fault {
 	var faults []fault
 	check := func(ok bool, key, format string, args ...any) {
@@ -33,7 +34,23 @@ func (p Policy) faults() []fault {
 			faults = append(faults, fault{key, fmt.Sprintf(format, args...)})
 		}
 	}
+	p.pathFaults(check)
+	p.sessionFaults(check)
+	p.unitFaults(check)
+	p.gpuFaults(check)
+	p.vllmFaults(check)
+	p.timeFaults(check)
+	p.guardFaults(check)
+	p.sliceFaults(check)
+	p.studioFaults(check)
+	p.contractFaults(check)
+	p.auditFaults(check)
+	p.reconcileFaults(check)
 	check(p.DefaultMode != Compute, "default_mode", "expected desktop or studio-local: a host cannot boot to compute")
+	return faults
+}
+
+func (p Policy) pathFaults(check checker) {
 	for key, dir := range map[string]string{
 		"paths.runtime": p.Paths.Runtime, "paths.state": p.Paths.State, "paths.probes": p.Paths.Probes,
 		"paths.rebuild_lock": p.Paths.RebuildLock, "paths.issue": p.Paths.Issue,
@@ -45,40 +62,32 @@ func (p Policy) faults() []fault {
 			check(!beneath(dir, home), key, "%s is in a home directory: use a directory of the system", dir)
 		}
 	}
-	p.sessionFaults(check)
-	p.unitFaults(check)
-	p.gpuFaults(check)
-	p.vllmFaults(check)
+}
+
+func (p Policy) timeFaults(check checker) {
 	for key, d := range p.durations() {
 		check(d > 0, key, notPositive)
 	}
 	for key, d := range map[string]Duration{
-		"announce.grace": p.Announce.Grace, "announce.max_delay": p.Announce.MaxDelay, "announce.max_postpone": p.Announce.MaxPostpone,
+		"announce.grace": p.Announce.Grace, "announce.max_delay": p.Announce.MaxDelay,
+		"announce.max_postpone": p.Announce.MaxPostpone,
 	} {
 		check(d >= 0 && d.D() <= maxAnnounced, key, "must be from 0s to %s", maxAnnounced)
 	}
 	check(p.Audio.Grace >= 0, "audio.grace", negative)
-	p.guardFaults(check)
-	p.sliceFaults(check)
-	p.studioFaults(check)
-	p.contractFaults(check)
-	p.auditFaults(check)
-	p.reconcileFaults(check)
-	return faults
 }
 
-// store is where Nix keeps what never changes.
+// store is the Nix store.
 const store = "/nix/store"
 
 // beneath reports whether path is dir or in it.
 func beneath(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
-// maxAnnounced bounds how long a transition that was accepted may wait: who asks has
-// left by then.
+// maxAnnounced bounds how long an accepted transition may wait.
 const maxAnnounced = 24 * time.Hour
 
-// maxAsked bounds what a person's hook may take: dubnium-session-end@.service ends
-// one that is left alone with it a little later.
+// maxAsked bounds the session hook. dubnium-session-end@.service has a timeout that is a
+// little longer.
 const maxAsked = 5 * time.Minute
 
 func (p Policy) sessionFaults(check checker) {
@@ -128,8 +137,8 @@ func (p Policy) unitFaults(check checker) {
 	}
 }
 
-// stoppedByModes says of each unit that changing modes stops by name when that is.
-// What isolating a target stops beside them only the host can tell.
+// stoppedByModes says when transitions stop a unit by name. Which units an isolate stops
+// depends on the host and is not known here.
 func (p Policy) stoppedByModes() map[string]string {
 	stopped := map[string]string{
 		"graphical.target": "on the way to compute", p.Units.DisplayManager: "on the way to compute",
@@ -155,18 +164,20 @@ func (p Policy) gpuFaults(check checker) {
 		}
 	}
 	for i, pci := range p.GPU.Planned {
-		check(!slices.Contains(p.GPU.Display, pci), element("gpu.planned", i), "%s is in gpu.display, and a display GPU cannot be missing", pci)
+		check(!slices.Contains(p.GPU.Display, pci), element("gpu.planned", i),
+			"%s is in gpu.display, and a display GPU cannot be missing", pci)
 	}
 	most := len(p.AIGPUs(Compute))
-	check(p.GPU.MinAI >= 0 && p.GPU.MinAI <= most, "gpu.min_ai", "must be from 0 to %d, the number of GPUs for inference in compute", most)
+	check(p.GPU.MinAI >= 0 && p.GPU.MinAI <= most, "gpu.min_ai",
+		"must be from 0 to %d, the number of GPUs for inference in compute", most)
 	check(p.GPU.ResidualMiB >= 0, "gpu.residual_mib", negative)
 }
 
 func (u Units) byKey() map[string]string {
 	return map[string]string{
 		"units.desktop_target": u.DesktopTarget, "units.compute_target": u.ComputeTarget,
-		"units.display_manager": u.DisplayManager,
-		"units.studio_policy":   u.StudioPolicy, "units.audio_priority": u.AudioPriority, "units.k3s": u.K3s,
+		"units.display_manager": u.DisplayManager, "units.studio_policy": u.StudioPolicy,
+		"units.audio_priority": u.AudioPriority, "units.k3s": u.K3s,
 	}
 }
 
@@ -182,9 +193,9 @@ func (p Policy) durations() map[string]Duration {
 	}
 }
 
-// loopback reports whether raw is an http URL that cannot leave the machine:
-// the inference probe's sandbox has no other network, and a name could resolve
-// to anything. It must hold no secret: everybody may read the policy.
+// loopback reports whether raw is an http URL with a loopback address, without a secret
+// in it. The sandbox of the inference probe has no other network, a name could resolve
+// to any address, and every user may read the policy.
 func loopback(raw string) bool {
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// Finding is one thing that is wrong with a policy file, and where.
+// Finding is one fault of a policy file with its position.
 type Finding struct {
 	File string `json:"file"`
-	// Line and Column count from 1, the column in bytes; 0 where the fault is in
-	// nothing that the file says.
+	// Line and Column count from 1, the column in bytes. They are 0 for a fault that is
+	// not in the text of the file.
 	Line   int `json:"line,omitempty"`
 	Column int `json:"column,omitempty"`
-	// Key is the path of the key; empty for a file that cannot be read as one.
+	// Key is the path of the key; empty for a file that is not TOML.
 	Key  string `json:"key,omitempty"`
 	Text string `json:"text"`
 }
@@ -35,8 +35,8 @@ func (f Finding) String() string {
 	return line + ": " + f.Key + ": " + f.Text
 }
 
-// BadPolicy is the error of a policy that cannot be used: all that is wrong with
-// it, in the order of the file.
+// BadPolicy is the error of a policy that cannot be used: all its faults, in the order
+// of the file.
 type BadPolicy []Finding
 
 func (b BadPolicy) Error() string {
@@ -47,8 +47,8 @@ func (b BadPolicy) Error() string {
 	return "cannot use the policy:\n" + strings.Join(lines, "\n")
 }
 
-// Findings returns what is wrong with the policy that err refuses; nil when err
-// is something else, such as a file that cannot be read.
+// Findings returns the faults that a BadPolicy in err has; nil for another error, such
+// as a file that cannot be read.
 func Findings(err error) []Finding {
 	var bad BadPolicy
 	if errors.As(err, &bad) {
@@ -63,7 +63,8 @@ func bad(findings []Finding) error {
 		return nil
 	}
 	slices.SortStableFunc(findings, func(a, b Finding) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Text, b.Text))
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
+			cmp.Compare(a.Key, b.Key), cmp.Compare(a.Text, b.Text))
 	})
 	return BadPolicy(findings)
 }

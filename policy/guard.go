@@ -1,7 +1,7 @@
 package policy
 
-// GuardID names a guard. The names are part of the operator's contract: they
-// stand in `modectl guard NAME`, in verdicts and in the audit log.
+// GuardID names a guard. The names are a stable interface: `modectl guard NAME`, the
+// verdicts and the history have them.
 type GuardID string
 
 // The guards.
@@ -22,21 +22,20 @@ const (
 	CheckComputeCapabilityLocal     GuardID = "check_compute_capability_local"
 )
 
-// Code is a guard's verdict as an exit code: 0 pass, 10 to 19 blocked, 20 to 29
-// could not be judged. 30 and above is misuse of the controller and never comes
-// from a guard.
+// Code is the verdict of a guard as an exit code: 0 passed, 10 to 19 blocked, 20 to 29
+// not judged. 30 and above is misuse of the controller and never comes from a guard.
 type Code int
 
-// Pass is the code of a guard that found nothing against the transition.
+// Pass is the code of a guard that passed.
 const Pass Code = 0
 
-// unjudged is added to a guard's blocking code when the evidence is missing.
+// unjudged is added to the blocking code of a guard that lacks evidence.
 const unjudged Code = 10
 
 // Misuse is the code of a request that no guard can judge.
 const Misuse Code = 30
 
-// GuardSpec is what is fixed about a guard: the code it blocks with and whether
+// GuardSpec has the properties of a guard: the code that it blocks with, and whether
 // force can skip it.
 type GuardSpec struct {
 	ID    GuardID
@@ -44,10 +43,10 @@ type GuardSpec struct {
 	Hard  bool // force never skips a hard guard
 }
 
-// Unknown is the code for "could not be judged", which blocks as a block does.
+// Unknown is the code of a guard that could not judge. It blocks as well.
 func (g GuardSpec) Unknown() Code { return g.Block + unjudged }
 
-// guardSpecs is the table of docs/guards.md, and a test holds the two together.
+// guardSpecs is the table of docs/guards.md. A test keeps the two equal.
 var guardSpecs = []GuardSpec{
 	{CheckAudioIdle, 10, true},
 	{CheckGPUDisplayReleased, 11, true},
@@ -65,7 +64,7 @@ var guardSpecs = []GuardSpec{
 	{CheckComputeCapabilityLocal, 19, true},
 }
 
-// Guard returns what is fixed about the guard of that name.
+// Guard returns the properties of a guard.
 func Guard(id GuardID) (GuardSpec, bool) {
 	for _, g := range guardSpecs {
 		if g.ID == id {
@@ -75,12 +74,12 @@ func Guard(id GuardID) (GuardSpec, bool) {
 	return GuardSpec{}, false
 }
 
-// Guards lists every guard there is.
+// Guards lists every guard.
 func Guards() []GuardSpec { return append([]GuardSpec(nil), guardSpecs...) }
 
-// GuardsTo lists the guards of a request for mode, from whatever mode, in their
-// order, and those that a plan judges again once others have let go. A plan has
-// those of its own way.
+// GuardsTo lists the guards of a request for mode from any other mode, in order, and the
+// gates: guards that the plan evaluates after its steps have released the GPUs. A plan
+// from a given mode has a subset.
 func (p Policy) GuardsTo(mode Mode) (guards, gates []GuardID) {
 	guards = []GuardID{CheckTargetReachable, CheckNoInhibitor}
 	chosen := func(id GuardID) {
@@ -94,10 +93,11 @@ func (p Policy) GuardsTo(mode Mode) (guards, gates []GuardID) {
 			guards, CheckComputeCapabilityLocal, CheckPersistencePathsReady, CheckAudioIdle, CheckCPULoadSafe,
 			CheckUserJobsSafe, CheckMemoryHeadroom,
 		)
-		if p.VLLM.Enabled && (len(p.OtherVLLMUnits(Compute)) > 0 || p.VLLMInstances() != "") { // that may run instead
+		if p.VLLM.Enabled && (len(p.OtherVLLMUnits(Compute)) > 0 || p.VLLMInstances() != "") { // another unit of vLLM may run
 			guards = append(guards, CheckVLLMDrainable)
 		}
-		return append(guards, CheckGraphicalSessionTerminable), []GuardID{CheckGraphicalSessionAbsent, CheckGPUDisplayReleased}
+		guards = append(guards, CheckGraphicalSessionTerminable)
+		return guards, []GuardID{CheckGraphicalSessionAbsent, CheckGPUDisplayReleased}
 	case StudioLocal:
 		guards = append(guards, CheckStudioCapabilityLocal)
 		chosen(CheckGraphicalSessionPresent)

@@ -43,7 +43,7 @@ func TestInvariant15(t *testing.T) {
 	unit := unitFile(t, "dubniumd.service")
 	assert.Contains(t, unit, "\nProtectHome=yes\n")
 	assert.Contains(t, unit, "\nProtectSystem=strict\n")
-	assert.Contains(t, unit, "\nExecStart=/usr/libexec/dubnium/dubniumd\n", "with the policy that is under /etc, and no other")
+	assert.Contains(t, unit, "\nExecStart=/usr/libexec/dubnium/dubniumd\n", "with the policy under /etc, and no other")
 }
 
 func unitFile(t *testing.T, name string) string {
@@ -58,7 +58,8 @@ func unitFile(t *testing.T, name string) string {
 // the policy reads back from TOML, which is what Nix writes.
 func TestInvariant16(t *testing.T) {
 	p := Default()
-	for _, unit := range []string{p.Units.DesktopTarget, p.Units.ComputeTarget, p.Units.StudioPolicy, p.Units.AudioPriority} {
+	u := p.Units
+	for _, unit := range []string{u.DesktopTarget, u.ComputeTarget, u.StudioPolicy, u.AudioPriority} {
 		assert.Contains(t, unitFile(t, unit), "\nDescription=", unit)
 	}
 	for _, m := range Modes() {
@@ -69,8 +70,9 @@ func TestInvariant16(t *testing.T) {
 		}
 	}
 	p.Transitions, p.Guards.ModelStore = TrustAll, "/srv/models"
-	p.VLLM.Profiles, p.Modes.Compute.VLLMProfile = map[string]Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}, "fast"
-	p.Modes.StudioLocal.Required, p.Slices.Desktop = []string{"jack.service"}, map[string]Slice{"user.slice": {CPUWeight: 200, AllowedCPUs: "0-3"}}
+	p.VLLM.Profiles["fast"] = Profile{Unit: "vllm-fast.service"}
+	p.Modes.Compute.VLLMProfile, p.Modes.StudioLocal.Required = "fast", []string{"jack.service"}
+	p.Slices.Desktop = map[string]Slice{"user.slice": {CPUWeight: 200, AllowedCPUs: "0-3"}}
 	text, err := p.TOML()
 	require.NoError(t, err)
 	again, err := Parse("p.toml", []byte(text))

@@ -1,11 +1,10 @@
-// Package policy holds what a host's owner decides: the modes and their
-// contracts, thresholds, unit names, and the identities and exit codes of the
-// guards. It is data and pure functions; it reads one strict file and touches
-// nothing else.
+// Package policy has the settings of a host: the modes and their contracts, thresholds
+// and unit names, and the names and exit codes of the guards. It consists of data and
+// pure functions, and reads one strict TOML file.
 //
-// A policy that cannot be read or does not make sense is an error that names
-// every fault at once. There is no partial policy: the caller keeps the one it
-// had, or does not start.
+// A policy that cannot be read or contradicts itself is an error with all faults at
+// once. There is no partial policy: the caller keeps the previous one, or does not
+// start.
 package policy
 
 import (
@@ -14,8 +13,8 @@ import (
 	"strings"
 )
 
-// Mode is one of the operational contracts that a workstation can be asked to
-// fulfil. A mode is intent; what a host is, is an observer.State.
+// Mode is an operational contract that can be requested of a workstation. A mode is
+// intent; an observer.State is what was observed.
 type Mode string
 
 // The modes. Each is the word that operators, scripts and the files under
@@ -29,8 +28,7 @@ const (
 // Modes lists every mode, in the order in which they are shown.
 func Modes() []Mode { return []Mode{Desktop, StudioLocal, Compute} }
 
-// ParseMode returns the mode that word names. The error names the modes there
-// are.
+// ParseMode returns the mode with this name. The error lists the modes.
 func ParseMode(word string) (Mode, error) {
 	if m := Mode(word); slices.Contains(Modes(), m) {
 		return m, nil
@@ -38,7 +36,7 @@ func ParseMode(word string) (Mode, error) {
 	return "", fmt.Errorf("unknown mode %q: the modes are %s", word, words(Modes()))
 }
 
-// UnmarshalText makes a Mode in a file as strict as ParseMode.
+// UnmarshalText is ParseMode for a file.
 func (m *Mode) UnmarshalText(text []byte) error {
 	parsed, err := ParseMode(string(text))
 	if err != nil {
@@ -48,26 +46,25 @@ func (m *Mode) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// AllowedTransitions says how far a host's owner lets the daemon go. A new host first proves
-// that it is observed honestly, then the overlay, then the transitions that end
-// sessions.
+// AllowedTransitions says which transitions the daemon may carry out. A new host starts
+// with none, then allows the overlay, then the transitions that end sessions.
 type AllowedTransitions string
 
-// The stages of trust, from the most careful to full use.
+// The sets of allowed transitions, each with those before it.
 const (
 	TrustObserve AllowedTransitions = "observe" // never change the host
 	TrustOverlay AllowedTransitions = "overlay" // desktop and studio-local only
 	TrustAll     AllowedTransitions = "all"     // every mode
 )
 
-// UnmarshalText refuses a word that is not a stage of trust.
+// UnmarshalText rejects any other word.
 func (t *AllowedTransitions) UnmarshalText(text []byte) error {
 	return oneOf(t, "set of transitions", text, TrustObserve, TrustOverlay, TrustAll)
 }
 
-// Allows reports whether a transition to mode may be carried out at this stage.
-// leavesCompute says that the host is in compute now: the way out of compute
-// stops vLLM and moves the GPUs, so it is more than the overlay.
+// Allows reports whether a transition to mode may be carried out. leavesCompute says
+// that the host is in compute now: leaving it stops vLLM and releases the GPUs, which is
+// more than the overlay.
 func (t AllowedTransitions) Allows(mode Mode, leavesCompute bool) bool {
 	switch t {
 	case TrustAll:

@@ -5,25 +5,25 @@ import (
 	"strings"
 )
 
-// Contracts is the section [modes]: what each mode's contract has beyond what
-// makes it that mode.
+// Contracts is the section [modes]: what each contract requires beyond the definition of
+// its mode.
 type Contracts struct {
 	Desktop     Contract `toml:"desktop"`
 	StudioLocal Contract `toml:"studio-local"`
 	Compute     Contract `toml:"compute"`
 }
 
-// Contract is what a host's owner asks of one mode.
+// Contract is what the policy requires of one mode.
 type Contract struct {
-	// Required are units that run in the mode: one that does not degrades it, and a
-	// plan to the mode starts it.
+	// Required are units that must run in the mode. One that does not run degrades the
+	// mode; a plan to the mode starts it.
 	Required []string `toml:"required"`
-	// Forbidden are units that do not run in the mode: one that does degrades it.
+	// Forbidden are units that must not run in the mode. One that runs degrades the mode.
 	Forbidden []string `toml:"forbidden"`
-	// StopForbidden lets a plan to the mode stop a forbidden unit that runs.
+	// StopForbidden lets a plan to the mode stop forbidden units.
 	StopForbidden bool `toml:"stop_forbidden"`
-	// AIGPUs are those of gpu.ai that inference may use in the mode. None given: in
-	// compute all of them, elsewhere none.
+	// AIGPUs are the GPUs of gpu.ai that inference may use in the mode. Empty means all of
+	// them in compute, and none elsewhere.
 	AIGPUs []string `toml:"ai_gpus"`
 	// VLLMProfile is the profile of vLLM in the mode: a name of vllm.profiles, or "off".
 	VLLMProfile string `toml:"vllm_profile"`
@@ -36,7 +36,7 @@ func defaultContracts() Contracts {
 	return Contracts{Desktop: contract(ProfileOff), StudioLocal: contract(ProfileOff), Compute: contract(ProfileDefault)}
 }
 
-// Contract is what the policy asks of a mode.
+// Contract returns what the policy requires of a mode.
 func (p Policy) Contract(mode Mode) Contract {
 	switch mode {
 	case Desktop:
@@ -49,7 +49,7 @@ func (p Policy) Contract(mode Mode) Contract {
 	return Contract{}
 }
 
-// ContractUnits lists the units that the contracts require or forbid, each once.
+// ContractUnits lists the units that the contracts require or forbid, sorted, each once.
 func (p Policy) ContractUnits() []string {
 	var units []string
 	for _, mode := range Modes() {
@@ -68,7 +68,7 @@ func (p Policy) AIGPUs(mode Mode) []string {
 	return p.GPU.AI
 }
 
-// Location is where what a mode is for has to be.
+// Location is which machine has the capability that a mode provides.
 func (p Policy) Location(mode Mode) Place {
 	switch mode {
 	case StudioLocal:
@@ -79,11 +79,11 @@ func (p Policy) Location(mode Mode) Place {
 	return Local
 }
 
-// nameable reports whether systemd takes a text of the right characters for a name.
-// Asked for one that it does not, it would tell nothing of any unit.
+// nameable reports whether systemd accepts a text of the right characters as a name. A
+// call with a name that it rejects fails for all units of the call.
 func nameable(unit string) bool { return len(unit) < 256 && !strings.HasPrefix(unit, "@") }
 
-// untouchable are units without which nothing would lead out of a mode again.
+// untouchable are units without which the host could not leave a mode.
 var untouchable = []string{
 	"dubniumd.service", "dbus.service", "dbus-broker.service", "dbus.socket", "systemd-logind.service", "polkit.service",
 	"dubnium-probe-holders.socket", "dubnium-probe-inference.socket", "dubnium-probe-gpu.socket",
@@ -106,7 +106,7 @@ func (p Policy) contractFaults(check checker) {
 	}
 }
 
-// unitContradictions finds units of which a contract says two things.
+// unitContradictions finds units of which a contract says both.
 func (p Policy) unitContradictions(check checker, mode Mode) {
 	key, c := join("modes", string(mode)), p.Contract(mode)
 	needs, without := p.ownUnits(mode)
@@ -115,7 +115,8 @@ func (p Policy) unitContradictions(check checker, mode Mode) {
 		check(!slices.Contains(c.Forbidden, unit), at, "%s is forbidden as well", unit)
 		check(!slices.Contains(without, unit), at, "%s is stopped on the way to %s", unit, mode)
 		_, instance := p.InstanceOfVLLM(unit)
-		check(!instance && !slices.Contains(p.VLLMUnits(), unit), at, "%s is a unit of vLLM: set vllm_profile instead", unit)
+		check(!instance && !slices.Contains(p.VLLMUnits(), unit), at,
+			"%s is a unit of vLLM: set vllm_profile instead", unit)
 	}
 	for i, unit := range c.Forbidden {
 		at := element(join(key, "forbidden"), i)
@@ -126,8 +127,7 @@ func (p Policy) unitContradictions(check checker, mode Mode) {
 	}
 }
 
-// ownUnits are those that make a host be in a mode, and those that it does not
-// have in it.
+// ownUnits are the units that define a mode, and those that do not run in it.
 func (p Policy) ownUnits(mode Mode) (needs, without []string) {
 	u := p.Units
 	studio := []string{u.StudioPolicy, u.AudioPriority}
@@ -146,7 +146,7 @@ func (p Policy) ownUnits(mode Mode) (needs, without []string) {
 	return needs, without
 }
 
-// aiFaults are those of what inference has in a mode.
+// aiFaults checks the GPUs and the profile of inference in a mode.
 func (p Policy) aiFaults(check checker, mode Mode) {
 	key, c := join("modes", string(mode)), p.Contract(mode)
 	for i, pci := range c.AIGPUs {

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration that a file writes as "90s" or "5m".
+// Duration is a time.Duration that a file has as "90s" or "5m".
 type Duration time.Duration
 
 // UnmarshalText reads what time.ParseDuration reads.
@@ -25,12 +25,12 @@ func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d)
 // D is the duration as the standard library's type.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-// Policy is one host's policy, complete: a key that the file leaves out has its
+// Policy is the complete policy of a host: a key that the file leaves out has its
 // default.
 type Policy struct {
-	// Transitions is the stage of trust.
+	// Transitions says which transitions the daemon may carry out.
 	Transitions AllowedTransitions `toml:"transitions"`
-	// DefaultMode is what the host normalises to at boot.
+	// DefaultMode is the desired mode after a boot.
 	DefaultMode Mode `toml:"default_mode"`
 	// MustSurvive are units that no mode may stop.
 	MustSurvive []string `toml:"must_survive"`
@@ -54,20 +54,20 @@ type Policy struct {
 	Studio Studio `toml:"studio"`
 }
 
-// Paths are the directories and files the daemon uses; all absolute.
+// Paths are the directories and files that the daemon uses. All are absolute.
 type Paths struct {
-	// Runtime holds desired, current and the other files scripts read. It is
-	// lost at a reboot.
+	// Runtime has desired, current and the other files that scripts read. A reboot
+	// removes it.
 	Runtime string `toml:"runtime"`
-	// State holds the journal and the history. It outlives a reboot.
+	// State has the journal and the history. It persists across reboots.
 	State string `toml:"state"`
-	// Probes holds the sockets of the one-shot probes.
+	// Probes has the sockets of the probes.
 	Probes string `toml:"probes"`
-	// Issue is where agetty finds what the consoles show before a login. The file
-	// agetty.reload, by which they show it anew, is beside it.
+	// Issue is the directory from which agetty reads what consoles show before a login.
+	// agetty.reload, which makes agetty read it again, is beside it.
 	Issue string `toml:"issue"`
-	// RebuildLock is what nixos-rebuild holds while it switches to a configuration.
-	// Where there is no such file nobody does.
+	// RebuildLock is the lock of nixos-rebuild while it switches to a configuration. A
+	// file that does not exist is not held.
 	RebuildLock string `toml:"rebuild_lock"`
 }
 
@@ -78,47 +78,43 @@ type Units struct {
 	DisplayManager string `toml:"display_manager"`
 	StudioPolicy   string `toml:"studio_policy"`
 	AudioPriority  string `toml:"audio_priority"`
-	// K3s is looked at and never touched: it runs in every mode, or in none.
+	// K3s is observed only: no transition starts or stops it.
 	K3s string `toml:"k3s"`
 }
 
-// GPU says which GPUs drive the display and who may keep them open.
+// GPU says what the GPUs are for and which units may keep them open.
 type GPU struct {
-	// Display lists PCI addresses like 0000:01:00.0. Empty means every GPU with
-	// a display node: the careful reading of a host nobody described.
+	// Display lists the GPUs that drive the display, by PCI addresses such as
+	// 0000:01:00.0. Empty means every GPU with a display node.
 	Display []string `toml:"display"`
-	// AI lists the GPUs that compute gives to inference; one may drive the display
-	// in the other modes.
+	// AI lists the GPUs that inference has in compute. A display GPU may be among them.
 	AI []string `toml:"ai"`
-	// MinAI is how many of the GPUs that inference has in compute have to be usable
-	// for compute to be whole. 0: every one.
+	// MinAI is how many of the GPUs of compute must be usable, else compute is degraded.
+	// 0 means all of them.
 	MinAI int `toml:"min_ai"`
-	// Planned lists the GPUs that the machine is meant to have some day. One that is
-	// not there is told, and blocks nothing. One that gpu.ai names too degrades
-	// compute until it is there, unless gpu.min_ai have enough of the others.
+	// Planned lists GPUs that the machine will have later. A missing one is reported and
+	// blocks nothing. If gpu.ai has it too, compute is degraded while it is missing, unless
+	// gpu.min_ai others are usable.
 	Planned []string `toml:"planned"`
-	// PermittedHolders are units that may keep a GPU's nodes open for ever.
+	// PermittedHolders are units that may keep the device nodes of a GPU open.
 	PermittedHolders []string `toml:"permitted_holders"`
-	// ResidualMiB is how much memory of a display GPU may be in use although nobody
-	// holds it. Each release is measured, and `modectl doctor` proposes a value from the
-	// releases that it finds in the history. 0: not judged.
+	// ResidualMiB is how much memory of a released display GPU may be in use. `modectl
+	// doctor` proposes a value from the releases in the history. 0 disables the check.
 	ResidualMiB int `toml:"residual_mib"`
-	// Recheck is the pace of looks at the GPUs outside compute. They are made only
-	// where this section names GPUs.
+	// Recheck is how often the GPUs are read outside compute, if this section names any.
 	Recheck Duration `toml:"recheck"`
 }
 
-// Configured reports whether the policy says which GPU is whose. Where it does
-// not, no mode's contract asks about GPUs beyond who holds them.
+// Configured reports whether the policy names GPUs. Otherwise the contracts only ask who
+// holds the display GPUs.
 func (g GPU) Configured() bool { return len(g.Display)+len(g.AI)+len(g.Planned) > 0 }
 
-// Audio says what desktops promise of sound.
+// Audio says what desktops require of audio.
 type Audio struct {
-	// Required makes a running audio server of each graphical user a part of the
-	// contracts of desktop and studio-local.
+	// Required adds a running audio server of each graphical user to the contracts of
+	// desktop and studio-local.
 	Required bool `toml:"required"`
-	// Grace is how long after a login a desktop is whole although that person's audio
-	// server does not answer yet. 0: no time at all.
+	// Grace is how long after a login a missing audio server does not degrade a desktop.
 	Grace Duration `toml:"grace"`
 	// DAWs are digital audio workstations, by the name of the process or of the client of
 	// an audio server; * stands for anything. Audio counts as active while one runs,
@@ -132,51 +128,50 @@ func (a Audio) IsDAW(name string) bool {
 	return slices.ContainsFunc(a.DAWs, func(p Pattern) bool { return glob(string(p), name) })
 }
 
-// Sessions says how a graphical session is asked to end, and bounds each way of
-// ending it.
+// Sessions says how graphical sessions are asked to end, and bounds each way to end them.
 type Sessions struct {
-	// EndHook is a program with its arguments that ends a session politely, like
-	// ["uwsm", "stop"]. It is run first, as each person whose session ends, and has to
-	// stay until it is done: what it leaves in the background is killed. None: nobody
-	// is asked.
+	// EndHook is a program with arguments that asks a session to end, such as
+	// ["uwsm", "stop"]. It runs first, as each user whose session ends. What it leaves in
+	// the background is killed when it exits. Empty means that no session is asked.
 	EndHook []string `toml:"end_hook"`
-	// EndTimeout is how long it has.
+	// EndTimeout bounds the hook.
 	EndTimeout Duration `toml:"end_timeout"`
-	// TerminateTimeout is how long a session has to go after TerminateSession.
+	// TerminateTimeout is how long a session may take to end after TerminateSession.
 	TerminateTimeout Duration `toml:"terminate_timeout"`
-	// KillTimeout is how long it has after KillSession with SIGKILL.
+	// KillTimeout is how long it may take after KillSession with SIGKILL.
 	KillTimeout Duration `toml:"kill_timeout"`
-	// ManagerTimeout is how long the user manager of somebody whose session has ended
-	// may keep a display GPU. Then it is stopped, and everything under it. logind stops
-	// it by itself after UserStopDelaySec=, 10 s by default, unless it has a reason not
-	// to.
+	// ManagerTimeout is how long units of a user manager may keep a display GPU after the
+	// session has ended. Then the user manager is stopped with all its units. logind stops
+	// it after UserStopDelaySec= (10 s by default), unless the user lingers or has another
+	// session.
 	ManagerTimeout Duration `toml:"manager_timeout"`
 }
 
-// Announce bounds how long a transition that was announced waits before its point
-// of no return.
+// Announce bounds how long an announced transition waits before its commit point.
 type Announce struct {
-	// Grace is how long people have whose session a transition will end that
-	// somebody else asked for. A request may say otherwise.
+	// Grace is how long users are warned whose session a request of another user ends. A
+	// request may set another time.
 	Grace Duration `toml:"grace"`
-	// MaxDelay is how long delay inhibitors hold a transition up, all together.
+	// MaxDelay bounds the delay by delay inhibitors, all together.
 	MaxDelay Duration `toml:"max_delay"`
-	// MaxPostpone is by how much people whose session would end can put it off, all
-	// together. 0: not at all.
+	// MaxPostpone bounds by how much users whose session would end can postpone it, all
+	// together. 0 means not at all.
 	MaxPostpone Duration `toml:"max_postpone"`
 }
 
 // Timeouts bounds the steps that have no section of their own.
 type Timeouts struct {
 	Unit       Duration `toml:"unit"`        // one systemd job
-	Isolate    Duration `toml:"isolate"`     // isolate, until every casualty is down
-	GPURelease Duration `toml:"gpu_release"` // sessions gone, until the display GPU is free
-	Verify     Duration `toml:"verify"`      // all steps done, until the mode is observed
-	Look       Duration `toml:"look"`        // one look of one source
-	Recheck    Duration `toml:"recheck"`     // between looks at what sends no signal, in compute; at audio every tenth, for people
+	Isolate    Duration `toml:"isolate"`     // one isolate, until every stopped unit is down
+	GPURelease Duration `toml:"gpu_release"` // from the end of the sessions until the display GPU is free
+	Verify     Duration `toml:"verify"`      // from the last step until the mode is observed
+	Look       Duration `toml:"look"`        // one read of one source
+	// Recheck is how often sources without signals are read in compute. Audio is read at a
+	// tenth of that rate, outside compute.
+	Recheck Duration `toml:"recheck"`
 }
 
-// Default is the policy of an empty file: observe honestly, change nothing.
+// Default is the policy of an empty file: observe and change nothing.
 func Default() Policy {
 	return Policy{
 		Transitions: TrustObserve,
@@ -198,15 +193,7 @@ func Default() Policy {
 			AudioPriority:  "audio-priority.service",
 			K3s:            "k3s.service",
 		},
-		VLLM: VLLM{
-			Enabled:        true,
-			Profiles:       defaultProfiles(),
-			HealthURL:      "http://127.0.0.1:8000/health",
-			MetricsURL:     "http://127.0.0.1:8000/metrics",
-			StartTimeout:   Duration(20 * time.Minute),
-			DrainTimeout:   Duration(5 * time.Minute),
-			OnDrainTimeout: DrainFail,
-		},
+		VLLM: defaultVLLM(),
 		GPU: GPU{
 			Display: []string{}, AI: []string{}, Planned: []string{},
 			PermittedHolders: []string{"nvidia-persistenced.service"}, Recheck: Duration(5 * time.Minute),
@@ -215,26 +202,11 @@ func Default() Policy {
 			Required: true, Grace: Duration(10 * time.Second),
 			DAWs: []Pattern{"reaper", "reaper5", ".reaper-wrapped", "REAPER"}, // the third is NixOS's wrapper
 		},
-		Sessions: Sessions{
-			EndHook:          []string{},
-			EndTimeout:       Duration(30 * time.Second),
-			TerminateTimeout: Duration(20 * time.Second),
-			KillTimeout:      Duration(10 * time.Second),
-			ManagerTimeout:   Duration(15 * time.Second),
-		},
+		Sessions: defaultSessions(),
 		Announce: Announce{
-			Grace:       Duration(10 * time.Second),
-			MaxDelay:    Duration(30 * time.Second),
-			MaxPostpone: Duration(10 * time.Minute),
+			Grace: Duration(10 * time.Second), MaxDelay: Duration(30 * time.Second), MaxPostpone: Duration(10 * time.Minute),
 		},
-		Timeouts: Timeouts{
-			Unit:       Duration(90 * time.Second),
-			Isolate:    Duration(2 * time.Minute),
-			GPURelease: Duration(30 * time.Second),
-			Verify:     Duration(60 * time.Second),
-			Look:       Duration(10 * time.Second),
-			Recheck:    Duration(30 * time.Second),
-		},
+		Timeouts:  defaultTimeouts(),
 		Guards:    defaultThresholds(),
 		Placement: Placement{Studio: Local, AI: Local},
 		Modes:     defaultContracts(),
@@ -245,8 +217,29 @@ func Default() Policy {
 	}
 }
 
-// Target returns the systemd target that carries mode: studio-local is an
-// overlay on desktop and has none of its own.
+func defaultSessions() Sessions {
+	return Sessions{
+		EndHook:          []string{},
+		EndTimeout:       Duration(30 * time.Second),
+		TerminateTimeout: Duration(20 * time.Second),
+		KillTimeout:      Duration(10 * time.Second),
+		ManagerTimeout:   Duration(15 * time.Second),
+	}
+}
+
+func defaultTimeouts() Timeouts {
+	return Timeouts{
+		Unit:       Duration(90 * time.Second),
+		Isolate:    Duration(2 * time.Minute),
+		GPURelease: Duration(30 * time.Second),
+		Verify:     Duration(60 * time.Second),
+		Look:       Duration(10 * time.Second),
+		Recheck:    Duration(30 * time.Second),
+	}
+}
+
+// Target returns the systemd target of a mode. studio-local is an overlay on desktop and
+// has none of its own.
 func (p Policy) Target(mode Mode) string {
 	if mode == Compute {
 		return p.Units.ComputeTarget
@@ -254,5 +247,5 @@ func (p Policy) Target(mode Mode) string {
 	return p.Units.DesktopTarget
 }
 
-// PrepareUnit names the host's optional unit that runs before mode is entered.
+// PrepareUnit is an optional unit of the host that runs before a mode is entered.
 func PrepareUnit(mode Mode) string { return "mode-prepare-" + string(mode) + ".service" }

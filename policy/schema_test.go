@@ -87,7 +87,8 @@ func schemaOfType(t *testing.T, comments map[string]string, of reflect.Type) map
 		}
 	default:
 		name := map[reflect.Kind]string{
-			reflect.String: "string", reflect.Bool: "boolean", reflect.Float64: "number", reflect.Int: "integer", reflect.Int64: "integer",
+			reflect.String: "string", reflect.Bool: "boolean", reflect.Float64: "number",
+			reflect.Int: "integer", reflect.Int64: "integer",
 		}[of.Kind()]
 		require.NotEmpty(t, name, "%s has no form in a schema", of)
 		schema["type"] = name
@@ -127,7 +128,8 @@ func fieldComments(t *testing.T) map[string]string {
 func TestTheSchemasWordsAreThoseThatAreRead(t *testing.T) {
 	read := func(word string, into any) error { return into.(encoding.TextUnmarshaler).UnmarshalText([]byte(word)) }
 	types := map[string]func() any{
-		"AllowedTransitions": func() any { return new(AllowedTransitions) }, "Mode": func() any { return new(Mode) }, "DrainAction": func() any { return new(DrainAction) },
+		"AllowedTransitions": func() any { return new(AllowedTransitions) },
+		"Mode":               func() any { return new(Mode) }, "DrainAction": func() any { return new(DrainAction) },
 		"PowerProfile": func() any { return new(PowerProfile) },
 	}
 	for name, fresh := range types {
@@ -138,7 +140,9 @@ func TestTheSchemasWordsAreThoseThatAreRead(t *testing.T) {
 		require.Error(t, read("sauna", fresh()))
 	}
 	pattern := regexp.MustCompile(schemaWords["Duration"]["pattern"].(string))
-	for word, ok := range map[string]bool{"90s": true, "1h30m": true, "1.5s": true, "20m0s": true, "90": false, "soon": false, "": false} {
+	for word, ok := range map[string]bool{
+		"90s": true, "1h30m": true, "1.5s": true, "20m0s": true, "90": false, "soon": false, "": false,
+	} {
 		require.Equal(t, ok, pattern.MatchString(word), word)
 		require.Equal(t, ok, read(word, new(Duration)) == nil, word)
 	}

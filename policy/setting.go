@@ -18,7 +18,7 @@ type Setting struct {
 	Value JSON   `json:"value"`
 	// Origin is where the value comes from: file:line, or OriginDefault.
 	Origin string `json:"origin"`
-	// Restart: the key does not change while the daemon runs.
+	// Restart says that a change needs a restart of the daemon.
 	Restart bool `json:"restart"`
 }
 
@@ -36,7 +36,7 @@ func (v JSON) MarshalJSON() ([]byte, error) {
 // OriginDefault is the origin of a value that the file does not give.
 const OriginDefault = "default"
 
-// Settings lists every key of the policy, in the order of the schema.
+// Settings lists every key of the policy, in the order of the types.
 func (d Document) Settings() []Setting {
 	var all []Setting
 	eachLeaf(reflect.ValueOf(d.Policy), "", func(key string, v reflect.Value) {
@@ -49,8 +49,8 @@ func (d Document) Settings() []Setting {
 	return all
 }
 
-// eachLeaf visits every value that a file gives as a whole: all but the tables
-// that the schema names.
+// eachLeaf visits every value except tables whose keys the schema names: a file gives
+// each of these values as a whole.
 func eachLeaf(v reflect.Value, path string, visit func(key string, v reflect.Value)) {
 	for i := range v.NumField() {
 		key, field := join(path, keyOf(v.Type().Field(i))), v.Field(i)
@@ -69,7 +69,7 @@ func isTable(t reflect.Type) bool {
 	return t.Kind() == reflect.Struct && !reflect.PointerTo(t).Implements(wordType)
 }
 
-// inJSON writes a value of a policy. Its types are few, and all have a JSON form.
+// inJSON writes a value of a policy in JSON, which every type of it has a form in.
 func inJSON(v any) string {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
@@ -83,8 +83,8 @@ func inJSON(v any) string {
 // Line is the setting as a line of a policy file.
 func (s Setting) Line() string { return s.Key + " = " + tomlValue(string(s.Value)) }
 
-// tomlValue turns JSON into TOML, which differs in its tables only, and in one
-// character that it does not allow in text.
+// tomlValue turns JSON into TOML, which writes tables differently and does not allow one
+// character in strings.
 func tomlValue(value string) string {
 	var entries map[string]json.RawMessage
 	if json.Unmarshal([]byte(value), &entries) != nil {
@@ -107,8 +107,8 @@ type Change struct {
 	New Setting `json:"new"`
 }
 
-// Diff lists what is otherwise in next. A key that only one of them knows, being
-// of another version, is not told.
+// Diff lists the keys whose values differ in next. A key that only one of the two has,
+// because it is of another version, is left out.
 func Diff(old, next []Setting) []Change {
 	var changes []Change
 	for _, n := range next {
@@ -120,19 +120,21 @@ func Diff(old, next []Setting) []Change {
 	return changes
 }
 
-// fixed reports whether a key is the same for as long as the daemon runs: the
-// journal and the locks are open where paths says, and scripts look there.
+// fixed reports whether a change of a key needs a restart. The daemon has files under
+// paths open, and scripts read them there.
 func fixed(key string) bool { return strings.HasPrefix(key, "paths.") }
 
-// CannotReload returns as a BadPolicy why next cannot take the place of d while
-// the daemon runs, nil when it can.
+// CannotReload returns a BadPolicy with the changes from d to next that need a restart,
+// nil if there are none.
 func (d Document) CannotReload(next Document) error {
 	var findings []Finding
 	for _, c := range Diff(d.Settings(), next.Settings()) {
 		if c.New.Restart {
 			findings = append(findings, Finding{
-				File: cmp.Or(next.File, "the policy of no file"), Line: next.lines[c.Key], Column: min(1, next.lines[c.Key]), Key: c.Key,
-				Text: fmt.Sprintf("cannot change from %s to %s while dubniumd runs: restart it (systemctl restart dubniumd)", c.Old.Value, c.New.Value),
+				File: cmp.Or(next.File, "the default policy"), Key: c.Key,
+				Line: next.lines[c.Key], Column: min(1, next.lines[c.Key]),
+				Text: fmt.Sprintf("cannot change from %s to %s while dubniumd runs: restart it (systemctl restart dubniumd)",
+					c.Old.Value, c.New.Value),
 			})
 		}
 	}

@@ -80,7 +80,8 @@ func otherWords(v reflect.Value) []reflect.Value {
 	var all []reflect.Value
 	for _, text := range []string{
 		"all", "studio-local", "stop", "never", "remote", ProfileDefault, ProfileOff, "check_user_jobs_safe", "none",
-		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before, fmt.Sprintf("0000:%02x:00.0", another.Add(1)), fmt.Sprintf("thing%d.service", another.Load()), "quiet.timer", "ways@.service",
+		strings.Replace(before, "8000", "8001", 1), "other-" + before, "/elsewhere" + before,
+		fmt.Sprintf("0000:%02x:00.0", another.Add(1)), fmt.Sprintf("thing%d.service", another.Load()), "quiet.timer",
 	} {
 		word := reflect.New(v.Type())
 		if strict, ok := word.Interface().(encoding.TextUnmarshaler); !ok {
@@ -120,7 +121,14 @@ func shown(d Document) string {
 }
 
 func TestEverySettingSaysWhereItComesFrom(t *testing.T) {
-	d, err := ParseDocument("p.toml", []byte("transitions = \"all\"\n\nvllm.enabled = false\n[vllm.profiles.fast]\nunit = \"vllm-fast.service\"\n[gpu]\nai = [\n]"))
+	d, err := ParseDocument("p.toml", []byte(`transitions = "all"
+
+vllm.enabled = false
+[vllm.profiles.fast]
+unit = "vllm-fast.service"
+[gpu]
+ai = [
+]`))
 	require.NoError(t, err)
 	origins := map[string]string{}
 	for _, s := range d.Settings() {
@@ -134,7 +142,8 @@ func TestEverySettingSaysWhereItComesFrom(t *testing.T) {
 }
 
 func TestADiffNamesWhatChanges(t *testing.T) {
-	d, err := ParseDocument("p.toml", []byte("transitions = \"all\"\ndefault_mode = \"desktop\"\n[paths]\nstate = \"/state\""))
+	text := "transitions = \"all\"\ndefault_mode = \"desktop\"\n[paths]\nstate = \"/state\""
+	d, err := ParseDocument("p.toml", []byte(text))
 	require.NoError(t, err)
 	old := Document{Policy: Default()}
 	changes := Diff(old.Settings(), d.Settings())
@@ -144,8 +153,9 @@ func TestADiffNamesWhatChanges(t *testing.T) {
 	assert.True(t, changes[1].New.Restart)
 
 	err = old.CannotReload(d)
-	require.ErrorContains(t, err, "p.toml:4:1: paths.state: cannot change from \"/var/lib/mode-controller\" to \"/state\" while dubniumd runs: restart it")
-	require.ErrorContains(t, d.CannotReload(old), "the policy of no file: paths.state: cannot change")
+	require.ErrorContains(t, err, "p.toml:4:1: paths.state: cannot change from "+
+		"\"/var/lib/mode-controller\" to \"/state\" while dubniumd runs: restart it")
+	require.ErrorContains(t, d.CannotReload(old), "the default policy: paths.state: cannot change")
 	d.Paths = old.Paths
 	require.NoError(t, old.CannotReload(d))
 }

@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// Slices gives each mode's resource properties by slice: user.slice, ai.slice or
-// any other. A property that a mode does not give is what it was before the first
-// mode gave one.
+// Slices has the resource properties of each mode by slice: user.slice, ai.slice or any
+// other. A property that a mode does not set has the value from before a mode set it
+// first.
 type Slices struct {
-	// Desktop are those of desktop. By default they are what the slices' own unit files
-	// say, so that a desktop that came up by itself is like one that was asked for.
+	// Desktop has the slices of desktop. The default is none, so that a desktop after a boot
+	// and one that was requested have the same values, those of the unit files.
 	Desktop map[string]Slice `toml:"desktop"`
-	// StudioLocal are those of studio-local.
+	// StudioLocal has the slices of studio-local.
 	StudioLocal map[string]Slice `toml:"studio-local"`
-	// Compute are those of compute.
+	// Compute has the slices of compute.
 	Compute map[string]Slice `toml:"compute"`
 }
 
@@ -31,7 +31,7 @@ func (s Slices) Of(m Mode) map[string]Slice {
 	return s.Compute
 }
 
-// Names lists every slice that a mode has properties for, sorted.
+// Names lists the slices of all modes, sorted.
 func (s Slices) Names() []string {
 	var names []string
 	for _, m := range Modes() {
@@ -43,21 +43,24 @@ func (s Slices) Names() []string {
 	return slices.Compact(names)
 }
 
-// Slice is what a mode asks for one slice (systemd.resource-control(5)).
+// Slice has the properties of one slice in a mode (systemd.resource-control(5)).
 type Slice struct {
-	// CPUWeight is the share of the processors, from 1 to 10000; 0 is not given.
+	// CPUWeight is the share of the processors, from 1 to 10000; 0 means not set.
 	CPUWeight int `toml:"cpu_weight,omitempty" json:"cpu_weight,omitempty"`
-	// IOWeight is the share of the disks, from 1 to 10000; 0 is not given.
+	// IOWeight is the share of the disks, from 1 to 10000; 0 means not set.
 	IOWeight int `toml:"io_weight,omitempty" json:"io_weight,omitempty"`
-	// MemoryHigh is where the slice is throttled, like "12G"; empty is not given.
+	// MemoryHigh is the limit above which the slice is throttled, such as "12G"; empty
+	// means not set.
 	MemoryHigh Memory `toml:"memory_high,omitempty" json:"memory_high,omitempty"`
-	// MemoryLow is what is kept for the slice, like "2048M"; empty is not given.
+	// MemoryLow is the memory protected for the slice, such as "2048M"; empty means not
+	// set.
 	MemoryLow Memory `toml:"memory_low,omitempty" json:"memory_low,omitempty"`
-	// AllowedCPUs are the processors that it may use, like "0-3,6"; empty is not given.
+	// AllowedCPUs are the processors that the slice may use, such as "0-3,6"; empty means
+	// not set.
 	AllowedCPUs CPUList `toml:"allowed_cpus,omitempty" json:"allowed_cpus,omitempty"`
 }
 
-// The properties of a slice that modes change, by systemd's names.
+// The properties of a slice that modes change, by their systemd names.
 const (
 	CPUWeight   = "CPUWeight"
 	IOWeight    = "IOWeight"
@@ -69,12 +72,12 @@ const (
 // Infinity is the word for no limit.
 const Infinity = "infinity"
 
-// Properties are a slice's by systemd's names, each in one form: a weight is a
-// decimal number, memory is in bytes or Infinity, processors are a sorted list; a
-// weight or a list that is not set is empty.
+// Properties are those of a slice by their systemd names, in normal form: a weight is a
+// decimal number, memory is in bytes or Infinity, processors are a sorted list. A weight
+// or a list that is not set is empty.
 type Properties map[string]string
 
-// Properties are those that the mode gives.
+// Properties returns the properties that the mode sets.
 func (s Slice) Properties() Properties {
 	p := Properties{}
 	if s.CPUWeight != 0 {
@@ -90,17 +93,17 @@ func (s Slice) Properties() Properties {
 		p[MemoryLow] = s.MemoryLow.word()
 	}
 	if s.AllowedCPUs != "" {
-		mask, _ := ParseCPUs(string(s.AllowedCPUs)) // it was read by the same rule
+		mask, _ := ParseCPUs(string(s.AllowedCPUs)) // UnmarshalText has checked it
 		p[AllowedCPUs] = FormatCPUs(mask)
 	}
 	return p
 }
 
-// Memory is an amount as a file writes it: "512M", "12G", "1T", or "infinity".
-// Empty is none given.
+// Memory is an amount as a file has it: "512M", "12G", "1T" or "infinity"; empty means
+// not set.
 type Memory string
 
-// UnmarshalText refuses what is not an amount. The units are systemd's, of 1024.
+// UnmarshalText rejects any other form. The units are powers of 1024, as in systemd.
 func (m *Memory) UnmarshalText(text []byte) error {
 	if !isAmount(string(text)) {
 		return fmt.Errorf("expected an amount of memory such as \"512M\", \"12G\" or \"infinity\", found %q", text)
@@ -115,15 +118,14 @@ func (m Memory) word() string {
 		return Infinity
 	}
 	last := len(m) - 1
-	n, _ := strconv.ParseUint(string(m[:last]), 10, 64) // it is well formed
+	n, _ := strconv.ParseUint(string(m[:last]), 10, 64) // UnmarshalText has checked it
 	return strconv.FormatUint(n<<map[byte]uint{'M': 20, 'G': 30, 'T': 40}[m[last]], 10)
 }
 
-// CPUList is a list of processors as a file writes it: "0-3,6". Empty is none
-// given.
+// CPUList is a list of processors as a file has it: "0-3,6"; empty means not set.
 type CPUList string
 
-// UnmarshalText refuses what is not a list of processors.
+// UnmarshalText rejects what is not a list of processors.
 func (l *CPUList) UnmarshalText(text []byte) error {
 	if _, err := ParseCPUs(string(text)); err != nil {
 		return err
@@ -132,11 +134,11 @@ func (l *CPUList) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// maxCPUs is what the largest kernel is built for.
+// maxCPUs is the largest NR_CPUS of the kernel.
 const maxCPUs = 8192
 
-// ParseCPUs reads a list of processors as the kernel writes it (cpuset(7), "List
-// format"): a bit for each, the first in the lowest of the first byte.
+// ParseCPUs reads a list of processors in the list format of cpuset(7). The mask has a
+// bit for each processor, the first one in the lowest bit of the first byte.
 func ParseCPUs(list string) ([]byte, error) {
 	var mask []byte
 	if list == "" {
@@ -162,8 +164,7 @@ func ParseCPUs(list string) ([]byte, error) {
 	return mask, nil
 }
 
-// FormatCPUs writes the list of which ParseCPUs gives the mask: sorted, and as
-// short as it goes.
+// FormatCPUs is the inverse of ParseCPUs. The list is sorted and as short as possible.
 func FormatCPUs(mask []byte) string {
 	var parts []string
 	in := func(cpu int) bool { return cpu < 8*len(mask) && mask[cpu/8]&(1<<(cpu%8)) != 0 }
@@ -212,31 +213,31 @@ func (p Policy) sliceFaults(check checker) {
 	}
 }
 
-// Studio is what studio-local keeps quiet, and what audio-priority.service holds.
+// Studio says what studio-local stops, and what audio-priority.service holds.
 type Studio struct {
-	// Quiesce are maintenance units that are stopped while studio-local lasts, and
-	// then started again if they were up. A timer brings the service of its name.
+	// Quiesce are maintenance units that are stopped during studio-local, and started again
+	// afterwards if they ran. A timer includes the service of its name.
 	Quiesce []string `toml:"quiesce"`
-	// CPUDMALatency is the longest that a processor may take to wake up, in
-	// microseconds; -1 leaves it alone.
+	// CPUDMALatency is the longest wake-up time of the processors in microseconds; -1
+	// leaves it unchanged.
 	CPUDMALatency int `toml:"cpu_dma_latency_us"`
-	// Quantum is PipeWire's, in samples, forced for each person at a screen; 0 leaves
-	// it alone.
+	// Quantum is the quantum of PipeWire in samples, forced for each graphical user; 0
+	// leaves it unchanged.
 	Quantum int `toml:"quantum"`
-	// PowerProfile is held where a service for power profiles runs.
+	// PowerProfile is held if the host has a service for power profiles.
 	PowerProfile PowerProfile `toml:"power_profile"`
 }
 
-// PowerProfile is one that can be held.
+// PowerProfile is a power profile to hold.
 type PowerProfile string
 
 // The power profiles.
 const (
 	ProfilePerformance PowerProfile = "performance"
-	ProfileAlone       PowerProfile = "none" // it is left alone
+	ProfileAlone       PowerProfile = "none" // leave it unchanged
 )
 
-// UnmarshalText refuses a word that is not a power profile to hold.
+// UnmarshalText rejects any other word.
 func (p *PowerProfile) UnmarshalText(text []byte) error {
 	return oneOf(p, "power profile", text, ProfilePerformance, ProfileAlone)
 }
@@ -244,15 +245,17 @@ func (p *PowerProfile) UnmarshalText(text []byte) error {
 func defaultStudio() Studio {
 	return Studio{
 		Quiesce: []string{
-			"fstrim.timer", "nix-gc.timer", "nix-optimise.timer", "updatedb.timer", "update-locatedb.timer", "plocate-updatedb.timer",
-			"btrfs-scrub.timer", "zfs-scrub.timer", "xfs_scrub_all.timer", "e2scrub_all.timer", "mdcheck_start.timer", "mdcheck_continue.timer",
+			"fstrim.timer", "nix-gc.timer", "nix-optimise.timer",
+			"updatedb.timer", "update-locatedb.timer", "plocate-updatedb.timer",
+			"btrfs-scrub.timer", "zfs-scrub.timer", "xfs_scrub_all.timer", "e2scrub_all.timer",
+			"mdcheck_start.timer", "mdcheck_continue.timer",
 		},
 		PowerProfile: ProfilePerformance,
 	}
 }
 
-// Units are what is to be quiet: the units of Quiesce and the services of its
-// timers, what starts others before what is started.
+// Units lists the units to stop: those of Quiesce and the services of its timers. Units
+// that start others come before the services.
 func (s Studio) Units() []string {
 	var first, services []string
 	add := func(list *[]string, unit string) {
@@ -277,7 +280,8 @@ func (p Policy) studioFaults(check checker) {
 	own := append(p.modeUnits(), p.Modes.StudioLocal.Required...)
 	for i, unit := range p.Studio.Quiesce {
 		key := element("studio.quiesce", i)
-		check(isQuiescible(unit), key, "expected the name of a service, timer, path or socket, found %q", unit)
+		check(isQuiescible(unit), key,
+			"expected the name of a service, timer, path or socket, found %q", unit)
 		for _, stopped := range (Studio{Quiesce: []string{unit}}).Units() {
 			check(!slices.Contains(own, stopped), key, "%s is a unit of the modes", stopped)
 		}
@@ -288,7 +292,7 @@ func (p Policy) studioFaults(check checker) {
 	check(quantum == 0 || quantum >= 16 && quantum <= 8192, "studio.quantum", "must be from 16 to 8192, or 0")
 }
 
-// modeUnits are those that make up the modes, and the controller.
+// modeUnits are the units of the modes and of the controller.
 func (p Policy) modeUnits() []string {
 	own := []string{"dubniumd.service", "graphical.target"}
 	for _, unit := range p.Units.byKey() {

@@ -7,34 +7,32 @@ import (
 	"strings"
 )
 
-// Thresholds is the section [guards]: what the guards judge by. A threshold of 0
-// is one that is not judged.
+// Thresholds is the section [guards]. A threshold of 0 disables its check.
 type Thresholds struct {
-	// MaxLoadPerCore bounds the load average of the last minute, for each core.
+	// MaxLoadPerCore bounds the load average of the last minute per core.
 	MaxLoadPerCore float64 `toml:"max_load_per_core"`
-	// MaxCPUPressure, MaxIOPressure and MaxMemoryPressure bound the share of the
-	// last ten seconds, in percent, in which some task had to wait.
+	// MaxCPUPressure, MaxIOPressure and MaxMemoryPressure bound the pressure: the percentage
+	// of the last ten seconds in which some task waited.
 	MaxCPUPressure    float64 `toml:"max_cpu_pressure"`
 	MaxIOPressure     float64 `toml:"max_io_pressure"`
 	MaxMemoryPressure float64 `toml:"max_memory_pressure"`
-	// MinMemoryMiB is how much memory has to be available for each mode.
+	// MinMemoryMiB is how much memory must be available to enter each mode.
 	MinMemoryMiB MemoryOf `toml:"min_memory_mib"`
-	// Drain says whether vLLM may be drained at all while it serves.
+	// Drain says whether vLLM may be drained while it serves requests.
 	Drain DrainRule `toml:"drain"`
-	// MaxWaiting bounds the requests in vLLM's queue: above it more comes in than a
-	// drain gets done.
+	// MaxWaiting bounds the requests in the queue of vLLM. A longer queue is not drained.
 	MaxWaiting int `toml:"max_waiting"`
-	// StudioLocal names the guards that are judged on the way from desktop to
-	// studio-local beside those that always are.
+	// StudioLocal names optional guards to evaluate on the way from desktop to
+	// studio-local.
 	StudioLocal []GuardID `toml:"studio_local"`
-	// Jobs are the processes that must not be disturbed, RemoteJobs those that count
-	// only in a remote session, NotJobs those that never do. See Pattern.
+	// Jobs are processes that must not be disturbed, RemoteJobs those that count in remote
+	// sessions only, and NotJobs those that never count. See Pattern.
 	Jobs       []Pattern `toml:"jobs"`
 	RemoteJobs []Pattern `toml:"remote_jobs"`
 	NotJobs    []Pattern `toml:"not_jobs"`
-	// ModelStore is the directory of the models; empty: nobody asks about it.
+	// ModelStore is the directory of the models, which compute needs; empty means none.
 	ModelStore string `toml:"model_store"`
-	// MinFreeMiB has to be free where the models are and where the daemon writes.
+	// MinFreeMiB must be free in the model store and in the state directory.
 	MinFreeMiB int `toml:"min_free_mib"`
 }
 
@@ -56,27 +54,27 @@ func (m MemoryOf) Of(mode Mode) int {
 	return m.Compute
 }
 
-// DrainRule says whether requests in flight may be waited for.
+// DrainRule says whether a transition may wait for requests in flight.
 type DrainRule string
 
 // The drain rules.
 const (
-	DrainWait  DrainRule = "wait"  // for as long as vllm.drain_timeout
-	DrainNever DrainRule = "never" // a vLLM that serves is left alone
+	DrainWait  DrainRule = "wait"  // up to vllm.drain_timeout
+	DrainNever DrainRule = "never" // a vLLM that serves blocks the transition
 )
 
-// UnmarshalText refuses a word that is not a drain rule.
+// UnmarshalText rejects any other word.
 func (r *DrainRule) UnmarshalText(text []byte) error {
 	return oneOf(r, "drain rule", text, DrainWait, DrainNever)
 }
 
-// Pattern names processes; * stands for anything. It is for the name of the
-// command, of which the kernel keeps 15 bytes; one with a space in it is also for
-// the whole command line, whose first word is taken without its directory.
+// Pattern matches processes; * stands for any text. It is compared with the name of the
+// command, of which the kernel keeps 15 bytes. A pattern with a space is also compared
+// with the command line, whose first word is taken without its directory.
 type Pattern string
 
-// Matches reports whether a process is meant. line is its arguments with a space
-// between.
+// Matches reports whether the pattern matches a process. line has its arguments, separated
+// by spaces.
 func (p Pattern) Matches(name, line string) bool {
 	if glob(string(p), name) {
 		return true
@@ -92,8 +90,7 @@ func (p Pattern) Matches(name, line string) bool {
 	return glob(string(p), first)
 }
 
-// glob takes time that is linear in each star, whatever the text is made of: a
-// command line is a stranger's.
+// glob takes linear time for each star, whatever the text: command lines are not trusted.
 func glob(pattern, text string) bool {
 	parts := strings.Split(pattern, "*")
 	if len(parts) == 1 {
@@ -114,8 +111,8 @@ func glob(pattern, text string) bool {
 	return strings.HasSuffix(text, last)
 }
 
-// JobPattern returns the pattern by which a process counts as a job, whether that
-// is one for remote sessions only, and whether there is any.
+// JobPattern returns the pattern by which a process is a job, whether the pattern is for
+// remote sessions only, and whether there is one.
 func (t Thresholds) JobPattern(name, line string) (p Pattern, remote, found bool) {
 	matches := func(p Pattern) bool { return p.Matches(name, line) }
 	if slices.ContainsFunc(t.NotJobs, matches) {
@@ -130,7 +127,7 @@ func (t Thresholds) JobPattern(name, line string) (p Pattern, remote, found bool
 	return "", false, false
 }
 
-// Stores lists the directories that have to be there and take what is written.
+// Stores lists the directories that must exist and have free space.
 func (p Policy) Stores() []string {
 	if p.Guards.ModelStore == "" {
 		return []string{p.Paths.State}
@@ -138,18 +135,18 @@ func (p Policy) Stores() []string {
 	return []string{p.Paths.State, p.Guards.ModelStore}
 }
 
-// Placement is the section [placement]: which machine does what.
+// Placement is the section [placement]: which machine has which capability.
 type Placement struct {
 	Studio Place `toml:"studio"`
 	AI     Place `toml:"ai"`
 }
 
-// Places are the placement by the names of the capabilities.
+// Places returns the placement by the names of the capabilities.
 func (p Placement) Places() map[string]Place {
 	return map[string]Place{"studio": p.Studio, "ai": p.AI}
 }
 
-// Place is where a capability is.
+// Place is the machine that has a capability.
 type Place string
 
 // The places.
@@ -158,20 +155,18 @@ const (
 	Remote Place = "remote" // another machine has it
 )
 
-// UnmarshalText refuses a word that is not a place.
+// UnmarshalText rejects any other word.
 func (p *Place) UnmarshalText(text []byte) error {
 	return oneOf(p, "place", text, Local, Remote)
 }
 
-// optionalGuards are those that a policy chooses on the way to studio-local, in
-// the order in which they are judged.
+// optionalGuards are the guards that guards.studio_local may name, in order.
 var optionalGuards = []GuardID{CheckGraphicalSessionPresent, CheckUserJobsSafe, CheckMemoryHeadroom}
 
-// Chosen reports whether the policy asks for a guard on the way to studio-local.
+// Chosen reports whether guards.studio_local names a guard.
 func (t Thresholds) Chosen(id GuardID) bool { return slices.Contains(t.StudioLocal, id) }
 
-// defaultThresholds judge what is certain to hurt and let pass what a workstation
-// does all day.
+// defaultThresholds block what certainly hurts and pass everyday use.
 func defaultThresholds() Thresholds {
 	return Thresholds{
 		MaxLoadPerCore: 4, MaxCPUPressure: 95, MaxIOPressure: 80, MaxMemoryPressure: 40,
@@ -190,33 +185,39 @@ func defaultThresholds() Thresholds {
 	}
 }
 
-func (p Policy) guardFaults(fault checker) {
+func (p Policy) guardFaults(check checker) {
 	g := p.Guards
-	fault(g.MaxLoadPerCore >= 0 && g.MaxLoadPerCore <= 1000, "guards.max_load_per_core", "must be from 0 to 1000")
+	check(g.MaxLoadPerCore >= 0 && g.MaxLoadPerCore <= 1000, "guards.max_load_per_core", "must be from 0 to 1000")
 	for key, percent := range map[string]float64{
-		"guards.max_cpu_pressure": g.MaxCPUPressure, "guards.max_io_pressure": g.MaxIOPressure, "guards.max_memory_pressure": g.MaxMemoryPressure,
+		"guards.max_cpu_pressure": g.MaxCPUPressure, "guards.max_io_pressure": g.MaxIOPressure,
+		"guards.max_memory_pressure": g.MaxMemoryPressure,
 	} {
-		fault(percent >= 0 && percent <= 100, key, "must be from 0 to 100")
+		check(percent >= 0 && percent <= 100, key, "must be from 0 to 100")
 	}
 	for key, n := range map[string]int{
-		"guards.min_memory_mib.desktop": g.MinMemoryMiB.Desktop, "guards.min_memory_mib.studio-local": g.MinMemoryMiB.StudioLocal,
-		"guards.min_memory_mib.compute": g.MinMemoryMiB.Compute, "guards.max_waiting": g.MaxWaiting, "guards.min_free_mib": g.MinFreeMiB,
+		"guards.min_memory_mib.desktop":      g.MinMemoryMiB.Desktop,
+		"guards.min_memory_mib.studio-local": g.MinMemoryMiB.StudioLocal,
+		"guards.min_memory_mib.compute":      g.MinMemoryMiB.Compute,
+		"guards.max_waiting":                 g.MaxWaiting,
+		"guards.min_free_mib":                g.MinFreeMiB,
 	} {
-		fault(n >= 0 && n <= math.MaxInt32, key, "must be from 0 to %d", math.MaxInt32)
+		check(n >= 0 && n <= math.MaxInt32, key, "must be from 0 to %d", math.MaxInt32)
 	}
 	for _, id := range g.StudioLocal {
-		fault(slices.Contains(optionalGuards, id), "guards.studio_local", "unknown guard %q: expected one of %s", id, words(optionalGuards))
+		check(slices.Contains(optionalGuards, id), "guards.studio_local",
+			"unknown guard %q: expected one of %s", id, words(optionalGuards))
 	}
 	for key, list := range map[string][]Pattern{
 		"guards.jobs": g.Jobs, "guards.remote_jobs": g.RemoteJobs, "guards.not_jobs": g.NotJobs, "audio.daws": p.Audio.DAWs,
 	} {
 		for i, pattern := range list {
 			at := element(key, i)
-			fault(pattern != "" && isLine(string(pattern)), at, "expected a pattern of 1 to 200 printable characters, found %q", pattern)
-			fault(strings.Trim(string(pattern), "* ") != "", at, "%q matches every process", pattern)
+			check(pattern != "" && isLine(string(pattern)), at,
+				"expected a pattern of 1 to 200 printable characters, found %q", pattern)
+			check(strings.Trim(string(pattern), "* ") != "", at, "%q matches every process", pattern)
 		}
 	}
-	fault(g.ModelStore == "" || cleanPath(g.ModelStore),
+	check(g.ModelStore == "" || cleanPath(g.ModelStore),
 		"guards.model_store", notClean, g.ModelStore)
-	fault(!beneath(g.ModelStore, store), "guards.model_store", "%s is in the Nix store, which is read-only", g.ModelStore)
+	check(!beneath(g.ModelStore, store), "guards.model_store", "%s is in the Nix store, which is read-only", g.ModelStore)
 }

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // VLLM is the section [vllm]: whether modes have inference, how vLLM is run, and how
@@ -57,6 +58,18 @@ const (
 // UnmarshalText rejects a word that is not a drain action.
 func (a *DrainAction) UnmarshalText(text []byte) error {
 	return oneOf(a, "drain action", text, DrainFail, DrainStop)
+}
+
+func defaultVLLM() VLLM {
+	return VLLM{
+		Enabled:        true,
+		Profiles:       defaultProfiles(),
+		HealthURL:      "http://127.0.0.1:8000/health",
+		MetricsURL:     "http://127.0.0.1:8000/metrics",
+		StartTimeout:   Duration(20 * time.Minute),
+		DrainTimeout:   Duration(5 * time.Minute),
+		OnDrainTimeout: DrainFail,
+	}
 }
 
 func defaultProfiles() map[string]Profile {
@@ -176,7 +189,8 @@ func (p Policy) vllmFaults(check checker) {
 		check(isUnit(profile.Unit) && nameable(profile.Unit), at, notUnit, profile.Unit)
 		check(!isTemplate(profile.Unit), at, namesTemplate, profile.Unit)
 		for other := range p.VLLM.Profiles {
-			check(other >= name || p.VLLM.Profiles[other].Unit != profile.Unit, at, "%s is the unit of profile %s as well", profile.Unit, other)
+			check(other >= name || p.VLLM.Profiles[other].Unit != profile.Unit, at,
+				"%s is the unit of profile %s as well", profile.Unit, other)
 		}
 		template, _ := splitInstance(profile.Unit)
 		check(template == "" || template == p.vllmTemplate(), at,
@@ -188,10 +202,11 @@ func (p Policy) vllmFaults(check checker) {
 func (p Policy) workerFaults(check checker, key string, units []string) {
 	for i, unit := range units {
 		at := element(key, i)
-		check(isWorker(unit) && nameable(unit), at, "expected the name of a service or a scope, found %q", unit)
+		check(isWorker(unit) && nameable(unit), at,
+			"expected the name of a service or a scope, found %q", unit)
 		check(!isTemplate(unit), at, namesTemplate, unit)
 		check(!slices.Contains(units[:i], unit), at, duplicate, unit)
-		check(!slices.Contains(untouchable, unit) && !isPeoples(unit), at,
+		check(!slices.Contains(untouchable, unit) && !isUserUnit(unit), at,
 			"%s runs more than workers of vLLM, and would be killed as a whole", unit)
 		check(!slices.Contains(p.MustSurvive, unit), at, "%s is in must_survive", unit)
 		check(!slices.Contains(p.modeUnits(), unit), at, "%s is a unit of the modes", unit)

@@ -8,7 +8,9 @@ import (
 )
 
 func TestTheDefaultProfileExistsBesideOthers(t *testing.T) {
-	p, err := Parse("p.toml", []byte("[vllm.profiles.fast]\nunit = \"vllm-fast.service\"\nworker_units = [\"ray.service\"]"))
+	p, err := Parse("p.toml", []byte(`[vllm.profiles.fast]
+unit = "vllm-fast.service"
+worker_units = ["ray.service"]`))
 	require.NoError(t, err)
 	assert.Equal(t, map[string]Profile{
 		"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service", WorkerUnits: []string{"ray.service"}},
@@ -16,10 +18,13 @@ func TestTheDefaultProfileExistsBesideOthers(t *testing.T) {
 	assert.Equal(t, []string{"default", "fast"}, p.VLLM.ProfileNames())
 	assert.Equal(t, "vllm.service", p.VLLMUnit(Compute))
 
-	p, err = Parse("p.toml", []byte("[vllm.profiles.default]\nunit = \"llm.service\"\n[vllm.profiles.a]\nunit = \"a.service\""))
+	p, err = Parse("p.toml", []byte(`[vllm.profiles]
+default = { unit = "llm.service" }
+a = { unit = "a.service" }`))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"llm.service", "a.service"}, p.VLLMUnits(), "the default one is first")
-	assert.Equal(t, map[string]Profile{"default": {Unit: "vllm.service"}}, Default().VLLM.Profiles, "no policy changes another's")
+	assert.Equal(t, map[string]Profile{"default": {Unit: "vllm.service"}}, Default().VLLM.Profiles,
+		"policies do not share a table")
 }
 
 func TestProfilesAsInstancesOfATemplate(t *testing.T) {

@@ -89,9 +89,12 @@ func TestWhoHoldsAGPUIsToldWhateverThePolicySays(t *testing.T) {
 
 func TestDAWsAreThoseOfThePolicy(t *testing.T) {
 	root, file := hosttest.Start(t, testhost.Options{}).Root(), filepath.Join(t.TempDir(), "policy.toml")
+	args := []string{
+		"holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"), "--policy", file,
+	}
 	for names, found := range map[string]int{`"k3s-server"`: 1, `"k3s"`: 0, ``: 0} {
 		require.NoError(t, os.WriteFile(file, []byte("[audio]\ndaws = ["+names+"]\n"), 0o644))
-		code, out, complaints := probe(t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"), "--policy", file)
+		code, out, complaints := probe(t, args...)
 		require.Zero(t, code, complaints)
 		d, err := holders.Decode([]byte(out))
 		require.NoError(t, err)

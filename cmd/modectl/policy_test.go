@@ -24,7 +24,8 @@ func TestPolicyCheckNeedsNoDaemon(t *testing.T) {
 	require.Equal(t, ran{exitOK, "[]\n", ""}, modectl(t.Context(), "policy", "check", "--json", good))
 
 	bad := policyFile(t, "colour = 1\n[vllm]\nenabled = \"yes\"")
-	lines := bad + ":1:1: unknown key colour\n" + bad + ":3:11: vllm.enabled: expected true or false, found the string \"yes\"\n"
+	lines := bad + ":1:1: unknown key colour\n" +
+		bad + ":3:11: vllm.enabled: expected true or false, found the string \"yes\"\n"
 	require.Equal(t, ran{exitMisuse, lines, ""}, modectl(t.Context(), "policy", "check", bad))
 	require.Equal(t, ran{exitMisuse, lines, ""}, modectl(t.Context(), "policy", "diff", bad))
 	r := modectl(t.Context(), "policy", "check", "--json", bad)

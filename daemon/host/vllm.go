@@ -115,7 +115,8 @@ func (a stopVLLM) notFree(s plans.Step, fact observer.Fact, err error) error {
 	if fact.Truth == observer.Unknown {
 		return fmt.Errorf("%s has stopped, and it is not known whether its GPUs are free: %s: %w", s.Unit, fact.Reason, err)
 	}
-	return fmt.Errorf("%s has stopped, and %s; if a unit runs its workers, name it in worker_units of its profile: %w", s.Unit, fact.Reason, err)
+	return fmt.Errorf("%s has stopped, and %s; if a unit runs its workers, name it in worker_units of its profile: %w",
+		s.Unit, fact.Reason, err)
 }
 
 // confirmFreed waits for the memory of the GPUs that vLLM had. On the way to compute

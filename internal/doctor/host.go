@@ -75,7 +75,9 @@ func (f Facts) namedUnits(s *sheet) {
 
 // usesProfile reports whether a mode runs vLLM in this profile.
 func (f Facts) usesProfile(name string) bool {
-	return slices.ContainsFunc(policy.Modes(), func(m policy.Mode) bool { return f.Policy.Contract(m).VLLMProfile == name })
+	return slices.ContainsFunc(policy.Modes(), func(m policy.Mode) bool {
+		return f.Policy.Contract(m).VLLMProfile == name
+	})
 }
 
 // paths: the daemon's files are there, and nobody but root can change them.

@@ -196,7 +196,8 @@ func TestAStudioThatIsPlacedElsewhere(t *testing.T) {
 	require.Contains(t, modectl(t, w, "status").stdout, "elsewhere   studio is remote")
 	require.Contains(t, modectl(t, w, "explain", "studio-local").stdout, "placement.studio is remote, and has to be local")
 	reach(t, w, policy.Desktop)
-	require.JSONEq(t, `{"studio":"remote","ai":"local"}`, readFile(t, filepath.Join(w.Policy.Paths.Runtime, "capability-placement.json")))
+	placement := filepath.Join(w.Policy.Paths.Runtime, "capability-placement.json")
+	require.JSONEq(t, `{"studio":"remote","ai":"local"}`, readFile(t, placement))
 	reach(t, w, policy.Compute)
 }
 

@@ -73,7 +73,8 @@ func TestABadPolicyIsRefusedAndTheOldOneStays(t *testing.T) {
 	require.Contains(t, told, "STATUS=new policy rejected, previous policy still in force: ")
 	require.Contains(t, told, "policy.toml:1:1: unknown key colour (and 1 more)")
 	require.Equal(t, before, shown(t, w))
-	require.Contains(t, modectl(t, w, "status").stdout, "policy-refused: new policy rejected, previous policy still in force: ")
+	require.Contains(t, modectl(t, w, "status").stdout,
+		"policy-refused: new policy rejected, previous policy still in force: ")
 	require.Equal(t, "compute\n", modectl(t, w, "current", "--refresh").stdout)
 
 	told = reload(t, w, func(p *policy.Policy) { p.Transitions, p.Paths.State = policy.TrustObserve, "/elsewhere" })

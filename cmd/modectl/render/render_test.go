@@ -289,7 +289,7 @@ func TestExplanations(t *testing.T) {
 	contracted.GPU = policy.GPU{
 		Display: []string{"0000:01:00.0"}, AI: []string{"0000:01:00.0", "0000:41:00.0"}, Planned: []string{"0000:41:00.0"}, MinAI: 1,
 	}
-	contracted.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
+	contracted.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm-fast.service"}
 	contracted.Guards.ModelStore = "/srv/models"
 	contracted.Modes.Compute = policy.Contract{
 		Required: []string{"k3s.service"}, Forbidden: []string{"cups.service"}, StopForbidden: true,

@@ -51,7 +51,8 @@ func TestADAWIsFoundByThePolicysNames(t *testing.T) {
 	require.Equal(t, []string{"ardour-8.6"}, commands(policy.Audio{DAWs: []policy.Pattern{"ardour-*"}}))
 	require.Empty(t, commands(policy.Audio{}))
 	found, _ := probe.New(tr.roots()).DAWs(policy.Default().Audio)
-	require.Equal(t, observer.Process{PID: 810, Command: "reaper", UID: 1000, Unit: "session-3.scope", Session: "3"}, found[0])
+	first := observer.Process{PID: 810, Command: "reaper", UID: 1000, Unit: "session-3.scope", Session: "3"}
+	require.Equal(t, first, found[0])
 }
 
 // TestMoreDAWsThanTheDocumentHasRoomFor: anybody may start processes of any name.
