@@ -72,7 +72,7 @@ demo-vm:
 # What only computes has nothing for the race detector to find, which makes it ten
 # times slower. Its properties are tried on a hundred cases, and so are the engine's
 # sweeps over every point of failure; with the detector both are sampled.
-PURE = ./policy ./observer ./observer/unitgraph ./observer/recording ./guards ./plans ./daemon/status ./internal/doctor
+PURE = ./policy ./observer ./observer/unitgraph ./observer/recording ./guards ./plans ./daemon/status ./daemon/intent ./daemon/transition ./daemon/reconcile ./internal/doctor
 # Several tests at a time for each processor: many wait for what hangs on purpose.
 SLOTS = $(shell expr 3 '*' $$(nproc))
 # lint vets every test already.

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/dubnium/dubnium/daemon/monitor"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -270,7 +271,7 @@ func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
 			require.NoError(t, os.MkdirAll(d, 0o755))
 		}
 		log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
-		engine, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: NewMonitor(time.Second, log), BootID: thisBoot, Log: log})
+		engine, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: monitor.New(time.Second, log), BootID: thisBoot, Log: log})
 		require.NoError(t, err)
 		r := &rig{Controller: engine, t: t, dir: dir}
 		assert.False(t, topologyOnDisk(t, r).Known)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/dubnium/dubnium/daemon/runner"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/plans"
@@ -332,9 +333,9 @@ func TestTheBootRuleIsNoRuleForAHostThatWasInAMode(t *testing.T) {
 func TestTheBootIsOverForWhoeverLooks(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		require.NoError(t, r.call(t.Context(), func() {
-			r.bootRuleApplied = false
+			r.bootRule = true
 			r.classify()
-			assert.True(t, r.bootRuleApplied)
+			assert.False(t, r.bootRule)
 		}))
 	})
 }
@@ -358,13 +359,13 @@ func TestTheEndOfATransitionIsWrittenAgain(t *testing.T) {
 
 func TestAWishThatCannotBeWrittenIsNobodys(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
-		wish := filepath.Join(r.dir, "run", "desired.json")
+		wish := filepath.Join(r.dir, "run", "intent.json")
 		require.NoError(t, os.Remove(wish))
 		require.NoError(t, os.MkdirAll(filepath.Join(wish, "in the way"), 0o755))
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
-		require.ErrorContains(t, err, "cannot record what was asked")
+		require.ErrorContains(t, err, "cannot record what was requested")
 		assert.Equal(t, policy.Desktop, r.View().Desired.Mode)
-		assert.Equal(t, "desktop", word(t, r, "desired"), "what was written of it is taken back")
+		assert.Equal(t, "desktop", word(t, r, "desired"))
 		assert.Empty(t, r.host.applied)
 	})
 }
@@ -414,7 +415,7 @@ func TestAWishOutlivesTheDaemonButNotTheBoot(t *testing.T) {
 
 func TestALockThatSomebodyElseHoldsEndsTheTransition(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
-		unlock, err := files{filepath.Join(r.dir, "run")}.lock()
+		unlock, err := holdLock(r.dir)
 		require.NoError(t, err)
 		record := r.request(policy.StudioLocal)
 		assert.Equal(t, status.Failed, record.Result)
@@ -488,7 +489,7 @@ func TestOnlyRootsTransitionTakesNewcomersIn(t *testing.T) {
 					if when != "before" || what != "apply end-sessions" {
 						return nil
 					}
-					entry, err := newJournal(filepath.Join(r.dir, "state")).load()
+					entry, err := runner.NewJournal(filepath.Join(r.dir, "state")).Load()
 					if err != nil {
 						return err
 					}

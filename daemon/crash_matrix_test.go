@@ -23,6 +23,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/daemon/runner"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/internal/fault"
 	"github.com/dubnium/dubnium/observer"
@@ -373,7 +374,7 @@ func (f *tape) requireJournaled(point string) {
 		return
 	}
 	data, err := os.ReadFile(filepath.Join(f.dir, "state", "transition.json"))
-	var entry journalEntry
+	var entry runner.Entry
 	if err == nil {
 		err = json.Unmarshal(data, &entry)
 	}
@@ -725,12 +726,12 @@ func (j judgement) outcomes(data []byte) map[uint64]status.Record {
 	return all
 }
 
-func (j judgement) journal(files map[string][]byte) *journalEntry {
+func (j judgement) journal(files map[string][]byte) *runner.Entry {
 	data, there := files["state/transition.json"]
 	if !there {
 		return nil
 	}
-	var entry journalEntry
+	var entry runner.Entry
 	require.NoError(j.t, json.Unmarshal(data, &entry))
 	return &entry
 }
@@ -784,7 +785,7 @@ func (j judgement) requireUndone(r status.Record, counts func(int) bool) {
 
 // judgeRecovery: a transition whose daemon died in it is interrupted, and the record
 // names the step; one that had ended has the end that it had.
-func (j judgement) judgeRecovery(outcomes map[uint64]status.Record, entry *journalEntry, before map[uint64]status.Record) {
+func (j judgement) judgeRecovery(outcomes map[uint64]status.Record, entry *runner.Entry, before map[uint64]status.Record) {
 	for id, was := range before {
 		if outcomes[id].Result != was.Result {
 			j.violate("the history was rewritten", "%d: %s was %s", id, outcomes[id].Result, was.Result)

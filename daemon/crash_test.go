@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/daemon/monitor"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
@@ -72,7 +73,7 @@ func TestARecoveryWaitsForTheLock(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
 		stopIsolating(t, host, dir)
-		unlock, err := files{filepath.Join(dir, "run")}.lock()
+		unlock, err := holdLock(dir)
 		require.NoError(t, err)
 		applied := slices.Clone(host.applied)
 
@@ -139,8 +140,8 @@ func TestAJournalFromElsewhereIsNotActedUpon(t *testing.T) {
 			p := testPolicy(dir)
 			require.NoError(t, os.MkdirAll(p.Paths.State, 0o755))
 			require.NoError(t, os.MkdirAll(p.Paths.Runtime, 0o755))
-			require.NoError(t, os.WriteFile(newJournal(p.Paths.State).path, []byte(content), 0o600))
-			_, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: NewMonitor(0, nil), BootID: thisBoot})
+			require.NoError(t, os.WriteFile(filepath.Join(p.Paths.State, "transition.json"), []byte(content), 0o600))
+			_, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: monitor.New(0, nil), BootID: thisBoot})
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), "journal")
 		})

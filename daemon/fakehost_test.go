@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/dubnium/dubnium/daemon/monitor"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/observer/unitgraph"
@@ -444,7 +445,7 @@ func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 	require.Equal(t, quiet, slices.Contains(now.Saved.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer, mode)
 }
 
-func (h *fakeHost) hands() map[plans.Kind]StepHandler {
+func (h *fakeHost) hands() map[plans.Kind]plans.StepHandler {
 	restore := func(h *fakeHost, s plans.Step, was found) {
 		if was.up(s.Unit) {
 			h.start(s.Unit)
@@ -460,7 +461,7 @@ func (h *fakeHost) hands() map[plans.Kind]StepHandler {
 			return parts
 		}
 	}
-	return map[plans.Kind]StepHandler{
+	return map[plans.Kind]plans.StepHandler{
 		plans.StartUnit: fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.start(s.Unit) }} }, restore},
 		plans.StopUnit:  fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
 		plans.StopVLLM:  fakeHand{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
@@ -523,7 +524,7 @@ type rig struct {
 	*Controller
 	t       *testing.T
 	host    *fakeHost
-	monitor *Monitor
+	monitor *monitor.Monitor
 	dir     string
 	cancel  context.CancelFunc
 	ended   sync.WaitGroup
@@ -601,16 +602,16 @@ func tryRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) (*rig,
 		require.NoError(t, os.MkdirAll(d, 0o755))
 	}
 	log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
-	eyes := NewMonitor(p.Timeouts.Look.D(), log,
+	eyes := monitor.New(p.Timeouts.Look.D(), log,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
-	hands := func(policy.Policy) map[plans.Kind]StepHandler { return host.hands() }
-	engine, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: eyes, StepHandlers: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
+	hands := func(policy.Policy) map[plans.Kind]plans.StepHandler { return host.hands() }
+	controller, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: eyes, StepHandlers: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
 	if err != nil {
 		return nil, err
 	}
-	r := &rig{Controller: engine, t: t, host: host, monitor: eyes, seen: &recorder{}}
-	engine.Listen(r.seen)
+	r := &rig{Controller: controller, t: t, host: host, monitor: eyes, seen: &recorder{}}
+	controller.Listen(r.seen)
 	return r, nil
 }
 

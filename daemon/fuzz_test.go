@@ -10,13 +10,15 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/daemon/intent"
+	"github.com/dubnium/dubnium/daemon/runner"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
 
 // kept is what the daemon finds on disk when it starts.
-type kept struct{ desired, lease, last, journal []byte }
+type kept struct{ intent, last, journal []byte }
 
 func encoded(f *testing.F, v any) []byte {
 	f.Helper()
@@ -28,25 +30,28 @@ func encoded(f *testing.F, v any) []byte {
 // FuzzStart: whatever is in the daemon's own files, it starts or says why it does not;
 // and one that has started answers and does what it is asked.
 func FuzzStart(f *testing.F) {
-	desired := encoded(f, savedDesired{status.Desired{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "uid 0 (root)"}, thisBoot})
-	held := encoded(f, lease{
-		BootID: thisBoot, ID: 1, Mode: policy.StudioLocal, BackTo: policy.Desktop, Terms: status.Terms{For: time.Hour}, Reached: time.Second,
-	})
+	desired := status.Desired{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "uid 0 (root)"}
+	bare := encoded(f, intent.Document{BootID: thisBoot, Desired: desired})
+	held := encoded(f, intent.Document{BootID: thisBoot, Desired: desired, Lease: &intent.Lease{
+		ID: 1, Mode: policy.StudioLocal, BackTo: policy.Desktop, Terms: status.Terms{For: time.Hour}, Reached: time.Second,
+	}, Pending: &intent.Pending{ID: 2, Desired: desired}})
 	last := encoded(f, status.Record{ID: 1, To: policy.StudioLocal, Result: status.Success})
-	unended := encoded(f, journalEntry{
-		Format: journalFormat, BootID: thisBoot, OriginMode: policy.Desktop,
+	unended := encoded(f, runner.Entry{
+		Format: 1, BootID: thisBoot, OriginMode: policy.Desktop,
 		Record: status.Record{ID: 2, To: policy.Compute, Steps: []status.Step{{ID: "isolate-compute", Status: status.StepDoing}}},
 		Steps:  []plans.Step{{ID: "isolate-compute", Kind: plans.Isolate, Unit: "compute.target", Timeout: time.Second}},
 		Before: []json.RawMessage{nil},
 	})
-	f.Add([]byte{}, []byte{}, []byte{}, []byte{})
-	f.Add(desired, held, last, []byte{})
-	f.Add(desired, []byte{}, last, unended)
-	f.Add(desired, []byte{}, []byte(`{"id":18446744073709551615}`), []byte{})
-	f.Add([]byte("null"), []byte("{}"), []byte("{}"), []byte(`{"format":1}`))
-	f.Add([]byte("[]"), []byte("\x00"), []byte(`{"id":-1}`), []byte("{"))
-	f.Fuzz(func(t *testing.T, desired, lease, last, journal []byte) {
-		synctest.Test(t, func(t *testing.T) { startWith(t, kept{desired, lease, last, journal}) })
+	f.Add([]byte{}, []byte{}, []byte{})
+	f.Add(held, last, []byte{})
+	f.Add(held, last, unended)
+	f.Add(bare, last, unended)
+	f.Add(bare, []byte(`{"id":18446744073709551615}`), []byte{})
+	f.Add([]byte("null"), []byte("{}"), []byte(`{"format":1}`))
+	f.Add([]byte("[]"), []byte(`{"id":-1}`), []byte("{"))
+	f.Add([]byte(`{"boot_id":"`+thisBoot+`"}`), []byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, intent, last, journal []byte) {
+		synctest.Test(t, func(t *testing.T) { startWith(t, kept{intent, last, journal}) })
 	})
 }
 
@@ -54,10 +59,9 @@ func startWith(t *testing.T, k kept) {
 	dir := t.TempDir()
 	p := testPolicy(dir)
 	for path, content := range map[string][]byte{
-		filepath.Join(p.Paths.Runtime, "desired.json"):         k.desired,
-		filepath.Join(p.Paths.Runtime, leaseFile):              k.lease,
+		filepath.Join(p.Paths.Runtime, "intent.json"):          k.intent,
 		filepath.Join(p.Paths.Runtime, "last-transition.json"): k.last,
-		newJournal(p.Paths.State).path:                         k.journal,
+		filepath.Join(p.Paths.State, "transition.json"):        k.journal,
 	} {
 		if len(content) == 0 {
 			continue

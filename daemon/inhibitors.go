@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dubnium/dubnium/daemon/status"
-	"github.com/dubnium/dubnium/policy"
 )
 
 // The bounds on what may be held: each one is told to everybody with each change. What
@@ -44,18 +43,18 @@ func (e *Controller) inhibit(i status.Inhibitor) (uint32, error) {
 			shared++
 		}
 	}
-	switch running := e.state.Running; {
-	case shared >= maxInhibitors || i.UID != 0 && own >= maxInhibitorsOfUser:
+	if shared >= maxInhibitors || i.UID != 0 && own >= maxInhibitorsOfUser {
 		return 0, fmt.Errorf("%w inhibitors: %d are held, %d of them by uid %d", status.ErrTooMany, len(held), own, i.UID)
-	case running != nil && !running.Cancellable && i.Applies(running.To):
-		return 0, fmt.Errorf("%w: %d to %s, and it is past its point of no return", status.ErrBusy, running.ID, running.To)
-	case running != nil && i.How == status.Delay && i.Applies(running.To) && e.announced.late():
-		return 0, fmt.Errorf("%w: %d to %s, and it waits for nobody any more", status.ErrBusy, running.ID, running.To)
+	}
+	if e.running != nil {
+		if err := e.running.state.Inhibit(time.Now(), i); err != nil {
+			return 0, err
+		}
 	}
 	i.ID, i.Since = e.newCookie(), time.Now()
 	e.state.Inhibitors = append(slices.Clip(held), i)
-	e.updateDeadline() // one that comes after the wait begins it again
-	e.log.Info("an inhibitor is held", zap.Uint32("cookie", i.ID), zap.String("how", string(i.How)),
+	e.refreshRunning() // one that comes after the wait begins it again
+	e.deps.Log.Info("an inhibitor is held", zap.Uint32("cookie", i.ID), zap.String("how", string(i.How)),
 		zap.String("mode", string(i.Mode)), zap.String("who", i.Who), zap.String("why", i.Why), zap.Uint32("uid", i.UID))
 	return i.ID, nil
 }
@@ -99,24 +98,11 @@ func (e *Controller) release(which func(status.Inhibitor) bool) (released int) {
 		if !which(i) {
 			return false
 		}
-		e.log.Info("an inhibitor was released", zap.Uint32("cookie", i.ID), zap.String("who", i.Who))
+		e.deps.Log.Info("an inhibitor was released", zap.Uint32("cookie", i.ID), zap.String("who", i.Who))
 		return true
 	})
 	released = len(e.state.Inhibitors) - len(kept)
 	e.state.Inhibitors = kept
-	e.updateDeadline()
+	e.refreshRunning()
 	return released
-}
-
-// delayed reports whether a delay inhibitor holds the running transition up.
-func (e *Controller) delayed() bool {
-	running := e.state.Running
-	return running != nil && slices.ContainsFunc(e.state.Inhibitors, func(i status.Inhibitor) bool {
-		return i.How == status.Delay && i.Applies(running.To)
-	})
-}
-
-// inhibits reports whether somebody blocks transitions to mode.
-func inhibits(held []status.Inhibitor, mode policy.Mode) bool {
-	return slices.ContainsFunc(held, func(i status.Inhibitor) bool { return i.How == status.Block && i.Applies(mode) })
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -65,7 +66,7 @@ func TestARebuildThatRunsIsForTheGuardToJudge(t *testing.T) {
 
 func TestWhoElseHoldsTheLockIsTold(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
-		unlock, err := r.files.lock()
+		unlock, err := holdLock(r.dir)
 		require.NoError(t, err)
 		info, err := os.Stat(filepath.Join(r.dir, "run", "lock"))
 		require.NoError(t, err)
@@ -76,4 +77,16 @@ func TestWhoElseHoldsTheLockIsTold(t *testing.T) {
 		assert.Contains(t, record.Cause, "somebody else holds it: resource temporarily unavailable (pid 4711)")
 		require.NoError(t, unlock())
 	})
+}
+
+// holdLock takes the lock of transitions as a script of root would.
+func holdLock(dir string) (unlock func() error, err error) {
+	file, err := os.OpenFile(filepath.Join(dir, "run", "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file.Close, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/daemon/assess"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/observer"
@@ -227,11 +228,11 @@ func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		s := r.View().Snapshot
 		s.Systemd.Reason = "no answer"
-		read := GraphReader(func(context.Context, string) (unitgraph.Graph, error) {
+		read := assess.GraphReader(func(context.Context, string) (unitgraph.Graph, error) {
 			t.Error("it was asked")
 			return nil, nil
 		})
-		f := read.assess(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute}, nil)
+		f := read.Assess(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute}, nil)
 		require.Equal(t, "no answer", f.Impact.Reason)
 		require.False(t, f.Impact.Known())
 	})
@@ -272,15 +273,20 @@ func TestAPlanIsNotMadeOfAHostOnItsWay(t *testing.T) {
 // TestNothingComesBetweenAnAgreementAndItsPlan: another policy makes it stale, and
 // so does a transition that has ended since.
 func TestNothingComesBetweenAnAgreementAndItsPlan(t *testing.T) {
-	accept := func(r *rig, a *pinnedPlan) (err error) {
+	accept := func(r *rig, a *assess.PinnedPlan) (err error) {
 		require.NoError(r.t, r.call(r.t.Context(), func() {
 			_, err = r.accept(status.Request{Mode: policy.Compute, Plan: "x"}, a)
 		}))
 		return err
 	}
+	pin := func(r *rig, wanted status.Request) (*assess.PinnedPlan, error) {
+		view, err := r.observeIdle(r.t.Context())
+		require.NoError(r.t, err)
+		return r.deps.Graph.Pin(r.t.Context(), view, wanted)
+	}
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		wanted := status.Request{Mode: policy.Compute, UID: 1000, Plan: r.preview(policy.Compute).Fingerprint}
-		a, err := r.agree(t.Context(), wanted)
+		a, err := pin(r, wanted)
 		require.NoError(t, err)
 		next := r.View().Policy
 		next.Timeouts.Verify++
@@ -288,12 +294,12 @@ func TestNothingComesBetweenAnAgreementAndItsPlan(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, accept(r, a), status.ErrStalePlan)
 
-		a, err = r.agree(t.Context(), wanted)
+		a, err = pin(r, wanted)
 		require.NoError(t, err, "the bound of what no step does")
 		require.Equal(t, status.Noop, r.request(policy.Desktop).Result)
 		require.ErrorIs(t, accept(r, a), status.ErrStalePlan)
 		require.Equal(t, policy.Desktop, r.View().Desired.Mode)
-		a, err = r.agree(t.Context(), wanted)
+		a, err = pin(r, wanted)
 		require.NoError(t, err)
 		require.NoError(t, accept(r, a))
 		r.settle()
@@ -311,8 +317,8 @@ func TestWhatIsExpectedIsWhatWasBefore(t *testing.T) {
 		record("desktop", "compute", status.RolledBack, time.Hour), record("studio-local", "compute", status.Success, time.Hour),
 		record("desktop", "studio-local", status.Success, time.Second), record("desktop", "compute", status.Success, -time.Second),
 	}
-	require.Equal(t, status.Expectation{Count: 3, Median: 40 * time.Second, Longest: 50 * time.Second}, expected(records, "desktop", policy.Compute))
-	require.Zero(t, expected(records, "compute", policy.Desktop))
+	require.Equal(t, status.Expectation{Count: 3, Median: 40 * time.Second, Longest: 50 * time.Second}, assess.Expected(records, "desktop", policy.Compute))
+	require.Zero(t, assess.Expected(records, "compute", policy.Desktop))
 
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		require.Equal(t, status.Success, r.request(policy.StudioLocal).Result)

@@ -2,22 +2,18 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
-	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
 
@@ -123,50 +119,4 @@ func TestTheGateWaitsForWhoWasNotLookedThrough(t *testing.T) {
 			})
 		})
 	}
-}
-
-// What the daemon knew when it died, the next one still keeps to itself.
-func TestARecoveredTransitionKeepsItsSecrets(t *testing.T) {
-	x := &execution{}
-	x.journal = newJournal(t.TempDir())
-	x.entry.Format = journalFormat
-	secret := observer.Secret{UID: 1001, Text: game, Instead: "a process"}
-	x.addRedactions(secret)
-	x.entry.Record.To, x.entry.Record.Cause = policy.Compute, game+" holds it"
-	require.NoError(t, x.save())
-
-	entry, err := x.journal.load()
-	require.NoError(t, err)
-	next := &execution{entry: *entry}
-	next.journal = x.journal
-	require.NoError(t, next.save())
-	assert.Equal(t, []observer.Secret{secret}, next.entry.Record.Private)
-}
-
-// A gate's words name who holds the GPU, and nobody may be left who does when they
-// are written down.
-func TestAnErrorCarriesTheSecretsThatItTells(t *testing.T) {
-	dir := t.TempDir()
-	host := newFakeHost(testPolicy(dir))
-	host.endSessions()
-	host.hold()
-	s := host.now
-	s.Processes.At = time.Now()
-	err := gate(testPolicy(dir), plans.Step{Guard: policy.CheckGPUDisplayReleased}, s)
-	require.ErrorContains(t, err, game)
-	for what, wrapped := range map[string]error{
-		"as it is":        err,
-		"in a step":       fmt.Errorf("step gate failed: %w", err),
-		"with a deadline": fmt.Errorf("step gate failed: %w", fmt.Errorf("%w: %w", err, context.DeadlineExceeded)),
-		"among others":    errors.Join(context.Canceled, fmt.Errorf("and: %w", err)),
-	} {
-		x := &execution{}
-		x.journal = newJournal(dir)
-		x.entry.Record.Steps = []status.Step{{}}
-		x.set(0, status.StepFailed, wrapped)
-		require.NoError(t, x.save(), what)
-		assert.NotContains(t, x.entry.Record.For(observer.Nobody).Steps[0].Error, "secretgame", what)
-		assert.Contains(t, x.entry.Record.For(1001).Steps[0].Error, game, what)
-	}
-	assert.Empty(t, sensitiveOf(errors.Join(context.Canceled, nil)))
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"pgregory.net/rapid"
 
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
@@ -58,7 +57,7 @@ func TestWhatWasAskedIsAskedForAgain(t *testing.T) {
 		assert.Equal(t, []string{"apply start-vllm"}, r.applied())
 		assert.Equal(t, status.OriginRecovery, v.Last.Origin)
 		assert.Equal(t, byDaemon, v.Last.By)
-		assert.Equal(t, "the host is degraded-compute, and compute was asked by test", v.Last.Why)
+		assert.Equal(t, "the host is degraded-compute, and compute was requested by test", v.Last.Why)
 		assert.Equal(t, status.OriginOperator, v.Desired.Origin, "the wish is whose it was")
 		v = r.pass(time.Hour)
 		assert.Equal(t, status.AutoReconcile{Enabled: true}, v.Reconcile)
@@ -92,7 +91,7 @@ func TestNobodysSessionEndsUnasked(t *testing.T) {
 		assert.Equal(t, last, v.Last.ID)
 		assert.Empty(t, r.applied())
 		assert.False(t, v.Reconcile.Armed)
-		assert.Equal(t, "the way to compute ends sessions or the login screen (stop-display-manager): only a person asks for that", v.Reconcile.Refusal)
+		assert.Equal(t, "the way to compute ends sessions or the login screen (stop-display-manager): only a person may request that", v.Reconcile.Refusal)
 		assert.Equal(t, policy.Compute, v.Desired.Mode)
 		require.Equal(t, status.Success, r.request(policy.Compute).Result, "a person may")
 	})
@@ -104,11 +103,11 @@ func TestALoginScreenThatCameMeanwhileIsSeen(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		r.host.change(r.host.endSessions)
 		require.NoError(t, r.call(t.Context(), func() {
-			r.askItself(status.Request{Mode: policy.Compute, Origin: status.OriginRecovery, By: byDaemon})
+			r.begin(status.Request{Mode: policy.Compute, Origin: status.OriginRecovery, By: byDaemon}, nil)
 		}))
 		v := r.settle()
 		assert.Equal(t, status.Blocked, v.Last.Result)
-		assert.Contains(t, v.Last.Cause, "only a person asks for that")
+		assert.Contains(t, v.Last.Cause, "only a person may request that")
 		assert.Empty(t, r.applied())
 	})
 }
@@ -143,7 +142,7 @@ func TestAPersonsCancelStandsInTheWay(t *testing.T) {
 		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
 		v := r.pass(48 * time.Hour)
 		assert.Equal(t, id, v.Last.ID)
-		assert.Equal(t, "transition 2 was canceled, and nobody has asked since", v.Reconcile.Refusal)
+		assert.Equal(t, "transition 2 was canceled, and nobody has made a request since", v.Reconcile.Refusal)
 		assert.Empty(t, r.applied())
 	})
 }
@@ -157,7 +156,7 @@ func TestWhatThePolicyDoesNotTrustIsNotAskedFor(t *testing.T) {
 		r.host.change(func() { r.host.stop("vllm.service") })
 		v := r.pass(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)
-		assert.Equal(t, `the policy does not let it: transitions = "overlay"`, v.Reconcile.Refusal)
+		assert.Equal(t, `the policy does not allow it: transitions = "overlay"`, v.Reconcile.Refusal)
 	})
 }
 
@@ -254,55 +253,5 @@ func TestWhatDoesNotLastIsGivenUp(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, 5, starts)
 		assert.Equal(t, "given up after 5 attempts: it did not last", v.Reconcile.Refusal)
-	})
-}
-
-// However the host behaves: two attempts are a delay apart, and no cause is tried
-// more often than policy has it, until all has been well for long.
-func TestDecisionsKeepTheirBounds(t *testing.T) {
-	p := policy.Reconcile{Enabled: true, Delay: policy.Duration(time.Minute), MaxDelay: policy.Duration(10 * time.Minute), Attempts: 3}
-	rapid.Check(t, func(t *rapid.T) {
-		var r reconciler
-		now, lastAsk, wellSince := time.Hour, time.Duration(0), time.Duration(0)
-		failures := map[string]int{}
-		for range rapid.IntRange(1, 200).Draw(t, "turns") {
-			now += time.Duration(rapid.IntRange(1, 900).Draw(t, "seconds")) * time.Second
-			well := rapid.IntRange(0, 9).Draw(t, "well") < 2
-			refused := rapid.IntRange(0, 9).Draw(t, "refused") < 2
-			if well && wellSince == 0 {
-				wellSince = now
-			}
-			if !well {
-				wellSince = 0
-			}
-			if well && now-wellSince >= p.MaxDelay.D() {
-				clear(failures)
-			}
-			next, ask, again := r.decide(now, inputs{p, well, func() string {
-				if refused {
-					return "no"
-				}
-				return ""
-			}})
-			r = next
-			if again != 0 && again <= now {
-				t.Fatalf("at %s it wants to be asked again at %s: that never ends", now, again)
-			}
-			if !ask {
-				continue
-			}
-			if well || refused {
-				t.Fatalf("asked although well %v, refused %v", well, refused)
-			}
-			if lastAsk > 0 && now-lastAsk < p.Delay.D() {
-				t.Fatalf("asked at %s and again at %s", lastAsk, now)
-			}
-			lastAsk = now
-			cause := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "cause")
-			if failures[cause]++; failures[cause] > p.Attempts {
-				t.Fatalf("%s was tried %d times", cause, failures[cause])
-			}
-			r = r.ended(now, p, status.Record{Result: status.Failed, Steps: []status.Step{{ID: cause, Error: "it failed"}}})
-		}
 	})
 }

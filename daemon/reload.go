@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"go.uber.org/zap"
 
@@ -12,27 +11,18 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// govern makes d the policy of everything that begins from now on. A transition
-// that runs has its own copy of what it began with.
-func (e *Controller) govern(d policy.Document) error {
-	if err := e.files.setPolicy(d.Policy); err != nil {
-		return err
-	}
-	e.policy, e.state.Policy = d.Policy, d
-	e.history.log.SetLimits(limits(d.Policy))
-	e.handlers = waitHandlers(d.Policy, e.monitor)
-	if e.stepHandlers != nil {
-		maps.Copy(e.handlers, e.stepHandlers(d.Policy))
-	}
-	e.handlers = breakable(d.Policy.Paths.State, e.handlers)
-	return nil
-}
-
 // ErrSuperseded ends a reload that waited when a later one came.
 var ErrSuperseded = errors.New("a later policy took its place")
 
-// reload is a policy that waits for the running transition to end.
+// reload is what is known of reloading the policy.
 type reload struct {
+	// refused says why the latest policy is not in force, empty when it is.
+	refused string
+	pending *pendingReload // nil for none
+}
+
+// pendingReload is a policy that waits for the running transition to end.
+type pendingReload struct {
 	next policy.Document
 	done chan error // capacity 1
 }
@@ -48,16 +38,16 @@ func (e *Controller) Reload(ctx context.Context, next policy.Document) (later <-
 		if err = e.state.Policy.CannotReload(next); err != nil {
 			return
 		}
-		e.policyError = "" // a later one may be refused while this one waits
-		if e.state.Running == nil {
+		e.reload.refused = "" // a later one may be refused while this one waits
+		if e.running == nil {
 			err = e.adopt(next)
 			return
 		}
-		if e.pending != nil {
-			e.pending.done <- ErrSuperseded
+		if e.reload.pending != nil {
+			e.reload.pending.done <- ErrSuperseded
 		}
-		e.pending = &reload{next, make(chan error, 1)}
-		later = e.pending.done
+		e.reload.pending = &pendingReload{next, make(chan error, 1)}
+		later = e.reload.pending.done
 	})
 	return later, errors.Join(callErr, err)
 }
@@ -65,44 +55,44 @@ func (e *Controller) Reload(ctx context.Context, next policy.Document) (later <-
 // PolicyRefused publishes why the latest policy that was to be reloaded will not be in
 // force, until another one is taken. The error is that the daemon is stopping, or ctx's.
 func (e *Controller) PolicyRefused(ctx context.Context, why string) error {
-	return e.call(ctx, func() { e.policyError = why })
+	return e.call(ctx, func() { e.reload.refused = why })
 }
 
 // adoptPending adopts the policy that waited for a transition to end.
 func (e *Controller) adoptPending() {
-	if waiting := e.pending; waiting != nil {
-		e.pending = nil
+	if waiting := e.reload.pending; waiting != nil {
+		e.reload.pending = nil
 		waiting.done <- e.adopt(waiting.next)
 	}
 }
 
 // abandonReload answers whoever waits for a reload that will not be.
 func (e *Controller) abandonReload() {
-	if e.pending != nil {
-		e.pending.done <- status.ErrShuttingDown
+	if e.reload.pending != nil {
+		e.reload.pending.done <- status.ErrShuttingDown
 	}
 }
 
-// adopt looks at the host by the new policy before it judges by it: a unit that
-// nobody has looked at yet would count as one that is not there. The loop stands
-// still meanwhile, for as long as a look may take, so that no request and no
-// judgement falls between the two policies.
+// adopt reads the host under the new policy before it judges by it: a unit that was not
+// read yet would count as one that does not exist. The loop stands still meanwhile, for
+// as long as a read may take, so that no request and no judgement falls between the two
+// policies.
 func (e *Controller) adopt(next policy.Document) error {
 	old := e.state.Policy
-	e.monitor.SetPolicy(next.Policy)
-	err := e.govern(next)
+	e.deps.Monitor.SetPolicy(next.Policy)
+	err := e.applyPolicy(next)
 	if err == nil {
-		_, err = e.monitor.Fresh(e.life)
+		_, err = e.deps.Monitor.Fresh(e.life)
 	}
 	if err != nil {
-		e.monitor.SetPolicy(old.Policy)
-		err = errors.Join(err, e.govern(old))
+		e.deps.Monitor.SetPolicy(old.Policy)
+		err = errors.Join(err, e.applyPolicy(old))
 		if e.life.Err() != nil {
 			return status.ErrShuttingDown
 		}
 		return fmt.Errorf("cannot adopt the policy: %w", err)
 	}
-	e.log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String("trust", string(next.Transitions)),
+	e.deps.Log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String("trust", string(next.Transitions)),
 		zap.Int("changes", len(policy.Diff(old.Settings(), next.Settings()))))
 	e.classify()
 	e.publish()

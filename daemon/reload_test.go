@@ -147,7 +147,7 @@ func TestTheHostIsLookedAtByTheNewPolicyBeforeItIsJudgedByIt(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		assert.Equal(t, []string{"adopts under all", "looks under all"}, notes)
-		assert.Equal(t, time.Minute, r.monitor.bound())
+		assert.Equal(t, time.Minute, r.monitor.Timeout())
 		assert.Equal(t, policy.TrustObserve, r.View().Policy.Transitions)
 	})
 }

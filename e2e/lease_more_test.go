@@ -126,6 +126,6 @@ func TestWhatWasAskedIsAskedForAgain(t *testing.T) {
 	out, code := w.modectl("request compute")
 	require.Equal(t, 18, code, out)
 	w.sh("systemctl unmask -q --runtime compute.target")
-	w.WaitFor(w.ctx, "the reason", "modectl status | grep -q 'only a person asks for that'")
+	w.WaitFor(w.ctx, "the reason", "modectl status | grep -q 'only a person may request that'")
 	w.unharmed(compositor)
 }

@@ -19,13 +19,29 @@ const module = "github.com/dubnium/dubnium/"
 // allowed says who may import whom, of our own packages. docs/architecture.md
 // draws the same picture.
 var allowed = map[string][]string{
-	"policy":               {},
-	"observer":             {"policy"},
-	"observer/unitgraph":   {"observer"},
-	"guards":               {"policy", "observer", "observer/unitgraph"},
-	"plans":                {"policy", "observer", "observer/unitgraph"},
-	"daemon/status":        {"policy", "observer", "observer/unitgraph", "guards"},
-	"daemon":               {"policy", "observer", "observer/unitgraph", "guards", "plans", "daemon/status", "internal/stepreport", "internal/atomicfile", "internal/eventlog", "internal/message", "internal/ration"},
+	"policy":             {},
+	"observer":           {"policy"},
+	"observer/unitgraph": {"observer"},
+	"guards":             {"policy", "observer", "observer/unitgraph"},
+	"plans":              {"policy", "observer", "observer/unitgraph"},
+	"daemon/status":      {"policy", "observer", "observer/unitgraph", "guards"},
+	"daemon/intent":      {"policy", "observer", "daemon/status"},
+	"daemon/transition":  {"policy", "daemon/status"},
+	"daemon/reconcile":   {"policy", "guards", "daemon/status", "daemon/intent"},
+	"daemon/monitor":     {"policy", "observer"},
+	"daemon/history":     {"policy", "guards", "daemon/status", "internal/eventlog", "internal/message", "internal/ration"},
+	"daemon/assess":      {"policy", "observer", "observer/unitgraph", "guards", "plans", "daemon/status"},
+	"daemon/sinks":       {"policy", "observer", "daemon/status", "daemon/intent", "internal/atomicfile"},
+	"daemon/runner": {
+		"policy", "observer", "guards", "plans", "daemon/status", "daemon/transition", "daemon/monitor",
+		"daemon/history", "daemon/assess", "internal/stepreport", "internal/atomicfile", "internal/message",
+		"internal/fault",
+	},
+	"daemon": {
+		"policy", "observer", "guards", "plans", "daemon/status", "daemon/intent", "daemon/transition",
+		"daemon/reconcile", "daemon/monitor", "daemon/history", "daemon/assess", "daemon/sinks",
+		"daemon/runner", "internal/message",
+	},
 	"busapi":               {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "internal/doctor", "internal/doctor/gather"},
 	"observer/recording":   {"policy", "observer"},
@@ -41,7 +57,10 @@ var allowed = map[string][]string{
 }
 
 // pure packages decide; they reach no world to decide about.
-var pure = []string{"policy", "observer", "observer/unitgraph", "observer/recording", "guards", "plans", "daemon/status", "internal/doctor"}
+var pure = []string{
+	"policy", "observer", "observer/unitgraph", "observer/recording", "guards", "plans",
+	"daemon/status", "daemon/intent", "daemon/transition", "daemon/reconcile", "internal/doctor",
+}
 
 // worldly packages are what a pure one must not reach, even through others.
 var worldly = []string{"os/exec", "net", "github.com/godbus/dbus/v5", "go.uber.org/zap"}

@@ -19,6 +19,7 @@ import (
 	"github.com/dubnium/dubnium/busapi/server"
 	"github.com/dubnium/dubnium/daemon"
 	"github.com/dubnium/dubnium/daemon/host"
+	"github.com/dubnium/dubnium/daemon/monitor"
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/version"
@@ -67,35 +68,35 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	}
 	defer polkitBus.Close()
 
-	engine, eyes, err := newController(p, hostBus, roots, bootID, log)
+	controller, m, err := newController(p, hostBus, roots, bootID, log)
 	if err != nil {
 		return err
 	}
-	api := server.New(engine, polkit.New(polkitBus), hostBus, log, server.Options{Version: version.Version})
+	api := server.New(controller, polkit.New(polkitBus), hostBus, log, server.Options{Version: version.Version})
 	clientBus, err := busconn.Open(busconn.Options{Calls: api.HandleCall})
 	if err != nil {
 		return err
 	}
 	defer clientBus.Close()
-	engine.Listen(api)
+	controller.Listen(api)
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel(nil)
-	parts.Go(func() { eyes.Run(ctx) })
-	parts.Go(func() { engine.Run(ctx) })
+	parts.Go(func() { m.Run(ctx) })
+	parts.Go(func() { controller.Run(ctx) })
 	// Whoever sees the name finds a host that has been looked at.
-	if _, err := engine.Observe(ctx); err != nil {
+	if _, err := controller.Observe(ctx); err != nil {
 		return fmt.Errorf("cannot look at the host: %w", err)
 	}
 	if err := api.Start(clientBus); err != nil {
 		return err
 	}
-	parts.Go(func() { feedWatchdog(ctx, engine, clientBus, log) })
+	parts.Go(func() { feedWatchdog(ctx, controller, clientBus, log) })
 	notify(log, sd.SdNotifyReady)
-	parts.Go(func() { (&reloader{policyFile, engine, log, notify}).run(ctx, hangups) })
+	parts.Go(func() { (&reloader{policyFile, controller, log, notify}).run(ctx, hangups) })
 	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
 
 	select {
@@ -118,28 +119,28 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	return nil
 }
 
-// newController puts the engine together from its eyes and hands.
-func newController(d policy.Document, bus *busconn.Bus, roots roots, bootID string, log *zap.Logger) (*daemon.Controller, *daemon.Monitor, error) {
+// newController builds the controller from its sources and step handlers.
+func newController(
+	d policy.Document, bus *busconn.Bus, roots roots, bootID string, log *zap.Logger,
+) (*daemon.Controller, *monitor.Monitor, error) {
 	p := d.Policy
-	memory := host.OpenSavedState(p.Paths.Runtime, bootID)
-	eyes := daemon.NewMonitor(p.Timeouts.Look.D(), log,
+	saved := host.OpenSavedState(p.Paths.Runtime, bootID)
+	m := monitor.New(p.Timeouts.Look.D(), log,
 		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(roots.proc),
-		locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), memory)
-	hands := func(p policy.Policy) map[plans.Kind]daemon.StepHandler {
-		hands := make(map[plans.Kind]daemon.StepHandler)
-		for kind, actor := range host.StepHandlers(bus, p, host.Options{SavedState: memory, Cgroups: roots.cgroups, Monitor: eyes, Log: log}) {
-			hands[kind] = actor
-		}
-		return hands
+		locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), saved)
+	handlers := func(p policy.Policy) map[plans.Kind]plans.StepHandler {
+		return host.StepHandlers(bus, p, host.Options{SavedState: saved, Cgroups: roots.cgroups, Monitor: m, Log: log})
 	}
 	for _, dir := range []string{p.Paths.Runtime, p.Paths.State} {
-		// systemd makes them; a demo or a test may not have.
+		// systemd creates them; a demo or a test may not.
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return nil, nil, fmt.Errorf("cannot make a directory of the policy: %w", err)
 		}
 	}
-	engine, err := daemon.New(daemon.Config{Policy: d, Monitor: eyes, StepHandlers: hands, Graph: systemd1.NewGraphs(bus).Read, BootID: bootID, Log: log})
-	return engine, eyes, err
+	controller, err := daemon.New(daemon.Config{
+		Policy: d, Monitor: m, StepHandlers: handlers, Graph: systemd1.NewGraphs(bus).Read, BootID: bootID, Log: log,
+	})
+	return controller, m, err
 }
 
 // readBootID tells one boot from the next (random(4)).

@@ -11,7 +11,6 @@
 package host
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -24,14 +23,6 @@ import (
 	"github.com/dubnium/dubnium/plans"
 	"github.com/dubnium/dubnium/policy"
 )
-
-// StepHandler is what each kind of step needs; the daemon declares the same.
-type StepHandler interface {
-	Prepare(ctx context.Context, s plans.Step) (before json.RawMessage, err error)
-	Apply(ctx context.Context, s plans.Step) error
-	Verify(ctx context.Context, s plans.Step) error
-	Undo(ctx context.Context, s plans.Step, before json.RawMessage) error
-}
 
 // Cgroups is where the kernel shows control groups.
 const Cgroups = "/sys/fs/cgroup"
@@ -46,11 +37,11 @@ type Options struct {
 	Log     *zap.Logger
 }
 
-// StepHandlers returns the actors of the steps that change the host.
-func StepHandlers(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]StepHandler {
+// StepHandlers returns the handlers of the steps that change the host.
+func StepHandlers(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]plans.StepHandler {
 	units, logind := units{systemd1.New(bus)}, login1.New(bus)
 	maintenance := maintenance{units, o.SavedState}
-	return map[plans.Kind]StepHandler{
+	return map[plans.Kind]plans.StepHandler{
 		plans.StartUnit: startUnit{units},
 		plans.StopUnit:  stopUnit{units},
 		plans.Isolate: isolate{

@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
-	"github.com/dubnium/dubnium/daemon"
 	"github.com/dubnium/dubnium/daemon/host"
+	"github.com/dubnium/dubnium/daemon/monitor"
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/hosttest"
@@ -30,7 +30,7 @@ type hands struct {
 	host   *testhost.Host
 	bus    *busconn.Bus
 	memory *host.SavedState
-	actors map[plans.Kind]host.StepHandler
+	actors map[plans.Kind]plans.StepHandler
 	nvml   *nvml
 }
 
@@ -55,14 +55,14 @@ func (h *hands) govern(p policy.Policy) {
 
 // eyes see who has a GPU by the holders probe's own code, and what a test has NVML
 // say.
-func (h *hands) eyes(log *zap.Logger) *daemon.Monitor {
+func (h *hands) eyes(log *zap.Logger) *monitor.Monitor {
 	roots := probe.Roots{Proc: filepath.Join(h.host.Root(), "proc"), Sys: filepath.Join(h.host.Root(), "sys")}
-	eyes := daemon.NewMonitor(10*time.Second, log, holders{roots, h.nvml}, h.nvml)
+	m := monitor.New(10*time.Second, log, holders{roots, h.nvml}, h.nvml)
 	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); eyes.Run(ctx) }()
+	go func() { defer close(done); m.Run(ctx) }()
 	h.t.Cleanup(func() { cancel(); <-done })
-	return eyes
+	return m
 }
 
 type holders struct {

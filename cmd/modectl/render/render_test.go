@@ -135,7 +135,7 @@ func views() map[string]status.View {
 	armed := view("degraded-compute", policy.Compute)
 	armed.Reconcile = status.AutoReconcile{Enabled: true, Armed: true, Next: now.Add(time.Minute), Attempts: 1, Refusal: "transition 7 ended rolled-back: start-vllm"}
 	unarmed := view("desktop", policy.Compute)
-	unarmed.Reconcile = status.AutoReconcile{Enabled: true, Refusal: "the way to compute ends sessions (end-sessions): only a person asks for that"}
+	unarmed.Reconcile = status.AutoReconcile{Enabled: true, Refusal: "the way to compute ends sessions (end-sessions): only a person may request that"}
 
 	externalized := view("degraded-studio-local", policy.StudioLocal)
 	externalized.Observation.Reasons = []observer.Reason{{Code: "studio-externalized", Text: "the policy has the studio on another machine (placement.studio)"}}
