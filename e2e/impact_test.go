@@ -51,33 +51,51 @@ func (w *workstation) impact(target string) unitgraph.IsolateImpact {
 	var i unitgraph.IsolateImpact
 	require.NoError(w.t, json.Unmarshal([]byte(w.sh("/usr/libexec/dubnium/dubniumd impact --json "+target)), &i))
 	w.t.Logf("impact of %s: %d stop, %d start, refused %q, told in %.2f s",
-		target, len(i.Stops), len(i.Starts), i.Refused+i.RefusalPossible, time.Since(started).Seconds())
+		target, len(i.Stops), len(i.Starts), i.Refused, time.Since(started).Seconds())
 	return i
 }
 
 // onItsOwn are units that end by themselves, or begin, while nobody asks.
 func onItsOwn(unit string) bool {
-	return slices.ContainsFunc([]string{"session-", "user@", "user-runtime-dir@", "dubnium-probe-", "modprobe@"}, func(prefix string) bool { return strings.HasPrefix(unit, prefix) }) ||
-		slices.ContainsFunc([]string{".device", ".slice", ".mount", ".swap"}, func(kind string) bool { return strings.HasSuffix(unit, kind) })
+	prefixes := []string{"session-", "user@", "user-runtime-dir@", "dubnium-probe-", "modprobe@"}
+	kinds := []string{".device", ".slice", ".mount", ".swap"}
+	return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(unit, prefix) }) ||
+		slices.ContainsFunc(kinds, func(kind string) bool { return strings.HasSuffix(unit, kind) })
 }
 
-// isolate foretells, isolates, and compares. It says what it compared.
-func (w *workstation) isolate(target, patterns string) {
+// falseAlarms counts what was foretold, and what of that systemd did not do.
+type falseAlarms struct{ stops, wrongStops, starts, wrongStarts, refusals, wrongRefusals int }
+
+// isolate foretells, isolates, and compares: what systemd stops and refuses must have been foretold, since the
+// impact is that of the worst case. It counts what was foretold and did not happen.
+func (w *workstation) isolate(target, patterns string, alarms *falseAlarms) {
 	w.t.Helper()
 	before := w.settled(patterns)
 	i := w.impact(target)
 	out, code := w.Sh(w.ctx, "systemctl --no-block isolate "+target)
-	if code != 0 {
-		assert.NotEmpty(w.t, i.Refused+i.RefusalPossible, "refused unforeseen: %s", out)
+	if i.Refused != "" {
+		alarms.refusals++
+		if code == 0 {
+			w.t.Logf("%s was isolated although a refusal was foretold: %s", target, i.Refused)
+			alarms.wrongRefusals++
+			w.settled(patterns)
+		}
 		return
 	}
-	assert.Empty(w.t, i.Refused, "isolated although a refusal was foretold")
+	if !assert.Zero(w.t, code, "refused unforeseen: %s", out) {
+		return
+	}
 	after := w.settled(patterns)
 	foretold := map[string]bool{}
 	for _, c := range i.Stops {
 		foretold[c.Unit] = true
-		if now := after[c.Unit]; !c.Possible && !onItsOwn(c.Unit) {
-			assert.False(w.t, now.up() && now.run == before[c.Unit].run, "%s was to stop (%s by %s) and did not", c.Unit, c.Cause, c.By)
+		if onItsOwn(c.Unit) {
+			continue
+		}
+		alarms.stops++
+		if now := after[c.Unit]; now.up() && now.run == before[c.Unit].run {
+			w.t.Logf("%s was to stop (%s by %s) and did not", c.Unit, c.Cause, c.By)
+			alarms.wrongStops++
 		}
 	}
 	for unit, was := range before {
@@ -86,9 +104,14 @@ func (w *workstation) isolate(target, patterns string) {
 		}
 	}
 	for _, s := range i.Starts {
-		// Of others a condition may not hold, or they are done and forgotten already.
-		if now := after[s.Unit]; !s.Possible && strings.HasSuffix(s.Unit, ".target") && !generatedMember(s.Unit) {
-			assert.True(w.t, now.up() || now.run != before[s.Unit].run, "%s was to start and did not", s.Unit)
+		// The condition of another unit may not hold, or it is done and forgotten already.
+		if !strings.HasSuffix(s.Unit, ".target") || generatedMember(s.Unit) {
+			continue
+		}
+		alarms.starts++
+		if now := after[s.Unit]; !now.up() && now.run == before[s.Unit].run {
+			w.t.Logf("%s was to start and did not", s.Unit)
+			alarms.wrongStarts++
 		}
 	}
 }
@@ -113,8 +136,13 @@ func TestImpactOfTheModesTargets(t *testing.T) {
 	} {
 		assert.Equal(t, stops, i.StopsUnit(unit), unit)
 	}
-	w.isolate("compute.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
-	w.isolate("desktop.target", "'*.service' '*.socket' '*.timer' '*.path' '*.target'")
+	var alarms falseAlarms
+	for _, target := range []string{"compute.target", "desktop.target"} {
+		w.isolate(target, "'*.service' '*.socket' '*.timer' '*.path' '*.target'", &alarms)
+	}
+	// Releases before v257.13 let a unit stay whose trigger they happened to stop before.
+	assert.LessOrEqual(t, alarms.wrongStops*10, alarms.stops, "%+v", alarms)
+	assert.Zero(t, alarms.wrongStarts+alarms.refusals, "%+v", alarms)
 }
 
 const graphs = 20
@@ -149,16 +177,22 @@ func TestImpactOfRandomGraphs(t *testing.T) {
 	fmt.Fprintf(&write, "ln -sf /dev/null /run/systemd/system/%s\n", masked)
 	w.PutBytes(w.ctx, []byte(write.String()), "/run/graphs.sh", 0o755)
 	w.sh("mkdir -p /run/systemd/system; sh /run/graphs.sh; systemctl daemon-reload; systemctl start desktop.target")
+	var alarms falseAlarms
 	for n, start := range starts {
 		w.Sh(w.ctx, "systemctl start "+start) // some conflict, some cannot
-		w.isolate(fmt.Sprintf("graph%d.target", n), "'graph*'")
+		w.isolate(fmt.Sprintf("graph%d.target", n), "'graph*'", &alarms)
 		if t.Failed() {
-			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf(`cd /run/systemd/system; grep -v '^$' graph%[1]d[.-]* graph%[2]d[.-]*
+			w.t.Logf("graph %d of seed %d:\n%s", n, seed, w.sh(fmt.Sprintf(`cd /run/systemd/system
+				grep -v '^$' graph%[1]d[.-]* graph%[2]d[.-]*
 				systemctl list-units --all --no-legend --plain 'graph*'; systemctl list-jobs --no-legend --plain
 				journalctl -b --no-pager -o cat _PID=1 | grep 'graph' | tail -n 60 || true`, n, max(0, n-1))))
 			return
 		}
 	}
+	t.Logf("false alarms: %+v", alarms)
+	assert.LessOrEqual(t, alarms.wrongStops*3, alarms.stops)
+	assert.LessOrEqual(t, alarms.wrongStarts*5, alarms.starts)
+	assert.LessOrEqual(t, alarms.wrongRefusals, 1)
 }
 
 // oneshot is a service that is up once it was started, and needs nothing for it.

@@ -30,7 +30,7 @@ func TestWhatMustSurviveBlocksCompute(t *testing.T) {
 	for unit, says := range map[string]string{
 		"backup.service": "backup.service would stop (compute.target does not pull it in)",
 		"night.service":  "backup.service would stop",
-		"tied.service":   "tied.service would stop (it goes down with backup.service)",
+		"tied.service":   "tied.service would stop (it depends on backup.service)",
 	} {
 		w.mustSurvive(unit)
 		w.blocked("check_target_reachable", 18, says)
@@ -49,8 +49,8 @@ func TestWhatMustSurviveBlocksCompute(t *testing.T) {
 }
 
 // stopping are the units that a plan stops.
-func stopping(casualties []unitgraph.StoppedUnit) (units []string) {
-	for _, c := range casualties {
+func stopping(stopped []unitgraph.StoppedUnit) (units []string) {
+	for _, c := range stopped {
 		units = append(units, c.Unit)
 	}
 	return units

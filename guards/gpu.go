@@ -14,7 +14,7 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 	fact := observer.Derive(p, s)[observer.DisplayReleased]
 	switch fact.Truth {
 	case observer.True:
-		if f, stands := onTheCard(p, s); stands {
+		if f, blocks := onTheCard(p, s); blocks {
 			return f
 		}
 		return pass(fact.Reason)

@@ -44,7 +44,7 @@ func healthy() observer.Snapshot {
 	return s
 }
 
-// read is a blast radius of which nothing stands in the way.
+// read is an impact of which nothing blocks.
 var read = unitgraph.Impact{Reading: observer.Reading{At: time.Unix(1, 0)}}
 
 func unit(name string, change func(*observer.Unit)) func(*observer.Snapshot) {

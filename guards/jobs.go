@@ -17,7 +17,7 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
 		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
 	}
-	if f, stands := judgeRebuild(s.Locks); stands {
+	if f, blocks := judgeRebuild(s.Locks); blocks {
 		return f
 	}
 	for _, i := range s.Logind.Inhibitors {
@@ -40,10 +40,10 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 		return cannotTell("whether somebody's work is under way could not be found out: "+reason,
 			"look at `systemctl status dubnium-probe-holders.socket`")
 	}
-	if f, stands := judgeJobs(jobs, s.Logind, r); stands {
+	if f, blocks := judgeJobs(jobs, s.Logind, r); blocks {
 		return f
 	}
-	if f, stands := judgeUnread(jobs, s.Logind, r); stands {
+	if f, blocks := judgeUnread(jobs, s.Logind, r); blocks {
 		return f
 	}
 	if jobs.Truncated > 0 {
@@ -52,7 +52,7 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	return pass("no work of anybody's is under way")
 }
 
-func judgeRebuild(l observer.Locks) (f finding, stands bool) {
+func judgeRebuild(l observer.Locks) (f finding, blocks bool) {
 	switch {
 	case !l.Known():
 		return cannotTell("whether a nixos-rebuild is under way could not be found out: "+unread(l.Reading), "look at `journalctl -u dubniumd` and ask again"), true
@@ -64,7 +64,7 @@ func judgeRebuild(l observer.Locks) (f finding, stands bool) {
 	return finding{}, false
 }
 
-func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, stands bool) {
+func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, blocks bool) {
 	var found []string
 	for _, job := range jobs.List {
 		if counts(job, l, r) {
@@ -84,7 +84,7 @@ func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, sta
 
 // judgeUnread: a process whose command line could not be read may be a job, unless it
 // would not count as one.
-func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, stands bool) {
+func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, blocks bool) {
 	others := jobs.MoreUnread
 	var found []string
 	for _, u := range jobs.Unread {

@@ -35,7 +35,7 @@ func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 		return block(fmt.Sprintf("job %d is queued for %s", u.Job, target),
 			"wait for it, or cancel it with `systemctl cancel "+fmt.Sprint(u.Job)+"`")
 	}
-	if f, stands := judgeImpact(p, r); stands {
+	if f, blocks := judgeImpact(p, r); blocks {
 		return f
 	}
 	return pass(target + " can be reached")

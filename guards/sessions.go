@@ -34,7 +34,7 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 		f.evidence = describe(foreign)
 		return f
 	}
-	if f, stands := judgeStoppedWithSessions(r.Impact); stands {
+	if f, blocks := judgeStoppedWithSessions(r.Impact); blocks {
 		return f
 	}
 	f := pass(fmt.Sprintf("%d graphical sessions, all may be ended", len(graphical)))

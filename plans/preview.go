@@ -75,22 +75,21 @@ func (o Context) Fingerprint(judged []Judged) string {
 		ID, Seat, Class, Type string
 		UID                   uint32
 	}
-	type casualty struct {
+	type stopped struct {
 		Unit      string
 		Transient bool
 	}
 	matters := struct {
-		Format    int // raised when the same plan gets another fingerprint
-		To        policy.Mode
-		Reached   bool
-		Steps     []Step
-		Judged    []Judged
-		Sessions  []session
-		Stops     []casualty
-		Refused   string
-		Undecided string
-		Unread    bool
-	}{Format: 1, To: o.To, Reached: o.Reached, Steps: o.Steps, Judged: judged, Unread: !o.Impact.Known()}
+		Format   int // raised when the same plan gets another fingerprint
+		To       policy.Mode
+		Reached  bool
+		Steps    []Step
+		Judged   []Judged
+		Sessions []session
+		Stops    []stopped
+		Refused  string
+		Unread   bool
+	}{Format: 2, To: o.To, Reached: o.Reached, Steps: o.Steps, Judged: judged, Unread: !o.Impact.Known()}
 	for _, s := range o.Ends(o.Snapshot) {
 		matters.Sessions = append(matters.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
 	}
@@ -98,10 +97,10 @@ func (o Context) Fingerprint(judged []Judged) string {
 		if o.Started(c.Unit) {
 			continue
 		}
-		matters.Stops = append(matters.Stops, casualty{c.Unit, c.Transient})
+		matters.Stops = append(matters.Stops, stopped{c.Unit, c.Transient})
 	}
 	if i := o.Impact.Isolation; i != nil {
-		matters.Refused, matters.Undecided = i.Refused, i.RefusalPossible
+		matters.Refused = i.Refused
 	}
 	data, err := json.Marshal(matters)
 	if err != nil {

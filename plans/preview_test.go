@@ -15,9 +15,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// blast is what the units of the host, and one more that nothing wants, do on the
+// impactOf is what the units of the host, and one more that nothing wants, do on the
 // plan's errand.
-func blast(p Plan, s observer.Snapshot, more ...string) unitgraph.Impact {
+func impactOf(p Plan, s observer.Snapshot, more ...string) unitgraph.Impact {
 	g := unitgraph.Graph{}
 	for name, u := range s.Systemd.Units {
 		g[name] = unitgraph.Unit{
@@ -36,7 +36,7 @@ func blast(p Plan, s observer.Snapshot, more ...string) unitgraph.Impact {
 
 func outlook(s observer.Snapshot, to policy.Mode, more ...string) Context {
 	plan := Build(policy.Default(), s, to)
-	return Context{Plan: plan, Snapshot: s, Impact: blast(plan, s, more...)}
+	return Context{Plan: plan, Snapshot: s, Impact: impactOf(plan, s, more...)}
 }
 
 func passing(o Context) []Judged {
@@ -147,15 +147,14 @@ var meaning = map[string]func(*Context, *[]Judged){
 		o.Snapshot.Logind.Sessions = append(o.Snapshot.Logind.Sessions, observer.Session{ID: "c2", Class: "greeter"})
 	},
 	"a unit more stops": func(o *Context, _ *[]Judged) {
-		o.Impact = blast(o.Plan, o.Snapshot, "run-1.service", "run-2.service")
+		o.Impact = impactOf(o.Plan, o.Snapshot, "run-1.service", "run-2.service")
 	},
-	"a unit less stops": func(o *Context, _ *[]Judged) { o.Impact = blast(o.Plan, o.Snapshot) },
+	"a unit less stops": func(o *Context, _ *[]Judged) { o.Impact = impactOf(o.Plan, o.Snapshot) },
 	"a unit that cannot return": func(o *Context, _ *[]Judged) {
 		stops := o.Impact.Isolation.Stops
 		stops[slices.IndexFunc(stops, func(c unitgraph.StoppedUnit) bool { return c.Unit == "graphical.target" })].Transient = true
 	},
 	"systemd would refuse":     func(o *Context, _ *[]Judged) { o.Impact.Isolation.Refused = "no" },
-	"systemd may refuse":       func(o *Context, _ *[]Judged) { o.Impact.Isolation.RefusalPossible = "perhaps" },
 	"units that are not known": func(o *Context, _ *[]Judged) { o.Impact.Reason = "no answer" },
 	"another mode":             func(o *Context, _ *[]Judged) { o.To = policy.StudioLocal },
 	"nothing to do":            func(o *Context, _ *[]Judged) { o.Reached = true },

@@ -50,30 +50,20 @@ func readImpact(ctx context.Context, target string) (unitgraph.IsolateImpact, er
 
 func printImpact(w io.Writer, i unitgraph.IsolateImpact) error {
 	var text strings.Builder
-	switch {
-	case i.Refused != "":
+	if i.Refused != "" {
 		fmt.Fprintf(&text, "systemd would refuse: %s\n", i.Refused)
-	case i.RefusalPossible != "":
-		fmt.Fprintf(&text, "systemd may refuse: %s; if it does not:\n", i.RefusalPossible)
 	}
 	for _, c := range i.Stops {
-		fmt.Fprintf(&text, "%s %s (%s by %s)%s\n", verb("stops", c.Possible), c.Unit, c.Cause, c.By, lost(c))
+		fmt.Fprintf(&text, "stops %s (%s by %s)%s\n", c.Unit, c.Cause, c.By, notRestartable(c))
 	}
 	for _, s := range i.Starts {
-		fmt.Fprintf(&text, "%s %s\n", verb("starts", s.Possible), s.Unit)
+		fmt.Fprintf(&text, "starts %s\n", s.Unit)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
 }
 
-func verb(word string, possible bool) string {
-	if possible {
-		return "perhaps " + word
-	}
-	return word
-}
-
-func lost(c unitgraph.StoppedUnit) string {
+func notRestartable(c unitgraph.StoppedUnit) string {
 	if c.Transient {
 		return ", and cannot be started again"
 	}

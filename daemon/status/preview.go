@@ -23,14 +23,13 @@ type Preview struct {
 	Steps  []PlannedStep    `json:"steps"`
 	// Sessions are those that end.
 	Sessions []observer.Session `json:"sessions"`
-	// Stops and Starts are all units that do, those of the steps among them. UnitsReason
+	// Stops and Starts are all units that do in the worst case, those of the steps among them. UnitsReason
 	// says why they are not known, empty when they are.
 	Stops       []unitgraph.StoppedUnit `json:"stops"`
-	Starts      []unitgraph.Starter     `json:"starts"`
+	Starts      []unitgraph.StartedUnit `json:"starts"`
 	UnitsReason string                  `json:"units_reason,omitempty"`
-	// Refused and RefusalPossible are those of unitgraph.Impact.
-	Refused         string `json:"refused,omitempty"`
-	RefusalPossible string `json:"refusal_possible,omitempty"`
+	// Refused is that of unitgraph.IsolateImpact.
+	Refused string `json:"refused,omitempty"`
 	// Holders have a display GPU open that has to be released.
 	Holders []observer.Holder `json:"holders"`
 	// Unseen may have one open without having been seen.

@@ -19,54 +19,49 @@ type UnitOperations struct {
 	Isolate string
 	// Starts and Stops are the units that steps start and stop.
 	Starts, Stops []string
-	// SessionUnits are units that stop as sessions end: their scopes, and the display
-	// manager before them.
+	// SessionUnits are units that stop as sessions end: their scopes, and the display manager before them.
 	SessionUnits []string
 }
 
-// Impact is how far a plan reaches beyond the units that its steps name, as
-// the manager's units were when they were read. The zero value is one that nobody
-// has read.
+// Impact is what a plan does to units beyond those that its steps name, in the worst case, as the units were
+// when they were read. In the zero value they have not been read.
 type Impact struct {
 	observer.Reading
 	// Isolation is what the plan's isolate does; nil where nothing is isolated.
-	Isolation *IsolateImpact `json:"isolation,omitempty"`
-	// Stopped are the units that the steps stop and what goes down with them, and
-	// Unseated the same of the sessions that end.
-	Stopped             []StoppedUnit `json:"stopped"`
-	StoppedWithSessions []StoppedUnit `json:"unseated"`
+	Isolation *IsolateImpact
+	// Stopped are the units that the steps stop and what stops with them, and StoppedWithSessions the same
+	// of the sessions that end.
+	Stopped, StoppedWithSessions []StoppedUnit
 	// Started are the units that the steps start and that are not up.
-	Started []string `json:"started"`
-	// Jobs are those in the manager's queue, in the order of their units. Reversed are
-	// those of them that the steps would have systemd cancel, being the contrary, and
-	// Opposed those that are the contrary of what stops as sessions end.
-	Jobs            []QueuedJob `json:"jobs"`
-	CanceledJobs    []QueuedJob `json:"reversed"`
-	ConflictingJobs []QueuedJob `json:"opposed"`
+	Started []string
+	// Jobs are those in the manager's queue, in the order of their units. CanceledJobs are those of them
+	// that the steps make systemd cancel, and ConflictingJobs those that conflict with the stops of the
+	// sessions' end.
+	Jobs, CanceledJobs, ConflictingJobs []QueuedJob
 	// IDs has the Id of every unit by each of its names.
-	IDs map[string]string `json:"ids"`
+	IDs map[string]string
 }
 
-// QueuedJob is a job that somebody has asked for and that has not ended.
+// QueuedJob is a job that was requested and has not ended.
 type QueuedJob struct {
-	Unit string `json:"unit"`
-	Type string `json:"type"` // start, stop, restart, ...
+	Unit string
+	Type string // start, stop, restart, ...
 }
 
-// ComputeImpact computes how far an errand reaches. It is pure, and changes nothing in g.
-func ComputeImpact(g Graph, e UnitOperations) Impact {
+// ComputeImpact computes the impact of a plan's operations. It is pure, and changes nothing in g.
+func ComputeImpact(g Graph, o UnitOperations) Impact {
 	n := index(g)
 	b := Impact{Started: []string{}, Jobs: []QueuedJob{}, IDs: make(map[string]string, len(n.names))}
-	b.Stopped, b.CanceledJobs = n.stop(e.Stops)
-	b.StoppedWithSessions, b.ConflictingJobs = n.stop(e.SessionUnits)
-	if e.Isolate != "" {
-		impact := ComputeIsolate(g, e.Isolate)
-		b.Isolation = &impact
+	b.Stopped, b.CanceledJobs = n.stop(o.Stops)
+	b.StoppedWithSessions, b.ConflictingJobs = n.stop(o.SessionUnits)
+	if o.Isolate != "" {
+		isolation := ComputeIsolate(g, o.Isolate)
+		b.Isolation = &isolation
 	}
 	for name, at := range n.names {
 		b.IDs[name] = n.list[at].id
 	}
-	for _, name := range e.Starts {
+	for _, name := range o.Starts {
 		at, known := n.names[name]
 		if known && !n.list[at].up() {
 			b.Started = append(b.Started, n.list[at].id)
@@ -83,41 +78,37 @@ func ComputeImpact(g Graph, e UnitOperations) Impact {
 	return b
 }
 
-func (u node) queued() QueuedJob { return QueuedJob{u.id, u.Job} }
-
-// stop is StopUnit for each of the names, which do not fail each other: what goes
-// down, and the queued jobs that are the contrary (job_type_is_conflicting). A unit
-// that is down may have one.
-func (n *nodes) stop(names []string) (stopped []StoppedUnit, contrary []QueuedJob) {
-	t := n.transaction(n.order(0))
+// stop is StopUnit for each of the names, one transaction after the other: the units that stop, and the
+// queued jobs that conflict with these stops (job_type_is_conflicting). A unit that is down may have one.
+func (n *nodes) stop(names []string) (stopped []StoppedUnit, conflicting []QueuedJob) {
+	t := newTransaction(n)
 	named := map[int]string{}
 	for _, name := range names {
 		if at, known := n.names[name]; known {
 			named[at] = name
-			_ = t.add(jobStop, at, nil, link{}, CauseStep) // a stop is never refused
+			t.add(jobStop, at, nil, link{}, CauseStep)
 		}
 	}
 	t.stopUnneeded()
-	stopped, contrary = []StoppedUnit{}, []QueuedJob{}
+	stopped, conflicting = []StoppedUnit{}, []QueuedJob{}
 	stopping := t.stopping()
-	for _, at := range slices.Sorted(maps.Keys(stopping)) {
-		u, j := n.list[at], stopping[at]
-		c := StoppedUnit{Unit: u.id, Transient: u.Transient, Cause: j.cause, By: n.list[j.by].id}
-		if name, ok := named[at]; ok { // whatever else takes it along
-			c.Cause, c.By = CauseStep, name
+	for i, u := range n.list {
+		if j := stopping[i]; j != nil {
+			c := t.stoppedUnit(j)
+			if name, ok := named[i]; ok { // whatever else stops it
+				c.Cause, c.By = CauseStep, name
+			}
+			stopped = append(stopped, c)
 		}
-		stopped = append(stopped, c)
-	}
-	for _, at := range slices.Sorted(maps.Keys(t.jobs)) {
-		if u := n.list[at]; u.Job != "" && u.Job != "stop" && u.Job != "nop" {
-			contrary = append(contrary, u.queued())
+		if t.survives(i, jobStop) && u.Job != "" && u.Job != "stop" && u.Job != "nop" {
+			conflicting = append(conflicting, u.queued())
 		}
 	}
-	return stopped, contrary
+	return stopped, conflicting
 }
 
-// StoppedUnits are all units that stop, each once, in the order of their names. The
-// scopes of sessions that end are not among them: those are told as sessions.
+// StoppedUnits are all units that stop, each once, in the order of their names. The scopes of sessions that
+// end are left out: sessions are listed apart.
 func (b Impact) StoppedUnits() []StoppedUnit {
 	all := map[string]StoppedUnit{}
 	if b.Isolation != nil {
@@ -125,7 +116,7 @@ func (b Impact) StoppedUnits() []StoppedUnit {
 			all[c.Unit] = c
 		}
 	}
-	for _, c := range slices.Concat(b.Stopped, b.StoppedWithSessions) { // by then they are down already
+	for _, c := range slices.Concat(b.Stopped, b.StoppedWithSessions) { // these stop before the isolate
 		if !c.isScope() {
 			all[c.Unit] = c
 		}
@@ -141,13 +132,12 @@ func (c StoppedUnit) isScope() bool {
 var causes = map[Cause]string{
 	CauseNotWanted:  "%s does not pull it in",
 	CauseConflict:   "%s conflicts with it",
-	CausePropagated: "it goes down with %s",
+	CausePropagated: "it depends on %s",
 	CauseUnneeded:   "nothing needs it without %s",
 	CauseStep:       "a step of the plan stops %s",
 }
 
-// Why says for people why the unit stops. A cause of a newer version is told by its
-// own word.
+// Why says for people why the unit stops. A cause of a newer version is shown by its own name.
 func (c StoppedUnit) Why() string {
 	if form, known := causes[c.Cause]; known {
 		return fmt.Sprintf(form, c.By)
@@ -155,30 +145,29 @@ func (c StoppedUnit) Why() string {
 	return fmt.Sprintf("%s by %s", c.Cause, c.By)
 }
 
-// Starters are all units that start, each once, in the order of their names.
-func (b Impact) Starters() []Starter {
-	all := map[string]Starter{}
+// StartedUnits are all units that start, each once, in the order of their names.
+func (b Impact) StartedUnits() []StartedUnit {
+	all := map[string]StartedUnit{}
 	if b.Isolation != nil {
 		for _, s := range b.Isolation.Starts {
 			all[s.Unit] = s
 		}
 	}
 	for _, unit := range b.Started {
-		all[unit] = Starter{Unit: unit}
+		all[unit] = StartedUnit{Unit: unit}
 	}
-	return slices.SortedFunc(maps.Values(all), func(a, b Starter) int { return cmp.Compare(a.Unit, b.Unit) })
+	return slices.SortedFunc(maps.Values(all), func(a, b StartedUnit) int { return cmp.Compare(a.Unit, b.Unit) })
 }
 
-// AffectedOf lists those of the units, named by whatever name of theirs, that stop or
-// may stop, as casualties.
+// AffectedOf lists those of the units, by any of their names, that stop.
 func (b Impact) AffectedOf(units []string) []StoppedUnit {
-	var lost []StoppedUnit
+	var affected []StoppedUnit
 	for _, c := range b.StoppedUnits() {
 		if slices.ContainsFunc(units, func(name string) bool { return b.ID(name) == c.Unit }) {
-			lost = append(lost, c)
+			affected = append(affected, c)
 		}
 	}
-	return lost
+	return affected
 }
 
 // ID is the Id of the unit of that name, or the name where there is no such unit.

@@ -1,43 +1,43 @@
 package unitgraph
 
-// stopUnneeded follows units with StopWhenUnneeded= (unit_is_unneeded, called
-// when one that needed them has stopped).
+// stopUnneeded adds the stops of units with StopWhenUnneeded= (unit_is_unneeded, called when a unit that
+// needed them has stopped).
 func (t *transaction) stopUnneeded() {
-	for found := true; found; {
-		found = false
-		for i := range t.n.list {
-			if u := t.unit(i); !u.StopWhenUnneeded || !u.up() || u.Job != "" || len(t.jobs[i]) > 0 || t.unneeded[i] != nil {
+	stopping := t.stopping()
+	for again := true; again; {
+		again = false
+		for i, u := range t.list {
+			if !u.StopWhenUnneeded || u.down() || u.Perpetual || stopping[i] != nil {
 				continue
 			}
-			if last, unneeded := t.lostAll(i); unneeded {
-				t.unneeded[i] = &job{unit: i, kind: jobStop, cause: CauseUnneeded, by: last}
-				t.dragDown(i)
-				found = true
+			if last, unneeded := t.lostAll(i, stopping); unneeded {
+				t.stopLater(i, last, CauseUnneeded, stopping)
+				again = true
 			}
 		}
 	}
 }
 
-// dragDown has a unit that is stopped for want of need take along what does not pin
-// it and depends on it all the same: its own stop job propagates like any other.
-func (t *transaction) dragDown(i int) {
-	for _, other := range t.related(i, RequiredBy, RequisiteOf, BoundBy, ConsistsOf) {
-		if u := t.unit(other); u.down() || u.Perpetual || len(t.jobs[other]) > 0 || t.unneeded[other] != nil {
-			continue
+// stopLater adds the stop of a unit after the transaction, which propagates like any other.
+func (t *transaction) stopLater(i, by int, cause Cause, stopping map[int]*job) {
+	j := &job{unit: i, kind: jobStop, cause: cause, by: by}
+	t.unneeded[i], stopping[i] = j, j
+	for _, other := range t.dependents(i) {
+		if u := t.list[other]; !u.down() && !u.Perpetual && stopping[other] == nil {
+			t.stopLater(other, i, CausePropagated, stopping)
 		}
-		t.unneeded[other] = &job{unit: other, kind: jobStop, cause: CausePropagated, by: i}
-		t.dragDown(other)
 	}
 }
 
-// lostAll reports whether nothing that needs the unit is left, and one that was.
-func (t *transaction) lostAll(i int) (last int, unneeded bool) {
-	stopping := t.stopping()
-	for _, other := range t.related(i, RequiredBy, RequisiteOf, WantedBy, BoundBy, UpheldBy) { // UNIT_ATOM_PINS_STOP_WHEN_UNNEEDED
-		_, stops := stopping[other]
-		if stops {
+// lostAll reports whether nothing that needs the unit is certain to stay or start, and a unit that stops
+// needed it.
+func (t *transaction) lostAll(i int, stopping map[int]*job) (last int, unneeded bool) {
+	// UNIT_ATOM_PINS_STOP_WHEN_UNNEEDED
+	for _, other := range t.related(i, RequiredBy, RequisiteOf, WantedBy, BoundBy, UpheldBy) {
+		switch {
+		case stopping[other] != nil:
 			last, unneeded = other, true
-		} else if !t.unit(other).down() || len(t.jobs[other]) > 0 {
+		case !t.list[other].down() || t.jobs[other][jobStart] != nil && t.jobs[other][jobStart].stays():
 			return 0, false
 		}
 	}

@@ -48,15 +48,11 @@ func (g *dot) costs(p status.Preview) {
 		g.loses(p, id, func(step status.PlannedStep) bool { return step.Guard == policy.CheckGPUDisplayReleased }, "waits until it lets go")
 	}
 	for _, c := range p.Stops {
-		attributes := []string{"shape", "note"}
-		if c.Possible {
-			attributes = append(attributes, "style", "dashed")
-		}
 		label := c.Unit
 		if c.Transient {
 			label += "\ndoes not come back"
 		}
-		g.node("stop "+c.Unit, label, attributes...)
+		g.node("stop "+c.Unit, label, "shape", "note")
 		g.loses(p, "stop "+c.Unit, func(step status.PlannedStep) bool {
 			return step.Kind == "isolate" || step.Kind == "stop-unit" && step.Unit == c.By
 		}, c.Why())

@@ -112,14 +112,9 @@ func stopLines(p status.Preview) []string {
 		lines = append(lines, "not known: "+clean(p.UnitsReason))
 	case p.Refused != "":
 		lines = append(lines, "systemd would refuse to isolate: "+clean(p.Refused))
-	case p.RefusalPossible != "":
-		lines = append(lines, "systemd may refuse to isolate: "+clean(p.RefusalPossible)+"; if it does not:")
 	}
 	for _, c := range p.Stops {
 		line := clean(c.Unit) + ": " + clean(c.Why())
-		if c.Possible {
-			line += "; perhaps, by the order in which systemd looks at its units"
-		}
 		if c.Transient {
 			line += "; it does not come back"
 		}
@@ -131,11 +126,7 @@ func stopLines(p status.Preview) []string {
 func startLines(p status.Preview) []string {
 	var lines []string
 	for _, s := range p.Starts {
-		line := clean(s.Unit)
-		if s.Possible {
-			line += ", perhaps"
-		}
-		lines = append(lines, line)
+		lines = append(lines, clean(s.Unit))
 	}
 	return lines
 }

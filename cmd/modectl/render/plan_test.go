@@ -36,7 +36,7 @@ func toCompute() status.Preview {
 			{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"},
 		},
 		Stops: []unitgraph.StoppedUnit{
-			{Unit: "backup.service", Possible: true, Cause: unitgraph.CausePropagated, By: "cups.service"},
+			{Unit: "backup.service", Cause: unitgraph.CausePropagated, By: "cups.service"},
 			{Unit: "cups.service", Cause: unitgraph.CauseNotWanted, By: "compute.target"},
 			{Unit: "greetd.service", Cause: unitgraph.CauseStep, By: "display-manager.service"},
 			{Unit: "graphical.target", Cause: unitgraph.CauseConflict, By: "compute.target"},
@@ -44,7 +44,7 @@ func toCompute() status.Preview {
 			{Unit: "newer.service", Cause: "weather", By: "rain.target"},
 			{Unit: "run-u9.service", Transient: true, Cause: unitgraph.CauseNotWanted, By: "compute.target"},
 		},
-		Starts: []unitgraph.Starter{{Unit: "compute.target"}, {Unit: "polkit.service", Possible: true}},
+		Starts: []unitgraph.StartedUnit{{Unit: "compute.target"}, {Unit: "polkit.service"}},
 		Holders: []observer.Holder{
 			{GPU: "0000:01:00.0", PID: 900, Command: "Hyprland", Unit: "session-2.scope", Session: "2"},
 			{GPU: "0000:01:00.0", UID: 1002, Redacted: true},
@@ -78,16 +78,14 @@ func previews() map[string]status.Preview {
 	unknown.UnitsReason, unknown.Stops, unknown.Starts = "the units could not be read: no answer", nil, nil
 	refused := toCompute()
 	refused.Refused, refused.Stops, refused.Starts = "compute.target may not be isolated (AllowIsolate=)", nil, nil
-	perhaps := toCompute()
-	perhaps.RefusalPossible = "transaction contains conflicting jobs"
 	light := status.Preview{
 		From: "desktop", To: policy.StudioLocal, Fingerprint: fingerprint,
 		Steps:    []status.PlannedStep{{ID: "start-audio-priority", Kind: "start-unit", Unit: "audio-priority.service", Does: "start audio-priority.service", Undo: "stop audio-priority.service", Timeout: time.Minute}},
-		Starts:   []unitgraph.Starter{{Unit: "audio-priority.service"}},
+		Starts:   []unitgraph.StartedUnit{{Unit: "audio-priority.service"}},
 		Expected: status.Expectation{Count: 1, Median: 120 * time.Millisecond, Longest: 120 * time.Millisecond},
 	}
 	return map[string]status.Preview{
-		"compute": toCompute(), "blocked": blocked, "units-unknown": unknown, "refused": refused, "refusal-possible": perhaps,
+		"compute": toCompute(), "blocked": blocked, "units-unknown": unknown, "refused": refused,
 		"light": light, "hostile": hostilePlan(), "reached": {From: "desktop", To: policy.Desktop, Reached: true, Fingerprint: fingerprint},
 	}
 }
@@ -149,7 +147,6 @@ func TestThePlanIsAGraph(t *testing.T) {
 	require.Contains(t, g.edges, [2]string{"step stop-display-manager", "stop greetd.service"})
 	require.Contains(t, g.edges, [2]string{"step end-sessions", "session 7"})
 	require.Contains(t, g.edges, [2]string{"step check-gpu-display-released", "holder 0000:01:00.0 0"})
-	require.Equal(t, "dashed", g.nodes["stop backup.service"]["style"])
 }
 
 // TestWhateverIsQuotedIsOneID: any text comes through the language as one line of

@@ -48,7 +48,7 @@ func TestTheGraphSaysWhatIsolatingComputeStops(t *testing.T) {
 	} {
 		assert.Equal(t, stops, impact.StopsUnit(unit), unit)
 	}
-	assert.Contains(t, impact.Starts, unitgraph.Starter{Unit: "compute.target"})
+	assert.Contains(t, impact.Starts, unitgraph.StartedUnit{Unit: "compute.target"})
 }
 
 func TestTheGraphOfATargetThatIsNotThereIsRefused(t *testing.T) {
