@@ -138,7 +138,7 @@ func newController(
 		}
 	}
 	controller, err := daemon.New(daemon.Config{
-		Policy: d, Monitor: m, StepHandlers: handlers, Graph: systemd1.NewGraphs(bus).Read, BootID: bootID, Log: log,
+		Policy: d, Monitor: m, StepHandlers: handlers, Graph: systemd1.NewCachedGraph(bus).Read, BootID: bootID, Log: log,
 	})
 	return controller, m, err
 }

@@ -1,16 +1,16 @@
 package systemd1
 
-// Kept is of how many units the ties are known.
-func (g *Graphs) Kept() (n int) {
+// Cached is how many units are in the cache.
+func (g *CachedGraph) Cached() (n int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, t := range g.relations {
-		if t.known {
+	for _, u := range g.units {
+		if u.known {
 			n++
 		}
 	}
 	return n
 }
 
-// Forget is what happens when nobody has read for a while.
-func (g *Graphs) Forget() { g.expire() }
+// Expire ends the cache as its timer does.
+func (g *CachedGraph) Expire() { g.expire() }

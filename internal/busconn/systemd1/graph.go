@@ -12,15 +12,14 @@ import (
 	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
-// Graph reads every loaded unit with what ties it to others, and what target
-// would pull in beside them. It is one call for each unit, several at a time; a
-// unit that goes away meanwhile is left out. The units change while they are
-// read: whoever acts on the answer reads again afterwards.
+// Graph reads every loaded unit with its dependencies, and the units that a start of target would load. It
+// makes one call for each unit, several at a time; a unit that is unloaded meanwhile is left out. The units
+// change while they are read: a caller that acts on the answer has to verify the result.
 func (c *Client) Graph(ctx context.Context, target string) (unitgraph.Graph, error) {
 	return c.graph(ctx, target, c.graphUnit)
 }
 
-// unitReader reads one unit; the id is empty for one that has gone.
+// unitReader reads one unit; the id is empty for one that is no longer loaded.
 type unitReader func(ctx context.Context, row unitRow) (id string, u unitgraph.Unit, err error)
 
 func (c *Client) graph(ctx context.Context, target string, read unitReader) (unitgraph.Graph, error) {
@@ -28,15 +27,14 @@ func (c *Client) graph(ctx context.Context, target string, read unitReader) (uni
 	if err != nil {
 		return nil, err
 	}
-	// A machine has hundreds of devices; those that a unit names are read below, the
-	// others cannot stop.
+	// A machine has hundreds of devices. Those that a unit names are read below, and the others cannot stop.
 	rows = slices.DeleteFunc(rows, func(r unitRow) bool { return strings.HasSuffix(r.Name, ".device") })
 	graph, known := make(unitgraph.Graph, len(rows)), map[string]bool{}
 	if err := readInto(ctx, graph, known, rows, read); err != nil {
 		return nil, err
 	}
-	// The manager forgets an inactive unit that no loaded one refers to: what the
-	// target would pull in is loaded by asking, as often as there is more of it.
+	// The manager unloads an inactive unit that no loaded unit refers to. What the target would pull in is
+	// loaded by LoadUnit, which may bring further names, until none is missing.
 	for missing := missingUnits(graph, known, target); len(missing) > 0; missing = missingUnits(graph, known, target) {
 		rows, err := c.load(ctx, missing)
 		if err != nil {
@@ -49,14 +47,13 @@ func (c *Client) graph(ctx context.Context, target string, read unitReader) (uni
 	return graph, nil
 }
 
-// pulling are the relations by which a start job brings others into its
-// transaction.
+// pulling are the relations by which a start job pulls other jobs into its transaction.
 var pulling = []unitgraph.Relation{
 	unitgraph.Requires, unitgraph.Requisite, unitgraph.Wants, unitgraph.BindsTo, unitgraph.Upholds, unitgraph.Conflicts,
 }
 
-// missingUnits lists the units that a start of target would pull in and that were not
-// read.
+// missingUnits lists the names that a start of target would pull in and that are not known, and adds them to
+// known: each is loaded once, whether there is such a unit or not.
 func missingUnits(graph unitgraph.Graph, known map[string]bool, target string) []string {
 	ids := make(map[string]string, len(graph))
 	for id, u := range graph {
@@ -70,7 +67,7 @@ func missingUnits(graph unitgraph.Graph, known map[string]bool, target string) [
 	for queue := []string{target}; len(queue) > 0; queue = queue[1:] {
 		name := queue[0]
 		if !known[name] {
-			known[name] = true // asked for once, whatever comes of it
+			known[name] = true
 			missing = append(missing, name)
 			continue
 		}
@@ -97,14 +94,15 @@ func (c *Client) load(ctx context.Context, names []string) ([]unitRow, error) {
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot load what would be started: %w", err)
+		return nil, fmt.Errorf("cannot load the units that would start: %w", err)
 	}
 	return slices.DeleteFunc(rows, func(r unitRow) bool { return r.Path == "" }), nil
 }
 
-// readInto adds the units of these rows to the graph, and their names to those
-// that are known.
-func readInto(ctx context.Context, graph unitgraph.Graph, known map[string]bool, rows []unitRow, read unitReader) error {
+// readInto adds the units of these rows to graph, and their names to known.
+func readInto(
+	ctx context.Context, graph unitgraph.Graph, known map[string]bool, rows []unitRow, read unitReader,
+) error {
 	ids, units := make([]string, len(rows)), make([]unitgraph.Unit, len(rows))
 	err := busconn.Parallel(len(rows), func(i int) (err error) {
 		ids[i], units[i], err = read(ctx, rows[i])
@@ -125,8 +123,8 @@ func readInto(ctx context.Context, graph unitgraph.Graph, known map[string]bool,
 	return nil
 }
 
-// graphUnit reads one unit; its id is empty when it has gone. The type of its
-// job is the list's word: the property tells only the job's number.
+// graphUnit reads one unit; its id is empty when it is no longer loaded. The type of its job is that of the
+// row: the property Job has only the job's number.
 func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u unitgraph.Unit, err error) {
 	p, err := c.bus.Properties(ctx, Name, row.Path, unitInterface)
 	if NoUnit(err) {
@@ -154,7 +152,7 @@ func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u unitg
 	return id, u, nil
 }
 
-// unitRow is one unit as ListUnits gives it (ssssssouso).
+// unitRow is one unit as ListUnits returns it (ssssssouso).
 type unitRow struct {
 	Name, Description, Load, Active, Sub, Following string
 	Path                                            dbus.ObjectPath
@@ -179,15 +177,16 @@ func readRows(body []any, err error) ([]unitRow, error) {
 	rows := make([]unitRow, len(list))
 	for i, fields := range list {
 		r := &rows[i]
-		if !read(fields, &r.Name, &r.Description, &r.Load, &r.Active, &r.Sub, &r.Following, &r.Path, &r.JobID, &r.JobType, &r.JobPath) {
-			return nil, fmt.Errorf("its list of units is not as documented")
+		if !decode(fields, &r.Name, &r.Description, &r.Load, &r.Active, &r.Sub, &r.Following,
+			&r.Path, &r.JobID, &r.JobType, &r.JobPath) {
+			return nil, fmt.Errorf("a unit in the reply is not of the type (ssssssouso)")
 		}
 	}
 	return rows, nil
 }
 
-// read stores fields into as many values of their types.
-func read(fields []any, into ...any) bool {
+// decode stores the fields in as many values of their types.
+func decode(fields []any, into ...any) bool {
 	if len(fields) != len(into) {
 		return false
 	}
