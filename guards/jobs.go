@@ -49,7 +49,7 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if jobs.Truncated > 0 {
 		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated), "wait for them to end, and ask again")
 	}
-	return pass("no work of anybody's is under way")
+	return pass("no user jobs are running")
 }
 
 func judgeRebuild(l observer.Locks) (f finding, blocks bool) {

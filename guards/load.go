@@ -45,7 +45,7 @@ func judgeLimits(limits []limit, reading observer.Reading, good, remedy string) 
 			return cannotTell(l.what+" is not known: "+unread(reading), "look at /proc, and ask again")
 		case l.measure.Value == nil:
 			unknown.reason = l.what + " is not known: " + l.measure.Reason
-			unknown.remedy = "mend that, or have it not judged with " + l.key + " = 0 in the policy"
+			unknown.remedy = "fix that, or disable this check with " + l.key + " = 0 in the policy"
 		case l.exceeded():
 			f.evidence = append(f.evidence, l.text())
 			if f.answer == observer.True {

@@ -47,7 +47,8 @@ func computeLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	case observer.True:
 		return pass(fact.Reason)
 	case observer.False:
-		return block(fact.Reason, "mend that, or let compute do without it: name the GPU under gpu.planned as well, or set gpu.min_ai")
+		return block(fact.Reason,
+			"fix that, or let compute do without it: name the GPU under gpu.planned as well, or set gpu.min_ai")
 	}
 	return cannotTell("whether the GPUs for inference are there could not be found out: "+fact.Reason,
 		"look at `systemctl status dubnium-probe-holders.socket`")
@@ -80,7 +81,7 @@ func judgeStore(p policy.Policy, s observer.Store) finding {
 	need := float64(p.Guards.MinFreeMiB) * (1 << 20)
 	switch {
 	case s.Fault != "":
-		return block(s.Path+" cannot be used: "+s.Fault, "mend that, or name the right directory in the policy")
+		return block(s.Path+" cannot be used: "+s.Fault, "fix that, or name the right directory in the policy")
 	case s.Reason != "":
 		return cannotTell(s.Path+" could not be looked at: "+s.Reason, "look at it, and ask again")
 	case need == 0:

@@ -37,7 +37,14 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 	if f, blocks := judgeStoppedWithSessions(r.Impact); blocks {
 		return f
 	}
-	f := pass(fmt.Sprintf("%d graphical sessions, all may be ended", len(graphical)))
+	reason := fmt.Sprintf("%d graphical sessions, all may be ended", len(graphical))
+	switch len(graphical) {
+	case 0:
+		reason = "no graphical session"
+	case 1:
+		reason = "1 graphical session, may be ended"
+	}
+	f := pass(reason)
 	f.evidence = describe(graphical)
 	return f
 }

@@ -75,7 +75,7 @@ func TestOnlyTheCallersOwnCompositorIsAsked(t *testing.T) {
 
 func TestADryRunExitsAsTheFirstGuardThatStandsInTheWay(t *testing.T) {
 	passes := guards.Verdict{Guard: policy.CheckTargetReachable, OK: true, Hard: true, Reason: "it can be reached"}
-	unknown := guards.Verdict{Guard: policy.CheckCPULoadSafe, Code: 22, Reason: "no PSI", Remedy: "mend that"}
+	unknown := guards.Verdict{Guard: policy.CheckCPULoadSafe, Code: 22, Reason: "no PSI", Remedy: "fix that"}
 	for code, verdicts := range map[int][]guards.Verdict{
 		0: {passes}, 22: {passes, unknown}, 18: {{Guard: policy.CheckTargetReachable, Code: 18}, unknown},
 	} {
