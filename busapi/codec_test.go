@@ -81,8 +81,12 @@ func fill(t *rapid.T, v reflect.Value) {
 func TestEvidenceOfAnotherTypeIsAnError(t *testing.T) {
 	for key, wrong := range map[string]any{
 		"state": 7, "systemd": "text", "logind": Dict{"sessions": dbus.MakeVariant("none")}, "context": Dict{"in_flight": dbus.MakeVariant("yes")},
-		"holders": Dict{"at": dbus.MakeVariant("now")}, "procfs": Dict{"cores": dbus.MakeVariant(Dict{"value": dbus.MakeVariant("two")})},
-		"facts": Dict{"x": dbus.MakeVariant(Dict{"truth": dbus.MakeVariant(uint32(1))})}, "inference": Dict{"healthy": dbus.MakeVariant(1.5)},
+		"holders": Dict{"at": dbus.MakeVariant("now")}, "procfs": Dict{
+			"cores": dbus.MakeVariant(Dict{"value": dbus.MakeVariant("two")}),
+		},
+		"facts": Dict{
+			"x": dbus.MakeVariant(Dict{"truth": dbus.MakeVariant(uint32(1))}),
+		}, "inference": Dict{"healthy": dbus.MakeVariant(1.5)},
 	} {
 		d := EncodeEvidence(Evidence{})
 		d[key] = dbus.MakeVariant(wrong)

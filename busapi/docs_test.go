@@ -44,7 +44,9 @@ func TestPropertiesAreThoseOfTheXML(t *testing.T) {
 		require.Contains(t, encoded, m.name)
 		require.Equal(t, m.signature, encoded[m.name].Signature().String(), m.name)
 		require.Equal(t, "read", m.access, m.name)
-		require.Equal(t, unannounced[m.name], m.emits != "", "%s is announced if and only if the XML does not say otherwise", m.name)
+		require.Equal(
+			t, unannounced[m.name], m.emits != "", "%s is announced if and only if the XML does not say otherwise", m.name,
+		)
 	}
 	require.Len(t, documented, len(encoded))
 }

@@ -103,7 +103,9 @@ var genRecord = rapid.Custom(func(t *rapid.T) status.Record {
 		Origin: drawWord[status.Origin](t, "origin"), By: genText.Draw(t, "by"), Why: genText.Draw(t, "why"),
 		Authorization: genText.Draw(t, "authorization"), UID: rapid.Ptr(rapid.Uint32(), true).Draw(t, "uid"),
 		Started: genTime.Draw(t, "started"), Judged: genTime.Draw(t, "judged"), Finished: genTime.Draw(t, "finished"),
-		Guards: some(t, genVerdict, "guards"), Forced: some(t, rapid.SampledFrom([]policy.GuardID{policy.CheckCPULoadSafe, policy.CheckUserJobsSafe}), "forced"), Steps: some(t, genStep, "steps"),
+		Guards: some(t, genVerdict, "guards"), Forced: some(
+			t, rapid.SampledFrom([]policy.GuardID{policy.CheckCPULoadSafe, policy.CheckUserJobsSafe}), "forced",
+		), Steps: some(t, genStep, "steps"),
 	}
 })
 
@@ -130,7 +132,9 @@ func genFacts(full bool) *rapid.Generator[observer.Facts] {
 	return rapid.Custom(func(t *rapid.T) observer.Facts {
 		facts := observer.Facts{}
 		for _, s := range append(observer.Signals(), observer.UnitSignal("cups.service")) {
-			f := observer.Fact{Truth: rapid.SampledFrom([]observer.Truth{observer.Unknown, observer.False, observer.True}).Draw(t, string(s))}
+			f := observer.Fact{
+				Truth: rapid.SampledFrom([]observer.Truth{observer.Unknown, observer.False, observer.True}).Draw(t, string(s)),
+			}
 			if full {
 				f.Source, f.At = genText.Draw(t, "source"), genTime.Draw(t, "at")
 				f.Bound = time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "bound")) * time.Microsecond
@@ -147,7 +151,9 @@ func genFacts(full bool) *rapid.Generator[observer.Facts] {
 func genObservation(full bool) *rapid.Generator[observer.Observation] {
 	return rapid.Custom(func(t *rapid.T) observer.Observation {
 		o := observer.Observation{
-			State: genState.Draw(t, "state"), Confidence: rapid.SampledFrom([]observer.Confidence{observer.High, observer.Low}).Draw(t, "confidence"),
+			State: genState.Draw(t, "state"), Confidence: rapid.SampledFrom(
+				[]observer.Confidence{observer.High, observer.Low},
+			).Draw(t, "confidence"),
 			Reasons: some(t, genReason, "reasons"), Conflicts: some(t, genReason, "conflicts"),
 			Facts: genFacts(full).Draw(t, "facts"), At: genTime.Draw(t, "at"),
 		}
@@ -171,7 +177,9 @@ var genProperties = rapid.Custom(func(t *rapid.T) Properties {
 		Observation: genObservation(false).Draw(t, "observation"), ObservedSince: genTime.Draw(t, "observed since"),
 		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"), Warnings: some(t, genReason, "warnings"),
 	}}
-	if places := rapid.MapOfN(genText, rapid.SampledFrom([]policy.Place{policy.Local, policy.Remote}), 0, 3).Draw(t, "placement"); len(places) > 0 {
+	if places := rapid.MapOfN(
+		genText, rapid.SampledFrom([]policy.Place{policy.Local, policy.Remote}), 0, 3,
+	).Draw(t, "placement"); len(places) > 0 {
 		p.View.Placement = places
 	}
 	fill(t, reflect.ValueOf(&p.View.Topology).Elem())
@@ -296,7 +304,9 @@ func TestAnUnknownSignalIsNeverADenial(t *testing.T) {
 func TestTextThatDBusCannotCarryIsMadeCarriable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		raw := string(rapid.SliceOf(rapid.Byte()).Draw(t, "bytes"))
-		travelDict(t, EncodeRecord(&status.Record{Cause: raw, Guards: []guards.Verdict{{Reason: raw, Evidence: []string{raw}}}}))
+		travelDict(
+			t, EncodeRecord(&status.Record{Cause: raw, Guards: []guards.Verdict{{Reason: raw, Evidence: []string{raw}}}}),
+		)
 		travelDict(t, EncodeProperties(Properties{Version: raw, View: status.View{Observation: observer.Observation{
 			Reasons: []observer.Reason{{Code: raw, Text: raw}}, Facts: observer.Facts{observer.Greeter: {Reason: raw}},
 		}}}))
@@ -333,7 +343,9 @@ func TestDecodersRefuseOtherTypesAndNeverPanic(t *testing.T) {
 func TestSignalsWithAnotherBodyAreErrorsAndUnknownOnesNothing(t *testing.T) {
 	members := []string{SignalStateChanged, SignalTransitionStarted, SignalTransitionStep, SignalTransitionFinished}
 	for _, member := range members {
-		for _, body := range [][]any{nil, {}, {uint64(1)}, {"a", "b", "c", "d", "e"}, {uint64(1), "x", "y", 3}, {nil, nil, nil, nil, nil}} {
+		for _, body := range [][]any{
+			nil, {}, {uint64(1)}, {"a", "b", "c", "d", "e"}, {uint64(1), "x", "y", 3}, {nil, nil, nil, nil, nil},
+		} {
 			_, err := DecodeEvent(member, body)
 			require.ErrorContains(t, err, "cannot decode the signal "+member)
 		}
@@ -346,12 +358,17 @@ func TestSignalsWithAnotherBodyAreErrorsAndUnknownOnesNothing(t *testing.T) {
 }
 
 func TestOnlyWhatDiffersIsAChange(t *testing.T) {
-	before := Properties{View: status.View{Observation: observer.Observation{State: observer.Of(policy.Desktop), At: time.UnixMicro(1)}}}
+	before := Properties{
+		View: status.View{Observation: observer.Observation{State: observer.Of(policy.Desktop), At: time.UnixMicro(1)}},
+	}
 	after := before
 	after.View.Desired.Mode = policy.Compute
 	after.View.Observation.At = time.UnixMicro(2)
 	changed := Changed(EncodeProperties(before), EncodeProperties(after))
-	require.Equal(t, []string{"DesiredMode"}, slices.Sorted(maps.Keys(changed)), "ObservedAt moves with every look and is not announced")
+	require.Equal(
+		t, []string{"DesiredMode"}, slices.Sorted(maps.Keys(changed)),
+		"ObservedAt moves with every look and is not announced",
+	)
 
 	after = before
 	after.View.Placement = map[string]policy.Place{"studio": policy.Remote}
@@ -360,9 +377,15 @@ func TestOnlyWhatDiffersIsAChange(t *testing.T) {
 	require.Equal(t, []string{"Placement", "Topology"}, slices.Sorted(maps.Keys(changed)))
 
 	after = before
-	after.View.Observation.Facts = observer.Facts{observer.Greeter: {Truth: observer.True, At: time.UnixMicro(3), Reason: "session 1"}}
+	after.View.Observation.Facts = observer.Facts{
+		observer.Greeter: {Truth: observer.True, At: time.UnixMicro(3), Reason: "session 1"},
+	}
 	later := after
-	later.View.Observation.Facts = observer.Facts{observer.Greeter: {Truth: observer.True, At: time.UnixMicro(4), Reason: "session 2"}}
+	later.View.Observation.Facts = observer.Facts{
+		observer.Greeter: {Truth: observer.True, At: time.UnixMicro(4), Reason: "session 2"},
+	}
 	require.Contains(t, Changed(EncodeProperties(before), EncodeProperties(after)), "Signals")
-	require.Empty(t, Changed(EncodeProperties(after), EncodeProperties(later)), "a fresh look at the same facts wakes nobody")
+	require.Empty(
+		t, Changed(EncodeProperties(after), EncodeProperties(later)), "a fresh look at the same facts wakes nobody",
+	)
 }

@@ -67,15 +67,30 @@ var errorTable = []struct {
 	{status.ErrNotCancellable, ownError + "NotCancellable", "modectl status shows how far it is"},
 	{status.ErrNotPostponable, ownError + "NotPostponable", "modectl status shows when it goes on"},
 	{status.ErrNoSuchInhibitor, ownError + "NoSuchInhibitor", "the property Inhibitors lists those that are held"},
-	{status.ErrTooMany, ownError + "LimitExceeded", "answer the open password prompts or release what is held, and ask again"},
+	{
+		status.ErrTooMany, ownError + "LimitExceeded",
+		"answer the open password prompts or release what is held, and ask again",
+	},
 	{status.ErrShuttingDown, ownError + "ShuttingDown", "ask again when it runs again (systemctl status dubniumd)"},
 	{ErrAccessDenied, standardError + "AccessDenied", "ask as root, or have an administrator grant the action in polkit"},
-	{ErrInteractionRequired, standardError + "InteractiveAuthorizationRequired", "ask again as root, or from a client that may ask for a password"},
-	{ErrInvalidArgs, standardError + "InvalidArgs", "busctl introspect " + BusName + " " + string(Path) + " shows the signatures"},
+	{
+		ErrInteractionRequired, standardError + "InteractiveAuthorizationRequired",
+		"ask again as root, or from a client that may ask for a password",
+	},
+	{
+		ErrInvalidArgs, standardError + "InvalidArgs",
+		"busctl introspect " + BusName + " " + string(Path) + " shows the signatures",
+	},
 	{ErrUnknownObject, standardError + "UnknownObject", "the object is " + string(Path)},
-	{ErrUnknownMethod, standardError + "UnknownMethod", "busctl introspect " + BusName + " " + string(Path) + " lists the methods"},
+	{
+		ErrUnknownMethod, standardError + "UnknownMethod",
+		"busctl introspect " + BusName + " " + string(Path) + " lists the methods",
+	},
 	{ErrUnknownInterface, standardError + "UnknownInterface", "the properties are those of " + Interface},
-	{ErrUnknownProperty, standardError + "UnknownProperty", "busctl introspect " + BusName + " " + string(Path) + " lists them"},
+	{
+		ErrUnknownProperty, standardError + "UnknownProperty",
+		"busctl introspect " + BusName + " " + string(Path) + " lists them",
+	},
 	{ErrPropertyReadOnly, standardError + "PropertyReadOnly", "a mode is asked for with RequestMode"},
 	{ErrInternal, failedError, "see the daemon's log (journalctl -u dubniumd)"},
 }

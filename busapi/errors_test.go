@@ -88,7 +88,10 @@ func TestARefusalReadsAsItsOwnText(t *testing.T) {
 }
 
 func TestTheTextOfAnErrorIsBounded(t *testing.T) {
-	for _, long := range []string{strings.Repeat("x", 1<<20), strings.Repeat("ü", 1<<20), "a" + strings.Repeat("\u20ac", 1<<20), strings.Repeat("\xff", 1<<20)} {
+	for _, long := range []string{
+		strings.Repeat("x", 1<<20), strings.Repeat("ü", 1<<20), "a" + strings.Repeat("\u20ac", 1<<20),
+		strings.Repeat("\xff", 1<<20),
+	} {
 		for _, err := range []error{Refuse(ErrUnknownMode, "unknown mode %q", long), errors.New(long)} {
 			reply := ToDBus(err)
 			require.LessOrEqual(t, len(reply.Error()), MaxErrorText)

@@ -150,7 +150,9 @@ func filled[T any]() *rapid.Generator[T] {
 
 // decoding decodes a disturbed reply, and requires that what was decoded can be encoded
 // and is decoded again.
-func decoding[T any](examples *rapid.Generator[T], decode func(Dict) (T, error), encode func(T) Dict) func(*testing.T, *choices) {
+func decoding[T any](
+	examples *rapid.Generator[T], decode func(Dict) (T, error), encode func(T) Dict,
+) func(*testing.T, *choices) {
 	whole := encode(largest(examples, encode))
 	return func(t *testing.T, c *choices) {
 		v, err := decode(c.disturb(whole).(Dict))
@@ -168,7 +170,9 @@ func FuzzDecoders(f *testing.F) {
 	record := largest(genRecord, func(r status.Record) Dict { return EncodeRecord(&r) })
 	running := largest(genTransition, func(r status.Transition) Dict { return EncodeTransition(&r) })
 	evidence := rapid.Custom(func(t *rapid.T) Evidence {
-		return Evidence{Observation: genObservation(true).Draw(t, "observation"), Snapshot: filled[observer.Snapshot]().Draw(t, "snapshot")}
+		return Evidence{
+			Observation: genObservation(true).Draw(t, "observation"), Snapshot: filled[observer.Snapshot]().Draw(t, "snapshot"),
+		}
 	})
 	decoders := []func(*testing.T, *choices){
 		decoding(genProperties, DecodeProperties, EncodeProperties),
@@ -198,7 +202,9 @@ func FuzzDecoders(f *testing.F) {
 func decodeRecords(t *testing.T, c *choices, record status.Record) {
 	d := c.disturb(EncodeRecord(&record)).(Dict)
 	outcome, err := DecodeOutcome(d)
-	require.True(t, err != nil || outcome.Finished == nil || outcome.Running == nil, "it does not both run and have finished")
+	require.True(
+		t, err != nil || outcome.Finished == nil || outcome.Running == nil, "it does not both run and have finished",
+	)
 	_, alone := DecodeRecord(d)
 	_, inList := DecodeHistory([]Dict{d})
 	require.Equal(t, alone == nil, inList == nil, "a record is one wherever it stands")

@@ -41,7 +41,10 @@ func TestAPreviewOfAnotherTypeIsAnError(t *testing.T) {
 
 func TestWhatIsAFingerprint(t *testing.T) {
 	require.NoError(t, Fingerprint("0123456789abcdef0123456789abcdef"))
-	for _, text := range []string{"", "0123", strings.Repeat("0", 33), strings.Repeat("A", 32), strings.Repeat("g", 32), "0123456789abcdef0123456789abcde\x1b"} {
+	for _, text := range []string{
+		"", "0123", strings.Repeat("0", 33), strings.Repeat("A", 32), strings.Repeat("g", 32),
+		"0123456789abcdef0123456789abcde\x1b",
+	} {
 		require.ErrorContains(t, Fingerprint(text), "is not the fingerprint of a plan")
 	}
 }

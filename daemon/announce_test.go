@@ -215,7 +215,9 @@ func TestPeopleCanPostponeIt(t *testing.T) {
 		id := r.ask(compute)
 		require.ErrorIs(t, r.Postpone(t.Context(), id, 10*time.Minute+1), status.ErrNotPostponable)
 		require.NoError(t, r.Postpone(t.Context(), id, 6*time.Minute))
-		require.ErrorContains(t, r.Postpone(t.Context(), id, 6*time.Minute), "the policy allows 10m0s in all, of which 4m0s is left")
+		require.ErrorContains(
+			t, r.Postpone(t.Context(), id, 6*time.Minute), "the policy allows 10m0s in all, of which 4m0s is left",
+		)
 	})
 }
 
@@ -267,7 +269,9 @@ func TestWhatComesBetweenTheWaitAndThePointOfNoReturnCounts(t *testing.T) {
 		"a delay inhibitor": {func(t *testing.T, r *rig, _ uint64) {
 			_, err := r.Inhibit(t.Context(), status.Inhibitor{How: status.Delay, Mode: policy.Compute, Holder: ":1.7"})
 			assert.NoError(t, err)
-			time.AfterFunc(15*time.Second, func() { assert.NoError(t, r.HolderLeft(context.WithoutCancel(t.Context()), ":1.7")) })
+			time.AfterFunc(
+				15*time.Second, func() { assert.NoError(t, r.HolderLeft(context.WithoutCancel(t.Context()), ":1.7")) },
+			)
 		}, 15 * time.Second},
 	}
 	for name, c := range cases {
@@ -305,7 +309,11 @@ func TestADelayThatComesTooLateIsRefused(t *testing.T) {
 
 func TestABlockInhibitorBlocksAndNamesItsHolder(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
-		cookie := r.inhibit(status.Inhibitor{How: status.Block, Mode: policy.Compute, Who: "backup", Why: "a snapshot", UID: 1001, Holder: ":1.7"})
+		cookie := r.inhibit(
+			status.Inhibitor{
+				How: status.Block, Mode: policy.Compute, Who: "backup", Why: "a snapshot", UID: 1001, Holder: ":1.7",
+			},
+		)
 		require.NotZero(t, cookie)
 		record := r.request(policy.Compute)
 		assert.Equal(t, status.Inhibited, record.Result)

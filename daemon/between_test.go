@@ -165,7 +165,9 @@ func betweenReads(t *testing.T, rt *rapid.T, dir string) {
 		require.Equal(rt, before, b.View().Desired.Mode)
 	}
 	if guest { // who came after the last read is found by the step, which ends nobody else's session
-		require.True(rt, slices.ContainsFunc(host.clone().now.Logind.Sessions, func(s observer.Session) bool { return s.ID == "9" }))
+		require.True(
+			rt, slices.ContainsFunc(host.clone().now.Logind.Sessions, func(s observer.Session) bool { return s.ID == "9" }),
+		)
 		require.NotEqual(rt, status.Success, last.Result)
 	} else {
 		require.Equal(rt, taken, last.Result == status.Success, "%s: %s", last.Result, last.Cause)
@@ -199,7 +201,9 @@ func (b *between) watch(t *testing.T, dies int) (copied **fakeHost) {
 		}
 	}
 	b.host.fault = func(_ context.Context, when, what string) error {
-		if when == "before" && slices.Contains([]string{"apply stop-display-manager", "apply end-sessions", "apply isolate-compute"}, what) {
+		if when == "before" && slices.Contains(
+			[]string{"apply stop-display-manager", "apply end-sessions", "apply isolate-compute"}, what,
+		) {
 			b.taking(what)
 		}
 		return nil

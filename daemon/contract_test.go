@@ -271,7 +271,9 @@ func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
 			require.NoError(t, os.MkdirAll(d, 0o755))
 		}
 		log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
-		engine, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: monitor.New(time.Second, log), BootID: thisBoot, Log: log})
+		engine, err := New(
+			Config{Policy: policy.Document{Policy: p}, Monitor: monitor.New(time.Second, log), BootID: thisBoot, Log: log},
+		)
 		require.NoError(t, err)
 		r := &rig{Controller: engine, t: t, dir: dir}
 		assert.False(t, topologyOnDisk(t, r).Known)

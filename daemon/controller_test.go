@@ -221,7 +221,9 @@ func TestAWayBackThatFailsIsSaid(t *testing.T) {
 		record := r.request(policy.Compute)
 		assert.Equal(t, status.RollbackFailed, record.Result)
 		assert.Contains(t, record.Cause, "cannot undo step isolate-compute")
-		assert.Contains(t, record.Cause, "cannot undo step stop-display-manager", "one failing undo does not hide or stop another")
+		assert.Contains(
+			t, record.Cause, "cannot undo step stop-display-manager", "one failing undo does not hide or stop another",
+		)
 		assert.Equal(t, observer.State("degraded-compute"), record.Final)
 		r.host.fault = nil
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result, "a request recovers the machine")

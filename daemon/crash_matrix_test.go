@@ -228,8 +228,12 @@ func (w *circumstance) policy(dir string) policy.Policy {
 	p.VLLM.StartTimeout, p.VLLM.DrainTimeout = 4*seconds, 4*seconds
 	p.Sessions.TerminateTimeout, p.Sessions.KillTimeout, p.Announce.Grace = 2*seconds, 2*seconds, 2*seconds
 	p.Studio.Quiesce = []string{quietTimer, "nix-gc.timer"}
-	p.Slices.Desktop, p.Slices.Compute = map[string]policy.Slice{}, map[string]policy.Slice{"ai.slice": {CPUWeight: 800, IOWeight: 800}}
-	p.Slices.StudioLocal = map[string]policy.Slice{"user.slice": {CPUWeight: 400}, "ai.slice": {CPUWeight: 10, IOWeight: 10}}
+	p.Slices.Desktop, p.Slices.Compute = map[string]policy.Slice{}, map[string]policy.Slice{
+		"ai.slice": {CPUWeight: 800, IOWeight: 800},
+	}
+	p.Slices.StudioLocal = map[string]policy.Slice{
+		"user.slice": {CPUWeight: 400}, "ai.slice": {CPUWeight: 10, IOWeight: 10},
+	}
 	if w.change != nil {
 		w.change(&p)
 	}
@@ -479,7 +483,10 @@ func (f *run) play(t *testing.T, p plan) {
 func (f *run) judgeAfter(t *testing.T, p plan) {
 	r := f.r
 	v := r.settle()
-	j := judgement{m: f.m, t: t, p: p, where: f.where, dir: f.dir, host: f.host, from: f.from, origin: f.origin, refused: f.request != nil}
+	j := judgement{
+		m: f.m, t: t, p: p, where: f.where, dir: f.dir, host: f.host, from: f.from, origin: f.origin,
+		refused: f.request != nil,
+	}
 	if f.request == nil && f.id != 0 && (v.Last == nil || v.Last.ID != f.id) {
 		j.violate("a transition without an end", "%d: %+v", f.id, v.Last)
 	}
@@ -552,7 +559,8 @@ func chosen(point string, i int, how string) bool {
 		// lock. The watchdog ends a daemon that hangs there: it is one that dies.
 		return false
 	}
-	return strings.HasPrefix(point, "step.") || strings.HasPrefix(point, "host.") && i%2 == 0 || how == "fail" && i%2 == 0 || i%8 == 0
+	return strings.HasPrefix(point, "step.") || strings.HasPrefix(point, "host.") && i%2 == 0 || how == "fail" &&
+		i%2 == 0 || i%8 == 0
 }
 
 // pick chooses one of n, from first on, by a word.
@@ -593,7 +601,9 @@ func (m *matrix) recovery(t *testing.T, p plan, before *run, at machine, boot, w
 	if boot != thisBoot && !strings.Contains(when, " and ") {
 		host = p.newHost()
 	}
-	film := &tape{m: m, t: t, where: fmt.Sprintf("%s, died at %s, then %s", before.where, when, boot), dir: dir, host: host, every: 8}
+	film := &tape{
+		m: m, t: t, where: fmt.Sprintf("%s, died at %s, then %s", before.where, when, boot), dir: dir, host: host, every: 8,
+	}
 	synctest.Test(t, func(t *testing.T) {
 		j := judgement{m: m, t: t, p: p, where: film.where, dir: dir, host: host, from: before.from, origin: before.origin}
 		if boot != thisBoot {
@@ -670,12 +680,17 @@ func (j judgement) judge(v status.View, died map[string][]byte) {
 // says, and the files say the same.
 func (j judgement) judgeObservation(v status.View) {
 	mode, want := j.host.reads()
-	doubt := v.Last != nil && slices.Contains([]status.Result{"failed", "timed-out", "rollback-failed", "interrupted"}, v.Last.Result)
+	doubt := v.Last != nil && slices.Contains(
+		[]status.Result{"failed", "timed-out", "rollback-failed", "interrupted"}, v.Last.Result,
+	)
 	if doubt && (mode != v.Desired.Mode || want == "unknown") {
 		want = "failed-transition"
 	}
 	if v.Observation.State != want {
-		j.violate("the observed state is not the host's", "%s, and the host is %s (%v)", v.Observation.State, want, v.Observation.Reasons)
+		j.violate(
+			"the observed state is not the host's", "%s, and the host is %s (%v)", v.Observation.State, want,
+			v.Observation.Reasons,
+		)
 	}
 	if got := j.word("current"); got != string(v.Observation.State) {
 		j.violate("the file current is not what is observed", "%s, not %s", got, v.Observation.State)
@@ -758,8 +773,11 @@ func (j judgement) judgeLast(v status.View, outcomes map[uint64]status.Record) {
 		Result status.Result
 		Guards []json.RawMessage
 	}
-	if err := json.Unmarshal([]byte(j.word("last-transition.json")), &file); err != nil || file.ID != published || file.Result != v.Last.Result {
-		j.violate("last-transition.json is not the last", "%d %s (%v), not %d %s", file.ID, file.Result, err, published, v.Last.Result)
+	if err := json.Unmarshal([]byte(j.word("last-transition.json")), &file); err != nil ||
+		file.ID != published || file.Result != v.Last.Result {
+		j.violate(
+			"last-transition.json is not the last", "%d %s (%v), not %d %s", file.ID, file.Result, err, published, v.Last.Result,
+		)
 	}
 	var judged []json.RawMessage
 	if err := json.Unmarshal([]byte(j.word("last-guards.json")), &judged); err != nil || len(judged) != len(file.Guards) {
@@ -785,7 +803,9 @@ func (j judgement) requireUndone(r status.Record, counts func(int) bool) {
 
 // judgeRecovery: a transition whose daemon died in it is interrupted, and the record
 // names the step; one that had ended has the end that it had.
-func (j judgement) judgeRecovery(outcomes map[uint64]status.Record, entry *runner.Entry, before map[uint64]status.Record) {
+func (j judgement) judgeRecovery(
+	outcomes map[uint64]status.Record, entry *runner.Entry, before map[uint64]status.Record,
+) {
 	for id, was := range before {
 		if outcomes[id].Result != was.Result {
 			j.violate("the history was rewritten", "%d: %s was %s", id, outcomes[id].Result, was.Result)
@@ -848,7 +868,10 @@ func (j judgement) judgeEffects(v status.View) {
 		if v.Last != nil {
 			last = *v.Last
 		}
-		j.violate("half an effect that nobody tells", "%v, in %s after %s (%s): %+v", nearest, v.Observation.State, last.Result, last.Cause, last.Steps)
+		j.violate(
+			"half an effect that nobody tells", "%v, in %s after %s (%s): %+v", nearest, v.Observation.State, last.Result,
+			last.Cause, last.Steps,
+		)
 	}
 }
 
@@ -871,9 +894,11 @@ func (j judgement) accounted(v status.View, key string) bool {
 	unit, _, _ := strings.Cut(key, "/")
 	bare := unit[:strings.LastIndexByte(unit, '.')]
 	return slices.ContainsFunc(v.Last.Steps, func(s status.Step) bool {
-		left := s.Status == status.StepDoing || s.Status == status.StepDone || s.Status == status.StepFailed || s.Status == status.StepUndoFailed
+		left := s.Status == status.StepDoing ||
+			s.Status == status.StepDone || s.Status == status.StepFailed || s.Status == status.StepUndoFailed
 		return left && (strings.HasSuffix(s.ID, unit) || strings.HasSuffix(s.ID, bare) || strings.HasPrefix(s.ID, "isolate-") ||
-			strings.HasPrefix(s.ID, "set-slices") && strings.HasSuffix(unit, ".slice") || strings.HasSuffix(s.ID, "-maintenance"))
+			strings.HasPrefix(s.ID, "set-slices") &&
+				strings.HasSuffix(unit, ".slice") || strings.HasSuffix(s.ID, "-maintenance"))
 	})
 }
 
@@ -905,7 +930,10 @@ func (j judgement) nextRequest(r *rig) {
 		j.violate("the next request does not work", "%s, %s: %s", v.Last.Result, v.Observation.State, v.Last.Cause)
 	}
 	now := j.host.effects()
-	diff := slices.DeleteFunc(j.p.concerning(policy.Desktop, now.not(j.p.clean[policy.Desktop])), func(key string) bool { return strings.HasPrefix(key, "mode-prepare-") })
+	diff := slices.DeleteFunc(
+		j.p.concerning(policy.Desktop, now.not(j.p.clean[policy.Desktop])),
+		func(key string) bool { return strings.HasPrefix(key, "mode-prepare-") },
+	)
 	if len(diff) > 0 {
 		j.violate("the next request leaves something", "%v", diff)
 	}

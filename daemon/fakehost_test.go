@@ -149,8 +149,12 @@ func (h *fakeHost) start(unit string) {
 		h.start("display-manager.service")
 	case "display-manager.service":
 		if len(h.now.Logind.Sessions) == 0 {
-			h.now.Logind.Sessions = []observer.Session{{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"}}
-			h.now.Processes.Holders = []observer.Holder{{GPU: displayGPU, PID: sway, Command: "sway", Unit: "session-2.scope", Session: "2"}}
+			h.now.Logind.Sessions = []observer.Session{
+				{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"},
+			}
+			h.now.Processes.Holders = []observer.Holder{
+				{GPU: displayGPU, PID: sway, Command: "sway", Unit: "session-2.scope", Session: "2"},
+			}
 		}
 	case "compute.target":
 		h.stop("desktop.target")
@@ -159,7 +163,9 @@ func (h *fakeHost) start(unit string) {
 			h.start("vllm.service")
 		}
 	case "vllm.service", "vllm-fast.service", "vllm@fast.service":
-		h.now.Inference = observer.Inference{Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64)}
+		h.now.Inference = observer.Inference{
+			Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64),
+		}
 	}
 }
 
@@ -216,7 +222,9 @@ func (h *fakeHost) quiesce(unit string) {
 
 func (h *fakeHost) resume(unit string) {
 	h.start(unit)
-	h.now.Saved.Quiesced = slices.DeleteFunc(slices.Clone(h.now.Saved.Quiesced), func(kept string) bool { return kept == unit })
+	h.now.Saved.Quiesced = slices.DeleteFunc(
+		slices.Clone(h.now.Saved.Quiesced), func(kept string) bool { return kept == unit },
+	)
 }
 
 // asFound takes either back.
@@ -438,11 +446,16 @@ func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 		}
 		maps.Copy(want, given[name].Properties())
 		require.Equal(t, want, now.Systemd.Units[name].Properties, "%s: %s in %s", when, name, mode)
-		require.Len(t, now.Saved.Slices[name], len(given[name].Properties()), "%s: what is to be undone of %s in %s", when, name, mode)
+		require.Len(
+			t, now.Saved.Slices[name], len(given[name].Properties()), "%s: what is to be undone of %s in %s", when, name, mode,
+		)
 	}
 	quiet := mode == policy.StudioLocal
 	require.Equal(t, !quiet, now.Systemd.Units[quietTimer].Active(), "%s: %s in %s", when, quietTimer, mode)
-	require.Equal(t, quiet, slices.Contains(now.Saved.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer, mode)
+	require.Equal(
+		t, quiet, slices.Contains(now.Saved.Quiesced, quietTimer), "%s: %s is to be started again, in %s", when, quietTimer,
+		mode,
+	)
 }
 
 func (h *fakeHost) hands() map[plans.Kind]plans.StepHandler {
@@ -606,7 +619,12 @@ func tryRig(t *testing.T, host *fakeHost, p policy.Policy, bootID string) (*rig,
 		fakeSource{host, "systemd"}, fakeSource{host, "logind"}, fakeSource{host, "holders"}, fakeSource{host, "inference"},
 		fakeSource{host, "procfs"}, fakeSource{host, "locks"}, fakeAudio{fakeSource{host, "audio"}}, fakeSource{host, "kept"})
 	hands := func(policy.Policy) map[plans.Kind]plans.StepHandler { return host.hands() }
-	controller, err := New(Config{Policy: policy.Document{Policy: p}, Monitor: eyes, StepHandlers: hands, Graph: host.graph, BootID: bootID, Boottime: host.boottime, Log: log})
+	controller, err := New(
+		Config{
+			Policy: policy.Document{Policy: p}, Monitor: eyes, StepHandlers: hands, Graph: host.graph, BootID: bootID,
+			Boottime: host.boottime, Log: log,
+		},
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -646,7 +664,9 @@ func (r *rig) settle() status.View {
 
 func (r *rig) request(mode policy.Mode) status.Record {
 	r.t.Helper()
-	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true})
+	id, err := r.Request(
+		r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true},
+	)
 	require.NoError(r.t, err)
 	v := r.settle()
 	require.NotNil(r.t, v.Last)

@@ -15,7 +15,10 @@ func TestAStateThatNobodyLooksAtLosesConfidence(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
-		require.Equal(t, observer.High, r.View().Observation.Confidence, "a desktop rests on what is signalled, and on audio, which is asked now and then")
+		require.Equal(
+			t, observer.High, r.View().Observation.Confidence,
+			"a desktop rests on what is signalled, and on audio, which is asked now and then",
+		)
 
 		r.request("compute")
 		require.Equal(t, observer.High, r.View().Observation.Confidence)
@@ -39,6 +42,8 @@ func TestAViewHasTheEvidenceOfItsOwnObservation(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, before.Snapshot.Fingerprint(), after.Snapshot.Fingerprint())
 		require.True(t, after.Observation.At.After(before.Observation.At), "it was looked at again")
-		require.Equal(t, observer.Classify(r.host.policy, after.Snapshot, after.Context(), after.Observation.At), after.Observation)
+		require.Equal(
+			t, observer.Classify(r.host.policy, after.Snapshot, after.Context(), after.Observation.At), after.Observation,
+		)
 	})
 }

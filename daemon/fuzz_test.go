@@ -38,7 +38,9 @@ func FuzzStart(f *testing.F) {
 	last := encoded(f, status.Record{ID: 1, To: policy.StudioLocal, Result: status.Success})
 	unended := encoded(f, runner.Entry{
 		Format: 1, BootID: thisBoot, OriginMode: policy.Desktop,
-		Record: status.Record{ID: 2, To: policy.Compute, Steps: []status.Step{{ID: "isolate-compute", Status: status.StepDoing}}},
+		Record: status.Record{
+			ID: 2, To: policy.Compute, Steps: []status.Step{{ID: "isolate-compute", Status: status.StepDoing}},
+		},
 		Steps:  []plans.Step{{ID: "isolate-compute", Kind: plans.Isolate, Unit: "compute.target", Timeout: time.Second}},
 		Before: []json.RawMessage{nil},
 	})

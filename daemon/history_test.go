@@ -53,7 +53,11 @@ func ofKind(lines []object, kind string) []object {
 func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		alice := uint32(1000)
-		r.Rejected(status.RejectedRequest{Mode: "sleep", By: "uid 1000 (alice)", UID: alice, Reason: "UnknownMode", Text: "unknown mode"})
+		r.Rejected(
+			status.RejectedRequest{
+				Mode: "sleep", By: "uid 1000 (alice)", UID: alice, Reason: "UnknownMode", Text: "unknown mode",
+			},
+		)
 		request := status.Request{
 			Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, Why: "nightly",
 			Authorization: status.ByPolkit("org.dubnium.mode1.request-compute"),
@@ -71,13 +75,17 @@ func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 		assert.Equal(t, thisBoot, ofKind(lines, "start")[0]["boot_id"])
 		refused := ofKind(linesOf(t, filepath.Join(r.dir, "state", "refusals.jsonl")), "refused")
 		require.Len(t, refused, 1)
-		assert.Equal(t, []any{"sleep", "UnknownMode", 1000.0}, []any{refused[0]["mode"], refused[0]["reason"], refused[0]["uid"]})
+		assert.Equal(
+			t, []any{"sleep", "UnknownMode", 1000.0}, []any{refused[0]["mode"], refused[0]["reason"], refused[0]["uid"]},
+		)
 		requests := ofKind(lines, "request")
 		require.Len(t, requests, 2)
 		assert.Equal(t, "polkit org.dubnium.mode1.request-compute", requests[0]["authorization"])
 		assert.Equal(t, []any{"uid 1000 (alice)", 1000.0, "nightly", "compute"},
 			[]any{requests[0]["by"], requests[0]["uid"], requests[0]["why"], requests[0]["mode"]})
-		assert.Equal(t, []any{"uid 0 (root)", true, float64(id)}, []any{requests[1]["by"], requests[1]["joined"], requests[1]["id"]})
+		assert.Equal(
+			t, []any{"uid 0 (root)", true, float64(id)}, []any{requests[1]["by"], requests[1]["joined"], requests[1]["id"]},
+		)
 
 		verdicts := ofKind(lines, "verdict")
 		require.Len(t, verdicts, len(record.Guards))
@@ -287,7 +295,10 @@ func TestAnOutcomeIsNeverTooLong(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		record := r.request(policy.Desktop)
 		record.ID = 99
-		record.Guards = append(record.Guards, guards.Verdict{Guard: policy.CheckAudioIdle, OK: true, Evidence: []string{strings.Repeat("x", 2<<20)}})
+		record.Guards = append(
+			record.Guards,
+			guards.Verdict{Guard: policy.CheckAudioIdle, OK: true, Evidence: []string{strings.Repeat("x", 2<<20)}},
+		)
 		r.deps.History.Ended(record)
 		kept, err := r.Record(t.Context(), 99)
 		require.NoError(t, err)

@@ -183,7 +183,10 @@ func (w *workstation) point(ctx context.Context, when, what string) error {
 
 func (w *workstation) request(t *rapid.T) {
 	mode := rapid.SampledFrom(append(policy.Modes(), policy.Compute)).Draw(t, "mode")
-	r := status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, EndOthers: rapid.Bool().Draw(t, "may end others"), LeaveCompute: true}
+	r := status.Request{
+		Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000,
+		EndOthers: rapid.Bool().Draw(t, "may end others"), LeaveCompute: true,
+	}
 	if rapid.SampledFrom([]bool{false, false, false, true}).Draw(t, "forces") {
 		r.Skip = []policy.GuardID{policy.CheckAudioIdle, policy.CheckCPULoadSafe}
 	}
@@ -276,7 +279,12 @@ func (w *workstation) crash(t *rapid.T) {
 	w.fault, w.points = "die", rapid.IntRange(1, 40).Draw(t, "when")
 	w.copied, w.copyDir = nil, filepath.Join(w.base, fmt.Sprint(w.dirs))
 	w.mu.Unlock()
-	w.ask(t, status.Request{Mode: rapid.SampledFrom(policy.Modes()).Draw(t, "mode"), UID: 1000, EndOthers: true, LeaveCompute: true})
+	w.ask(
+		t,
+		status.Request{
+			Mode: rapid.SampledFrom(policy.Modes()).Draw(t, "mode"), UID: 1000, EndOthers: true, LeaveCompute: true,
+		},
+	)
 	w.settle()
 	w.mu.Lock()
 	copied := w.copied
@@ -287,7 +295,8 @@ func (w *workstation) crash(t *rapid.T) {
 	w.r.stop()
 	w.host, w.dir = copied, w.copyDir
 	w.start()
-	if v := w.settle(); v.Last == nil || v.Last.ID != w.asked || v.Last.Result != status.Interrupted && v.Last.Result != status.RollbackFailed {
+	if v := w.settle(); v.Last == nil || v.Last.ID != w.asked || v.Last.Result != status.Interrupted &&
+		v.Last.Result != status.RollbackFailed {
 		t.Fatalf("invariant 2: the daemon died in transition %d, and the last is %+v", w.asked, v.Last)
 	}
 }
@@ -307,7 +316,9 @@ func (w *workstation) reload(t *rapid.T) {
 	if w.r.View().Running != nil {
 		t.Skip("a transition runs")
 	}
-	trust := rapid.SampledFrom([]policy.AllowedTransitions{policy.TrustObserve, policy.TrustOverlay, policy.TrustAll, policy.TrustAll}).Draw(t, "trust")
+	trust := rapid.SampledFrom(
+		[]policy.AllowedTransitions{policy.TrustObserve, policy.TrustOverlay, policy.TrustAll, policy.TrustAll},
+	).Draw(t, "trust")
 	studio := rapid.SampledFrom([]policy.Place{policy.Local, policy.Local, policy.Remote}).Draw(t, "studio")
 	weight := rapid.SampledFrom([]int{0, 200}).Draw(t, "weight")
 	w.change = func(p *policy.Policy) {
@@ -351,7 +362,9 @@ func loaded(h *fakeHost) {
 const bobs = 77 // a process of bob's on the display GPU
 
 func occupied(h *fakeHost) {
-	others := slices.DeleteFunc(slices.Clone(h.now.Processes.Holders), func(o observer.Holder) bool { return o.PID == bobs })
+	others := slices.DeleteFunc(
+		slices.Clone(h.now.Processes.Holders), func(o observer.Holder) bool { return o.PID == bobs },
+	)
 	if len(others) == len(h.now.Processes.Holders) {
 		others = append(others, observer.Holder{GPU: displayGPU, PID: bobs, Command: "game", UID: 1001, Unit: "game.service"})
 	}
@@ -363,7 +376,10 @@ func (w *workstation) isolateByHand(t *rapid.T) {
 	w.byItself(func() { w.host.isolate(target) })
 }
 
-var mortal = []string{"vllm.service", "audio-priority.service", "studio-local-policy.service", "display-manager.service", "desktop.target", "compute.target"}
+var mortal = []string{
+	"vllm.service", "audio-priority.service", "studio-local-policy.service", "display-manager.service", "desktop.target",
+	"compute.target",
+}
 
 func (w *workstation) unitFails(t *rapid.T) {
 	unit := rapid.SampledFrom(mortal).Draw(t, "unit")
@@ -381,14 +397,18 @@ func (w *workstation) login(*rapid.T) {
 			w.host.endSessions()
 			return
 		}
-		w.host.now.Logind.Sessions = []observer.Session{{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"}}
+		w.host.now.Logind.Sessions = []observer.Session{
+			{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"},
+		}
 	})
 }
 
 // published sees every view. Invariant 12: what is observed is what the facts say,
 // whatever is wished for.
 func (w *workstation) published(v status.View) {
-	if want := observer.Classify(v.Policy.Policy, v.Snapshot, v.Observation.Context, v.Observation.At); !reflect.DeepEqual(want, v.Observation) {
+	if want := observer.Classify(
+		v.Policy.Policy, v.Snapshot, v.Observation.Context, v.Observation.At,
+	); !reflect.DeepEqual(want, v.Observation) {
 		w.violated("invariant 12: %s is published, and the facts say %s", v.Observation.State, want.State)
 	}
 	if v.Running != nil && v.Observation.Context.InFlight && v.Observation.State != observer.Transitioning {
@@ -455,11 +475,14 @@ func (w *workstation) endings(t *rapid.T) {
 		if r == nil {
 			continue
 		}
-		same := r.Final == r.From || r.Final == observer.DegradedOf(policy.Mode(strings.TrimPrefix(string(r.From), "degraded-"))) ||
+		same := r.Final == r.From || r.Final == observer.DegradedOf(
+			policy.Mode(strings.TrimPrefix(string(r.From), "degraded-")),
+		) ||
 			string(r.Final) == strings.TrimPrefix(string(r.From), "degraded-")
 		// A mode whose facts contradict each other is unknown; without the contradiction it
 		// is what it was.
-		if mode := policy.Mode(strings.TrimPrefix(string(r.Final), "degraded-")); r.From == observer.StateUnknown && slices.Contains(policy.Modes(), mode) {
+		if mode := policy.Mode(strings.TrimPrefix(string(r.Final), "degraded-")); r.From == observer.StateUnknown &&
+			slices.Contains(policy.Modes(), mode) {
 			same = true
 		}
 		switch r.Result {
@@ -495,7 +518,8 @@ func (w *workstation) invariants1And11(t *rapid.T, v status.View, mode policy.Mo
 	if v.Policy.Placement.Studio == policy.Remote && mode == policy.StudioLocal && state == "studio-local" {
 		state = "degraded-studio-local"
 	}
-	if v.Last != nil && v.Last.Result.LeavesDoubt() && !v.Last.Restarted && (mode != v.Desired.Mode || state == "unknown") {
+	if v.Last != nil && v.Last.Result.LeavesDoubt() &&
+		!v.Last.Restarted && (mode != v.Desired.Mode || state == "unknown") {
 		state = observer.FailedTransition
 	}
 	if v.Observation.State != state {
@@ -539,7 +563,8 @@ func (w *workstation) invariant8(t *rapid.T, v status.View) {
 	for _, m := range policy.Modes() {
 		states = append(states, string(m), "degraded-"+string(m))
 	}
-	if current := word(w.test, w.r, "current"); !slices.Contains(states, current) || v.Running == nil && current != string(v.Observation.State) {
+	if current := word(w.test, w.r, "current"); !slices.Contains(states, current) || v.Running == nil &&
+		current != string(v.Observation.State) {
 		t.Fatalf("invariant 8: current is %q, %s is observed", current, v.Observation.State)
 	}
 	if desired := word(w.test, w.r, "desired"); desired != string(v.Desired.Mode) {
@@ -547,8 +572,12 @@ func (w *workstation) invariant8(t *rapid.T, v status.View) {
 	}
 	var last status.Record
 	if v.Last != nil {
-		if err := json.Unmarshal([]byte(word(w.test, w.r, "last-transition.json")), &last); err != nil || last.ID != v.Last.ID || last.Result != v.Last.Result {
-			t.Fatalf("invariant 8: the last transition is %d %s, in the file %d %s (%v)", v.Last.ID, v.Last.Result, last.ID, last.Result, err)
+		if err := json.Unmarshal([]byte(word(w.test, w.r, "last-transition.json")), &last); err != nil ||
+			last.ID != v.Last.ID || last.Result != v.Last.Result {
+			t.Fatalf(
+				"invariant 8: the last transition is %d %s, in the file %d %s (%v)", v.Last.ID, v.Last.Result, last.ID, last.Result,
+				err,
+			)
 		}
 	}
 }

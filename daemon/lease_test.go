@@ -22,7 +22,12 @@ import (
 // leased asks for a mode on terms, and returns once it is reached.
 func (r *rig) leased(mode policy.Mode, terms status.Terms) uint64 {
 	r.t.Helper()
-	id, err := r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, LeaveCompute: true, Terms: terms})
+	id, err := r.Request(
+		r.t.Context(),
+		status.Request{
+			Mode: mode, Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, LeaveCompute: true, Terms: terms,
+		},
+	)
 	require.NoError(r.t, err)
 	require.Equal(r.t, status.Success, r.settle().Last.Result)
 	synctest.Wait()
@@ -85,7 +90,9 @@ func TestALeaseLeadsBackWhenItsTimeIsOver(t *testing.T) {
 		assert.Equal(t, status.OriginLease, v.Last.Origin)
 		assert.Equal(t, byDaemon, v.Last.By)
 		assert.Equal(t, status.ByPolicy, v.Last.Authorization)
-		assert.Equal(t, "the lease of compute, transition 1 of uid 1000 (alice), has expired: it was requested for 4h0m0s", v.Last.Why)
+		assert.Equal(
+			t, "the lease of compute, transition 1 of uid 1000 (alice), has expired: it was requested for 4h0m0s", v.Last.Why,
+		)
 		assert.Equal(t, policy.Desktop, v.Desired.Mode)
 		assert.Equal(t, status.OriginLease, v.Desired.Origin)
 		assert.Nil(t, v.Lease)
@@ -153,7 +160,9 @@ func TestALeaseOutlivesTheDaemonButNotTheBoot(t *testing.T) {
 func TestAModeThatNobodyConfirmsGoesBack(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		r.host.change(func() { r.host.sick = true })
-		id, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000, Terms: status.Terms{Confirm: 5 * time.Minute}})
+		id, err := r.Request(
+			t.Context(), status.Request{Mode: policy.Compute, UID: 1000, Terms: status.Terms{Confirm: 5 * time.Minute}},
+		)
 		require.NoError(t, err)
 		v := r.pass(10 * time.Minute)
 		require.NotNil(t, v.Running, "vLLM loads its model")
@@ -206,7 +215,9 @@ func TestAConfirmedModeStays(t *testing.T) {
 func TestAWayBackThatIsBlockedIsSaidAndTriedAgain(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
-		cookie := r.inhibit(status.Inhibitor{How: status.Block, Mode: policy.Desktop, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
+		cookie := r.inhibit(
+			status.Inhibitor{How: status.Block, Mode: policy.Desktop, Who: "backup", Why: "a snapshot", Holder: ":1.9"},
+		)
 		r.pass(time.Minute + time.Second)
 		v := r.settle()
 		assert.Equal(t, status.Inhibited, v.Last.Result)
@@ -397,7 +408,9 @@ func TestWhatEndsAndWhatReplacesALease(t *testing.T) {
 
 func (r *rig) requestOn(mode policy.Mode, terms status.Terms) status.Record {
 	r.t.Helper()
-	r.ask(status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Terms: terms})
+	r.ask(
+		status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Terms: terms},
+	)
 	return *r.settle().Last
 }
 
@@ -429,7 +442,9 @@ func TestARequestWithoutTheRightToLeaveComputeIsBlockedThere(t *testing.T) {
 		require.Equal(t, status.Blocked, last.Result)
 		assert.Contains(t, last.Cause, "needs the right to request desktop")
 		assert.Equal(t, observer.Of(policy.Compute), r.View().Observation.State)
-		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, LeaveCompute: true})
+		r.ask(
+			status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, LeaveCompute: true},
+		)
 		require.Equal(t, status.Success, r.settle().Last.Result)
 	})
 }

@@ -48,7 +48,12 @@ func (r *rig) preview(mode policy.Mode) status.Preview {
 
 // agreeTo requests exactly the plan of a fingerprint.
 func (r *rig) agreeTo(mode policy.Mode, fingerprint string) (uint64, error) {
-	return r.Request(r.t.Context(), status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Plan: fingerprint})
+	return r.Request(
+		r.t.Context(),
+		status.Request{
+			Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Plan: fingerprint,
+		},
+	)
 }
 
 // traces are the daemon's files with what is in them and when they were written.
@@ -91,7 +96,9 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 		require.Equal(t, observer.Of(policy.Desktop), p.From)
 		require.Equal(t, []string{"2"}, []string{p.Sessions[0].ID})
 		require.Equal(t, sway, p.Holders[0].PID)
-		require.Contains(t, p.Stops, unitgraph.StoppedUnit{Unit: "backup.service", Cause: unitgraph.CauseNotWanted, By: "compute.target"})
+		require.Contains(
+			t, p.Stops, unitgraph.StoppedUnit{Unit: "backup.service", Cause: unitgraph.CauseNotWanted, By: "compute.target"},
+		)
 		require.Empty(t, guards.Blocking(p.Guards))
 		require.Zero(t, p.Expected)
 		require.Equal(t, "end 1 session: ask, and kill after 20s", p.Steps[1].Does)
@@ -124,7 +131,9 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	changes := map[string]func(*fakeHost){
 		"somebody else logs in": func(h *fakeHost) {
-			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"})
+			h.now.Logind.Sessions = append(
+				h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"},
+			)
 		},
 		"work begins": func(h *fakeHost) {
 			h.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
@@ -178,7 +187,10 @@ func TestWhatIsNoneOfThePlansBusinessDoesNotMakeItStale(t *testing.T) {
 func TestABlockedPlanStaysBlocked(t *testing.T) {
 	previewing(t, nil, func(t *testing.T, r *rig) {
 		r.host.change(func() {
-			r.host.now.Logind.Sessions = append(r.host.now.Logind.Sessions, observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"})
+			r.host.now.Logind.Sessions = append(
+				r.host.now.Logind.Sessions,
+				observer.Session{ID: "7", UID: 1001, User: "bob", Class: "user", Type: "x11", Seat: "seat0"},
+			)
 		})
 		p := r.preview(policy.Compute)
 		require.Equal(t, policy.CheckGraphicalSessionTerminable, guards.Blocking(p.Guards)[0].Guard)
@@ -199,7 +211,9 @@ func TestWhatMustSurviveBlocks(t *testing.T) {
 		require.Equal(t, policy.Code(18), guards.Blocking(record.Guards)[0].Code)
 		require.Contains(t, record.Cause, "backup.service would stop")
 		require.Empty(t, r.host.applied)
-		verdicts, _, err := r.Judge(t.Context(), status.Request{Mode: policy.Compute, UID: 1000}, []policy.GuardID{policy.CheckTargetReachable})
+		verdicts, _, err := r.Judge(
+			t.Context(), status.Request{Mode: policy.Compute, UID: 1000}, []policy.GuardID{policy.CheckTargetReachable},
+		)
 		require.NoError(t, err)
 		require.Equal(t, guards.Blocking(record.Guards), verdicts)
 
@@ -309,15 +323,28 @@ func TestNothingComesBetweenAnAgreementAndItsPlan(t *testing.T) {
 func TestWhatIsExpectedIsWhatWasBefore(t *testing.T) {
 	at := time.Unix(1, 0)
 	record := func(from, to string, result status.Result, took time.Duration) status.Record {
-		return status.Record{From: observer.State(from), To: policy.Mode(to), Result: result, Started: at, Finished: at.Add(took)}
+		return status.Record{
+			From: observer.State(from), To: policy.Mode(to), Result: result, Started: at, Finished: at.Add(took),
+		}
 	}
 	records := []status.Record{
-		record("desktop", "compute", status.Success, 30*time.Second), record("degraded-desktop", "compute", status.Success, 50*time.Second),
-		record("desktop", "compute", status.Success, 40*time.Second), record("desktop", "compute", status.Blocked, time.Second),
-		record("desktop", "compute", status.RolledBack, time.Hour), record("studio-local", "compute", status.Success, time.Hour),
-		record("desktop", "studio-local", status.Success, time.Second), record("desktop", "compute", status.Success, -time.Second),
+		record(
+			"desktop", "compute", status.Success, 30*time.Second,
+		), record("degraded-desktop", "compute", status.Success, 50*time.Second),
+		record(
+			"desktop", "compute", status.Success, 40*time.Second,
+		), record("desktop", "compute", status.Blocked, time.Second),
+		record(
+			"desktop", "compute", status.RolledBack, time.Hour,
+		), record("studio-local", "compute", status.Success, time.Hour),
+		record(
+			"desktop", "studio-local", status.Success, time.Second,
+		), record("desktop", "compute", status.Success, -time.Second),
 	}
-	require.Equal(t, status.Expectation{Count: 3, Median: 40 * time.Second, Longest: 50 * time.Second}, assess.Expected(records, "desktop", policy.Compute))
+	require.Equal(
+		t, status.Expectation{Count: 3, Median: 40 * time.Second, Longest: 50 * time.Second},
+		assess.Expected(records, "desktop", policy.Compute),
+	)
 	require.Zero(t, assess.Expected(records, "compute", policy.Desktop))
 
 	previewing(t, nil, func(t *testing.T, r *rig) {
@@ -339,7 +366,10 @@ func TestAnAgreedPlanIsLookedAtAgainAfterTheWarning(t *testing.T) {
 		"a unit has ended": {func(h *fakeHost) { h.others = nil }, status.Success},
 		"a unit has begun": {func(h *fakeHost) { h.others = append(h.others, "upload.service") }, status.Canceled},
 		"somebody logs in": {func(h *fakeHost) {
-			h.now.Logind.Sessions = append(h.now.Logind.Sessions, observer.Session{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "x11", Seat: "seat0"})
+			h.now.Logind.Sessions = append(
+				h.now.Logind.Sessions,
+				observer.Session{ID: "7", UID: 1000, User: "alice", Class: "user", Type: "x11", Seat: "seat0"},
+			)
 		}, status.Canceled},
 		"music begins to be somebody's work": {func(h *fakeHost) {
 			h.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}

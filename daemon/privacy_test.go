@@ -56,7 +56,9 @@ func TestTheFilesThatEverybodyReadsTellOfNobodysProcesses(t *testing.T) {
 		record := r.request(policy.Compute)
 		require.Equal(t, status.RolledBack, record.Result, record.Cause)
 		require.Contains(t, record.Cause, game)
-		require.True(t, slices.ContainsFunc(record.Steps, func(s status.Step) bool { return strings.Contains(s.Error, game) }))
+		require.True(
+			t, slices.ContainsFunc(record.Steps, func(s status.Step) bool { return strings.Contains(s.Error, game) }),
+		)
 		host.fault = nil
 		r.requirePublic(t)
 		assert.Contains(t, word(t, r, "last-transition.json"), "a process of uid 1001")
@@ -95,7 +97,9 @@ func TestTheGateWaitsForWhoWasNotLookedThrough(t *testing.T) {
 				dir := t.TempDir()
 				host := newFakeHost(testPolicy(dir))
 				host.change(func() {
-					host.now.Processes.Unseen = []observer.Unseen{{Process: observer.Process{PID: 78, Command: "secretgame", UID: 1001, Session: "2"}}}
+					host.now.Processes.Unseen = []observer.Unseen{
+						{Process: observer.Process{PID: 78, Command: "secretgame", UID: 1001, Session: "2"}},
+					}
 				})
 				host.fault = func(_ context.Context, when, what string) error {
 					if when == "after" && what == "apply end-sessions" && !stays {

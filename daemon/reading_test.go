@@ -121,7 +121,9 @@ func (h *fakeHost) reads() (policy.Mode, observer.State) {
 	default:
 		return "", "unknown"
 	}
-	contract := map[policy.Mode]policy.Contract{"desktop": p.Modes.Desktop, "studio-local": p.Modes.StudioLocal, "compute": p.Modes.Compute}[mode]
+	contract := map[policy.Mode]policy.Contract{
+		"desktop": p.Modes.Desktop, "studio-local": p.Modes.StudioLocal, "compute": p.Modes.Compute,
+	}[mode]
 	if mode != policy.Compute && p.Audio.Required && session {
 		is(false, "audio", h.mute)
 	}

@@ -91,7 +91,10 @@ func TestNobodysSessionEndsUnasked(t *testing.T) {
 		assert.Equal(t, last, v.Last.ID)
 		assert.Empty(t, r.applied())
 		assert.False(t, v.Reconcile.Armed)
-		assert.Equal(t, "the way to compute ends sessions or the login screen (stop-display-manager): only a person may request that", v.Reconcile.Refusal)
+		assert.Equal(
+			t, "the way to compute ends sessions or the login screen (stop-display-manager): only a person may request that",
+			v.Reconcile.Refusal,
+		)
 		assert.Equal(t, policy.Compute, v.Desired.Mode)
 		require.Equal(t, status.Success, r.request(policy.Compute).Result, "a person may")
 	})

@@ -92,7 +92,9 @@ func (e *Controller) adopt(next policy.Document) error {
 		}
 		return fmt.Errorf("cannot adopt the policy: %w", err)
 	}
-	e.deps.Log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String("trust", string(next.Transitions)),
+	e.deps.Log.Info("the policy has been reloaded", zap.String("policy", next.File), zap.String(
+		"trust", string(next.Transitions),
+	),
 		zap.Int("changes", len(policy.Diff(old.Settings(), next.Settings()))))
 	e.classify()
 	e.publish()

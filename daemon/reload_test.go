@@ -142,7 +142,9 @@ func TestTheHostIsLookedAtByTheNewPolicyBeforeItIsJudgedByIt(t *testing.T) {
 		mu.Lock()
 		notes = nil
 		mu.Unlock()
-		_, err := r.Reload(t.Context(), changed(r, func(p *policy.Policy) { distrust(p); p.Timeouts.Look = policy.Duration(time.Minute) }))
+		_, err := r.Reload(
+			t.Context(), changed(r, func(p *policy.Policy) { distrust(p); p.Timeouts.Look = policy.Duration(time.Minute) }),
+		)
 		require.NoError(t, err)
 		mu.Lock()
 		defer mu.Unlock()

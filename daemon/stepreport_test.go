@@ -78,7 +78,9 @@ func TestNotesAreRecordedAndRedacted(t *testing.T) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		host.fault = func(ctx context.Context, when, what string) error {
 			if what == "apply stop-vllm" {
-				stepreport.Note(ctx, game+" outlived vllm.service", []observer.Secret{{UID: 1001, Text: game, Instead: "a process of uid 1001"}})
+				stepreport.Note(
+					ctx, game+" outlived vllm.service", []observer.Secret{{UID: 1001, Text: game, Instead: "a process of uid 1001"}},
+				)
 			}
 			return nil
 		}
@@ -196,7 +198,9 @@ func TestSomebodyWhoLogsInAfterTheJudgementIsNotThrownOut(t *testing.T) {
 		record := r.request(policy.Compute)
 		require.True(t, came)
 		require.Equal(t, status.Blocked, record.Result, record.Cause)
-		assert.True(t, strings.HasPrefix(record.Cause, "check_graphical_session_terminable: session 7 belongs to bob"), record.Cause)
+		assert.True(
+			t, strings.HasPrefix(record.Cause, "check_graphical_session_terminable: session 7 belongs to bob"), record.Cause,
+		)
 		assert.Empty(t, r.host.applied)
 	})
 }
@@ -214,7 +218,9 @@ func TestAnotherInstanceDegradesAndIsStopped(t *testing.T) {
 		require.True(t, r.host.now.Systemd.Units["vllm@fast.service"].Active())
 		assert.Equal(t, "fast", r.View().Observation.Facts[observer.AIProfile].Word)
 		r.host.change(func() {
-			r.host.now.Systemd.Units["vllm@stray.service"] = observer.Unit{ID: "vllm@stray.service", LoadState: "loaded", ActiveState: "active"}
+			r.host.now.Systemd.Units["vllm@stray.service"] = observer.Unit{
+				ID: "vllm@stray.service", LoadState: "loaded", ActiveState: "active",
+			}
 			r.host.applied = nil
 		})
 		v := r.settle()

@@ -63,7 +63,9 @@ func (echo) Other() *dbus.Error { return nil }
 func daemon(t *testing.T) (*testhost.Host, *dbus.Conn) {
 	bus := strictBus(t, strconv.Itoa(os.Getuid()))
 	conn := hosttest.Connect(t, bus)
-	for _, iface := range []string{busapi.Interface, busapi.PropertiesInterface, busapi.IntrospectableInterface, "com.example.Other"} {
+	for _, iface := range []string{
+		busapi.Interface, busapi.PropertiesInterface, busapi.IntrospectableInterface, "com.example.Other",
+	} {
 		require.NoError(t, conn.Export(echo{}, busapi.Path, iface))
 	}
 	reply, err := conn.RequestName(busapi.BusName, dbus.NameFlagDoNotQueue)
@@ -95,7 +97,9 @@ func TestNoFileDescriptorReachesTheDaemon(t *testing.T) {
 	defer pipe.Close()
 	defer other.Close()
 	options := busapi.Dict{"fd": dbus.MakeVariant(dbus.UnixFD(pipe.Fd()))}
-	call := hosttest.Connect(t, bus).Object(busapi.BusName, busapi.Path).Call(busapi.Interface+".RequestMode", 0, "desktop", uint64(0), options)
+	call := hosttest.Connect(t, bus).Object(busapi.BusName, busapi.Path).Call(
+		busapi.Interface+".RequestMode", 0, "desktop", uint64(0), options,
+	)
 	require.ErrorContains(t, call.Err, "Rejected send message")
 }
 
@@ -144,7 +148,9 @@ func TestNobodyCallsTheOtherConnections(t *testing.T) {
 			_, err := conn.RequestName(name, dbus.NameFlagDoNotQueue)
 			require.NoError(t, err)
 			for _, to := range []string{name, conn.Names()[0]} {
-				for _, method := range []string{busapi.PeerInterface + ".Ping", busapi.Interface + ".RequestMode", busapi.PropertiesInterface + ".GetAll"} {
+				for _, method := range []string{
+					busapi.PeerInterface + ".Ping", busapi.Interface + ".RequestMode", busapi.PropertiesInterface + ".GetAll",
+				} {
 					err := hosttest.Connect(t, bus).Object(to, busapi.Path).Call(method, 0).Err
 					require.ErrorContains(t, err, "Rejected send message", method)
 				}

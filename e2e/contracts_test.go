@@ -46,7 +46,10 @@ func TestARequiredUnitIsStarted(t *testing.T) {
 	w.reach("compute")
 	w.requireCompute()
 	assert.Equal(t, "active", w.active("batch.service"))
-	assert.NotEqual(t, first, w.sh("systemctl show -p MainPID --value batch.service"), "compute.target does not want it: isolating stopped it")
+	assert.NotEqual(
+		t, first, w.sh("systemctl show -p MainPID --value batch.service"),
+		"compute.target does not want it: isolating stopped it",
+	)
 
 	w.sh("systemctl kill -s KILL batch.service")
 	w.becomes("degraded-compute")
@@ -65,7 +68,9 @@ func TestARequiredUnitIsStarted(t *testing.T) {
 // TestComputeRunsInThePolicysProfile: although compute.target wants vllm.service.
 func TestComputeRunsInThePolicysProfile(t *testing.T) {
 	w := onDesktop(t)
-	w.sh("sed '/^.Install/,$d' /etc/systemd/system/vllm.service > /etc/systemd/system/vllm-fast.service && systemctl daemon-reload")
+	w.sh(
+		"sed '/^.Install/,$d' /etc/systemd/system/vllm.service > /etc/systemd/system/vllm-fast.service && systemctl daemon-reload",
+	)
 	w.govern("[vllm.profiles.fast]\nunit = \"vllm-fast.service\"\n[modes.compute]\nvllm_profile = \"fast\"")
 	w.reach("compute")
 	assert.Equal(t, "active", w.active("vllm-fast.service"))

@@ -23,7 +23,9 @@ func (w *workstation) standin(options string) {
 // override replaces how vllm.service starts.
 func (w *workstation) override(exec string) {
 	w.t.Helper()
-	w.PutBytes(w.ctx, []byte("[Service]\nExecStart=\nExecStart="+exec+"\n"), "/etc/systemd/system/vllm.service.d/test.conf", 0o644)
+	w.PutBytes(
+		w.ctx, []byte("[Service]\nExecStart=\nExecStart="+exec+"\n"), "/etc/systemd/system/vllm.service.d/test.conf", 0o644,
+	)
 	w.sh("systemctl daemon-reload")
 }
 

@@ -26,14 +26,19 @@ func TestADiskThatTakesNothing(t *testing.T) {
 	w.reach("studio-local")
 
 	for name, c := range map[string]struct{ breaks, mends, says string }{
-		"full":      {"dd if=/dev/zero of=" + state + "/filler bs=1k 2>/dev/null || true", "rm " + state + "/filler", "no space left on device"},
+		"full": {
+			"dd if=/dev/zero of=" + state + "/filler bs=1k 2>/dev/null || true", "rm " + state + "/filler",
+			"no space left on device",
+		},
 		"read-only": {"mount -o remount,ro " + state, "mount -o remount,rw " + state, "read-only file system"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := w.within(t)
 			w.sh(c.breaks)
 			// What room the last block of the history has is used up first.
-			w.sh("for i in $(seq 20); do modectl request desktop; modectl status | grep -q history-not-written && exit 0; done; exit 1")
+			w.sh(
+				"for i in $(seq 20); do modectl request desktop; modectl status | grep -q history-not-written && exit 0; done; exit 1",
+			)
 			out, code := w.modectl("request desktop")
 			assert.Equal(t, 51, code, out)
 			assert.Contains(t, out, "transition.json")

@@ -24,7 +24,10 @@ func (w *workstation) mustSurvive(unit string) {
 func TestWhatMustSurviveBlocksCompute(t *testing.T) {
 	w := onDesktop(t)
 	w.audioKnown()
-	w.PutBytes(w.ctx, []byte("[Service]\nExecStart=/bin/sleep infinity\n[Install]\nAlias=night.service\n"), "/etc/systemd/system/backup.service", 0o644)
+	w.PutBytes(
+		w.ctx, []byte("[Service]\nExecStart=/bin/sleep infinity\n[Install]\nAlias=night.service\n"),
+		"/etc/systemd/system/backup.service", 0o644,
+	)
 	w.sh(`systemctl daemon-reload && systemctl enable -q backup.service && systemctl start backup.service
 		systemd-run -q --unit=tied.service -p IgnoreOnIsolate=yes -p BindsTo=backup.service sleep infinity`)
 	for unit, says := range map[string]string{
@@ -62,10 +65,14 @@ func TestAStalePlanIsRefused(t *testing.T) {
 	w := onDesktop(t)
 	w.audioKnown()
 	p := w.dryRun("compute", 0)
-	w.sh("systemd-run -q --unit=login-of-bob -p PAMName=login -p User=bob -E XDG_SESSION_CLASS=user -E XDG_SESSION_TYPE=tty sleep infinity")
+	w.sh(
+		"systemd-run -q --unit=login-of-bob -p PAMName=login -p User=bob -E XDG_SESSION_CLASS=user -E XDG_SESSION_TYPE=tty sleep infinity",
+	)
 	w.WaitFor(w.ctx, "bob to be there", "loginctl list-sessions --no-legend | grep -q bob")
 	more := w.dryRun("compute", 0)
-	assert.ElementsMatch(t, append(stopping(p.Stops), "login-of-bob.service"), stopping(more.Stops), "his session and his manager are spared")
+	assert.ElementsMatch(
+		t, append(stopping(p.Stops), "login-of-bob.service"), stopping(more.Stops), "his session and his manager are spared",
+	)
 	assert.Equal(t, p.Sessions, more.Sessions)
 	w.unchanged(func() {
 		out, code := w.modectl("request compute --plan " + p.Fingerprint)
@@ -100,8 +107,13 @@ func TestADryRunTellsOnesOwnWindowsAndNobodyElsesPrograms(t *testing.T) {
 func TestAJobThatIsTheContraryKeepsTheSession(t *testing.T) {
 	w := onDesktop(t)
 	w.audioKnown()
-	w.PutBytes(w.ctx, []byte("[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/sleep infinity\n"), "/run/systemd/system/slow.service", 0o644)
-	w.PutBytes(w.ctx, []byte("[Unit]\nBindsTo=greetd.service\nAfter=greetd.service slow.service\n[Service]\nExecStart=/bin/sleep infinity\n"),
+	w.PutBytes(
+		w.ctx, []byte("[Service]\nType=oneshot\nTimeoutStartSec=infinity\nExecStart=/bin/sleep infinity\n"),
+		"/run/systemd/system/slow.service", 0o644,
+	)
+	w.PutBytes(w.ctx, []byte(
+		"[Unit]\nBindsTo=greetd.service\nAfter=greetd.service slow.service\n[Service]\nExecStart=/bin/sleep infinity\n",
+	),
 		"/run/systemd/system/with-greeter.service", 0o644)
 	w.sh("systemctl daemon-reload && systemctl start --no-block slow.service with-greeter.service")
 	w.WaitFor(w.ctx, "the job to be queued", "systemctl list-jobs --no-legend | grep -q 'with-greeter.service *start'")

@@ -34,7 +34,8 @@ func (w *workstation) overhears(f func()) (all []heard) {
 	monitor := w.Start(w.ctx, `exec busctl monitor --json=short --match "type='method_call'" --match "type='signal',sender='org.dubnium.Mode1'" >/run/heard 2>/run/monitor`)
 	mark := func(name string) {
 		w.WaitFor(w.ctx, "the monitor to hear "+name,
-			"busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus NameHasOwner s org.dubnium."+name+" && grep -q org.dubnium."+name+" /run/heard")
+			"busctl call org.freedesktop.DBus /org/freedesktop/DBus org.freedesktop.DBus NameHasOwner s org.dubnium."+
+				name+" && grep -q org.dubnium."+name+" /run/heard")
 	}
 	mark("begin")
 	f()

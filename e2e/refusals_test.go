@@ -36,7 +36,9 @@ func TestARequestWithoutAuthorizationIsRefusedAndChangesNothing(t *testing.T) {
 				assert.Equal(t, 40, code, out)
 				out, code = run(`busctl call org.dubnium.Mode1 /org/dubnium/Mode1 org.dubnium.Mode1 RequestMode 'sta{sv}' compute 0 0`)
 				assert.NotZero(t, code)
-				assert.Regexp(t, "denied|interactive authentication|AccessDenied|InteractiveAuthorizationRequired", strings.ToLower(out)+out)
+				assert.Regexp(
+					t, "denied|interactive authentication|AccessDenied|InteractiveAuthorizationRequired", strings.ToLower(out)+out,
+				)
 			})
 		})
 	}

@@ -65,7 +65,10 @@ func TestACompositorThatLogindLeavesIsEnded(t *testing.T) {
 // orphans makes vLLM leave a worker behind that has the GPU and lives through SIGTERM.
 func (w *workstation) orphans(worker string) {
 	w.t.Helper()
-	w.PutBytes(w.ctx, []byte("#!/bin/sh\ntrap '' TERM\nexec 3<>/dev/dri/renderD128\nwhile :; do sleep 3600; done\n"), "/usr/local/bin/gpu-worker", 0o755)
+	w.PutBytes(
+		w.ctx, []byte("#!/bin/sh\ntrap '' TERM\nexec 3<>/dev/dri/renderD128\nwhile :; do sleep 3600; done\n"),
+		"/usr/local/bin/gpu-worker", 0o755,
+	)
 	w.PutBytes(w.ctx, []byte("[Service]\nKillMode=process\nExecStart=\nExecStart=/bin/sh -c '"+worker+
 		" exec /usr/local/bin/vllm-standin --listen 127.0.0.1:8000 --hold /dev/dri/renderD128'\n"), "/etc/systemd/system/vllm.service.d/test.conf", 0o644)
 	w.sh("systemctl daemon-reload")
@@ -112,7 +115,9 @@ func TestAWorkerThatOutlivesVLLM(t *testing.T) {
 				echo $pid > /sys/fs/cgroup/system.slice/elsewhere.service/cgroup.procs
 			done
 		`), "/usr/local/bin/leave", 0o755)
-		w.PutBytes(w.ctx, []byte("[Service]\nExecStop=/usr/local/bin/leave\n"), "/etc/systemd/system/vllm.service.d/leave.conf", 0o644)
+		w.PutBytes(
+			w.ctx, []byte("[Service]\nExecStop=/usr/local/bin/leave\n"), "/etc/systemd/system/vllm.service.d/leave.conf", 0o644,
+		)
 		w.sh("systemctl daemon-reload")
 		w.reach("compute")
 		w.WaitFor(w.ctx, "the worker", "pgrep -x gpu-worker")

@@ -27,7 +27,9 @@ func (w *workstation) snapshot() (seen observer.Snapshot) {
 func (w *workstation) session(user string, kind observer.Kind) (observer.Session, bool) {
 	w.t.Helper()
 	all := w.snapshot().Logind.Sessions
-	i := slices.IndexFunc(all, func(s observer.Session) bool { return s.User == user && s.Kind() == kind && s.Class != "manager" })
+	i := slices.IndexFunc(
+		all, func(s observer.Session) bool { return s.User == user && s.Kind() == kind && s.Class != "manager" },
+	)
 	if i < 0 {
 		return observer.Session{}, false
 	}
@@ -129,7 +131,9 @@ func (w *workstation) underTheUserManager() {
 	require.Zero(w.t, code, out)
 	w.WaitFor(w.ctx, "it to hold the GPU", "ls -l /proc/$(pgrep -xf 'sleep infinity' -u alice)/fd | grep -q renderD128")
 	holders := w.snapshot().Processes.Holders
-	i := slices.IndexFunc(holders, func(h observer.Holder) bool { return h.Unit == "user@1000.service/wayland-wm.service" })
+	i := slices.IndexFunc(
+		holders, func(h observer.Holder) bool { return h.Unit == "user@1000.service/wayland-wm.service" },
+	)
 	require.GreaterOrEqual(w.t, i, 0, "%+v", holders)
 	assert.Equal(w.t, []string{"renderD128"}, holders[i].Nodes)
 	assert.EqualValues(w.t, 1000, holders[i].UID)

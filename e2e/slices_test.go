@@ -44,7 +44,10 @@ func onStudioDesktop(t *testing.T) *workstation {
 	w := onDesktop(t)
 	w.sh(maintenance)
 	w.WaitUnit(w.ctx, "nix-gc.service", "activating")
-	w.sh("sed -i '/^\\[studio\\]/,$d' /etc/dubnium/policy.toml; cat >> /etc/dubnium/policy.toml <<'END'\n" + slicesPolicy + "END\nsystemctl reload dubniumd")
+	w.sh(
+		"sed -i '/^\\[studio\\]/,$d' /etc/dubnium/policy.toml; cat >> /etc/dubnium/policy.toml <<'END'\n" +
+			slicesPolicy + "END\nsystemctl reload dubniumd",
+	)
 	require.Contains(t, w.sh("modectl policy show"), "user-1000.slice")
 	return w
 }
@@ -84,7 +87,9 @@ func (w *workstation) weighAs(before map[string]string) {
 // requireIOWeight: this kernel can be asked.
 func (w *workstation) requireIOWeight() {
 	w.t.Helper()
-	require.NotEmpty(w.t, w.sh("ls /sys/fs/cgroup/*/io.weight"), "the kernel is built without io.weight (BLK_CGROUP_IOCOST)")
+	require.NotEmpty(
+		w.t, w.sh("ls /sys/fs/cgroup/*/io.weight"), "the kernel is built without io.weight (BLK_CGROUP_IOCOST)",
+	)
 }
 
 // requireStates wants units in their states by systemd.
@@ -132,7 +137,9 @@ func TestStudioLocalIsAnOverlay(t *testing.T) {
 	require.Equal(t, "321 123", studio["user-1000.slice"])
 	group := w.sh("sed 's/^0:://' /proc/" + strconv.Itoa(compositor) + "/cgroup")
 	require.Contains(t, group, "/user.slice/user-1000.slice/", "the compositor is in what was weighed")
-	require.Equal(t, "67108864 0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low cpuset.cpus)"))
+	require.Equal(
+		t, "67108864 0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low cpuset.cpus)"),
+	)
 	allowed := w.sh("sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/" + strconv.Itoa(compositor) + "/status")
 	require.Equal(t, "0", allowed, "it reaches the compositor itself")
 	w.requireStates(quiet)
@@ -156,6 +163,9 @@ func TestStudioLocalIsAnOverlay(t *testing.T) {
 		w.weighAs(before)
 		w.requireStates(loud)
 		w.requireStates(map[string]string{"audio-priority.service": "failed", "studio-local-policy.service": "inactive"}) // killed, as it was
-		assert.Equal(w.t, "0", w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low; cat cpuset.cpus 2>/dev/null || true)"))
+		assert.Equal(
+			w.t, "0",
+			w.sh("cd /sys/fs/cgroup/user.slice/user-1000.slice && echo $(cat memory.low; cat cpuset.cpus 2>/dev/null || true)"),
+		)
 	})
 }

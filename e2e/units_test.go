@@ -31,7 +31,9 @@ func TestModesAreAskedForByUnits(t *testing.T) {
 		assert.Equal(t, "30", w.sh("systemctl show -p ExecMainStatus --value "+unit), "misuse: %s is no mode", unit)
 	}
 
-	assert.Equal(t, started, w.sh("systemctl show -p InvocationID --value dubniumd.service"), "it is the same daemon still")
+	assert.Equal(
+		t, started, w.sh("systemctl show -p InvocationID --value dubniumd.service"), "it is the same daemon still",
+	)
 	peak, most := w.bytes("dubniumd.service", "MemoryPeak"), w.bytes("dubniumd.service", "MemoryMax")
 	t.Logf("dubniumd took up to %d KiB of memory", peak>>10)
 	assert.Less(t, peak, most/4, "the limit is for what goes wrong")

@@ -40,11 +40,16 @@ func TestWaitsSayWhatTheySawWhenTheTimeIsOver(t *testing.T) {
 		wait func(context.Context) error
 		says string
 	}{
-		"unit":    {func(ctx context.Context) error { return m.VM.WaitUnit(ctx, "greetd.service", "failed") }, "last seen: active/running"},
+		"unit": {
+			func(ctx context.Context) error { return m.VM.WaitUnit(ctx, "greetd.service", "failed") },
+			"last seen: active/running",
+		},
 		"file":    {func(ctx context.Context) error { return m.VM.WaitFile(ctx, "/run/nothing") }, "no such file"},
 		"gone":    {func(ctx context.Context) error { return m.VM.WaitGone(ctx, "/run") }, "it is there"},
 		"process": {func(ctx context.Context) error { return m.VM.WaitProcessEnd(ctx, 1) }, "process 1 to end"},
-		"script":  {func(ctx context.Context) error { return m.VM.WaitFor(ctx, "Godot", "echo not here; false") }, "not here"},
+		"script": {
+			func(ctx context.Context) error { return m.VM.WaitFor(ctx, "Godot", "echo not here; false") }, "not here",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -62,7 +67,10 @@ func TestAWatchMissesNoSignal(t *testing.T) {
 	m := bed.Restore(t)
 	ctx := t.Context()
 	w := m.Watch(ctx, "interface='org.freedesktop.systemd1.Manager'", "interface='org.dubnium.Test'")
-	m.Run(ctx, "busctl", "emit", "/org/dubnium", "org.dubnium.Test", "Happened", "sua{sv}", "word", "42", "1", "key", "as", "1", "x")
+	m.Run(
+		ctx, "busctl", "emit", "/org/dubnium", "org.dubnium.Test", "Happened", "sua{sv}", "word", "42", "1", "key", "as", "1",
+		"x",
+	)
 	s := m.Await(ctx, w, bed.Member("Happened"))
 	assert.Equal(t, "/org/dubnium", s.Path)
 	assert.Equal(t, "org.dubnium.Test", s.Interface)

@@ -95,13 +95,19 @@ func (w *workstation) patiently() {
 // govern adds sections to the policy and has the daemon read it.
 func (w *workstation) govern(sections string) {
 	w.t.Helper()
-	w.sh("cat >> /etc/dubnium/policy.toml <<'EOF'\n" + sections + "\nEOF\nmodectl policy check /etc/dubnium/policy.toml && systemctl reload dubniumd.service")
+	w.sh(
+		"cat >> /etc/dubnium/policy.toml <<'EOF'\n" +
+			sections + "\nEOF\nmodectl policy check /etc/dubnium/policy.toml && systemctl reload dubniumd.service",
+	)
 }
 
 // install writes a service that only waits.
 func (w *workstation) install(unit string) {
 	w.t.Helper()
-	w.sh("printf '[Service]\\nType=exec\\nExecStart=/usr/bin/sleep infinity\\n' > /etc/systemd/system/" + unit + " && systemctl daemon-reload")
+	w.sh(
+		"printf '[Service]\\nType=exec\\nExecStart=/usr/bin/sleep infinity\\n' > /etc/systemd/system/" +
+			unit + " && systemctl daemon-reload",
+	)
 }
 
 // seeded is a seed that is told; E2E_SEED repeats a run that failed.
@@ -137,14 +143,19 @@ func (w *workstation) sh(script string) string {
 // extended, which journalctl takes for a truncated one and leaves out.
 func (w *workstation) journal(query string) string {
 	w.t.Helper()
-	return w.sh("while journalctl -q --no-pager " + query + " >/run/journal.out 2>/run/journal.err; grep -q 'is truncated' /run/journal.err; do :; done\ncat /run/journal.out")
+	return w.sh(
+		"while journalctl -q --no-pager " + query +
+			" >/run/journal.out 2>/run/journal.err; grep -q 'is truncated' /run/journal.err; do :; done\ncat /run/journal.out",
+	)
 }
 
 // journalHas waits until journalctl finds an entry with a text: journald writes
 // after the service has gone on.
 func (w *workstation) journalHas(query, text string) {
 	w.t.Helper()
-	w.WaitFor(w.ctx, text+" in the journal", fmt.Sprintf("journalctl -q --no-pager %s | grep -F -- '%s' >/dev/null", query, text))
+	w.WaitFor(
+		w.ctx, text+" in the journal", fmt.Sprintf("journalctl -q --no-pager %s | grep -F -- '%s' >/dev/null", query, text),
+	)
 }
 
 // modectl runs modectl as root.
@@ -245,7 +256,9 @@ func (w *workstation) requireCompute() {
 	require.Equal(w.t, "active", w.active("vllm.service"))
 	require.Contains(w.t, w.sh(`bash -c "exec 3<>/dev/tcp/127.0.0.1/8000; printf 'GET /health HTTP/1.0\r\n\r\n' >&3; head -n 1 <&3"`),
 		" 200 ", "vLLM is healthy")
-	require.Empty(w.t, w.sh("ls /run/systemd/sessions | grep -v ref | while read s; do grep -lE '^TYPE=(wayland|x11)' /run/systemd/sessions/$s || true; done"),
+	require.Empty(w.t, w.sh(
+		"ls /run/systemd/sessions | grep -v ref | while read s; do grep -lE '^TYPE=(wayland|x11)' /run/systemd/sessions/$s || true; done",
+	),
 		"no graphical session")
 }
 

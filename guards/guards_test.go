@@ -217,7 +217,9 @@ func TestWhatNVMLKnowsAgainstARelease(t *testing.T) {
 			p, s := policy.Default(), healthy()
 			p.GPU.Display, p.GPU.ResidualMiB = []string{gpu}, 300
 			s.Processes.GPUs[0].Driver = "nvidia"
-			s.GPU = observer.NVML{Reading: s.Processes.Reading, Driver: true, Cards: []observer.Card{{PCI: gpu, MemoryUsed: used(300)}}}
+			s.GPU = observer.NVML{
+				Reading: s.Processes.Reading, Driver: true, Cards: []observer.Card{{PCI: gpu, MemoryUsed: used(300)}},
+			}
 			if c.change != nil {
 				c.change(&p, &s)
 			}

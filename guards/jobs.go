@@ -47,7 +47,9 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 		return f
 	}
 	if jobs.Truncated > 0 {
-		return cannotTell(fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated), "wait for them to end, and ask again")
+		return cannotTell(
+			fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated), "wait for them to end, and ask again",
+		)
 	}
 	return pass("no user jobs are running")
 }
@@ -57,7 +59,10 @@ func judgeRebuild(l observer.Locks) (f finding, blocks bool) {
 	case !l.Known():
 		return cannotTell("whether a nixos-rebuild is under way could not be found out: "+unread(l.Reading), "look at `journalctl -u dubniumd` and ask again"), true
 	case l.Rebuild.Held:
-		f = block(fmt.Sprintf("NixOS switches to another configuration: pid %d holds %s", l.Rebuild.PID, l.Rebuild.Path), "wait for nixos-rebuild to end")
+		f = block(
+			fmt.Sprintf("NixOS switches to another configuration: pid %d holds %s", l.Rebuild.PID, l.Rebuild.Path),
+			"wait for nixos-rebuild to end",
+		)
 		f.evidence = []string{f.reason}
 		return f, true
 	}
@@ -102,7 +107,9 @@ func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, b
 			reason += fmt.Sprintf(", nor do %d more processes", others-1)
 		}
 	}
-	f = cannotTell("whether somebody's work is under way could not be found out: "+reason, "end that process, or wait until it answers")
+	f = cannotTell(
+		"whether somebody's work is under way could not be found out: "+reason, "end that process, or wait until it answers",
+	)
 	f.evidence = found
 	return f, true
 }

@@ -66,7 +66,9 @@ func TestAudioIdle(t *testing.T) {
 		"hardware outside PipeWire": {code: 10, reason: "has card0/pcm0p/sub0 open", change: func(s *observer.Snapshot) {
 			s.Processes.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 8, Command: "aplay"}}}
 		}},
-		"a server that does not answer": {code: 20, reason: "timeout", change: func(s *observer.Snapshot) { silent(s).Reason = "timeout" }},
+		"a server that does not answer": {
+			code: 20, reason: "timeout", change: func(s *observer.Snapshot) { silent(s).Reason = "timeout" },
+		},
 		"a server nobody asked":         {code: 20, change: func(s *observer.Snapshot) { s.Audio.Servers = nil }},
 		"a probe that does not tell":    {code: 20, change: func(s *observer.Snapshot) { s.Processes.SoundComplete = false }},
 		"a logind that does not answer": {code: 20, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" }},
@@ -75,7 +77,9 @@ func TestAudioIdle(t *testing.T) {
 
 func TestAudioEvidenceNamesEveryStream(t *testing.T) {
 	s := healthy()
-	silent(&s).Streams = []observer.AudioStream{{Direction: observer.Playback, Application: "mpv"}, {Direction: observer.Capture, Application: "obs"}}
+	silent(&s).Streams = []observer.AudioStream{
+		{Direction: observer.Playback, Application: "mpv"}, {Direction: observer.Capture, Application: "obs"},
+	}
 	v := Evaluate(policy.Default(), s, Request{}, []policy.GuardID{policy.CheckAudioIdle})[0]
 	assert.Equal(t, []string{"playback of mpv (uid 1000)", "capture of obs (uid 1000)"}, v.Evidence)
 }
@@ -87,16 +91,30 @@ func TestCPULoadSafe(t *testing.T) {
 	play(t, policy.CheckCPULoadSafe, map[string]scene{
 		"calm":               {},
 		"as much as allowed": {change: func(s *observer.Snapshot) { s.Procfs.LoadPerCore = measure(4) }},
-		"a little more":      {code: 12, reason: "is 4.001, allowed is 4", change: func(s *observer.Snapshot) { s.Procfs.LoadPerCore = measure(4.001) }},
-		"pressure at 95":     {change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95) }},
-		"pressure above it":  {code: 12, reason: "processors is 95.01 %", change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95.01) }},
-		"disks":              {code: 12, reason: "disks is 80.1 %", change: func(s *observer.Snapshot) { s.Procfs.PressureIO = measure(80.1) }},
-		"no PSI":             {code: 22, reason: "psi=1", change: func(s *observer.Snapshot) { s.Procfs.PressureIO = observer.Measure{Reason: "psi=1"} }},
+		"a little more": {
+			code: 12, reason: "is 4.001, allowed is 4",
+			change: func(s *observer.Snapshot) { s.Procfs.LoadPerCore = measure(4.001) },
+		},
+		"pressure at 95": {change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95) }},
+		"pressure above it": {
+			code: 12, reason: "processors is 95.01 %",
+			change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95.01) },
+		},
+		"disks": {
+			code: 12, reason: "disks is 80.1 %", change: func(s *observer.Snapshot) { s.Procfs.PressureIO = measure(80.1) },
+		},
+		"no PSI": {
+			code: 22, reason: "psi=1",
+			change: func(s *observer.Snapshot) { s.Procfs.PressureIO = observer.Measure{Reason: "psi=1"} },
+		},
 		"no PSI, not judged": {policy: nothing, change: func(s *observer.Snapshot) { s.Procfs = observer.Procfs{} }},
 		"no PSI, and too busy": {code: 12, change: func(s *observer.Snapshot) {
 			s.Procfs.LoadPerCore, s.Procfs.PressureIO = measure(5), observer.Measure{Reason: "psi=1"}
 		}},
-		"nobody looked": {code: 22, reason: "nobody has looked yet", change: func(s *observer.Snapshot) { s.Procfs.Reading = observer.Reading{} }},
+		"nobody looked": {
+			code: 22, reason: "nobody has looked yet",
+			change: func(s *observer.Snapshot) { s.Procfs.Reading = observer.Reading{} },
+		},
 	})
 }
 
@@ -110,10 +128,14 @@ func TestMemoryHeadroom(t *testing.T) {
 		"not enough":           {code: 14, reason: "is 511.5 MiB, needed is 512 MiB", change: least(511.5)},
 		"enough for a desktop": {change: least(256), ask: func(r *Request) { r.Target = policy.Desktop }},
 		"not for the studio":   {code: 14, change: least(300), ask: func(r *Request) { r.Target = policy.StudioLocal }},
-		"pressure":             {code: 14, reason: "memory is 40.5 %", change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40.5) }},
-		"pressure at 40":       {change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40) }},
-		"unknown":              {code: 24, change: func(s *observer.Snapshot) { s.Procfs.MemAvailable = observer.Measure{Reason: "no meminfo"} }},
-		"unread":               {code: 24, change: func(s *observer.Snapshot) { s.Procfs.Reason = "no /proc" }},
+		"pressure": {
+			code: 14, reason: "memory is 40.5 %", change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40.5) },
+		},
+		"pressure at 40": {change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40) }},
+		"unknown": {
+			code: 24, change: func(s *observer.Snapshot) { s.Procfs.MemAvailable = observer.Measure{Reason: "no meminfo"} },
+		},
+		"unread": {code: 24, change: func(s *observer.Snapshot) { s.Procfs.Reason = "no /proc" }},
 	})
 }
 
@@ -126,7 +148,9 @@ func TestUserJobsSafe(t *testing.T) {
 	}
 	overSSH := func(uid uint32, j observer.Job) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
-			s.Logind.Sessions = append(slices.Clone(s.Logind.Sessions), observer.Session{ID: "9", UID: uid, Class: "user", Type: "tty", Remote: true})
+			s.Logind.Sessions = append(
+				slices.Clone(s.Logind.Sessions), observer.Session{ID: "9", UID: uid, Class: "user", Type: "tty", Remote: true},
+			)
 			job(j)(s)
 		}
 	}
@@ -136,28 +160,52 @@ func TestUserJobsSafe(t *testing.T) {
 		}
 	}
 	play(t, policy.CheckUserJobsSafe, map[string]scene{
-		"nothing":                             {},
-		"a compiler at the screen":            {code: 13, reason: "make (pid 9, uid 1000) runs", change: job(in("2", false))},
-		"one of a service":                    {code: 13, change: job(in("", false))},
-		"one's own over ssh":                  {change: overSSH(1000, in("9", false))},
-		"another's over ssh":                  {code: 13, change: overSSH(1001, in("9", false))},
-		"tmux at the screen":                  {change: job(in("2", true))},
-		"tmux in no session":                  {change: job(in("", true))},
-		"tmux over ssh":                       {code: 13, change: overSSH(1001, in("9", true))},
-		"one's own tmux over ssh":             {change: overSSH(1000, in("9", true))},
-		"an upgrade blocks shutting down":     {code: 13, reason: "dpkg (pid 5, uid 0) blocks shutting down: upgrade", change: inhibitor("sleep:shutdown", "block")},
-		"one that only delays it":             {change: inhibitor("shutdown", "delay")},
-		"one that blocks sleep":               {change: inhibitor("sleep", "block")},
-		"a probe that does not tell":          {code: 23, reason: "a broken policy", change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{Reason: "a broken policy"} }},
-		"an old probe":                        {code: 23, reason: "does not say", change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{} }},
-		"a probe that is away":                {code: 23, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
-		"a logind that is away":               {code: 23, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" }},
-		"nixos-rebuild switches":              {code: 13, reason: "pid 7 holds /run/nixos/switch-to-configuration.lock", change: func(s *observer.Snapshot) { s.Locks.Rebuild.Held, s.Locks.Rebuild.PID = true, 7 }},
-		"our own lock":                        {change: func(s *observer.Snapshot) { s.Locks.Transition = observer.Lock{Held: true, PID: 1, Own: true} }},
-		"locks that cannot be told":           {code: 23, reason: "no list", change: func(s *observer.Snapshot) { s.Locks.Reason = "no list" }},
-		"locks that nobody looked at":         {code: 23, reason: "nobody has looked", change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} }},
-		"more than there is room for":         {code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 }},
-		"more than that, and one that counts": {code: 13, change: func(s *observer.Snapshot) { job(in("2", false))(s); s.Processes.Jobs.Truncated = 3 }},
+		"nothing":                  {},
+		"a compiler at the screen": {code: 13, reason: "make (pid 9, uid 1000) runs", change: job(in("2", false))},
+		"one of a service":         {code: 13, change: job(in("", false))},
+		"one's own over ssh":       {change: overSSH(1000, in("9", false))},
+		"another's over ssh":       {code: 13, change: overSSH(1001, in("9", false))},
+		"tmux at the screen":       {change: job(in("2", true))},
+		"tmux in no session":       {change: job(in("", true))},
+		"tmux over ssh":            {code: 13, change: overSSH(1001, in("9", true))},
+		"one's own tmux over ssh":  {change: overSSH(1000, in("9", true))},
+		"an upgrade blocks shutting down": {
+			code: 13, reason: "dpkg (pid 5, uid 0) blocks shutting down: upgrade", change: inhibitor("sleep:shutdown", "block"),
+		},
+		"one that only delays it": {change: inhibitor("shutdown", "delay")},
+		"one that blocks sleep":   {change: inhibitor("sleep", "block")},
+		"a probe that does not tell": {
+			code: 23, reason: "a broken policy",
+			change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{Reason: "a broken policy"} },
+		},
+		"an old probe": {
+			code: 23, reason: "does not say", change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{} },
+		},
+		"a probe that is away": {
+			code: 23, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" },
+		},
+		"a logind that is away": {
+			code: 23, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" },
+		},
+		"nixos-rebuild switches": {
+			code: 13, reason: "pid 7 holds /run/nixos/switch-to-configuration.lock",
+			change: func(s *observer.Snapshot) { s.Locks.Rebuild.Held, s.Locks.Rebuild.PID = true, 7 },
+		},
+		"our own lock": {
+			change: func(s *observer.Snapshot) { s.Locks.Transition = observer.Lock{Held: true, PID: 1, Own: true} },
+		},
+		"locks that cannot be told": {
+			code: 23, reason: "no list", change: func(s *observer.Snapshot) { s.Locks.Reason = "no list" },
+		},
+		"locks that nobody looked at": {
+			code: 23, reason: "nobody has looked", change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} },
+		},
+		"more than there is room for": {
+			code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 },
+		},
+		"more than that, and one that counts": {
+			code: 13, change: func(s *observer.Snapshot) { job(in("2", false))(s); s.Processes.Jobs.Truncated = 3 },
+		},
 	})
 }
 
@@ -207,10 +255,14 @@ func TestVLLMDrainable(t *testing.T) {
 		"it is being stopped":      {change: state("deactivating", "stop-sigterm")},
 		"it cannot be stopped":     {code: 15, reason: "stuck", change: state("deactivating", "final-sigkill")},
 		"it does not listen":       {change: unread(func(i *observer.Inference) { i.NotListening, i.Running = true, nil })},
-		"no metrics":               {code: 25, reason: "metrics do not say", change: unread(func(i *observer.Inference) { i.Waiting = nil })},
-		"no probe":                 {code: 25, change: unread(func(i *observer.Inference) { i.Reason = "nothing listens" })},
-		"no systemd":               {code: 25, change: func(s *observer.Snapshot) { s.Systemd.Reason = "no answer" }},
-		"not read":                 {code: 25, change: func(s *observer.Snapshot) { delete(s.Systemd.Units, "vllm.service") }},
+		"no metrics": {
+			code: 25, reason: "metrics do not say", change: unread(func(i *observer.Inference) { i.Waiting = nil }),
+		},
+		"no probe":   {code: 25, change: unread(func(i *observer.Inference) { i.Reason = "nothing listens" })},
+		"no systemd": {code: 25, change: func(s *observer.Snapshot) { s.Systemd.Reason = "no answer" }},
+		"not read": {
+			code: 25, change: func(s *observer.Snapshot) { delete(s.Systemd.Units, "vllm.service") },
+		},
 	})
 }
 
@@ -220,7 +272,10 @@ func TestSessionPresent(t *testing.T) {
 		"a text login":   {code: 16, change: func(s *observer.Snapshot) { s.Logind.Sessions = s.Logind.Sessions[1:] }},
 		"a greeter":      {code: 16, change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "greeter" }},
 		"something else": {code: 26, change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "user-quantum" }},
-		"no logind":      {code: 26, reason: "nobody has looked yet", change: func(s *observer.Snapshot) { s.Logind.Reading = observer.Reading{} }},
+		"no logind": {
+			code: 26, reason: "nobody has looked yet",
+			change: func(s *observer.Snapshot) { s.Logind.Reading = observer.Reading{} },
+		},
 	})
 }
 
@@ -238,27 +293,38 @@ func TestPathsReady(t *testing.T) {
 		}
 	}
 	play(t, policy.CheckPersistencePathsReady, map[string]scene{
-		"there":                 {},
-		"just enough room":      {change: room(32)},
-		"not enough":            {code: 18, reason: "31 MiB of room, less than 32", change: room(31)},
-		"room is not judged":    {policy: func(p *policy.Policy) { p.Guards.MinFreeMiB = 0 }, change: room(0)},
-		"models":                {policy: withModels, change: stores(observer.Store{Path: models, Free: measure(1 << 40)})},
-		"no models":             {code: 18, reason: "does not exist", policy: withModels, change: stores(observer.Store{Path: models, Fault: "it does not exist"})},
-		"a server that is away": {code: 28, reason: "does not answer", policy: withModels, change: stores(observer.Store{Path: models, Reason: "its file system does not answer"})},
-		"room nobody knows":     {code: 28, policy: withModels, change: stores(observer.Store{Path: models})},
-		"models nobody asked":   {code: 28, reason: models + " has not been looked at", policy: withModels},
-		"no probe":              {code: 28, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
+		"there":              {},
+		"just enough room":   {change: room(32)},
+		"not enough":         {code: 18, reason: "31 MiB of room, less than 32", change: room(31)},
+		"room is not judged": {policy: func(p *policy.Policy) { p.Guards.MinFreeMiB = 0 }, change: room(0)},
+		"models":             {policy: withModels, change: stores(observer.Store{Path: models, Free: measure(1 << 40)})},
+		"no models": {
+			code: 18, reason: "does not exist", policy: withModels,
+			change: stores(observer.Store{Path: models, Fault: "it does not exist"}),
+		},
+		"a server that is away": {
+			code: 28, reason: "does not answer", policy: withModels,
+			change: stores(observer.Store{Path: models, Reason: "its file system does not answer"}),
+		},
+		"room nobody knows":   {code: 28, policy: withModels, change: stores(observer.Store{Path: models})},
+		"models nobody asked": {code: 28, reason: models + " has not been looked at", policy: withModels},
+		"no probe":            {code: 28, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
 	})
 }
 
 func TestStudioLocal(t *testing.T) {
 	away := func(p *policy.Policy) { p.Placement.Studio = policy.Remote }
 	play(t, policy.CheckStudioCapabilityLocal, map[string]scene{
-		"here":           {},
-		"elsewhere":      {code: 19, reason: `placement.studio is "remote"`, policy: away},
-		"without a unit": {code: 19, reason: "does not exist", change: unit("audio-priority.service", func(u *observer.Unit) { u.LoadState = "not-found" })},
-		"no systemd":     {code: 29, change: func(s *observer.Snapshot) { s.Systemd.Reason = "no answer" }},
-		"not read":       {code: 29, change: func(s *observer.Snapshot) { delete(s.Systemd.Units, "audio-priority.service") }},
+		"here":      {},
+		"elsewhere": {code: 19, reason: `placement.studio is "remote"`, policy: away},
+		"without a unit": {
+			code: 19, reason: "does not exist",
+			change: unit("audio-priority.service", func(u *observer.Unit) { u.LoadState = "not-found" }),
+		},
+		"no systemd": {code: 29, change: func(s *observer.Snapshot) { s.Systemd.Reason = "no answer" }},
+		"not read": {
+			code: 29, change: func(s *observer.Snapshot) { delete(s.Systemd.Units, "audio-priority.service") },
+		},
 	})
 }
 
@@ -270,11 +336,20 @@ func TestOutOfAnExternalizedStudio(t *testing.T) {
 		"to compute":            {code: 19, reason: "only the way to desktop is open", policy: away, change: active},
 		"not while it is local": {change: active},
 		"nor while it is off":   {policy: away},
-		"a marker on its way":   {code: 29, policy: away, change: unit("studio-local-policy.service", func(u *observer.Unit) { u.ActiveState = "activating" })},
+		"a marker on its way": {
+			code: 29, policy: away,
+			change: unit("studio-local-policy.service", func(u *observer.Unit) { u.ActiveState = "activating" }),
+		},
 	})
 	to := func(mode policy.Mode) func(*Request) { return func(r *Request) { r.Target = mode } }
-	play(t, policy.CheckStudioCapabilityLocal, map[string]scene{"to itself": {code: 19, policy: away, change: active, ask: to(policy.StudioLocal)}})
-	play(t, policy.CheckTargetReachable, map[string]scene{"to desktop": {policy: away, change: active, ask: to(policy.Desktop)}})
+	play(
+		t, policy.CheckStudioCapabilityLocal,
+		map[string]scene{"to itself": {code: 19, policy: away, change: active, ask: to(policy.StudioLocal)}},
+	)
+	play(
+		t, policy.CheckTargetReachable,
+		map[string]scene{"to desktop": {policy: away, change: active, ask: to(policy.Desktop)}},
+	)
 }
 
 // TestWhatAModeRequiresHasToBeThere: for a mode that takes or adds something; the
@@ -304,11 +379,18 @@ func TestWhatAModeRequiresHasToBeThere(t *testing.T) {
 	}
 	to := func(mode policy.Mode) func(*Request) { return func(r *Request) { r.Target = mode } }
 	play(t, policy.CheckTargetReachable, map[string]scene{
-		"there":                          {policy: requires, change: host("loaded")},
-		"masked":                         {policy: requires, change: host("masked"), code: 18, reason: "cups.service is masked"},
-		"for the studio":                 {policy: requires, change: host("not-found"), ask: to(policy.StudioLocal), code: 18, reason: "cups.service does not exist"},
-		"the way to desktop is open":     {policy: requires, change: host("masked"), ask: to(policy.Desktop)},
-		"the mode's profile is missing":  {policy: requires, change: noProfile, code: 18, reason: "vllm-fast.service does not exist"},
+		"there": {policy: requires, change: host("loaded")},
+		"masked": {
+			policy: requires, change: host("masked"), code: 18, reason: "cups.service is masked",
+		},
+		"for the studio": {
+			policy: requires, change: host("not-found"), ask: to(policy.StudioLocal), code: 18,
+			reason: "cups.service does not exist",
+		},
+		"the way to desktop is open": {policy: requires, change: host("masked"), ask: to(policy.Desktop)},
+		"the mode's profile is missing": {
+			policy: requires, change: noProfile, code: 18, reason: "vllm-fast.service does not exist",
+		},
 		"another profile may be missing": {policy: requires, change: noDefault},
 		"nobody has read it":             {policy: requires, code: 28},
 	})
@@ -359,15 +441,22 @@ func TestComputeLocal(t *testing.T) {
 		"none of compute's own": {code: 19, policy: func(p *policy.Policy) {
 			p.GPU.AI, p.Modes.Compute.AIGPUs = []string{"0000:01:00.0", "0000:41:00.0"}, []string{"0000:41:00.0"}
 		}},
-		"no driver": {code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Processes.GPUs[0].Hidden = true }},
-		"no probe":  {code: 29, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
+		"no driver": {
+			code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Processes.GPUs[0].Hidden = true },
+		},
+		"no probe": {
+			code: 29, policy: needs("0000:01:00.0"),
+			change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" },
+		},
 	})
 }
 
 func TestEvidenceIsMadeOfTextsThatAreRedacted(t *testing.T) {
 	s := healthy()
 	other := observer.Process{PID: 9, Command: "secretgame", UID: 1001}
-	s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 9, Command: "secretgame", UID: 1001, Unit: "game.service"}}
+	s.Processes.Holders = []observer.Holder{
+		{GPU: "0000:01:00.0", PID: 9, Command: "secretgame", UID: 1001, Unit: "game.service"},
+	}
 	s.Processes.Jobs.List = []observer.Job{{Process: other, Pattern: "secretgame"}}
 	s.Processes.DAWs, s.Processes.PCMs = []observer.Process{other}, []observer.PCM{{Name: "card0", Process: other}}
 	silent(&s).UID = 1001

@@ -12,7 +12,10 @@ import (
 // units.
 func studioLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if p.Placement.Studio != policy.Local {
-		return block(fmt.Sprintf("placement.studio is %q in the policy", p.Placement.Studio), "use the machine that has the studio, or change the placement")
+		return block(
+			fmt.Sprintf("placement.studio is %q in the policy", p.Placement.Studio),
+			"use the machine that has the studio, or change the placement",
+		)
 	}
 	if !s.Systemd.Known() {
 		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
@@ -30,7 +33,10 @@ func studioLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 // policy has meanwhile put on another machine, only the way to desktop is open.
 func computeLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if p.Placement.AI != policy.Local {
-		return block(fmt.Sprintf("placement.ai is %q in the policy", p.Placement.AI), "use the machine that has it, or change the placement")
+		return block(
+			fmt.Sprintf("placement.ai is %q in the policy", p.Placement.AI),
+			"use the machine that has it, or change the placement",
+		)
 	}
 	if p.Placement.Studio != policy.Local {
 		switch studio := observer.Derive(p, s)[observer.StudioPolicy]; studio.Truth {

@@ -32,20 +32,26 @@ var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 	},
 	policy.CheckVLLMDrainable: {
 		noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "vllm.service") },
-		serving(func(i *observer.Inference) { i.Reason = "no answer" }), serving(func(i *observer.Inference) { i.Running = nil }),
+		serving(
+			func(i *observer.Inference) { i.Reason = "no answer" },
+		), serving(func(i *observer.Inference) { i.Running = nil }),
 		serving(func(i *observer.Inference) { i.Waiting = nil }),
 	},
 	policy.CheckGraphicalSessionPresent:    {noLogind},
 	policy.CheckGraphicalSessionAbsent:     {noLogind},
 	policy.CheckGraphicalSessionTerminable: {noLogind},
-	policy.CheckTargetReachable:            {noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "compute.target") }},
+	policy.CheckTargetReachable: {
+		noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "compute.target") },
+	},
 	policy.CheckPersistencePathsReady: {
 		noHolders, func(s *observer.Snapshot) { s.Processes.Directories = nil },
 		func(s *observer.Snapshot) {
 			s.Processes.Directories = []observer.Store{{Path: "/var/lib/mode-controller", Reason: "no answer"}}
 		},
 	},
-	policy.CheckStudioCapabilityLocal:  {noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "audio-priority.service") }},
+	policy.CheckStudioCapabilityLocal: {
+		noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "audio-priority.service") },
+	},
 	policy.CheckComputeCapabilityLocal: {noHolders},
 }
 
@@ -74,17 +80,23 @@ func genHost(t *rapid.T) observer.Snapshot {
 	s.Procfs.PressureMemory, s.Procfs.MemAvailable = number("pressure", 100), number("memory", 1<<31)
 	s.Processes.Directories[0].Free = number("free", 1<<27)
 	if rapid.Bool().Draw(t, "job") {
-		s.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 9, Command: "make", UID: 1000}, Remote: rapid.Bool().Draw(t, "remote")}}
+		s.Processes.Jobs.List = []observer.Job{
+			{Process: observer.Process{PID: 9, Command: "make", UID: 1000}, Remote: rapid.Bool().Draw(t, "remote")},
+		}
 	}
 	if rapid.Bool().Draw(t, "stream") {
 		silent(&s).Streams = []observer.AudioStream{{Direction: observer.Playback, Corked: rapid.Bool().Draw(t, "corked")}}
 	}
 	for i := range s.Logind.Sessions {
-		s.Logind.Sessions[i].Class = rapid.SampledFrom([]string{"user", "greeter", "background", "user-quantum"}).Draw(t, "class")
+		s.Logind.Sessions[i].Class = rapid.SampledFrom(
+			[]string{"user", "greeter", "background", "user-quantum"},
+		).Draw(t, "class")
 	}
 	for name, u := range maps.Clone(s.Systemd.Units) {
 		u.LoadState = rapid.SampledFrom([]string{"loaded", "loaded", "masked", "not-found"}).Draw(t, "load of "+name)
-		u.ActiveState = rapid.SampledFrom([]string{"active", "inactive", "activating", "deactivating", "failed"}).Draw(t, "state of "+name)
+		u.ActiveState = rapid.SampledFrom(
+			[]string{"active", "inactive", "activating", "deactivating", "failed"},
+		).Draw(t, "state of "+name)
 		s.Systemd.Units[name] = u
 	}
 	return s

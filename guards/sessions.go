@@ -17,7 +17,9 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 	for _, session := range s.Logind.Sessions {
 		if session.Kind() == observer.KindUnknown {
 			return cannotTell(
-				fmt.Sprintf("session %s has class %q and type %q, which this version does not know", session.ID, session.Class, session.Type),
+				fmt.Sprintf(
+					"session %s has class %q and type %q, which this version does not know", session.ID, session.Class, session.Type,
+				),
 				"end it with `loginctl terminate-session "+session.ID+"` if you may")
 		}
 	}
@@ -98,7 +100,9 @@ func sessionAbsent(_ policy.Policy, s observer.Snapshot, _ Request) finding {
 func describe(sessions []observer.Session) []string {
 	lines := make([]string, len(sessions))
 	for i, s := range sessions {
-		lines[i] = fmt.Sprintf("session %s: %s (uid %d), %s %s on %s, %s", s.ID, s.User, s.UID, s.Type, s.Class, s.Seat, s.State)
+		lines[i] = fmt.Sprintf(
+			"session %s: %s (uid %d), %s %s on %s, %s", s.ID, s.User, s.UID, s.Type, s.Class, s.Seat, s.State,
+		)
 	}
 	return lines
 }

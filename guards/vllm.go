@@ -47,7 +47,9 @@ func judgeRequests(p policy.Policy, unit string, i observer.Inference) finding {
 		return block(fmt.Sprintf("vLLM has %.0f requests in flight, and the policy has guards.drain = %q", n, p.Guards.Drain),
 			"wait until it has none")
 	case p.Guards.MaxWaiting > 0 && *i.Waiting > float64(p.Guards.MaxWaiting):
-		return block(fmt.Sprintf("%.0f requests wait in vLLM's queue, more than %d: more comes in than it gets done", *i.Waiting, p.Guards.MaxWaiting),
+		return block(fmt.Sprintf(
+			"%.0f requests wait in vLLM's queue, more than %d: more comes in than it gets done", *i.Waiting, p.Guards.MaxWaiting,
+		),
 			"keep new requests away from it, or raise guards.max_waiting in the policy")
 	}
 	return pass(fmt.Sprintf("vLLM has %.0f requests in flight, and may be drained", n))

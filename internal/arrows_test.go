@@ -29,9 +29,11 @@ var allowed = map[string][]string{
 	"daemon/transition":  {"policy", "daemon/status"},
 	"daemon/reconcile":   {"policy", "guards", "daemon/status", "daemon/intent"},
 	"daemon/monitor":     {"policy", "observer"},
-	"daemon/history":     {"policy", "guards", "daemon/status", "internal/eventlog", "internal/message", "internal/ration"},
-	"daemon/assess":      {"policy", "observer", "observer/unitgraph", "guards", "plans", "daemon/status"},
-	"daemon/sinks":       {"policy", "observer", "daemon/status", "daemon/intent", "internal/atomicfile"},
+	"daemon/history": {
+		"policy", "guards", "daemon/status", "internal/eventlog", "internal/message", "internal/ration",
+	},
+	"daemon/assess": {"policy", "observer", "observer/unitgraph", "guards", "plans", "daemon/status"},
+	"daemon/sinks":  {"policy", "observer", "daemon/status", "daemon/intent", "internal/atomicfile"},
 	"daemon/runner": {
 		"policy", "observer", "guards", "plans", "daemon/status", "daemon/transition", "daemon/monitor",
 		"daemon/history", "daemon/assess", "internal/stepreport", "internal/atomicfile", "internal/message",
@@ -42,8 +44,11 @@ var allowed = map[string][]string{
 		"daemon/reconcile", "daemon/monitor", "daemon/history", "daemon/assess", "daemon/sinks",
 		"daemon/runner", "internal/message",
 	},
-	"busapi":               {"policy", "observer", "guards", "daemon/status"},
-	"cmd/modectl":          {"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version", "observer/recording", "internal/doctor", "internal/doctor/gather"},
+	"busapi": {"policy", "observer", "guards", "daemon/status"},
+	"cmd/modectl": {
+		"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version",
+		"observer/recording", "internal/doctor", "internal/doctor/gather",
+	},
 	"observer/recording":   {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/probeclient"},
 	"observer/audio/probe": {"observer", "observer/audio", "internal/probeclient"},

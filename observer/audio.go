@@ -337,7 +337,9 @@ func audioClause(p policy.Policy, f Facts) []clause {
 	if !p.Audio.Required || f.Is(GraphicalSession) != True {
 		return nil
 	}
-	return []clause{{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the person at the screen does not run"}}
+	return []clause{
+		{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the person at the screen does not run"},
+	}
 }
 
 // AudioEvidence lists all that plays, records or holds the hardware for it.

@@ -42,7 +42,9 @@ func TestAudioActive(t *testing.T) {
 		}), True, "JACK client metro (pid 7, uid 1000)"},
 		"a server that does not answer": {alices(func(a *AudioServer) { a.Reason = "silence" }), Unknown, "silence"},
 		"no server":                     {alices(func(a *AudioServer) { a.Running = false }), False, ""},
-		"a user nobody asked about":     {func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been asked yet"},
+		"a user nobody asked about": {
+			func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been asked yet",
+		},
 		"REAPER": {func(s *Snapshot) {
 			s.Processes.DAWs = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
 		}, True, "reaper5 (pid 9, uid 1000) runs"},
@@ -53,12 +55,22 @@ func TestAudioActive(t *testing.T) {
 			s.Audio.Servers[0].Reason = "silence"
 			s.Processes.DAWs = []Process{{PID: 9, Command: "reaper"}}
 		}, True, "reaper (pid 9, uid 0) runs"},
-		"a device open beside PipeWire":         {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "aplay", UID: 1000}}), True, "aplay (pid 9, uid 1000) has card0/pcm0p/sub0 open"},
+		"a device open beside PipeWire": {
+			held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "aplay", UID: 1000}}), True,
+			"aplay (pid 9, uid 1000) has card0/pcm0p/sub0 open",
+		},
 		"a device of the server that was asked": {held(pipewire), False, ""},
-		"a device of a server nobody asks":      {held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "pipewire", UID: 1001}}), True, "uid 1001"},
-		"a probe that says nothing of sound":    {func(s *Snapshot) { s.Processes.SoundComplete = false }, Unknown, "does not say who uses"},
-		"a holders probe that fails":            {func(s *Snapshot) { s.Processes.Reason = "broken" }, Unknown, "broken"},
-		"sessions that cannot be read":          {func(s *Snapshot) { s.Logind = Logind{Reading: Reading{At: looked, Reason: "away"}} }, Unknown, "whose audio to look at cannot be told: away"},
+		"a device of a server nobody asks": {
+			held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "pipewire", UID: 1001}}), True, "uid 1001",
+		},
+		"a probe that says nothing of sound": {
+			func(s *Snapshot) { s.Processes.SoundComplete = false }, Unknown, "does not say who uses",
+		},
+		"a holders probe that fails": {func(s *Snapshot) { s.Processes.Reason = "broken" }, Unknown, "broken"},
+		"sessions that cannot be read": {
+			func(s *Snapshot) { s.Logind = Logind{Reading: Reading{At: looked, Reason: "away"}} }, Unknown,
+			"whose audio to look at cannot be told: away",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -104,7 +116,9 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 		},
 		"a JACK client": func(s *Snapshot) { s.Audio.Servers[0].JACK = []JACKClient{{Application: "secret", PID: 9}} },
 		"a sound device": func(s *Snapshot) {
-			s.Processes.PCMs = []PCM{{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "secret", UID: 1000, Unit: "secret.scope"}}}
+			s.Processes.PCMs = []PCM{
+				{Name: "card0/pcm0p/sub0", Process: Process{PID: 9, Command: "secret", UID: 1000, Unit: "secret.scope"}},
+			}
 		},
 		"REAPER": func(s *Snapshot) {
 			s.Processes.DAWs = []Process{{PID: 9, Command: "secret", UID: 1000, Session: "secret"}}
@@ -138,7 +152,9 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 
 func TestAudioStackNeedsEveryPersonsServer(t *testing.T) {
 	s := quiet()
-	s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "7", User: "bob", UID: 1001, Class: "user", Type: "x11", Seat: "seat0"})
+	s.Logind.Sessions = append(
+		s.Logind.Sessions, Session{ID: "7", User: "bob", UID: 1001, Class: "user", Type: "x11", Seat: "seat0"},
+	)
 	f := Derive(policy.Default(), s)[AudioStack]
 	assert.Equal(t, Unknown, f.Truth)
 	assert.Contains(t, f.Reason, "uid 1001")
@@ -178,9 +194,11 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 		at     time.Time
 		whole  bool
 	}{
-		"just now":           {whole: true},
-		"not asked yet":      {whole: true, change: func(_ *policy.Policy, s *Snapshot) { s.Audio.Servers = nil }},
-		"a probe that fails": {whole: true, change: func(_ *policy.Policy, s *Snapshot) { s.Audio.Servers[0].Reason = "no answer" }},
+		"just now":      {whole: true},
+		"not asked yet": {whole: true, change: func(_ *policy.Policy, s *Snapshot) { s.Audio.Servers = nil }},
+		"a probe that fails": {
+			whole: true, change: func(_ *policy.Policy, s *Snapshot) { s.Audio.Servers[0].Reason = "no answer" },
+		},
 		"at the last moment": {whole: true, at: over.Add(-1)},
 		"it is over":         {at: over},
 		"a policy without":   {change: func(p *policy.Policy, _ *Snapshot) { p.Audio.Grace = 0 }},
@@ -190,9 +208,14 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 			s.Logind.Sessions = append(s.Logind.Sessions, again)
 		}},
 		"somebody else's is missing": {change: func(_ *policy.Policy, s *Snapshot) {
-			s.Logind.Sessions = append(s.Logind.Sessions, Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Seat: "seat0", Since: looked.Add(-time.Hour)})
+			s.Logind.Sessions = append(
+				s.Logind.Sessions,
+				Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Seat: "seat0", Since: looked.Add(-time.Hour)},
+			)
 		}},
-		"nobody knows since when":   {change: func(_ *policy.Policy, s *Snapshot) { s.Logind.Sessions[0].Since = time.Time{} }},
+		"nobody knows since when": {
+			change: func(_ *policy.Policy, s *Snapshot) { s.Logind.Sessions[0].Since = time.Time{} },
+		},
 		"a clock that was set back": {at: looked.Add(-time.Minute)},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -223,7 +246,9 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 	set(&s, p.Units.StudioPolicy, "active")
 	set(&s, p.Units.AudioPriority, "active")
 	s.Audio.Servers[0].Running = false
-	assert.Equal(t, DegradedOf(policy.StudioLocal), Classify(p, s, Context{}, looked).State, "a studio is nothing without its sound")
+	assert.Equal(
+		t, DegradedOf(policy.StudioLocal), Classify(p, s, Context{}, looked).State, "a studio is nothing without its sound",
+	)
 }
 
 func genAudio(t *rapid.T) Audio {

@@ -52,7 +52,9 @@ func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
 		o.Reasons = unknownReasons(f)
 	case o.Inferred == "":
 		o.State, o.Rule = StateUnknown, RuleNoTarget
-		o.Reasons = []Reason{{"no-mode-target", fmt.Sprintf("neither %s nor %s is active", p.Units.DesktopTarget, p.Units.ComputeTarget)}}
+		o.Reasons = []Reason{
+			{"no-mode-target", fmt.Sprintf("neither %s nor %s is active", p.Units.DesktopTarget, p.Units.ComputeTarget)},
+		}
 	default:
 		o.Rule = RuleContract
 		o.judgeContract(p)
@@ -62,7 +64,9 @@ func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
 }
 
 func notWhereAsked(c Context) Reason {
-	return Reason{"not-where-asked", fmt.Sprintf("the last transition did not reach %s and the host is not in it", c.Desired)}
+	return Reason{
+		"not-where-asked", fmt.Sprintf("the last transition did not reach %s and the host is not in it", c.Desired),
+	}
 }
 
 // judgeAge makes an observation that rests on a fact older than its bound one of
@@ -131,11 +135,20 @@ func contradictions(p policy.Policy) []clause {
 	all := []clause{
 		{DesktopTarget, True, true, "two-mode-targets", "the desktop target and the compute target are both active"},
 		{GraphicalSession, True, true, "compute-with-session", "the compute target is active with a graphical session"},
-		{DisplayReleased, False, true, "compute-with-display-holder", "the compute target is active with a display GPU in use"},
+		{
+			DisplayReleased, False, true, "compute-with-display-holder",
+			"the compute target is active with a display GPU in use",
+		},
 		{StudioPolicy, True, true, "compute-with-studio", "the compute target is active with the studio overlay"},
 	}
 	if len(p.GPU.Display) > 0 {
-		all = append(all, clause{DisplayGraphics, True, true, "compute-with-display-graphics", "the compute target is active with graphics on a display GPU"})
+		all = append(
+			all,
+			clause{
+				DisplayGraphics, True, true, "compute-with-display-graphics",
+				"the compute target is active with graphics on a display GPU",
+			},
+		)
 	}
 	return all
 }

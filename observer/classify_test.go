@@ -126,7 +126,8 @@ func honesty(o Observation, holding []policy.Mode, c Context) string {
 			return fmt.Sprintf("%s is not seen though its promise holds", m)
 		}
 	}
-	if settled := o.State != Transitioning && o.State != Boot; settled && len(o.Reasons) == 0 && !slices.Contains(holding, o.Inferred) {
+	if settled := o.State != Transitioning && o.State != Boot; settled &&
+		len(o.Reasons) == 0 && !slices.Contains(holding, o.Inferred) {
 		return "a state that is no mode's name gives no reason"
 	}
 	return ""
@@ -155,7 +156,8 @@ func TestClassifyProperty(t *testing.T) {
 			t.Fatalf("%s: %+v", fault, o)
 		}
 		for source, r := range map[string]Reading{"systemd": s.Systemd.Reading, "logind": s.Logind.Reading} {
-			if _, err := policy.ParseMode(string(o.State)); err == nil && !r.Known() && (source == "systemd" || o.Inferred != policy.Desktop) {
+			if _, err := policy.ParseMode(string(o.State)); err == nil &&
+				!r.Known() && (source == "systemd" || o.Inferred != policy.Desktop) {
 				t.Fatalf("%s is claimed while nothing is known from %s", o.State, source)
 			}
 		}
@@ -165,9 +167,11 @@ func TestClassifyProperty(t *testing.T) {
 func genSnapshot(p policy.Policy) *rapid.Generator[Snapshot] {
 	return rapid.Custom(func(t *rapid.T) Snapshot {
 		s := Snapshot{
-			Systemd:   Systemd{Reading: genReading(t, "systemd"), Units: map[string]Unit{}},
-			Logind:    Logind{Reading: genReading(t, "logind")},
-			Processes: ProcessScan{Reading: genReading(t, "holders"), GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}, {PCI: "0000:02:00.0"}}},
+			Systemd: Systemd{Reading: genReading(t, "systemd"), Units: map[string]Unit{}},
+			Logind:  Logind{Reading: genReading(t, "logind")},
+			Processes: ProcessScan{
+				Reading: genReading(t, "holders"), GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}, {PCI: "0000:02:00.0"}},
+			},
 			Inference: Inference{Reading: genReading(t, "inference"), Healthy: rapid.Bool().Draw(t, "healthy")},
 		}
 		s.Systemd.State = rapid.SampledFrom([]string{"starting", "running", "degraded", "stopping"}).Draw(t, "manager")
@@ -206,7 +210,9 @@ func genSession(t *rapid.T) Session {
 		Type:  rapid.SampledFrom([]string{"wayland", "x11", "tty", "unspecified", "hologram"}).Draw(t, "type"),
 		State: rapid.SampledFrom([]string{"active", "online", "closing"}).Draw(t, "state"),
 		Seat:  rapid.SampledFrom([]string{"seat0", ""}).Draw(t, "seat"),
-		Since: rapid.SampledFrom([]time.Time{{}, looked.Add(-time.Hour), looked.Add(-time.Second), looked.Add(time.Second)}).Draw(t, "since"),
+		Since: rapid.SampledFrom(
+			[]time.Time{{}, looked.Add(-time.Hour), looked.Add(-time.Second), looked.Add(time.Second)},
+		).Draw(t, "since"),
 	}
 }
 
@@ -332,7 +338,9 @@ func TestObservedState(t *testing.T) {
 		}, state: "degraded-compute", code: "vllm-healthy-unknown"},
 		"compute with a session closing is a contradiction": {host: func() Snapshot {
 			s := compute()
-			s.Logind.Sessions = []Session{{ID: "2", User: "alice", Class: "user", Type: "wayland", Seat: "seat0", State: "closing"}}
+			s.Logind.Sessions = []Session{
+				{ID: "2", User: "alice", Class: "user", Type: "wayland", Seat: "seat0", State: "closing"},
+			}
 			return s
 		}, state: StateUnknown, code: "compute-with-session"},
 		"compute with a session that is graphical by its owner's word, over ssh, is compute": {host: func() Snapshot {
@@ -358,7 +366,9 @@ func TestObservedState(t *testing.T) {
 		"a desktop that was asked to be compute and failed is a failed transition": {
 			host: desktop, c: Context{LastFailed: true, Desired: policy.Compute}, state: FailedTransition, code: "not-where-asked",
 		},
-		"a desktop that was refused compute stays desktop": {host: desktop, c: Context{Desired: policy.Compute}, state: "desktop"},
+		"a desktop that was refused compute stays desktop": {
+			host: desktop, c: Context{Desired: policy.Compute}, state: "desktop",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -378,17 +388,26 @@ func TestForeignHolders(t *testing.T) {
 		holder  Holder
 		foreign bool
 	}{
-		"a compositor is foreign":                 {Holder{GPU: display, PID: 900, Unit: "session-2.scope"}, true},
-		"PID 1 keeps fds for logind":              {Holder{GPU: display, PID: 1, Unit: "init.scope"}, false},
-		"logind keeps a session's device":         {Holder{GPU: display, PID: 400, Unit: "systemd-logind.service"}, false},
-		"the persistence daemon is permitted":     {Holder{GPU: display, PID: 500, Unit: "nvidia-persistenced.service"}, false},
-		"vLLM in ai.slice is whom the GPU is for": {Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"ai.slice"}}, false},
-		"the same command elsewhere is foreign":   {Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"system.slice"}}, true},
-		"another GPU is nobody's business":        {Holder{GPU: "0000:02:00.0", PID: 900, Unit: "session-2.scope"}, false},
+		"a compositor is foreign":         {Holder{GPU: display, PID: 900, Unit: "session-2.scope"}, true},
+		"PID 1 keeps fds for logind":      {Holder{GPU: display, PID: 1, Unit: "init.scope"}, false},
+		"logind keeps a session's device": {Holder{GPU: display, PID: 400, Unit: "systemd-logind.service"}, false},
+		"the persistence daemon is permitted": {
+			Holder{GPU: display, PID: 500, Unit: "nvidia-persistenced.service"}, false,
+		},
+		"vLLM in ai.slice is whom the GPU is for": {
+			Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"ai.slice"}}, false,
+		},
+		"the same command elsewhere is foreign": {
+			Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"system.slice"}}, true,
+		},
+		"another GPU is nobody's business": {Holder{GPU: "0000:02:00.0", PID: 900, Unit: "session-2.scope"}, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			h := ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}}, Holders: []Holder{c.holder}}
+			h := ProcessScan{
+				Reading: Reading{At: looked}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}},
+				Holders: []Holder{c.holder},
+			}
 			assert.Equal(t, c.foreign, len(ForeignHolders(policy.Default(), h)) == 1)
 		})
 	}

@@ -16,7 +16,10 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genSnapshot(policy.Default()).Draw(t, "snapshot")
 		later := s
-		for _, r := range []*Reading{&later.Systemd.Reading, &later.Logind.Reading, &later.Processes.Reading, &later.Inference.Reading, &later.Audio.Reading} {
+		for _, r := range []*Reading{
+			&later.Systemd.Reading, &later.Logind.Reading, &later.Processes.Reading, &later.Inference.Reading,
+			&later.Audio.Reading,
+		} {
 			if r.Looked() {
 				r.At = r.At.Add(time.Hour)
 			}
@@ -67,7 +70,10 @@ func TestOtherPeoplesProcessesAreRedacted(t *testing.T) {
 	p := policy.Default()
 	s := compute()
 	s.Processes.Holders = []Holder{
-		{GPU: "0000:01:00.0", PID: 900, Command: "secretgame", UID: 1001, Unit: "session-2.scope", Session: "2", Nodes: []string{"card0"}},
+		{
+			GPU: "0000:01:00.0", PID: 900, Command: "secretgame", UID: 1001, Unit: "session-2.scope", Session: "2",
+			Nodes: []string{"card0"},
+		},
 		{GPU: "0000:01:00.0", PID: 901, Command: "mine", UID: 1000, Unit: "session-3.scope"},
 	}
 	o := Classify(p, s, Context{}, looked)

@@ -75,7 +75,13 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	p := policy.Default()
 	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, looked))
 	assert.Equal(t, RuleContract, e.Rule)
-	assert.Equal(t, []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority, AudioStack}, signals(e.Decided))
+	assert.Equal(
+		t,
+		[]Signal{
+			ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy, DesktopPresence, VLLMActive, AudioPriority, AudioStack,
+		},
+		signals(e.Decided),
+	)
 	compute := e.Of(p, policy.Compute).Modes
 	require.Len(t, compute, 1)
 	assert.Equal(t, []Signal{
@@ -157,7 +163,8 @@ func TestFreshnessProperty(t *testing.T) {
 		if young.State != old.State || !slices.Equal(young.Reasons, old.Reasons) {
 			t.Fatalf("%s became %s by age alone", young.State, old.State)
 		}
-		if slices.ContainsFunc(Explain(p, old).Decided, func(f Finding) bool { return f.Stale }) != (old.Confidence == Low) && young.Confidence != Low {
+		if slices.ContainsFunc(Explain(p, old).Decided, func(f Finding) bool { return f.Stale }) != (old.Confidence == Low) &&
+			young.Confidence != Low {
 			t.Fatalf("confidence %s does not say what is stale: %+v", old.Confidence, Explain(p, old).Decided)
 		}
 		if !old.Expires.IsZero() && !old.Expires.After(later) && old.Expires != later {

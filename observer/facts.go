@@ -284,7 +284,9 @@ func session(l Logind, kind Kind) Fact {
 			return f
 		case KindUnknown:
 			f.Truth = Unknown
-			f.Reason = fmt.Sprintf("session %s has class %q and type %q, which this version does not know", s.ID, s.Class, s.Type)
+			f.Reason = fmt.Sprintf(
+				"session %s has class %q and type %q, which this version does not know", s.ID, s.Class, s.Type,
+			)
 		}
 	}
 	return f

@@ -130,7 +130,9 @@ func DisplayGPUs(p policy.Policy, h ProcessScan) []string {
 
 // onDisplay says whether a process of one kind is on a display GPU. Of a GPU with
 // another driver than NVIDIA's, NVML knows nothing, and it has no such process.
-func onDisplay(p policy.Policy, s Snapshot, kind string, of func(Card) CardProcesses, permitted func(CardProcess) bool) Fact {
+func onDisplay(
+	p policy.Policy, s Snapshot, kind string, of func(Card) CardProcesses, permitted func(CardProcess) bool,
+) Fact {
 	if !s.Processes.Known() && len(p.GPU.Display) == 0 {
 		return Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
 	}
@@ -222,7 +224,9 @@ func enough(s Snapshot, list []string, need int) Fact {
 		f.Truth, f.Reason = True, fmt.Sprintf("%d of %d AI GPUs can be used, and %d are enough", count[True], len(list), need)
 	case !s.Processes.Known():
 	case count[True]+count[Unknown] < need:
-		f.Truth, f.Reason = False, fmt.Sprintf("%d of %d AI GPUs can be used, fewer than %d: %s", count[True], len(list), need, wrong)
+		f.Truth, f.Reason = False, fmt.Sprintf(
+			"%d of %d AI GPUs can be used, fewer than %d: %s", count[True], len(list), need, wrong,
+		)
 	default:
 		f.Reason = wrong
 	}

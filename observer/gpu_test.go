@@ -175,12 +175,16 @@ func TestClassifyPropertyWithGPUs(t *testing.T) {
 
 func genNVML(t *rapid.T) NVML {
 	n := NVML{Reading: genReading(t, "nvml"), Driver: rapid.Bool().Draw(t, "driver")}
-	for _, pci := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{displayPCI, aiPCI, ""}), 0, 3, rapid.ID).Draw(t, "cards") {
+	for _, pci := range rapid.SliceOfNDistinct(
+		rapid.SampledFrom([]string{displayPCI, aiPCI, ""}), 0, 3, rapid.ID,
+	).Draw(t, "cards") {
 		c := Card{PCI: pci, Reason: rapid.SampledFrom([]string{"", "", "lost"}).Draw(t, "card")}
 		for _, list := range []*CardProcesses{&c.Compute, &c.Graphics} {
 			list.Reason = rapid.SampledFrom([]string{"", "", "denied"}).Draw(t, "list")
 			if rapid.Bool().Draw(t, "used") {
-				list.Processes = []CardProcess{{PID: 7, Unit: rapid.SampledFrom([]string{"", "vllm.service", "nvidia-persistenced.service"}).Draw(t, "unit")}}
+				list.Processes = []CardProcess{
+					{PID: 7, Unit: rapid.SampledFrom([]string{"", "vllm.service", "nvidia-persistenced.service"}).Draw(t, "unit")},
+				}
 			}
 		}
 		n.Cards = append(n.Cards, c)
@@ -306,7 +310,9 @@ func codesOf(reasons []Reason) []string {
 // the probe.
 func TestAPlainMachineHasItsFacts(t *testing.T) {
 	for name, n := range map[string]NVML{
-		"no probe": {Reading: Reading{At: looked, Reason: "the gpu probe is not there"}}, "no driver": {Reading: Reading{At: looked}},
+		"no probe": {
+			Reading: Reading{At: looked, Reason: "the gpu probe is not there"},
+		}, "no driver": {Reading: Reading{At: looked}},
 	} {
 		s := desktop()
 		s.Processes.GPUs[0].Driver, s.GPU = "amdgpu", n

@@ -19,7 +19,9 @@ func softRequirements(p policy.Policy, mode policy.Mode) []clause {
 		all = append(all, aiMissing)
 	}
 	if mode == policy.StudioLocal && len(p.Studio.Quiesce) > 0 {
-		all = append(all, clause{MaintenanceQuiet, True, false, "maintenance-runs", "a unit runs that studio-local keeps quiet"})
+		all = append(
+			all, clause{MaintenanceQuiet, True, false, "maintenance-runs", "a unit runs that studio-local keeps quiet"},
+		)
 	}
 	return all
 }
@@ -29,7 +31,9 @@ var (
 	displayMissing   = clause{DisplayPresent, True, false, "display-gpu-missing", "a display GPU cannot be used"}
 	aiMissing        = clause{AIPresent, True, false, "ai-gpu-missing", "a GPU for inference cannot be used"}
 	plannedMissing   = clause{PlannedPresent, True, false, "planned-gpu-missing", "a GPU that is planned is missing"}
-	computeOnDisplay = clause{DisplayCompute, False, false, "compute-on-display-gpu", "a compute process uses a display GPU outside compute"}
+	computeOnDisplay = clause{
+		DisplayCompute, False, false, "compute-on-display-gpu", "a compute process uses a display GPU outside compute",
+	}
 )
 
 // disagreements are facts that contradict the policy's account of the GPUs. They

@@ -51,10 +51,19 @@ func (f Facts) Names() []Signal {
 func unitClauses(p policy.Policy, mode policy.Mode) []clause {
 	var all []clause
 	for _, unit := range p.Contract(mode).Required {
-		all = append(all, clause{UnitSignal(unit), True, false, "required-unit-not-active", unit + " does not run, which " + string(mode) + " requires"})
+		all = append(
+			all,
+			clause{
+				UnitSignal(unit), True, false, "required-unit-not-active",
+				unit + " does not run, which " + string(mode) + " requires",
+			},
+		)
 	}
 	for _, unit := range p.Contract(mode).Forbidden {
-		all = append(all, clause{UnitSignal(unit), False, false, "forbidden-unit-active", unit + " runs, which " + string(mode) + " forbids"})
+		all = append(
+			all,
+			clause{UnitSignal(unit), False, false, "forbidden-unit-active", unit + " runs, which " + string(mode) + " forbids"},
+		)
 	}
 	return all
 }
@@ -67,7 +76,9 @@ func vllmClauses(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	case mode == policy.Compute && !p.VLLM.Enabled:
 		return nil
 	default:
-		return []clause{{VLLMActive, False, mode != policy.Compute, "vllm-active", "vLLM runs, which does not belong to " + string(mode)}}
+		return []clause{
+			{VLLMActive, False, mode != policy.Compute, "vllm-active", "vLLM runs, which does not belong to " + string(mode)},
+		}
 	}
 	all := []clause{
 		{VLLMActive, True, false, "vllm-not-active", "vLLM does not run"},

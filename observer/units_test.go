@@ -70,7 +70,9 @@ func keepsContract(mode policy.Mode, units map[string]Truth, healthy Truth) bool
 func TestContractsExhaustive(t *testing.T) {
 	p := contracted()
 	named := 0
-	for mode, host := range map[policy.Mode]Snapshot{policy.Desktop: desktop(), policy.StudioLocal: studio(), policy.Compute: compute()} {
+	for mode, host := range map[policy.Mode]Snapshot{
+		policy.Desktop: desktop(), policy.StudioLocal: studio(), policy.Compute: compute(),
+	} {
 		for n := range 729 {
 			s, units := host, map[string]Truth{}
 			s.Systemd.Units = maps.Clone(host.Systemd.Units)
@@ -96,7 +98,10 @@ func TestContractsExhaustive(t *testing.T) {
 			require.Contains(t, []State{DegradedOf(mode), StateUnknown}, o.State)
 			require.NotEmpty(t, o.Reasons)
 			for _, r := range o.Reasons {
-				require.True(t, strings.Contains(r.Text, ".") || strings.HasPrefix(r.Code, "vllm-healthy") || r.Code == "vllm-not-healthy", "%+v", r)
+				require.True(
+					t, strings.Contains(r.Text, ".") || strings.HasPrefix(r.Code, "vllm-healthy") || r.Code == "vllm-not-healthy",
+					"%+v", r,
+				)
 			}
 		}
 	}
@@ -119,7 +124,12 @@ func TestContractsProperty(t *testing.T) {
 		s := genSnapshot(p).Draw(t, "snapshot")
 		for _, name := range contractUnits {
 			if rapid.IntRange(0, 9).Draw(t, "read "+name) > 0 {
-				set(&s, name, rapid.SampledFrom([]string{"active", "active", "inactive", "inactive", "failed", "activating", "a new word"}).Draw(t, name))
+				set(
+					&s, name,
+					rapid.SampledFrom(
+						[]string{"active", "active", "inactive", "inactive", "failed", "activating", "a new word"},
+					).Draw(t, name),
+				)
 			}
 		}
 		o := Classify(p, s, rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
@@ -152,7 +162,9 @@ func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
 		"nothing": {func(*Snapshot) {}, "desktop", High, Reason{}},
 		"a required unit is down": {
 			func(s *Snapshot) { set(s, "cups.service", "failed") }, "degraded-desktop", High,
-			Reason{"required-unit-not-active", "cups.service does not run, which desktop requires: cups.service is failed (loaded)"},
+			Reason{
+				"required-unit-not-active", "cups.service does not run, which desktop requires: cups.service is failed (loaded)",
+			},
 		},
 		"a forbidden unit runs": {
 			func(s *Snapshot) { set(s, "batch.timer", "active") }, "degraded-desktop", High,
@@ -168,11 +180,16 @@ func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
 		},
 		"vLLM runs in another profile": {
 			func(s *Snapshot) { set(s, "vllm-small.service", "inactive"); set(s, "vllm-fast.service", "active") }, "degraded-desktop", High,
-			Reason{"vllm-other-profile", "vLLM runs in another profile than small, which is that of desktop: vllm-fast.service is active"},
+			Reason{
+				"vllm-other-profile",
+				"vLLM runs in another profile than small, which is that of desktop: vllm-fast.service is active",
+			},
 		},
 		"vLLM runs in two": {
 			func(s *Snapshot) { set(s, "vllm.service", "active") }, "degraded-desktop", High,
-			Reason{"vllm-other-profile", "vLLM runs in another profile than small, which is that of desktop: vllm.service is active"},
+			Reason{
+				"vllm-other-profile", "vLLM runs in another profile than small, which is that of desktop: vllm.service is active",
+			},
 		},
 		"vLLM does not run": {
 			func(s *Snapshot) { set(s, "vllm-small.service", "inactive") }, "degraded-desktop", High,
@@ -199,11 +216,20 @@ func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
 func TestAHostWithoutContractsHasNoFactsOfThem(t *testing.T) {
 	assert.Equal(t, Signals(), Derive(policy.Default(), desktop()).Names())
 	more := Derive(contracted(), desktop()).Names()
-	assert.Equal(t, append(Signals(), "unit:batch.timer", "unit:cups.service", "unit:vllm-fast.service", "unit:vllm-small.service", "unit:vllm.service"), more)
+	assert.Equal(
+		t,
+		append(
+			Signals(), "unit:batch.timer", "unit:cups.service", "unit:vllm-fast.service", "unit:vllm-small.service",
+			"unit:vllm.service",
+		),
+		more,
+	)
 }
 
 func TestAnotherPolicysFactsAreOthers(t *testing.T) {
-	before, after := Classify(policy.Default(), desktop(), Context{}, looked), Classify(policy.Default(), desktop(), Context{}, looked)
+	before, after := Classify(policy.Default(), desktop(), Context{}, looked), Classify(
+		policy.Default(), desktop(), Context{}, looked,
+	)
 	require.True(t, after.Same(before))
 	after.Facts = maps.Clone(after.Facts)
 	after.Facts[UnitSignal("cups.service")] = Fact{Truth: True}
@@ -247,7 +273,9 @@ func TestWhatIsPlacedElsewhereIsNotWholeHere(t *testing.T) {
 		state State
 		code  string
 	}{
-		{desktop(), "desktop", ""}, {studio(), "degraded-studio-local", "studio-externalized"}, {compute(), "degraded-compute", "ai-externalized"},
+		{desktop(), "desktop", ""}, {
+			studio(), "degraded-studio-local", "studio-externalized",
+		}, {compute(), "degraded-compute", "ai-externalized"},
 	} {
 		o := Classify(p, c.host, Context{}, looked)
 		assert.Equal(t, c.state, o.State)
@@ -358,9 +386,15 @@ func TestAModesOwnGPUs(t *testing.T) {
 
 func TestTheTopology(t *testing.T) {
 	p := policy.Default()
-	p.GPU = policy.GPU{Display: []string{displayPCI}, AI: []string{"0000:09:00.0", displayPCI, aiPCI}, Planned: []string{"0000:09:00.0", "0000:08:00.0"}, MinAI: 2}
+	p.GPU = policy.GPU{
+		Display: []string{displayPCI}, AI: []string{"0000:09:00.0", displayPCI, aiPCI},
+		Planned: []string{"0000:09:00.0", "0000:08:00.0"}, MinAI: 2,
+	}
 	p.Modes.Desktop.AIGPUs = []string{aiPCI}
-	h := ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: aiPCI, Driver: "vfio-pci", Hidden: true}, {PCI: displayPCI, Display: true}}}
+	h := ProcessScan{
+		Reading: Reading{At: looked},
+		GPUs:    []GPU{{PCI: aiPCI, Driver: "vfio-pci", Hidden: true}, {PCI: displayPCI, Display: true}},
+	}
 	want := Topology{
 		Known: true, Planned: []string{"0000:08:00.0", "0000:09:00.0"},
 		Present: []string{displayPCI, aiPCI}, Unusable: []string{aiPCI}, Missing: []string{"0000:08:00.0", "0000:09:00.0"},

@@ -13,7 +13,10 @@ import (
 const manyFiles = "many (pid 700, uid 1001) has too many open files to look through"
 
 func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
-	many := Unseen{Process: Process{PID: 700, Command: "many", UID: 1001, Unit: "session-4.scope"}, Slices: []string{"user.slice", "user-1001.slice"}}
+	many := Unseen{
+		Process: Process{PID: 700, Command: "many", UID: 1001, Unit: "session-4.scope"},
+		Slices:  []string{"user.slice", "user-1001.slice"},
+	}
 	with := func(change func(*Unseen)) []Unseen {
 		u := many
 		change(&u)
@@ -30,21 +33,38 @@ func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
 		truth  Truth
 		reason string
 	}{
-		"nobody":               {truth: True, reason: "no foreign process"},
-		"one":                  {unseen: []Unseen{many}, reason: manyFiles + ", so that it may hold a display GPU"},
-		"one with its kind":    {unseen: with(func(u *Unseen) { u.Truncated = 3 }), reason: manyFiles + ", so that it and 3 others may hold"},
-		"one whose are hidden": {unseen: with(func(u *Unseen) { u.Denied = true }), reason: "the open files of many (pid 700, uid 1001) cannot be seen"},
-		"some of no list":      {change: func(h *ProcessScan) { h.MoreUnseen = 2 }, reason: "2 processes that are not listed may hold"},
+		"nobody": {truth: True, reason: "no foreign process"},
+		"one":    {unseen: []Unseen{many}, reason: manyFiles + ", so that it may hold a display GPU"},
+		"one with its kind": {
+			unseen: with(func(u *Unseen) { u.Truncated = 3 }), reason: manyFiles + ", so that it and 3 others may hold",
+		},
+		"one whose are hidden": {
+			unseen: with(func(u *Unseen) { u.Denied = true }),
+			reason: "the open files of many (pid 700, uid 1001) cannot be seen",
+		},
+		"some of no list": {
+			change: func(h *ProcessScan) { h.MoreUnseen = 2 }, reason: "2 processes that are not listed may hold",
+		},
 		"one and a holder": {unseen: []Unseen{many}, truth: False, reason: "sway (pid 9, session-2.scope) holds 0000:01:00.0", change: func(h *ProcessScan) {
 			h.Holders = []Holder{{GPU: "0000:01:00.0", PID: 9, Command: "sway", Unit: "session-2.scope"}}
 		}},
-		"vLLM":                             {unseen: inUnit("vllm.service", "ai.slice"), truth: True},
-		"the persistence daemon":           {unseen: inUnit("nvidia-persistenced.service", "system.slice"), truth: True},
-		"PID 1":                            {unseen: with(func(u *Unseen) { u.PID, u.Unit, u.Slices = 1, "init.scope", nil }), truth: True},
-		"PID 1 among others in no unit":    {unseen: with(func(u *Unseen) { u.PID, u.Unit, u.Slices, u.Truncated = 1, "", nil, 1 })},
-		"a permitted unit of a user's":     {unseen: with(func(u *Unseen) { u.Unit = "user@1001.service/app.service" }), truth: True},
-		"one of many of that user's":       {unseen: inUnit("user@1001.service/app.service", "user.slice", "user-1001.slice")},
-		"one where there is no display":    {unseen: []Unseen{many}, truth: True, change: func(h *ProcessScan) { h.GPUs = []GPU{{PCI: "0000:02:00.0"}} }},
+		"vLLM":                   {unseen: inUnit("vllm.service", "ai.slice"), truth: True},
+		"the persistence daemon": {unseen: inUnit("nvidia-persistenced.service", "system.slice"), truth: True},
+		"PID 1": {
+			unseen: with(func(u *Unseen) { u.PID, u.Unit, u.Slices = 1, "init.scope", nil }), truth: True,
+		},
+		"PID 1 among others in no unit": {
+			unseen: with(func(u *Unseen) { u.PID, u.Unit, u.Slices, u.Truncated = 1, "", nil, 1 }),
+		},
+		"a permitted unit of a user's": {
+			unseen: with(func(u *Unseen) { u.Unit = "user@1001.service/app.service" }), truth: True,
+		},
+		"one of many of that user's": {
+			unseen: inUnit("user@1001.service/app.service", "user.slice", "user-1001.slice"),
+		},
+		"one where there is no display": {
+			unseen: []Unseen{many}, truth: True, change: func(h *ProcessScan) { h.GPUs = []GPU{{PCI: "0000:02:00.0"}} },
+		},
 		"many holders of a permitted unit": {truth: True, change: permits("nvidia-persistenced.service", "system.slice")},
 		"many holders of a user's, of whom one is permitted": {
 			truth: False, reason: "holds 0000:01:00.0 and 7 more", change: permits("user@1001.service/app.service", "user.slice"),
@@ -60,7 +80,10 @@ func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
 			f := Derive(p, s)[DisplayReleased]
 			assert.Equal(t, c.truth, f.Truth, f.Reason)
 			assert.Contains(t, f.Reason, c.reason)
-			assert.Equal(t, c.truth == True, Classify(p, s, Context{}, looked).State == Of(policy.Compute), "it decides whether compute is there")
+			assert.Equal(
+				t, c.truth == True, Classify(p, s, Context{}, looked).State == Of(policy.Compute),
+				"it decides whether compute is there",
+			)
 		})
 	}
 }

@@ -112,9 +112,10 @@ func ResidualMemory(p policy.Policy, s Snapshot, gpus []string) (memory, doubt s
 
 // inUse: somebody has the card whose memory this may be.
 func inUse(p policy.Policy, s Snapshot, card Card) bool {
-	return len(card.Compute.Processes)+len(card.Graphics.Processes) > 0 || slices.ContainsFunc(s.Processes.Holders, func(h Holder) bool {
-		return h.GPU == card.PCI && h.Unit != gpuProbe && !slices.Contains(p.GPU.PermittedHolders, h.Unit)
-	})
+	return len(card.Compute.Processes)+len(card.Graphics.Processes) > 0 ||
+		slices.ContainsFunc(s.Processes.Holders, func(h Holder) bool {
+			return h.GPU == card.PCI && h.Unit != gpuProbe && !slices.Contains(p.GPU.PermittedHolders, h.Unit)
+		})
 }
 
 // ManagerHolds lists what runs under somebody's user manager and holds a display GPU,

@@ -20,19 +20,27 @@ const (
 func nvidiaHost(holders ...Holder) Snapshot {
 	at := Reading{At: time.Unix(1, 0)}
 	return Snapshot{
-		Processes: ProcessScan{Reading: at, Holders: holders, GPUs: []GPU{{PCI: cardOne, Driver: nvidia}, {PCI: cardTwo, Driver: nvidia}}},
-		GPU:       NVML{Reading: at, Driver: true},
+		Processes: ProcessScan{
+			Reading: at, Holders: holders, GPUs: []GPU{{PCI: cardOne, Driver: nvidia}, {PCI: cardTwo, Driver: nvidia}},
+		},
+		GPU: NVML{Reading: at, Driver: true},
 	}
 }
 
 func TestWorkersAreFoundWhereverTheyAre(t *testing.T) {
 	s := nvidiaHost(
-		Holder{PID: 1, Command: "a", Unit: "vllm.service", GPU: cardOne}, Holder{PID: 1, Command: "a", Unit: "vllm.service", GPU: cardTwo},
-		Holder{PID: 2, Command: "b", Unit: "user@1000.service/vllm.service", GPU: cardOne}, Holder{PID: 3, Command: "c", Unit: "cron.service", GPU: cardOne},
+		Holder{
+			PID: 1, Command: "a", Unit: "vllm.service", GPU: cardOne,
+		}, Holder{PID: 1, Command: "a", Unit: "vllm.service", GPU: cardTwo},
+		Holder{
+			PID: 2, Command: "b", Unit: "user@1000.service/vllm.service", GPU: cardOne,
+		}, Holder{PID: 3, Command: "c", Unit: "cron.service", GPU: cardOne},
 		Holder{PID: 4, Command: "other", Unit: "cron.service", GPU: cardOne},
 	)
 	s.GPU.Cards = []Card{{
-		PCI: cardOne, Compute: CardProcesses{Processes: []CardProcess{{PID: 1, Command: "a", Unit: "vllm.service"}, {PID: 5, Command: "d", Unit: "vllm.service"}}},
+		PCI: cardOne, Compute: CardProcesses{
+			Processes: []CardProcess{{PID: 1, Command: "a", Unit: "vllm.service"}, {PID: 5, Command: "d", Unit: "vllm.service"}},
+		},
 	}}
 	pids := func(units []string, before []Worker) (found []int) {
 		for _, w := range Workers(s, units, before) {
@@ -40,9 +48,16 @@ func TestWorkersAreFoundWhereverTheyAre(t *testing.T) {
 		}
 		return found
 	}
-	assert.Equal(t, []int{1, 1, 5}, pids([]string{"vllm.service"}, nil), "once for each card, and not a person's unit of that name")
-	assert.Equal(t, []int{3}, pids(nil, []Worker{{PID: 3, Command: "c"}, {PID: 4, Command: "gone"}}), "a pid that is another's by now is not it")
-	assert.Equal(t, "a (pid 1, vllm.service) has "+cardOne+" and 2 more", GPUsFree(s, []string{"vllm.service"}, nil).Reason)
+	assert.Equal(
+		t, []int{1, 1, 5}, pids([]string{"vllm.service"}, nil), "once for each card, and not a person's unit of that name",
+	)
+	assert.Equal(
+		t, []int{3}, pids(nil, []Worker{{PID: 3, Command: "c"}, {PID: 4, Command: "gone"}}),
+		"a pid that is another's by now is not it",
+	)
+	assert.Equal(
+		t, "a (pid 1, vllm.service) has "+cardOne+" and 2 more", GPUsFree(s, []string{"vllm.service"}, nil).Reason,
+	)
 }
 
 // Unknown is not free: nothing is called free of vLLM while a worker of it is seen, or
@@ -90,9 +105,14 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 		change        func(*Snapshot, *policy.Policy)
 		memory, doubt string
 	}{
-		"in use, and nobody's":            {func(*Snapshot, *policy.Policy) {}, "nobody has " + cardOne + ", and 900 MiB of its memory are in use, more than 160", ""},
-		"as little as the policy lets be": {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = used(160) }, "", ""},
-		"not judged":                      {func(_ *Snapshot, p *policy.Policy) { p.GPU.ResidualMiB = 0 }, "", ""},
+		"in use, and nobody's": {
+			func(*Snapshot, *policy.Policy) {},
+			"nobody has " + cardOne + ", and 900 MiB of its memory are in use, more than 160", "",
+		},
+		"as little as the policy lets be": {
+			func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = used(160) }, "", "",
+		},
+		"not judged": {func(_ *Snapshot, p *policy.Policy) { p.GPU.ResidualMiB = 0 }, "", ""},
 		"of another's process": {func(s *Snapshot, _ *policy.Policy) {
 			s.Processes.Holders = []Holder{{GPU: cardOne, Unit: "k3s.service"}}
 		}, "", ""},
@@ -102,11 +122,22 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 		"held by who may for ever": {func(s *Snapshot, _ *policy.Policy) {
 			s.Processes.Holders = []Holder{{GPU: cardOne, Unit: "nvidia-persistenced.service"}}
 		}, "nobody has", ""},
-		"of a card with another driver": {func(s *Snapshot, _ *policy.Policy) { s.Processes.GPUs[0].Driver = "amdgpu" }, "", ""},
-		"not told":                      {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = Measure{Reason: "no such thing"} }, "", "NVML does not confirm that " + cardOne + " is free: no such thing"},
-		"of a driver that fails where nothing rests on it": {func(s *Snapshot, p *policy.Policy) { s.GPU.Reason, p.GPU.AI = "version mismatch", nil }, "", ""},
-		"of a card that is lost":                           {func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].Reason = "GPU is lost" }, "", "GPU is lost"},
-		"of a driver that fails":                           {func(s *Snapshot, _ *policy.Policy) { s.GPU.Reason = "version mismatch" }, "", "version mismatch"},
+		"of a card with another driver": {
+			func(s *Snapshot, _ *policy.Policy) { s.Processes.GPUs[0].Driver = "amdgpu" }, "", "",
+		},
+		"not told": {
+			func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = Measure{Reason: "no such thing"} }, "",
+			"NVML does not confirm that " + cardOne + " is free: no such thing",
+		},
+		"of a driver that fails where nothing rests on it": {
+			func(s *Snapshot, p *policy.Policy) { s.GPU.Reason, p.GPU.AI = "version mismatch", nil }, "", "",
+		},
+		"of a card that is lost": {
+			func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].Reason = "GPU is lost" }, "", "GPU is lost",
+		},
+		"of a driver that fails": {
+			func(s *Snapshot, _ *policy.Policy) { s.GPU.Reason = "version mismatch" }, "", "version mismatch",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, p := nvidiaHost(), p
@@ -114,7 +145,9 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 			c.change(&s, &p)
 			memory, doubt := ResidualMemory(p, s, []string{cardOne})
 			for _, told := range [][2]string{{memory, c.memory}, {doubt, c.doubt}} {
-				assert.True(t, strings.Contains(told[0], told[1]) && (told[0] == "") == (told[1] == ""), "%q is not %q", told[0], told[1])
+				assert.True(
+					t, strings.Contains(told[0], told[1]) && (told[0] == "") == (told[1] == ""), "%q is not %q", told[0], told[1],
+				)
 			}
 		})
 	}

@@ -179,7 +179,9 @@ func (b *builder) toCompute() {
 }
 
 func (b *builder) gate(id policy.GuardID) {
-	b.add(Step{ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id, Timeout: b.policy.Timeouts.GPURelease.D()})
+	b.add(
+		Step{ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id, Timeout: b.policy.Timeouts.GPURelease.D()},
+	)
 }
 
 // isolate reaches a target and stops everything else, except while the manager

@@ -26,8 +26,13 @@ type host struct {
 }
 
 var (
-	onDesktop = host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, session: true, holder: true}
-	onStudio  = host{active: append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...), session: true, holder: true, has: policy.StudioLocal}
+	onDesktop = host{
+		active: []string{"graphical.target", "desktop.target", "display-manager.service"}, session: true, holder: true,
+	}
+	onStudio = host{
+		active: append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...), session: true,
+		holder: true, has: policy.StudioLocal,
+	}
 	onCompute = host{active: []string{"compute.target", "vllm.service"}, has: policy.Compute}
 )
 
@@ -67,7 +72,9 @@ func (h host) snapshot() observer.Snapshot {
 		s.Saved.Slices = set.kept
 	}
 	if h.session {
-		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland", Seat: "seat0"})
+		s.Logind.Sessions = append(
+			s.Logind.Sessions, observer.Session{ID: "2", Class: "user", Type: "wayland", Seat: "seat0"},
+		)
 	}
 	if h.greeter {
 		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "c1", Class: "greeter", Type: "tty"})
@@ -116,7 +123,10 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			[]string{"quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
 		},
 		"what runs again in studio-local is stopped again": {
-			host{active: append([]string{"nix-gc.service"}, onStudio.active...), session: true, holder: true, has: policy.StudioLocal},
+			host{
+				active: append([]string{"nix-gc.service"}, onStudio.active...), session: true, holder: true,
+				has: policy.StudioLocal,
+			},
 			policy.StudioLocal,
 			[]string{"quiesce-maintenance"},
 		},
@@ -125,7 +135,9 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			[]string{"stop-audio-priority", "stop-studio-local-policy", "set-slices-desktop"},
 		},
 		"studio-local to desktop brings back what was quiesced": {
-			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}},
+			host{
+				active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"},
+			},
 			policy.Desktop,
 			[]string{"stop-audio-priority", "stop-studio-local-policy", "resume-maintenance", "set-slices-desktop"},
 		},
@@ -140,14 +152,19 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy"),
 		},
 		"studio-local to compute brings timers back only after the sessions are gone": {
-			host{active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"}},
+			host{
+				active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"},
+			},
 			policy.Compute,
 			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy", "resume-maintenance"),
 		},
 		"a desktop whose target brings timers is quieted after that": {
 			host{active: []string{"graphical.target", "display-manager.service"}, session: true},
 			policy.StudioLocal,
-			[]string{"start-desktop", "quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
+			[]string{
+				"start-desktop", "quiesce-maintenance", "set-slices-studio-local", "start-audio-priority",
+				"start-studio-local-policy",
+			},
 		},
 		"compute to desktop drains, and does not start what isolate brings": {
 			onCompute, policy.Desktop,
@@ -161,16 +178,22 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			},
 		},
 		"a booted machine without a mode gets the target started": {
-			host{active: []string{"graphical.target", "display-manager.service"}, session: true}, policy.Desktop, []string{"start-desktop"},
+			host{
+				active: []string{"graphical.target", "display-manager.service"}, session: true,
+			}, policy.Desktop, []string{"start-desktop"},
 		},
 		"a desktop without greeter gets its display manager": {
 			host{active: []string{"graphical.target", "desktop.target"}}, policy.Desktop, []string{"start-display-manager"},
 		},
 		"a greeter alone has to go for compute": {
-			host{active: []string{"graphical.target", "desktop.target", "display-manager.service"}, greeter: true}, policy.Compute, toCompute,
+			host{
+				active: []string{"graphical.target", "desktop.target", "display-manager.service"}, greeter: true,
+			}, policy.Compute, toCompute,
 		},
 		"compute whose vLLM failed gets it started": {
-			host{active: []string{"compute.target"}, has: policy.Compute}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"},
+			host{
+				active: []string{"compute.target"}, has: policy.Compute,
+			}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"},
 		},
 		"compute whose vLLM loads is waited for": {
 			host{active: onCompute.active, ill: true, has: policy.Compute}, policy.Compute, []string{"await-vllm-healthy"},
@@ -194,7 +217,9 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			append([]string{"start-mode-prepare-compute"}, toCompute...),
 		},
 		"preparing for a mode that is there already is nothing": {
-			host{active: onCompute.active, prepares: []policy.Mode{policy.Compute}, has: policy.Compute}, policy.Compute, []string{},
+			host{
+				active: onCompute.active, prepares: []policy.Mode{policy.Compute}, has: policy.Compute,
+			}, policy.Compute, []string{},
 		},
 	}
 	for name, c := range cases {
@@ -222,10 +247,12 @@ func TestEveryWayHasItsGuards(t *testing.T) {
 		"desktop that serves to studio-local": {servingDesktop, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
 			policy.CheckGraphicalSessionPresent, policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
 		"desktop that serves is mended": {servingDesktop, policy.Desktop, with(policy.CheckVLLMDrainable)},
-		"a boot to studio-local":        {host{active: []string{"graphical.target"}}, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal)},
-		"studio-local to desktop":       {onStudio, policy.Desktop, short},
-		"desktop to compute":            {onDesktop, policy.Compute, long},
-		"studio-local to compute":       {onStudio, policy.Compute, long},
+		"a boot to studio-local": {
+			host{active: []string{"graphical.target"}}, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal),
+		},
+		"studio-local to desktop": {onStudio, policy.Desktop, short},
+		"desktop to compute":      {onDesktop, policy.Compute, long},
+		"studio-local to compute": {onStudio, policy.Compute, long},
 		"compute with somebody who slipped in": {
 			host{active: onCompute.active, session: true, holder: true}, policy.Compute, long,
 		},
@@ -242,7 +269,10 @@ func TestEveryWayHasItsGuards(t *testing.T) {
 	}
 	p := policy.Default()
 	p.Guards.StudioLocal = []policy.GuardID{policy.CheckUserJobsSafe}
-	assert.Equal(t, with(policy.CheckStudioCapabilityLocal, policy.CheckUserJobsSafe), Build(p, onDesktop.snapshot(), policy.StudioLocal).Guards)
+	assert.Equal(
+		t, with(policy.CheckStudioCapabilityLocal, policy.CheckUserJobsSafe),
+		Build(p, onDesktop.snapshot(), policy.StudioLocal).Guards,
+	)
 }
 
 func TestAHostWithoutInferenceIsComputeWithoutIt(t *testing.T) {
@@ -264,15 +294,19 @@ func TestEveryPlanIsSafe(t *testing.T) {
 			active:  rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "active"),
 			session: rapid.Bool().Draw(t, "session"), greeter: rapid.Bool().Draw(t, "greeter"),
 			holder: rapid.Bool().Draw(t, "holder"), starting: rapid.Bool().Draw(t, "starting"),
-			has:      rapid.SampledFrom(append(policy.Modes(), "")).Draw(t, "has"),
-			quiesced: rapid.SliceOfDistinct(rapid.SampledFrom([]string{"fstrim.timer", "nix-gc.service"}), rapid.ID).Draw(t, "quiesced"),
+			has: rapid.SampledFrom(append(policy.Modes(), "")).Draw(t, "has"),
+			quiesced: rapid.SliceOfDistinct(
+				rapid.SampledFrom([]string{"fstrim.timer", "nix-gc.service"}), rapid.ID,
+			).Draw(t, "quiesced"),
 		}
 		s := h.snapshot()
 		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "on the way") {
 			s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "deactivating"}
 		}
 		p := policy.Default()
-		p.Guards.StudioLocal = []policy.GuardID{policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom, policy.CheckGraphicalSessionPresent}
+		p.Guards.StudioLocal = []policy.GuardID{
+			policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom, policy.CheckGraphicalSessionPresent,
+		}
 		plan := Build(p, s, rapid.SampledFrom(policy.Modes()).Draw(t, "to"))
 		checkSafe(t, plan)
 		checkGuards(t, p, plan)
@@ -327,7 +361,8 @@ func checkSafe(t *rapid.T, plan Plan) {
 	if isolate >= 0 && at(Gate) < 0 || at(Gate) > isolate && isolate >= 0 {
 		t.Fatal("isolate without a gate before it")
 	}
-	if stop := slices.IndexFunc(plan.Steps, func(s Step) bool { return s.ID == "stop-vllm" }); stop >= 0 && (at(Drain) < 0 || at(Drain) > stop) {
+	if stop := slices.IndexFunc(plan.Steps, func(s Step) bool { return s.ID == "stop-vllm" }); stop >= 0 &&
+		(at(Drain) < 0 || at(Drain) > stop) {
 		t.Fatal("vLLM is stopped without a drain")
 	}
 }

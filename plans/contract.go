@@ -28,7 +28,8 @@ func (b *builder) contractUnits(isolates bool) {
 		}
 	}
 	for _, unit := range c.Required {
-		if (isolates || b.active(unit) != observer.True) && b.snapshot.Systemd.Units[unit].Loaded() && !b.has(StartUnit, unit) {
+		if (isolates || b.active(unit) != observer.True) &&
+			b.snapshot.Systemd.Units[unit].Loaded() && !b.has(StartUnit, unit) {
 			b.add(Step{ID: "start-" + unit, Kind: StartUnit, Unit: unit, Optional: optional})
 		}
 	}

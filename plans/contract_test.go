@@ -51,9 +51,13 @@ func TestPlansKeepTheContract(t *testing.T) {
 		to     policy.Mode
 		want   []string
 	}{
-		"a desktop that keeps it needs nothing": {from: of(onDesktop, "cups.service", "backup.timer"), to: policy.Desktop, want: []string{}},
+		"a desktop that keeps it needs nothing": {
+			from: of(onDesktop, "cups.service", "backup.timer"), to: policy.Desktop, want: []string{},
+		},
 		"what is required is started, what is forbidden stopped": {
-			from: of(onDesktop, "batch.timer", "backup.timer"), to: policy.Desktop, want: []string{"stop-batch.timer", "start-cups.service"},
+			from: of(onDesktop, "batch.timer", "backup.timer"), to: policy.Desktop, want: []string{
+				"stop-batch.timer", "start-cups.service",
+			},
 		},
 		"what is forbidden stays where the policy does not let it be stopped": {
 			from: of(onDesktop, "batch.timer", "cups.service", "backup.timer"), to: policy.Desktop, want: []string{},
@@ -70,13 +74,17 @@ func TestPlansKeepTheContract(t *testing.T) {
 				"stop-cups.service", "start-batch.timer", "stop-another-vllm", "stop-another-vllm-small", "start-vllm-fast", "await-vllm-healthy",
 			},
 		},
-		"compute that keeps it needs nothing": {from: of(bareCompute, "vllm-fast.service", "batch.timer"), to: policy.Compute, want: []string{}},
+		"compute that keeps it needs nothing": {
+			from: of(bareCompute, "vllm-fast.service", "batch.timer"), to: policy.Compute, want: []string{},
+		},
 		"another profile is drained and stopped for the right one": {
 			from: of(bareCompute, "vllm.service", "batch.timer"), to: policy.Compute,
 			want: []string{"drain-vllm", "stop-vllm", "start-vllm-fast", "await-vllm-healthy"},
 		},
 		"another beside the right one is stopped": {
-			from: of(bareCompute, "vllm-fast.service", "vllm-small.service", "batch.timer"), to: policy.Compute, want: []string{"drain-vllm", "stop-vllm-small"},
+			from: of(
+				bareCompute, "vllm-fast.service", "vllm-small.service", "batch.timer",
+			), to: policy.Compute, want: []string{"drain-vllm", "stop-vllm-small"},
 		},
 		"all of vLLM is stopped for a desktop": {
 			from: of(bareCompute, "vllm-fast.service", "vllm-small.service"), to: policy.Desktop,
@@ -111,14 +119,18 @@ func TestPlansKeepTheContract(t *testing.T) {
 			change: func(p *policy.Policy) { p.VLLM.Enabled = false },
 		},
 		"what is in must_survive under another name stays": {
-			from: alias(of(onDesktop, "ssh.service", "sshd.service", "cups.service", "backup.timer"), "ssh.service", "sshd.service"), to: policy.Desktop, want: []string{},
+			from: alias(
+				of(onDesktop, "ssh.service", "sshd.service", "cups.service", "backup.timer"), "ssh.service", "sshd.service",
+			), to: policy.Desktop, want: []string{},
 			change: func(p *policy.Policy) { p.Modes.Desktop.Forbidden = []string{"ssh.service"} },
 		},
 		"what cannot be started is left out": {
 			from: missing(of(onDesktop, "backup.timer"), "cups.service"), to: policy.Desktop, want: []string{},
 		},
 		"what is the mode's own and the policy's is there once": {
-			from: of(onStudio, "cups.service", "backup.timer"), to: policy.Desktop, want: []string{"stop-audio-priority.service", "stop-studio-local-policy", "set-slices-desktop"},
+			from: of(onStudio, "cups.service", "backup.timer"), to: policy.Desktop, want: []string{
+				"stop-audio-priority.service", "stop-studio-local-policy", "set-slices-desktop",
+			},
 			change: func(p *policy.Policy) { p.Modes.Desktop.Forbidden = []string{"audio-priority.service"} },
 		},
 	}

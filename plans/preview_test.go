@@ -54,7 +54,9 @@ func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
 	e, needed := Build(p, s, policy.Compute).UnitOperations(p, s)
 	require.True(t, needed)
 	require.Equal(t, unitgraph.UnitOperations{
-		Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{"audio-priority.service", "studio-local-policy.service"},
+		Isolate: "compute.target", Starts: []string{"vllm.service"}, Stops: []string{
+			"audio-priority.service", "studio-local-policy.service",
+		},
 		SessionUnits: []string{"display-manager.service", "session-2.scope"},
 	}, e)
 
@@ -78,9 +80,13 @@ func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
 func TestEveryKindOfStepIsDescribed(t *testing.T) {
 	o := outlook(onStudio.snapshot(), policy.Compute, "run-1.service")
 	for _, kind := range Kinds() {
-		words := o.Describe(Step{ID: "x", Kind: kind, Unit: "compute.target", Guard: policy.CheckAudioIdle, Grace: time.Second})
+		words := o.Describe(
+			Step{ID: "x", Kind: kind, Unit: "compute.target", Guard: policy.CheckAudioIdle, Grace: time.Second},
+		)
 		assert.NotEmpty(t, words.Does, kind)
-		assert.Equal(t, Step{Kind: kind}.Waits(), words.Undo == "", "%s: what changes something says how it is taken back", kind)
+		assert.Equal(
+			t, Step{Kind: kind}.Waits(), words.Undo == "", "%s: what changes something says how it is taken back", kind,
+		)
 	}
 	require.Empty(t, o.Describe(Step{Kind: "invent"}))
 	isolate := o.Describe(Step{Kind: Isolate, Unit: "compute.target"})
@@ -96,7 +102,9 @@ var noise = map[string]func(*observer.Snapshot){
 		s.Systemd.At, s.Logind.At, s.Processes.At = time.Unix(9, 0), time.Unix(9, 0), time.Unix(9, 0)
 	},
 	"a login over ssh": func(s *observer.Snapshot) {
-		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: "9", UID: 1001, Class: "user", Type: "tty", Remote: true})
+		s.Logind.Sessions = append(
+			s.Logind.Sessions, observer.Session{ID: "9", UID: 1001, Class: "user", Type: "tty", Remote: true},
+		)
 	},
 	"a locked screen": func(s *observer.Snapshot) {
 		for i := range s.Logind.Sessions {
@@ -104,7 +112,9 @@ var noise = map[string]func(*observer.Snapshot){
 		}
 	},
 	"another process on the GPU": func(s *observer.Snapshot) {
-		s.Processes.Holders = append(s.Processes.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 901, Unit: "session-2.scope"})
+		s.Processes.Holders = append(
+			s.Processes.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 901, Unit: "session-2.scope"},
+		)
 	},
 	"load": func(s *observer.Snapshot) { s.Procfs.LoadPerCore.Value = new(float64) },
 	"a unit of no plan": func(s *observer.Snapshot) {
@@ -127,7 +137,9 @@ func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
 	require.Equal(t, prepare, before.Steps[0].Unit)
 	h.active = append(slices.Clone(h.active), prepare)
 	after := outlook(h.snapshot(), policy.Compute)
-	require.True(t, slices.ContainsFunc(after.Impact.StoppedUnits(), func(c unitgraph.StoppedUnit) bool { return c.Unit == prepare }))
+	require.True(
+		t, slices.ContainsFunc(after.Impact.StoppedUnits(), func(c unitgraph.StoppedUnit) bool { return c.Unit == prepare }),
+	)
 	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
 }
 
@@ -152,7 +164,9 @@ var meaning = map[string]func(*Context, *[]Judged){
 	"a unit less stops": func(o *Context, _ *[]Judged) { o.Impact = impactOf(o.Plan, o.Snapshot) },
 	"a unit that cannot return": func(o *Context, _ *[]Judged) {
 		stops := o.Impact.Isolation.Stops
-		stops[slices.IndexFunc(stops, func(c unitgraph.StoppedUnit) bool { return c.Unit == "graphical.target" })].Transient = true
+		stops[slices.IndexFunc(
+			stops, func(c unitgraph.StoppedUnit) bool { return c.Unit == "graphical.target" },
+		)].Transient = true
 	},
 	"systemd would refuse":     func(o *Context, _ *[]Judged) { o.Impact.Isolation.Refused = "no" },
 	"units that are not known": func(o *Context, _ *[]Judged) { o.Impact.Reason = "no answer" },

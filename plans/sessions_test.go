@@ -80,18 +80,26 @@ func TestAUserManagerThatMustSurviveIsLeftToTheGate(t *testing.T) {
 // orphaned is a host on which a unit of vLLM is down and a worker of it has the GPU.
 func orphaned(from host, unit string) observer.Snapshot {
 	s := of(from)
-	s.Processes.Holders = append(s.Processes.Holders, observer.Holder{GPU: "0000:01:00.0", PID: 77, Command: "worker", Unit: unit, Slices: []string{"ai.slice"}})
+	s.Processes.Holders = append(
+		s.Processes.Holders,
+		observer.Holder{GPU: "0000:01:00.0", PID: 77, Command: "worker", Unit: unit, Slices: []string{"ai.slice"}},
+	)
 	return s
 }
 
 func TestAWorkerThatWasLeftIsEndedBeforeTheNextVLLMStarts(t *testing.T) {
 	crashed := host{active: []string{"compute.target"}, has: policy.Compute}
-	assert.Equal(t, []string{"stop-vllm", "start-vllm", "await-vllm-healthy"}, ids(Build(policy.Default(), orphaned(crashed, "vllm.service"), policy.Compute)))
+	assert.Equal(
+		t, []string{"stop-vllm", "start-vllm", "await-vllm-healthy"},
+		ids(Build(policy.Default(), orphaned(crashed, "vllm.service"), policy.Compute)),
+	)
 	plan := Build(policy.Default(), orphaned(onDesktop, "vllm.service"), policy.Compute)
 	assert.Equal(t, "stop-vllm", plan.Steps[0].ID, "%v", ids(plan))
 	assert.NotContains(t, ids(plan), "drain-vllm", "it serves nobody")
 	assert.True(t, plan.Steps[0].NeedsMemory)
-	assert.Equal(t, []string{"stop-vllm"}, ids(Build(policy.Default(), orphaned(onDesktop, "vllm.service"), policy.Desktop)))
+	assert.Equal(
+		t, []string{"stop-vllm"}, ids(Build(policy.Default(), orphaned(onDesktop, "vllm.service"), policy.Desktop)),
+	)
 	assert.Empty(t, ids(Build(policy.Default(), orphaned(onDesktop, "k3s.service"), policy.Desktop)), "nobody's worker")
 }
 
@@ -136,13 +144,19 @@ func templated(profile string) policy.Policy {
 
 func TestEveryOtherInstanceOfTheTemplateIsStopped(t *testing.T) {
 	p := templated("fast")
-	s := instance(instance(instance(of(bareCompute, "batch.timer"), "vllm@fast.service", "active"), "vllm@stray.service", "active"), "vllm@old.service", "inactive")
+	s := instance(
+		instance(instance(of(bareCompute, "batch.timer"), "vllm@fast.service", "active"), "vllm@stray.service", "active"),
+		"vllm@old.service", "inactive",
+	)
 	assert.Equal(t, []string{"drain-vllm", "stop-vllm@stray"}, ids(Build(p, s, policy.Compute)))
 
 	s = instance(instance(of(onDesktop), "vllm@fast.service", "inactive"), "vllm@stray.service", "active")
 	plan := ids(Build(p, s, policy.Compute))
 	assert.Equal(t, []string{"drain-vllm", "stop-vllm@stray", "stop-display-manager"}, plan[:3])
-	assert.Equal(t, []string{"stop-another-vllm", "stop-another-vllm@stray", "start-vllm@fast", "await-vllm-healthy"}, plan[len(plan)-4:])
+	assert.Equal(
+		t, []string{"stop-another-vllm", "stop-another-vllm@stray", "start-vllm@fast", "await-vllm-healthy"},
+		plan[len(plan)-4:],
+	)
 
 	s = instance(instance(of(bareCompute), "vllm@fast.service", "active"), "vllm@stray.service", "activating")
 	assert.Equal(t, []string{"drain-vllm", "stop-vllm@fast", "stop-vllm@stray"}, ids(Build(p, s, policy.Desktop))[:3])
@@ -155,7 +169,10 @@ func TestTheNewStepsHaveWords(t *testing.T) {
 	s := aliceAt("user@1000.service/x.service")
 	o := Context{Plan: Build(p, s, policy.Compute), Snapshot: s}
 	assert.Equal(t, "ask 1 session to end, for 30s at most", o.Describe(stepOf(t, o.Plan, AskSessions)).Does)
-	assert.Equal(t, "wait until what 1 user left lets go of the GPU, and stop their user managers after 15s", o.Describe(stepOf(t, o.Plan, EndManagers)).Does)
+	assert.Equal(
+		t, "wait until what 1 user left lets go of the GPU, and stop their user managers after 15s",
+		o.Describe(stepOf(t, o.Plan, EndManagers)).Does,
+	)
 	s = onCompute.snapshot()
 	o = Context{Plan: Build(p, s, policy.Desktop), Snapshot: s}
 	words := o.Describe(stepOf(t, o.Plan, StopVLLM))
@@ -186,12 +203,14 @@ func TestStepsSayWhoseSessionsAreLost(t *testing.T) {
 		now  observer.Logind
 		want string
 	}{
-		"still there":        {end, false, active("2"), ""},
-		"gone":               {end, false, active(), lost},
-		"closing":            {end, false, closing, lost},
-		"seen to be gone":    {end, true, observer.Logind{}, lost},
-		"not known":          {end, false, observer.Logind{}, strings.Replace(lost, "was", "may have been", 1)},
-		"asked and gone":     {ask, true, active(), "the sessions of alice (uid 1000), bob (uid 1001) were ended and cannot be restored"},
+		"still there":     {end, false, active("2"), ""},
+		"gone":            {end, false, active(), lost},
+		"closing":         {end, false, closing, lost},
+		"seen to be gone": {end, true, observer.Logind{}, lost},
+		"not known":       {end, false, observer.Logind{}, strings.Replace(lost, "was", "may have been", 1)},
+		"asked and gone": {
+			ask, true, active(), "the sessions of alice (uid 1000), bob (uid 1001) were ended and cannot be restored",
+		},
 		"asked and stayed":   {ask, true, active("2", "5"), ""},
 		"asked and one gone": {ask, true, active("5"), lost},
 		"nobody was there":   {Step{Kind: EndSessions}, true, active(), ""},

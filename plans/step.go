@@ -168,5 +168,8 @@ func Watched(p policy.Policy) []string {
 
 // Kinds lists every kind of step this version knows.
 func Kinds() []Kind {
-	return []Kind{StartUnit, StopUnit, StopVLLM, AskSessions, EndSessions, EndManagers, Isolate, Gate, Drain, AwaitHealthy, SetSlices, Quiesce, Resume}
+	return []Kind{
+		StartUnit, StopUnit, StopVLLM, AskSessions, EndSessions, EndManagers, Isolate, Gate, Drain, AwaitHealthy, SetSlices,
+		Quiesce, Resume,
+	}
 }

@@ -13,12 +13,18 @@ func TestJobsAreToldFromWhatRunsAllDay(t *testing.T) {
 		job        Pattern
 		remote     bool
 	}{
-		"a compiler":                  {"cc1plus", "/usr/lib/gcc/cc1plus -quiet a.cc", "cc1plus", false},
-		"LLVM's, of some version":     {"clang-19", "/nix/store/x/bin/clang-19 -cc1 -triple x", "clang* -cc1 *", false},
-		"its language server":         {"clangd", "/usr/bin/clangd --background-index", "", false},
-		"a rebuild":                   {"nixos-rebuild", "/bin/bash /run/current-system/bin/nixos-rebuild switch", "nixos-rebuild", false},
-		"the switch itself":           {"switch-to-confi", "/nix/store/x/switch-to-configuration switch", "*switch-to-configuration *", false},
-		"the switch, by perl":         {"perl", "/nix/store/p/perl /nix/store/x/switch-to-configuration switch", "*switch-to-configuration *", false},
+		"a compiler":              {"cc1plus", "/usr/lib/gcc/cc1plus -quiet a.cc", "cc1plus", false},
+		"LLVM's, of some version": {"clang-19", "/nix/store/x/bin/clang-19 -cc1 -triple x", "clang* -cc1 *", false},
+		"its language server":     {"clangd", "/usr/bin/clangd --background-index", "", false},
+		"a rebuild": {
+			"nixos-rebuild", "/bin/bash /run/current-system/bin/nixos-rebuild switch", "nixos-rebuild", false,
+		},
+		"the switch itself": {
+			"switch-to-confi", "/nix/store/x/switch-to-configuration switch", "*switch-to-configuration *", false,
+		},
+		"the switch, by perl": {
+			"perl", "/nix/store/p/perl /nix/store/x/switch-to-configuration switch", "*switch-to-configuration *", false,
+		},
 		"nix that builds":             {"nix", "/run/current-system/sw/bin/nix build .#iso", "nix build*", false},
 		"nix that does something":     {"nix", "nix repl", "", false},
 		"a copy":                      {"rsync", "rsync -a /a /b", "rsync", false},

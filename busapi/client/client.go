@@ -146,7 +146,9 @@ func (c *Client) Observe(ctx context.Context) (busapi.Evidence, error) {
 // mode, or against each mode when it is empty.
 func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explanation, error) {
 	var explanation busapi.Dict
-	if err := c.call(ctx, readTimeout, busapi.Interface+".Explain", string(mode), noFlags, noOptions).Store(&explanation); err != nil {
+	if err := c.call(
+		ctx, readTimeout, busapi.Interface+".Explain", string(mode), noFlags, noOptions,
+	).Store(&explanation); err != nil {
 		return observer.Explanation{}, problem(err)
 	}
 	return busapi.DecodeExplanation(explanation)
@@ -156,7 +158,9 @@ func (c *Client) Explain(ctx context.Context, mode policy.Mode) (observer.Explan
 // mode say, or those of the names.
 func (c *Client) Guards(ctx context.Context, mode policy.Mode, names ...policy.GuardID) ([]guards.Verdict, error) {
 	var verdicts []busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), guardWords(names), noFlags, noOptions).Store(&verdicts); err != nil {
+	if err := c.call(
+		ctx, lookTimeout, busapi.Interface+".RunGuards", string(mode), guardWords(names), noFlags, noOptions,
+	).Store(&verdicts); err != nil {
 		return nil, problem(err)
 	}
 	return busapi.DecodeVerdicts(verdicts)
@@ -187,7 +191,9 @@ func (c *Client) History(ctx context.Context, f status.Filter) ([]status.Record,
 	for more := true; more && len(all) < most; {
 		f.Limit = most - len(all)
 		var page []busapi.Dict
-		if err := c.call(ctx, lookTimeout, busapi.Interface+".History", noFlags, busapi.EncodeFilter(f)).Store(&page); err != nil {
+		if err := c.call(
+			ctx, lookTimeout, busapi.Interface+".History", noFlags, busapi.EncodeFilter(f),
+		).Store(&page); err != nil {
 			return nil, problem(err)
 		}
 		records, err := busapi.DecodeHistory(page)
@@ -215,7 +221,9 @@ func (c *Client) Transition(ctx context.Context, id uint64) (busapi.Outcome, err
 // asks for nothing.
 func (c *Client) Plan(ctx context.Context, mode policy.Mode) (status.Preview, error) {
 	var plan busapi.Dict
-	if err := c.call(ctx, lookTimeout, busapi.Interface+".Plan", string(mode), noFlags, noOptions).Store(&plan); err != nil {
+	if err := c.call(
+		ctx, lookTimeout, busapi.Interface+".Plan", string(mode), noFlags, noOptions,
+	).Store(&plan); err != nil {
 		return status.Preview{}, problem(err)
 	}
 	return busapi.DecodePreview(plan)
@@ -271,5 +279,6 @@ func problem(err error) error {
 // broken reports whether the connection itself failed.
 func broken(err error) bool {
 	var network *net.OpError
-	return errors.Is(err, dbus.ErrClosed) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
+	return errors.Is(err, dbus.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &network)
 }

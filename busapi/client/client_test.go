@@ -115,7 +115,9 @@ func TestADaemonThatGoesAwayLeavesTheOutcomeUnknown(t *testing.T) {
 			e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 			bus, conn := serve(t, e)
 			c := opened(t, Options{})
-			_, err := c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { end(e, bus, conn) }})
+			_, err := c.Request(
+				t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { end(e, bus, conn) }},
+			)
 			require.ErrorIs(t, err, ErrOutcomeUnknown)
 			require.ErrorContains(t, err, "transition 5: ")
 		})
@@ -142,7 +144,9 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 	serve(t, e)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := opened(t, Options{}).Request(ctx, policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { cancel() }})
+	_, err := opened(t, Options{}).Request(
+		ctx, policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { cancel() }},
+	)
 	require.ErrorIs(t, err, ErrStopped)
 	require.EqualError(t, err, "stopped waiting, transition 5 goes on")
 }
@@ -195,7 +199,9 @@ func TestFlagsSayWhetherAPersonCanBeAsked(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, uint64(5), id)
 	}
-	require.Equal(t, []dbus.Flags{dbus.FlagNoAutoStart, dbus.FlagNoAutoStart | dbus.FlagAllowInteractiveAuthorization}, seen.seen())
+	require.Equal(
+		t, []dbus.Flags{dbus.FlagNoAutoStart, dbus.FlagNoAutoStart | dbus.FlagAllowInteractiveAuthorization}, seen.seen(),
+	)
 }
 
 func TestADaemonThatIsNotThereIsToldFromABusThatIsNot(t *testing.T) {
@@ -246,7 +252,9 @@ func TestABusThatNeverAnswersIsGivenUp(t *testing.T) {
 // What the bus says later wins over what it said first.
 func TestTheOwnerIsTheLatestOne(t *testing.T) {
 	changed := func(owner string) *dbus.Signal {
-		return &dbus.Signal{Sender: busDaemon, Name: nameOwnerChanged, Path: "/org/freedesktop/DBus", Body: []any{busapi.BusName, "", owner}}
+		return &dbus.Signal{
+			Sender: busDaemon, Name: nameOwnerChanged, Path: "/org/freedesktop/DBus", Body: []any{busapi.BusName, "", owner},
+		}
 	}
 	s := newSignals()
 	mark := s.mark()

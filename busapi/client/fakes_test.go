@@ -73,7 +73,9 @@ func (e *engine) History(_ context.Context, f status.Filter) ([]status.Record, b
 func (e *engine) Rejected(status.RejectedRequest) {}
 
 func (e *engine) Observe(context.Context) (status.View, error) { return e.View(), nil }
-func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
+func (e *engine) Judge(
+	_ context.Context, _ status.Request, ids []policy.GuardID,
+) ([]guards.Verdict, observer.Snapshot, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(ids) == 0 {
@@ -102,7 +104,9 @@ func (e *engine) step(id uint64, name string, s status.StepStatus) {
 	e.publish(func(*status.View) {}, status.Event{Step: &status.StepEvent{ID: id, Count: 2, Step: name, Status: s}})
 }
 
-var reached = status.Record{ID: 5, From: "desktop", To: policy.Compute, Final: "compute", Result: status.Success, Finished: begin}
+var reached = status.Record{
+	ID: 5, From: "desktop", To: policy.Compute, Final: "compute", Result: status.Success, Finished: begin,
+}
 
 func (e *engine) finished() {
 	e.publish(func(v *status.View) { v.Running, v.Last = nil, &reached }, status.Event{Finished: &reached})

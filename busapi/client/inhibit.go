@@ -56,13 +56,19 @@ func (c *Client) Release(ctx context.Context, cookie uint32) error {
 // Cancel halts the transition of that id before its point of no return. It waits
 // as long as a person needs for a password; ctx bounds it.
 func (c *Client) Cancel(ctx context.Context, id uint64) error {
-	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".CancelTransition", dbus.FlagNoAutoStart, id, noFlags, noOptions).Err)
+	return problem(
+		c.daemon().CallWithContext(
+			ctx, busapi.Interface+".CancelTransition", dbus.FlagNoAutoStart, id, noFlags, noOptions,
+		).Err,
+	)
 }
 
 // Confirm lets the mode stay that the transition of that id led to. It waits as long
 // as a person needs for a password; ctx bounds it.
 func (c *Client) Confirm(ctx context.Context, id uint64) error {
-	return problem(c.daemon().CallWithContext(ctx, busapi.Interface+".ConfirmMode", dbus.FlagNoAutoStart, id, noFlags, noOptions).Err)
+	return problem(
+		c.daemon().CallWithContext(ctx, busapi.Interface+".ConfirmMode", dbus.FlagNoAutoStart, id, noFlags, noOptions).Err,
+	)
 }
 
 // Postpone puts the announced transition of that id off for so many seconds.

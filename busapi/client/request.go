@@ -75,7 +75,9 @@ func seconds(d time.Duration) dbus.Variant {
 // Request asks for a mode and waits until the transition has ended. It returns
 // the record whatever the result; an error means that there was no transition,
 // or that its outcome is not known.
-func (c *Client) Request(ctx context.Context, mode policy.Mode, ask Ask, follower ProgressHandler) (status.Record, error) {
+func (c *Client) Request(
+	ctx context.Context, mode policy.Mode, ask Ask, follower ProgressHandler,
+) (status.Record, error) {
 	// Subscribe first: a short transition ends before the reply is read.
 	if err := c.follow(ctx); err != nil {
 		return status.Record{}, err
@@ -111,7 +113,9 @@ func (c *Client) follow(ctx context.Context) error {
 func (c *Client) learnOwner(ctx context.Context) error {
 	mark := c.signals.mark()
 	var owner string
-	if err := c.conn.BusObject().CallWithContext(ctx, busDaemon+".GetNameOwner", 0, busapi.BusName).Store(&owner); err != nil {
+	if err := c.conn.BusObject().CallWithContext(
+		ctx, busDaemon+".GetNameOwner", 0, busapi.BusName,
+	).Store(&owner); err != nil {
 		return problem(err)
 	}
 	c.signals.own(owner, mark)

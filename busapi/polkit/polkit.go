@@ -70,7 +70,9 @@ type result struct {
 //
 // polkit puts the details into the action's message, where that names them, as in
 // $(mode).
-func (a *Authority) Authorize(ctx context.Context, sender, action string, details map[string]string, interactive bool) error {
+func (a *Authority) Authorize(
+	ctx context.Context, sender, action string, details map[string]string, interactive bool,
+) error {
 	if details == nil {
 		details = map[string]string{}
 	}

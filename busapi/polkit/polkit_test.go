@@ -51,12 +51,22 @@ func TestOnlyAClearYesIsAYes(t *testing.T) {
 		sentinel    error
 		text        string
 	}{
-		"yes":                           {testhost.PolkitAnswer{Authorized: true}, false, nil, ""},
-		"no":                            {testhost.PolkitAnswer{}, false, busapi.ErrAccessDenied, action + " was not granted"},
-		"a password would help":         {testhost.PolkitAnswer{Challenge: true}, false, busapi.ErrInteractionRequired, action + " needs authentication"},
-		"the password was wrong":        {testhost.PolkitAnswer{Challenge: true}, true, busapi.ErrAccessDenied, action + " was not granted"},
-		"polkit fails":                  {testhost.PolkitAnswer{Err: failed}, true, busapi.ErrAccessDenied, "cannot ask polkit: no such action"},
-		"polkit fails and says yes too": {testhost.PolkitAnswer{Authorized: true, Err: failed}, true, busapi.ErrAccessDenied, "cannot ask polkit"},
+		"yes": {testhost.PolkitAnswer{Authorized: true}, false, nil, ""},
+		"no": {
+			testhost.PolkitAnswer{}, false, busapi.ErrAccessDenied, action + " was not granted",
+		},
+		"a password would help": {
+			testhost.PolkitAnswer{Challenge: true}, false, busapi.ErrInteractionRequired, action + " needs authentication",
+		},
+		"the password was wrong": {
+			testhost.PolkitAnswer{Challenge: true}, true, busapi.ErrAccessDenied, action + " was not granted",
+		},
+		"polkit fails": {
+			testhost.PolkitAnswer{Err: failed}, true, busapi.ErrAccessDenied, "cannot ask polkit: no such action",
+		},
+		"polkit fails and says yes too": {
+			testhost.PolkitAnswer{Authorized: true, Err: failed}, true, busapi.ErrAccessDenied, "cannot ask polkit",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

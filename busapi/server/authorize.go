@@ -81,14 +81,20 @@ func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leav
 	if names := s.sessionsOfOthers(uid); r.Mode == policy.Compute && len(names) > 0 {
 		others = true
 		add(need{
-			action: busapi.ActionEndOtherSessions, details: details{"mode": string(r.Mode), "sessions": strings.Join(names, ", ")},
+			action: busapi.ActionEndOtherSessions, details: details{
+				"mode": string(r.Mode), "sessions": strings.Join(names, ", "),
+			},
 			why: "compute would end other people's sessions",
 		})
 	}
 	// A request for desktop that is not forced has asked for this right already.
 	leaves = observer.LeavesCompute(view.Policy.Policy, view.Snapshot, r.Mode)
 	if leaves {
-		add(need{action: busapi.ActionRequest(policy.Desktop), details: details{"mode": string(r.Mode)}, why: "this leaves compute"})
+		add(
+			need{
+				action: busapi.ActionRequest(policy.Desktop), details: details{"mode": string(r.Mode)}, why: "this leaves compute",
+			},
+		)
 	}
 	back := view.WayBack(r.Mode)
 	if why := endsTerms(view, uid, r, back); why != "" {
@@ -122,7 +128,9 @@ func (s *Server) permit(c *call, needs ...need) (right string, err error) {
 		return status.ByCredentials, nil
 	}
 	if !s.prompts.enter(c.uid) {
-		return "", busapi.Refuse(status.ErrTooMany, "too many requests wait for authorization, %d at most of one user", maxPrompts)
+		return "", busapi.Refuse(
+			status.ErrTooMany, "too many requests wait for authorization, %d at most of one user", maxPrompts,
+		)
 	}
 	defer s.prompts.leave(c.uid)
 	ctx, cancel := context.WithTimeout(c.ctx, authTimeout)
@@ -154,7 +162,9 @@ func (s *Server) sessionsOfOthers(uid uint32) []string {
 
 // atScreen reports whether a user has a graphical session now.
 func (s *Server) atScreen(uid uint32) bool {
-	return slices.ContainsFunc(s.controller.View().Snapshot.Logind.Graphical(), func(session observer.Session) bool { return session.UID == uid })
+	return slices.ContainsFunc(
+		s.controller.View().Snapshot.Logind.Graphical(), func(session observer.Session) bool { return session.UID == uid },
+	)
 }
 
 // stillThere refuses a requester who left while somebody was asked: nobody would

@@ -29,15 +29,32 @@ func TestWhoMayAskForWhat(t *testing.T) {
 		allowed   bool
 		endOthers bool
 	}{
-		"granted":                              {policy.Desktop, []string{desktop}, nil, []string{desktop}, true, false},
-		"not granted":                          {policy.Desktop, nil, nil, []string{desktop}, false, false},
-		"another mode's grant does not help":   {policy.Compute, []string{desktop}, nil, []string{compute}, false, false},
-		"compute ends one's own sessions":      {policy.Compute, []string{compute}, []uint32{1000, 1000}, []string{compute}, true, false},
-		"ending another's session needs more":  {policy.Compute, []string{compute}, []uint32{1000, 1001}, []string{compute, others}, false, false},
-		"ending another's session, granted":    {policy.Compute, []string{compute, others}, []uint32{1001}, []string{compute, others}, true, true},
-		"the other grant alone is not enough":  {policy.Compute, []string{others}, []uint32{1001}, []string{compute}, false, false},
-		"desktop ends nobody's session":        {policy.Desktop, []string{desktop}, []uint32{1001}, []string{desktop}, true, false},
-		"studio-local is an action of its own": {policy.StudioLocal, []string{desktop, compute}, nil, []string{"org.dubnium.mode1.request-studio-local"}, false, false},
+		"granted":                            {policy.Desktop, []string{desktop}, nil, []string{desktop}, true, false},
+		"not granted":                        {policy.Desktop, nil, nil, []string{desktop}, false, false},
+		"another mode's grant does not help": {policy.Compute, []string{desktop}, nil, []string{compute}, false, false},
+		"compute ends one's own sessions": {
+			policy.Compute, []string{compute}, []uint32{1000, 1000}, []string{compute}, true, false,
+		},
+		"ending another's session needs more": {
+			policy.Compute, []string{compute}, []uint32{1000, 1001}, []string{compute, others}, false, false,
+		},
+		"ending another's session, granted": {
+			policy.Compute, []string{compute, others}, []uint32{1001}, []string{compute, others}, true, true,
+		},
+		"the other grant alone is not enough": {
+			policy.Compute, []string{others}, []uint32{1001}, []string{compute}, false, false,
+		},
+		"desktop ends nobody's session": {
+			policy.Desktop, []string{desktop}, []uint32{1001}, []string{desktop}, true, false,
+		},
+		"studio-local is an action of its own": {
+			policy.StudioLocal,
+			[]string{desktop, compute},
+			nil,
+			[]string{"org.dubnium.mode1.request-studio-local"},
+			false,
+			false,
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -83,18 +100,36 @@ func TestWhatLeavesComputeNeedsTheRightForDesktop(t *testing.T) {
 		call  []any
 		asked []string
 	}{
-		"the overlay from compute":           {policy.Compute, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
-		"the overlay from desktop":           {policy.Desktop, []any{"RequestMode", "studio-local"}, []string{studio}},
-		"desktop from compute":               {policy.Compute, []any{"RequestMode", "desktop"}, []string{desktop}},
-		"compute from compute":               {policy.Compute, []any{"RequestMode", "compute"}, []string{compute}},
-		"the overlay from who knows where":   {"", []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
-		"a forced overlay from compute":      {policy.Compute, []any{"ForceMode", "studio-local", skip}, []string{force, desktop}},
-		"reconcile to the overlay":           {policy.Compute, []any{"Reconcile", uint64(0), busapi.Dict{"target": dbus.MakeVariant("studio-local")}}, []string{studio, desktop}},
-		"a lease on the overlay":             {policy.Desktop, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio}},
-		"a lease on somebody's overlay":      {policy.StudioLocal, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio, desktop}},
-		"a lease on compute":                 {policy.Desktop, []any{"RequestMode", "compute", uint64(0), hour}, []string{compute}},
-		"a lease on somebody's compute":      {policy.Compute, []any{"RequestMode", "compute", uint64(0), hour}, []string{compute, desktop}},
-		"a lease on the overlay, in compute": {policy.Compute, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio, desktop}},
+		"the overlay from compute": {
+			policy.Compute, []any{"RequestMode", "studio-local"}, []string{studio, desktop},
+		},
+		"the overlay from desktop":         {policy.Desktop, []any{"RequestMode", "studio-local"}, []string{studio}},
+		"desktop from compute":             {policy.Compute, []any{"RequestMode", "desktop"}, []string{desktop}},
+		"compute from compute":             {policy.Compute, []any{"RequestMode", "compute"}, []string{compute}},
+		"the overlay from who knows where": {"", []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
+		"a forced overlay from compute": {
+			policy.Compute, []any{"ForceMode", "studio-local", skip}, []string{force, desktop},
+		},
+		"reconcile to the overlay": {
+			policy.Compute,
+			[]any{"Reconcile", uint64(0), busapi.Dict{"target": dbus.MakeVariant("studio-local")}},
+			[]string{studio, desktop},
+		},
+		"a lease on the overlay": {
+			policy.Desktop, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio},
+		},
+		"a lease on somebody's overlay": {
+			policy.StudioLocal, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio, desktop},
+		},
+		"a lease on compute": {
+			policy.Desktop, []any{"RequestMode", "compute", uint64(0), hour}, []string{compute},
+		},
+		"a lease on somebody's compute": {
+			policy.Compute, []any{"RequestMode", "compute", uint64(0), hour}, []string{compute, desktop},
+		},
+		"a lease on the overlay, in compute": {
+			policy.Compute, []any{"RequestMode", "studio-local", uint64(0), hour}, []string{studio, desktop},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -128,7 +163,10 @@ func TestOnesOwnLeaseIsRenewedWithoutMore(t *testing.T) {
 	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
 	require.NoError(t, h.call("RequestMode", "studio-local", uint64(0), hour).Err)
 	h.authorizer.as(1001, busapi.ActionRequest(policy.StudioLocal))
-	refused(t, h.call("RequestMode", "studio-local", uint64(0), hour), busapi.ErrAccessDenied, "the host would be taken to desktop at the end")
+	refused(
+		t, h.call("RequestMode", "studio-local", uint64(0), hour), busapi.ErrAccessDenied,
+		"the host would be taken to desktop at the end",
+	)
 }
 
 // A request for the mode that another user's terms are on ends them, as a confirmation
@@ -140,8 +178,10 @@ func TestWhoEndsAnothersTermsNeedsTheRightForTheWayBack(t *testing.T) {
 		call   []any
 		asked  []string
 	}{
-		"another's, by a request":   {1001, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
-		"another's, by force":       {1001, []any{"ForceMode", "studio-local", []string{"check_cpu_load_safe"}}, []string{busapi.ActionForce, desktop}},
+		"another's, by a request": {1001, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
+		"another's, by force": {
+			1001, []any{"ForceMode", "studio-local", []string{"check_cpu_load_safe"}}, []string{busapi.ActionForce, desktop},
+		},
 		"another's, kept":           {1001, []any{"Reconcile"}, []string{studio}},
 		"one's own":                 {1000, []any{"RequestMode", "studio-local"}, []string{studio}},
 		"root's, by a request":      {0, []any{"RequestMode", "studio-local"}, []string{studio, desktop}},
@@ -153,14 +193,19 @@ func TestWhoEndsAnothersTermsNeedsTheRightForTheWayBack(t *testing.T) {
 			h.inMode(policy.StudioLocal)
 			h.controller.with(func(f *fakeController) {
 				f.view.Desired.Mode = policy.StudioLocal
-				f.view.Lease = &status.Lease{ID: 5, Mode: policy.StudioLocal, BackTo: policy.Desktop, By: "whoever", UID: c.lessee, For: time.Hour}
+				f.view.Lease = &status.Lease{
+					ID: 5, Mode: policy.StudioLocal, BackTo: policy.Desktop, By: "whoever", UID: c.lessee, For: time.Hour,
+				}
 			})
 			h.authorizer.as(1000, c.asked...)
 			require.NoError(t, h.call(c.call[0].(string), c.call[1:]...).Err)
 			require.Equal(t, c.asked, h.authorizer.questions())
 			if len(c.asked) > 1 {
 				h.authorizer.as(1000, c.asked[0])
-				refused(t, h.call(c.call[0].(string), c.call[1:]...), busapi.ErrAccessDenied, "this ends the terms of whoever: "+desktop+" was not granted")
+				refused(
+					t, h.call(c.call[0].(string), c.call[1:]...), busapi.ErrAccessDenied,
+					"this ends the terms of whoever: "+desktop+" was not granted",
+				)
 			}
 		})
 	}
@@ -174,7 +219,10 @@ func TestARequestThatNeedsMoreAfterAPromptIsAskedForMore(t *testing.T) {
 	h.authorizer.as(1000, compute)
 	h.authorizer.with(func(a *fakeAuthorizer) { a.onAsk = func() { h.inMode(policy.Compute) } })
 	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
-	refused(t, h.call("RequestMode", "compute", uint64(0), hour), busapi.ErrAccessDenied, "the host would be taken to desktop at the end")
+	refused(
+		t, h.call("RequestMode", "compute", uint64(0), hour), busapi.ErrAccessDenied,
+		"the host would be taken to desktop at the end",
+	)
 	require.Equal(t, []string{compute, desktop}, h.authorizer.questions())
 	require.Empty(t, h.controller.asked())
 
@@ -212,7 +260,10 @@ func TestARequesterWhoLeftMeanwhileIsDenied(t *testing.T) {
 		h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("it has no owner") })
 	}
 	h.authorizer.with(func(a *fakeAuthorizer) { a.onAsk = leave })
-	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), busapi.ErrAccessDenied, "cannot tell who asks: it has no owner")
+	refused(
+		t, h.call("RequestMode", "desktop", uint64(0), noOptions), busapi.ErrAccessDenied,
+		"cannot tell who asks: it has no owner",
+	)
 	require.Empty(t, h.controller.asked())
 }
 
@@ -232,8 +283,15 @@ func TestAPersonIsAskedOnlyWhenTheMessageAllowsIt(t *testing.T) {
 	asking, err := dbus.Connect(h.bus.Address(), dbus.WithOutgoingInterceptor(allow))
 	require.NoError(t, err)
 	defer asking.Close()
-	require.NoError(t, asking.Object(busapi.BusName, busapi.Path).Call(busapi.Interface+".RequestMode", 0, "desktop", uint64(0), noOptions).Err)
-	require.Equal(t, []string{"org.dubnium.mode1.request-desktop", "org.dubnium.mode1.request-desktop?"}, h.authorizer.questions())
+	require.NoError(
+		t,
+		asking.Object(busapi.BusName, busapi.Path).Call(
+			busapi.Interface+".RequestMode", 0, "desktop", uint64(0), noOptions,
+		).Err,
+	)
+	require.Equal(
+		t, []string{"org.dubnium.mode1.request-desktop", "org.dubnium.mode1.request-desktop?"}, h.authorizer.questions(),
+	)
 }
 
 func TestOneUsersPromptsAreBounded(t *testing.T) {
@@ -246,7 +304,10 @@ func TestOneUsersPromptsAreBounded(t *testing.T) {
 		h.object.Go(busapi.Interface+".RequestMode", 0, replies, "desktop", uint64(0), noOptions)
 		<-open
 	}
-	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany, "too many requests wait for authorization, 4 at most of one user")
+	refused(
+		t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany,
+		"too many requests wait for authorization, 4 at most of one user",
+	)
 	require.NoError(t, h.call("History").Err, "reads go on meanwhile")
 	close(answer)
 	for range maxPrompts {

@@ -98,7 +98,8 @@ func (c *callers) identify(sender string, size int, then func(uid uint32, err er
 		return true
 	}
 	defer c.mu.Unlock()
-	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf || size > short && c.bytes+size > maxUnknownBytes {
+	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf || size > short && c.bytes+
+		size > maxUnknownBytes {
 		return false
 	}
 	c.unknown, c.bytes = c.unknown+1, c.bytes+size

@@ -17,7 +17,9 @@ func TestCanRequestSaysWhatWouldBeLet(t *testing.T) {
 		desktop = "org.dubnium.mode1.request-desktop"
 		studio  = "org.dubnium.mode1.request-studio-local"
 	)
-	masked := guards.Verdict{Guard: policy.CheckTargetReachable, Code: 13, Hard: true, Reason: "it is masked", Remedy: "unmask it"}
+	masked := guards.Verdict{
+		Guard: policy.CheckTargetReachable, Code: 13, Hard: true, Reason: "it is masked", Remedy: "unmask it",
+	}
 	cases := map[string]struct {
 		uid        uint32
 		granted    []string
@@ -26,9 +28,11 @@ func TestCanRequestSaysWhatWouldBeLet(t *testing.T) {
 		answer     string
 		text       string
 	}{
-		"root":                             {0, nil, nil, false, "yes", ""},
-		"granted":                          {1000, []string{desktop, studio}, nil, false, "yes", ""},
-		"after a password":                 {1000, []string{studio}, []string{desktop}, false, "challenge", desktop + " needs authentication"},
+		"root":    {0, nil, nil, false, "yes", ""},
+		"granted": {1000, []string{desktop, studio}, nil, false, "yes", ""},
+		"after a password": {
+			1000, []string{studio}, []string{desktop}, false, "challenge", desktop + " needs authentication",
+		},
 		"denied":                           {1000, []string{desktop}, nil, false, "no", studio + " was not granted"},
 		"one denied, one after a password": {1000, nil, []string{studio}, false, "no", desktop + " was not granted"},
 		"blocked":                          {0, nil, nil, true, "no", "it is masked"},

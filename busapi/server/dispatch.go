@@ -105,7 +105,9 @@ func (s *Server) serve(m busconn.Call, uid uint32) {
 func (s *Server) run(c *call, m busconn.Call) (results []any, err error) {
 	defer func() {
 		if fault := recover(); fault != nil {
-			s.log.Error("a method failed", zap.String("method", m.Member), zap.Any("panic", fault), zap.ByteString("stack", debug.Stack()))
+			s.log.Error(
+				"a method failed", zap.String("method", m.Member), zap.Any("panic", fault), zap.ByteString("stack", debug.Stack()),
+			)
 			results, err = nil, busapi.Refuse(busapi.ErrInternal, "cannot answer %s: internal error", m.Member)
 		}
 	}()
@@ -167,7 +169,9 @@ func knownKeys(options busapi.Dict, known []string) error {
 	case len(known) == 0:
 		return busapi.Refuse(busapi.ErrBadOption, "unknown option %q: this method has none yet", slices.Min(unknown))
 	}
-	return busapi.Refuse(busapi.ErrBadOption, "unknown option %q: the options are %s", slices.Min(unknown), strings.Join(known, ", "))
+	return busapi.Refuse(
+		busapi.ErrBadOption, "unknown option %q: the options are %s", slices.Min(unknown), strings.Join(known, ", "),
+	)
 }
 
 func invoke(c *call, m method, args []any) ([]any, error) {

@@ -119,7 +119,9 @@ func (c *fakeController) Observe(context.Context) (status.View, error) {
 	return c.view, c.fail
 }
 
-func (c *fakeController) Judge(_ context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, obs.Snapshot, error) {
+func (c *fakeController) Judge(
+	_ context.Context, r status.Request, ids []policy.GuardID,
+) ([]guards.Verdict, obs.Snapshot, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.looks++
@@ -156,7 +158,9 @@ func (c *fakeController) Release(_ context.Context, cookie uint32, mine func(sta
 	defer c.mu.Unlock()
 	for _, i := range c.held {
 		if i.ID == cookie && mine(i) {
-			c.view.Inhibitors = slices.DeleteFunc(slices.Clone(c.view.Inhibitors), func(other status.Inhibitor) bool { return other.ID == cookie })
+			c.view.Inhibitors = slices.DeleteFunc(
+				slices.Clone(c.view.Inhibitors), func(other status.Inhibitor) bool { return other.ID == cookie },
+			)
 			return c.fail
 		}
 	}
@@ -242,7 +246,9 @@ func (a *fakeAuthorizer) UID(context.Context, string) (uint32, error) {
 	return a.uid, a.uidErr
 }
 
-func (a *fakeAuthorizer) Authorize(_ context.Context, _, action string, details map[string]string, interactive bool) error {
+func (a *fakeAuthorizer) Authorize(
+	_ context.Context, _, action string, details map[string]string, interactive bool,
+) error {
 	a.mu.Lock()
 	question := action
 	if interactive {
@@ -305,9 +311,11 @@ func newHostBy(t *testing.T, c *clock) *host {
 	h := &host{
 		bus: hosttest.Start(t, testhost.Options{}),
 		controller: &fakeController{left: make(chan string, 8), view: status.View{
-			Policy:        policy.Document{Policy: policy.Default()},
-			Desired:       status.Desired{Mode: policy.Desktop, Origin: status.OriginBoot, By: "dubniumd", Since: start},
-			Observation:   obs.Observation{State: obs.Of(policy.Desktop), Inferred: policy.Desktop, Confidence: obs.High, At: start},
+			Policy:  policy.Document{Policy: policy.Default()},
+			Desired: status.Desired{Mode: policy.Desktop, Origin: status.OriginBoot, By: "dubniumd", Since: start},
+			Observation: obs.Observation{
+				State: obs.Of(policy.Desktop), Inferred: policy.Desktop, Confidence: obs.High, At: start,
+			},
 			ObservedSince: start,
 		}},
 		authorizer: &fakeAuthorizer{},

@@ -26,7 +26,9 @@ func (s *Server) runGuards(c *call, mode string, names []string) ([]busapi.Dict,
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	verdicts, snapshot, err := s.controller.Judge(ctx, status.Request{Mode: wanted, UID: c.uid, EndOthers: c.uid == 0}, ids)
+	verdicts, snapshot, err := s.controller.Judge(
+		ctx, status.Request{Mode: wanted, UID: c.uid, EndOthers: c.uid == 0}, ids,
+	)
 	if err != nil {
 		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
 	}

@@ -31,7 +31,9 @@ func (s *Server) inhibit(c *call, mode, who, why, how string) (cookie uint32, er
 			return 0, err
 		}
 	}
-	action, known := map[status.How]string{status.Block: busapi.ActionInhibitBlock, status.Delay: busapi.ActionInhibitDelay}[i.How]
+	action, known := map[status.How]string{
+		status.Block: busapi.ActionInhibitBlock, status.Delay: busapi.ActionInhibitDelay,
+	}[i.How]
 	if !known {
 		return 0, busapi.Refuse(busapi.ErrBadOption, "unknown way to inhibit %q: it is block or delay", how)
 	}
@@ -93,7 +95,8 @@ func (s *Server) releaseWithHolder(ctx context.Context, holder string) {
 		s.log.Warn("cannot see whether the holder of an inhibitor is there", zap.String("holder", holder), zap.Error(err))
 	}
 	defer s.sweepHolders()
-	if err := s.controller.HolderLeft(ctx, holder); err != nil && ctx.Err() == nil && !errors.Is(err, status.ErrShuttingDown) {
+	if err := s.controller.HolderLeft(ctx, holder); err != nil &&
+		ctx.Err() == nil && !errors.Is(err, status.ErrShuttingDown) {
 		s.log.Warn("cannot release the inhibitors of who left", zap.String("holder", holder), zap.Error(err))
 	}
 }
@@ -126,7 +129,8 @@ func (s *Server) postponeTransition(c *call, id uint64, seconds uint32) error {
 	if seconds == 0 || seconds > busapi.MaxGrace {
 		return busapi.Refuse(busapi.ErrBadOption, "%d seconds are not 1 to %d", seconds, busapi.MaxGrace)
 	}
-	if running := s.controller.View().Running; c.uid != 0 && (running == nil || running.To != policy.Compute || !s.atScreen(c.uid)) {
+	if running := s.controller.View().Running; c.uid != 0 &&
+		(running == nil || running.To != policy.Compute || !s.atScreen(c.uid)) {
 		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that it would end", describe(c.uid))
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)

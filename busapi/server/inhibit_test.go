@@ -137,7 +137,9 @@ func TestAHolderIsWatchedOnceAndOnlyWhileItHolds(t *testing.T) {
 // running has alice's transition to compute under way.
 func running(h *host) {
 	h.controller.with(func(c *fakeController) {
-		c.view.Running = &status.Transition{ID: 5, To: policy.Compute, Origin: status.OriginOperator, UID: 1000, Cancellable: true}
+		c.view.Running = &status.Transition{
+			ID: 5, To: policy.Compute, Origin: status.OriginOperator, UID: 1000, Cancellable: true,
+		}
 	})
 	h.controller.people(1001)
 }
@@ -183,7 +185,10 @@ func TestWhoMayPutItOff(t *testing.T) {
 	h := newHost(t)
 	running(h)
 	h.authorizer.as(1000)
-	refused(t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied, "has no graphical session that it would end")
+	refused(
+		t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied,
+		"has no graphical session that it would end",
+	)
 	h.authorizer.as(1001)
 	require.NoError(t, h.call("PostponeTransition", uint64(5), uint32(60)).Err)
 	h.controller.with(func(c *fakeController) { require.Equal(t, time.Minute, c.putOff) })

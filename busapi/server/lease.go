@@ -47,7 +47,9 @@ func (s *Server) confirmMode(c *call, id uint64) error {
 	}
 	needs := []need{{action: busapi.ActionRequest(lease.Mode), details: details{"mode": string(lease.Mode)}}}
 	if lease.UID != c.uid {
-		needs = append(needs, need{action: busapi.ActionRequest(lease.BackTo), details: details{"mode": string(lease.BackTo)}})
+		needs = append(
+			needs, need{action: busapi.ActionRequest(lease.BackTo), details: details{"mode": string(lease.BackTo)}},
+		)
 	}
 	right, err := s.permit(c, needs...)
 	if err != nil {

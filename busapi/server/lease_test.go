@@ -23,15 +23,23 @@ func TestTheTermsOfARequest(t *testing.T) {
 		refused(t, request("compute", key, uint32(0)), busapi.ErrBadOption, "the option "+key+" is 0, less than 1")
 		refused(t, request("compute", key, uint32(busapi.MaxTerm+1)), busapi.ErrBadOption, "more than 2678400")
 	}
-	refused(t, request("desktop", busapi.OptionFor, uint32(60)), busapi.ErrBadOption, "desktop would have nowhere to go back to")
-	refused(t, request("studio-local", busapi.OptionUntilIdle, uint32(60)), busapi.ErrBadOption, "vLLM does not run in studio-local")
+	refused(
+		t, request("desktop", busapi.OptionFor, uint32(60)), busapi.ErrBadOption, "desktop would have nowhere to go back to",
+	)
+	refused(
+		t, request("studio-local", busapi.OptionUntilIdle, uint32(60)), busapi.ErrBadOption,
+		"vLLM does not run in studio-local",
+	)
 	require.Empty(t, h.authorizer.questions(), "nobody is asked for a password for that")
 
 	require.NoError(t, h.call("RequestMode", "compute", uint64(0), busapi.Dict{
 		busapi.OptionFor: dbus.MakeVariant(uint32(14400)), busapi.OptionUntilIdle: dbus.MakeVariant(uint32(1800)),
 		busapi.OptionConfirm: dbus.MakeVariant(uint32(300)),
 	}).Err)
-	require.Equal(t, status.Terms{For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute}, h.controller.asked()[0].Terms)
+	require.Equal(
+		t, status.Terms{For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute},
+		h.controller.asked()[0].Terms,
+	)
 }
 
 func TestWhoMayConfirm(t *testing.T) {

@@ -55,13 +55,19 @@ func TestMalformedRequestsAreRefusedBeforeAnyoneIsAsked(t *testing.T) {
 		sentinel error
 		text     string
 	}{
-		"unknown mode":     {"sauna", 0, noOptions, busapi.ErrUnknownMode, `unknown mode "sauna": the modes are desktop, studio-local, compute`},
-		"no mode":          {"", 0, noOptions, busapi.ErrUnknownMode, `unknown mode ""`},
-		"a state":          {"degraded-desktop", 0, noOptions, busapi.ErrUnknownMode, "unknown mode"},
-		"unknown option":   {"desktop", 0, busapi.Dict{"grace": dbus.MakeVariant("1")}, busapi.ErrBadOption, `unknown option "grace"`},
-		"reason of a type": {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(int32(1))}, busapi.ErrBadOption, "of type i, not s"},
-		"endless reason":   {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(strings.Repeat("x", 257))}, busapi.ErrBadOption, "257 bytes"},
-		"escape codes":     {"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant("\x1b[2J")}, busapi.ErrBadOption, "cannot be printed"},
+		"unknown mode":   {"sauna", 0, noOptions, busapi.ErrUnknownMode, `unknown mode "sauna": the modes are desktop, studio-local, compute`},
+		"no mode":        {"", 0, noOptions, busapi.ErrUnknownMode, `unknown mode ""`},
+		"a state":        {"degraded-desktop", 0, noOptions, busapi.ErrUnknownMode, "unknown mode"},
+		"unknown option": {"desktop", 0, busapi.Dict{"grace": dbus.MakeVariant("1")}, busapi.ErrBadOption, `unknown option "grace"`},
+		"reason of a type": {
+			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(int32(1))}, busapi.ErrBadOption, "of type i, not s",
+		},
+		"endless reason": {
+			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(strings.Repeat("x", 257))}, busapi.ErrBadOption, "257 bytes",
+		},
+		"escape codes": {
+			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant("\x1b[2J")}, busapi.ErrBadOption, "cannot be printed",
+		},
 	}
 	for bit := 1; bit < 64; bit++ {
 		cases[fmt.Sprintf("flag %d", bit)] = struct {
@@ -110,7 +116,9 @@ func TestGetTransitionTellsHowItStands(t *testing.T) {
 	}
 	refused(t, h.call("GetTransition", uint64(4)), nosuch, "no record of a transition 4 is kept")
 	h.controller.with(func(c *fakeController) { c.fail = errors.New("disk on fire") })
-	require.ErrorContains(t, h.call("GetTransition", uint64(4)).Err, "cannot read the record of transition 4: disk on fire")
+	require.ErrorContains(
+		t, h.call("GetTransition", uint64(4)).Err, "cannot read the record of transition 4: disk on fire",
+	)
 }
 
 func TestHistoryIsBoundedAndStrict(t *testing.T) {
@@ -121,7 +129,10 @@ func TestHistoryIsBoundedAndStrict(t *testing.T) {
 		{},
 		{Limit: 1},
 		{Limit: busapi.MaxHistory},
-		{Since: start, Until: start.Add(time.Hour), Result: status.Blocked, Mode: policy.Compute, By: "alice", UID: &alice, ID: 3, Limit: 5},
+		{
+			Since: start, Until: start.Add(time.Hour), Result: status.Blocked, Mode: policy.Compute, By: "alice", UID: &alice,
+			ID: 3, Limit: 5,
+		},
 	} {
 		var records []busapi.Dict
 		require.NoError(t, h.call("History", uint64(0), busapi.EncodeFilter(want)).Store(&records))
@@ -146,7 +157,10 @@ func TestHistoryIsBoundedAndStrict(t *testing.T) {
 	for text, filter := range refusals {
 		refused(t, h.call("History", uint64(0), filter), busapi.ErrBadOption, text)
 	}
-	refused(t, h.call("History", uint64(0), busapi.Dict{"mode": dbus.MakeVariant("sauna")}), busapi.ErrUnknownMode, "the filter key mode")
+	refused(
+		t, h.call("History", uint64(0), busapi.Dict{"mode": dbus.MakeVariant("sauna")}), busapi.ErrUnknownMode,
+		"the filter key mode",
+	)
 }
 
 // Every request that is turned down is on record: who, what for, and why.
@@ -190,13 +204,23 @@ func TestRefusalsAreTold(t *testing.T) {
 		}
 		c.refusals = nil
 	})
-	require.Equal(t, []string{"cancel   NoSuchTransition", "postpone   BadOption", "inhibit compute a snapshot AccessDenied", "confirm   NoSuchTransition"}, got)
+	require.Equal(
+		t,
+		[]string{
+			"cancel   NoSuchTransition", "postpone   BadOption", "inhibit compute a snapshot AccessDenied",
+			"confirm   NoSuchTransition",
+		},
+		got,
+	)
 
 	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute), busapi.ActionEndOtherSessions)
 	h.controller.people(1001)
 	h.controller.with(func(c *fakeController) { c.fail, c.requests = nil, nil })
 	require.NoError(t, h.call("RequestMode", "compute", uint64(0), noOptions).Err)
-	require.Equal(t, "polkit org.dubnium.mode1.request-compute, org.dubnium.mode1.end-other-sessions", h.controller.asked()[0].Authorization)
+	require.Equal(
+		t, "polkit org.dubnium.mode1.request-compute, org.dubnium.mode1.end-other-sessions",
+		h.controller.asked()[0].Authorization,
+	)
 	h.controller.with(func(c *fakeController) { require.Empty(t, c.refusals, "what is accepted is no refusal") })
 }
 
@@ -219,7 +243,9 @@ func TestObserveLooksAfreshAndReturnsTheEvidence(t *testing.T) {
 func (h *host) looked() {
 	snapshot := obs.Snapshot{
 		Systemd: obs.Systemd{Reading: obs.Reading{At: start}, State: "running", Units: map[string]obs.Unit{
-			"compute.target": {LoadState: "loaded", ActiveState: "active"}, "desktop.target": {LoadState: "loaded", ActiveState: "inactive"},
+			"compute.target": {LoadState: "loaded", ActiveState: "active"}, "desktop.target": {
+				LoadState: "loaded", ActiveState: "inactive",
+			},
 		}},
 		Logind: obs.Logind{Reading: obs.Reading{At: start}},
 		Processes: obs.ProcessScan{
@@ -242,7 +268,9 @@ func TestOnlyRootReadsOfOtherPeoplesProcesses(t *testing.T) {
 			var d busapi.Dict
 			require.NoError(t, h.call(method, arg).Store(&d))
 			require.Equal(t, told, strings.Contains(fmt.Sprint(d), "secretgame"), "%s for uid %d", method, uid)
-			require.Equal(t, !told, strings.Contains(fmt.Sprint(d), "a process of uid 1001 holds"), "that somebody does is no secret")
+			require.Equal(
+				t, !told, strings.Contains(fmt.Sprint(d), "a process of uid 1001 holds"), "that somebody does is no secret",
+			)
 		}
 	}
 }
@@ -298,7 +326,10 @@ func TestReconcileAsksAgainForWhatIsDesired(t *testing.T) {
 	require.NoError(t, h.call("Reconcile", busapi.FlagNoWait, target("compute")).Err)
 	refused(t, h.call("Reconcile", uint64(0), target("sauna")), busapi.ErrUnknownMode, "sauna")
 	refused(t, h.call("Reconcile", uint64(0), target(uint32(1))), busapi.ErrBadOption, "of type u, not s")
-	refused(t, h.call("Reconcile", uint64(0), busapi.Dict{"reason": dbus.MakeVariant("x")}), busapi.ErrBadOption, "the options are target")
+	refused(
+		t, h.call("Reconcile", uint64(0), busapi.Dict{"reason": dbus.MakeVariant("x")}), busapi.ErrBadOption,
+		"the options are target",
+	)
 
 	asked := h.controller.asked()
 	require.Len(t, asked, 2)
@@ -311,7 +342,9 @@ func TestReconcileAsksAgainForWhatIsDesired(t *testing.T) {
 // An option that is a container is not decoded: its type is all that is known of it.
 func TestAnOptionThatIsAContainerIsRefused(t *testing.T) {
 	h := newHost(t)
-	for _, value := range []any{[]string{"x"}, map[string]dbus.Variant{"a": dbus.MakeVariant("b")}, []byte{1}, map[float64]string{1: "x"}} {
+	for _, value := range []any{
+		[]string{"x"}, map[string]dbus.Variant{"a": dbus.MakeVariant("b")}, []byte{1}, map[float64]string{1: "x"},
+	} {
 		variant := dbus.MakeVariant(value)
 		refused(t, h.call("RequestMode", "desktop", uint64(0), busapi.Dict{"reason": variant}),
 			busapi.ErrBadOption, "of type "+variant.Signature().String()+", not s")
@@ -341,7 +374,10 @@ func TestEveryObjectAnswersPeer(t *testing.T) {
 	for _, path := range []dbus.ObjectPath{"/", busapi.Path, "/somewhere/else"} {
 		require.NoError(t, h.conn.Object(busapi.BusName, path).Call(busapi.PeerInterface+".Ping", 0).Err)
 	}
-	refused(t, h.conn.Object(busapi.BusName, "/somewhere").Call(busapi.IntrospectableInterface+".Introspect", 0), busapi.ErrUnknownObject, "/somewhere")
+	refused(
+		t, h.conn.Object(busapi.BusName, "/somewhere").Call(busapi.IntrospectableInterface+".Introspect", 0),
+		busapi.ErrUnknownObject, "/somewhere",
+	)
 	refused(t, h.conn.Object(busapi.BusName, "/").Call(busapi.Interface+".GetPolicy", 0), busapi.ErrUnknownObject, `no object "/"`)
 	refused(t, h.object.Call("org.example.Other.Do", 0), busapi.ErrUnknownInterface, "org.example.Other")
 	refused(t, h.object.Call(busapi.Interface+".Do", 0), busapi.ErrUnknownMethod, `no method "Do"`)

@@ -33,7 +33,9 @@ func TestPlanTellsWhatTheSenderWouldAskFor(t *testing.T) {
 	h.authorizer.as(1000)
 	h.plan(t, "desktop")
 	h.controller.with(func(c *fakeController) {
-		require.Equal(t, []status.Request{{Mode: policy.Compute, EndOthers: true}, {Mode: policy.Desktop, UID: 1000}}, c.judged)
+		require.Equal(
+			t, []status.Request{{Mode: policy.Compute, EndOthers: true}, {Mode: policy.Desktop, UID: 1000}}, c.judged,
+		)
 		require.Empty(t, c.requests)
 	})
 	require.Empty(t, h.authorizer.questions(), "nobody is asked for a password")
@@ -71,8 +73,13 @@ func TestARequestForOnePlanCarriesItsFingerprint(t *testing.T) {
 	require.NoError(t, h.call("RequestMode", "compute", uint64(0), options(fingerprint)).Err)
 	asked := h.controller.asked()
 	require.Equal(t, []string{fingerprint, "agreed"}, []string{asked[0].Plan, asked[0].Why})
-	refused(t, h.call("RequestMode", "compute", uint64(0), options("latest")), busapi.ErrBadOption, "is not the fingerprint of a plan")
-	refused(t, h.call("RequestMode", "compute", uint64(0), options("")), busapi.ErrBadOption, "is not the fingerprint of a plan")
+	refused(
+		t, h.call("RequestMode", "compute", uint64(0), options("latest")), busapi.ErrBadOption,
+		"is not the fingerprint of a plan",
+	)
+	refused(
+		t, h.call("RequestMode", "compute", uint64(0), options("")), busapi.ErrBadOption, "is not the fingerprint of a plan",
+	)
 	refused(t, h.call("RequestMode", "compute", uint64(0), options(uint32(7))), busapi.ErrBadOption, "of type u, not s")
 	require.Len(t, h.controller.asked(), 1)
 	h.controller.with(func(c *fakeController) { c.fail = status.ErrStalePlan })
@@ -81,6 +88,8 @@ func TestARequestForOnePlanCarriesItsFingerprint(t *testing.T) {
 
 // aPreview is what the fake controller's host would need: its holders have to go.
 func aPreview(r status.Request, s obs.Snapshot) status.Preview {
-	unseen := obs.Unseen{Process: obs.Process{PID: 8, Command: "secretgame", UID: 1001}, Slices: []string{"secretgame.slice"}}
+	unseen := obs.Unseen{
+		Process: obs.Process{PID: 8, Command: "secretgame", UID: 1001}, Slices: []string{"secretgame.slice"},
+	}
 	return status.Preview{To: r.Mode, Holders: s.Processes.Holders, Unseen: []obs.Unseen{unseen}}
 }

@@ -18,7 +18,9 @@ import (
 // a record has words.
 func refusal(snapshot obs.Snapshot) status.Record {
 	r := status.Record{ID: 8, From: "desktop", To: policy.Compute, Result: status.Blocked, Finished: start}
-	r.Guards = guards.Evaluate(policy.Default(), snapshot, guards.Request{Target: policy.Compute}, []policy.GuardID{policy.CheckGPUDisplayReleased})
+	r.Guards = guards.Evaluate(
+		policy.Default(), snapshot, guards.Request{Target: policy.Compute}, []policy.GuardID{policy.CheckGPUDisplayReleased},
+	)
 	r.Cause = r.Guards[0].Reason
 	r.Guards[0].Remedy = "end " + r.Guards[0].Reason
 	r.Steps = []status.Step{{ID: "gate", Error: "gate: " + r.Guards[0].Reason}}
@@ -48,9 +50,13 @@ func TestARecordTellsOthersNoProcesses(t *testing.T) {
 		for _, d := range list {
 			got, err := busapi.DecodeRecord(d)
 			require.NoError(t, err)
-			for _, text := range []string{got.Cause, got.Guards[0].Reason, got.Guards[0].Remedy, got.Guards[0].Evidence[0], got.Steps[0].Error} {
+			for _, text := range []string{
+				got.Cause, got.Guards[0].Reason, got.Guards[0].Remedy, got.Guards[0].Evidence[0], got.Steps[0].Error,
+			} {
 				require.Equal(t, told, strings.Contains(text, "secretgame (pid 900, session-2.scope)"), "for uid %d: %s", uid, text)
-				require.Equal(t, !told, strings.Contains(text, "a process of uid 1001"), "that somebody does is no secret: %s", text)
+				require.Equal(
+					t, !told, strings.Contains(text, "a process of uid 1001"), "that somebody does is no secret: %s", text,
+				)
 			}
 			require.NotContains(t, d, "private")
 		}
@@ -74,7 +80,9 @@ func TestWhatEverybodyHearsTellsOfNobodysProcesses(t *testing.T) {
 		c.view.Last, c.view.BlockedBy = &record, record.Guards
 		view = c.view
 	})
-	changed := status.StateChanged{Old: "compute", New: view.Observation.State, Reasons: view.Observation.Reasons, Private: obs.Secrets(view.Snapshot)}
+	changed := status.StateChanged{
+		Old: "compute", New: view.Observation.State, Reasons: view.Observation.Reasons, Private: obs.Secrets(view.Snapshot),
+	}
 	require.Contains(t, fmt.Sprint(changed.Reasons, view.Observation.Conflicts, *view.Last, view.BlockedBy), "secretgame")
 	h.server.Notify(view, []status.Event{{StateChanged: &changed}, {Finished: view.Last}})
 

@@ -39,7 +39,9 @@ type batch struct {
 	events []status.Event
 }
 
-func newPublisher(encode func(status.View) busapi.Dict, emit func(string, string, ...any) error, log *zap.Logger) *publisher {
+func newPublisher(
+	encode func(status.View) busapi.Dict, emit func(string, string, ...any) error, log *zap.Logger,
+) *publisher {
 	return &publisher{
 		encode: encode, emit: emit, log: log,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}), done: make(chan struct{}),
@@ -65,7 +67,9 @@ func (p *publisher) notify(view status.View, events []status.Event) {
 	p.pending.view = &view
 	p.pending.events = append(p.pending.events, events...)
 	if len(p.pending.events) > maxQueued {
-		p.pending.events = slices.DeleteFunc(p.pending.events, func(e status.Event) bool { return e.Step != nil || e.Progress != nil })
+		p.pending.events = slices.DeleteFunc(
+			p.pending.events, func(e status.Event) bool { return e.Step != nil || e.Progress != nil },
+		)
 	}
 	p.mu.Unlock()
 	select {

@@ -22,11 +22,21 @@ import (
 )
 
 var oneOfEach = []status.Event{
-	{StateChanged: &status.StateChanged{Old: "desktop", New: "transitioning", Reasons: []obs.Reason{{Code: "c", Text: "t"}}}},
+	{
+		StateChanged: &status.StateChanged{
+			Old: "desktop", New: "transitioning", Reasons: []obs.Reason{{Code: "c", Text: "t"}},
+		},
+	},
 	{Started: &status.Transition{ID: 4, From: "desktop", To: policy.Compute, Started: start}},
 	{Step: &status.StepEvent{ID: 4, Index: 1, Count: 3, Step: "isolate", Status: status.StepDoing}},
-	{Progress: &status.StepProgress{ID: 4, Index: 1, Count: 3, Step: "await-vllm-healthy", Text: "loading, 40 s of 600 s"}},
-	{Prepare: &status.Prepare{Begin: true, ID: 4, From: "desktop", To: policy.Compute, Deadline: start, EndsSessions: true}},
+	{
+		Progress: &status.StepProgress{ID: 4, Index: 1, Count: 3, Step: "await-vllm-healthy", Text: "loading, 40 s of 600 s"},
+	},
+	{
+		Prepare: &status.Prepare{
+			Begin: true, ID: 4, From: "desktop", To: policy.Compute, Deadline: start, EndsSessions: true,
+		},
+	},
 	{Finished: &status.Record{ID: 4, To: policy.Compute, Result: status.Blocked, Finished: start}},
 }
 
@@ -41,7 +51,9 @@ func TestEventsAreSignalledInOrderAfterTheProperties(t *testing.T) {
 	changed := next(t, signals)
 	require.Equal(t, busapi.PropertiesInterface+".PropertiesChanged", changed.Name)
 	require.Equal(t, busapi.Interface, changed.Body[0])
-	require.Equal(t, []string{"Converged", "DesiredMode", "LastTransition"}, slices.Sorted(maps.Keys(changed.Body[1].(busapi.Dict))))
+	require.Equal(
+		t, []string{"Converged", "DesiredMode", "LastTransition"}, slices.Sorted(maps.Keys(changed.Body[1].(busapi.Dict))),
+	)
 	require.Empty(t, changed.Body[2])
 	for _, want := range oneOfEach {
 		member, _ := busapi.EncodeEvent(want)
@@ -118,7 +130,9 @@ func TestTheChangesAddUpToTheProperties(t *testing.T) {
 		records := []*status.Record{nil, {ID: 1, Result: status.Success}, {
 			ID: 2, Result: status.Blocked, Private: []obs.Secret{{UID: 1000, Text: "bank-tool", Instead: "a program"}},
 		}}
-		view := status.View{BlockedBy: []guards.Verdict{{Reason: "bank-tool runs"}}, Last: rapid.SampledFrom(records).Draw(t, "last")}
+		view := status.View{
+			BlockedBy: []guards.Verdict{{Reason: "bank-tool runs"}}, Last: rapid.SampledFrom(records).Draw(t, "last"),
+		}
 		known := encodeView(view)
 		p := newPublisher(encodeView, func(_, _ string, body ...any) error {
 			maps.Copy(known, body[1].(busapi.Dict))
@@ -156,7 +170,14 @@ func TestABusThatDoesNotReadCostsStepsOnly(t *testing.T) {
 	for member := range bus.sent {
 		sent = append(sent, member)
 	}
-	require.Equal(t, []string{"StateChanged", "TransitionStarted", "TransitionStep", "TransitionProgress", "PrepareForTransition", "TransitionFinished"}, sent)
+	require.Equal(
+		t,
+		[]string{
+			"StateChanged", "TransitionStarted", "TransitionStep", "TransitionProgress", "PrepareForTransition",
+			"TransitionFinished",
+		},
+		sent,
+	)
 }
 
 func TestStopDoesNotWaitForABusThatDoesNotRead(t *testing.T) {

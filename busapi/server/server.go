@@ -157,7 +157,9 @@ func (s *Server) Start(conn *dbus.Conn) error {
 // publisher; ctx bounds it. The connection stays open.
 func (s *Server) Stop(ctx context.Context) {
 	s.publisher.stop(ctx)
-	if call := s.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.ReleaseName", 0, busapi.BusName); call.Err != nil {
+	if call := s.conn.BusObject().CallWithContext(
+		ctx, "org.freedesktop.DBus.ReleaseName", 0, busapi.BusName,
+	); call.Err != nil {
 		s.log.Warn("cannot give the bus name back", zap.Error(call.Err))
 	}
 }
@@ -199,9 +201,16 @@ func (s *Server) exports() []interfaceTable {
 
 func (s *Server) ownMethods() map[string]method {
 	return map[string]method{
-		"RequestMode":        {handler: s.requestMode, flags: busapi.FlagNoWait, options: requestOptions, changes: "request", ration: changes},
-		"ForceMode":          {handler: s.forceMode, flags: busapi.FlagNoWait, options: requestOptions, changes: "force", ration: changes},
-		"Reconcile":          {handler: s.reconcile, flags: busapi.FlagNoWait, options: []string{busapi.OptionTarget}, changes: "reconcile", ration: changes},
+		"RequestMode": {
+			handler: s.requestMode, flags: busapi.FlagNoWait, options: requestOptions, changes: "request", ration: changes,
+		},
+		"ForceMode": {
+			handler: s.forceMode, flags: busapi.FlagNoWait, options: requestOptions, changes: "force", ration: changes,
+		},
+		"Reconcile": {
+			handler: s.reconcile, flags: busapi.FlagNoWait, options: []string{busapi.OptionTarget}, changes: "reconcile",
+			ration: changes,
+		},
 		"CancelTransition":   {handler: s.cancelTransition, changes: "cancel", ration: changes},
 		"PostponeTransition": {handler: s.postponeTransition, changes: "postpone", ration: changes},
 		"ConfirmMode":        {handler: s.confirmMode, changes: "confirm", ration: changes},
@@ -245,7 +254,9 @@ func machineID() (string, error) {
 }
 
 func (s *Server) encode(view status.View) busapi.Dict {
-	return busapi.EncodeProperties(busapi.Properties{Version: s.options.Version, Modes: s.options.Modes, View: view.Public()})
+	return busapi.EncodeProperties(
+		busapi.Properties{Version: s.options.Version, Modes: s.options.Modes, View: view.Public()},
+	)
 }
 
 func (s *Server) emit(iface, member string, body ...any) error {

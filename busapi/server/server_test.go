@@ -69,7 +69,9 @@ func TestIntrospectionServesTheXML(t *testing.T) {
 	require.NoError(t, h.object.Call(busapi.IntrospectableInterface+".Introspect", 0).Store(&doc))
 	require.Equal(t, busapi.XML, doc)
 	// The way there can be walked from the root.
-	require.NoError(t, h.conn.Object(busapi.BusName, "/org/dubnium").Call(busapi.IntrospectableInterface+".Introspect", 0).Store(&doc))
+	require.NoError(
+		t, h.conn.Object(busapi.BusName, "/org/dubnium").Call(busapi.IntrospectableInterface+".Introspect", 0).Store(&doc),
+	)
 	require.Contains(t, doc, `<node name="Mode1"/>`)
 	require.NoError(t, h.object.Call(busapi.PeerInterface+".Ping", 0).Err)
 }
@@ -113,7 +115,9 @@ func TestArgumentsOfOtherTypesAreRefused(t *testing.T) {
 	}
 	for name, args := range calls {
 		t.Run(name, func(t *testing.T) {
-			require.ErrorIs(t, busapi.FromDBus(h.object.Call(busapi.Interface+".RequestMode", 0, args...).Err), busapi.ErrInvalidArgs)
+			require.ErrorIs(
+				t, busapi.FromDBus(h.object.Call(busapi.Interface+".RequestMode", 0, args...).Err), busapi.ErrInvalidArgs,
+			)
 		})
 	}
 	require.Empty(t, h.controller.asked())
@@ -122,7 +126,10 @@ func TestArgumentsOfOtherTypesAreRefused(t *testing.T) {
 func TestACallWithoutAnInterfaceIsAuthorizedToo(t *testing.T) {
 	h := newHost(t)
 	h.authorizer.as(1000)
-	refused(t, h.object.Call("RequestMode", 0, "desktop", uint64(0), noOptions), busapi.ErrAccessDenied, "request-desktop was not granted")
+	refused(
+		t, h.object.Call("RequestMode", 0, "desktop", uint64(0), noOptions), busapi.ErrAccessDenied,
+		"request-desktop was not granted",
+	)
 	require.Empty(t, h.controller.asked())
 }
 
@@ -150,10 +157,21 @@ func TestPropertiesAreReadOnlyAndStrict(t *testing.T) {
 	require.NoError(t, h.object.Call(properties+".GetAll", 0, busapi.PeerInterface).Store(&none))
 	require.Empty(t, none)
 
-	refused(t, h.object.Call(properties+".Set", 0, busapi.Interface, "DesiredMode", dbus.MakeVariant("compute")), busapi.ErrPropertyReadOnly, "DesiredMode cannot be set")
+	refused(
+		t, h.object.Call(properties+".Set", 0, busapi.Interface, "DesiredMode", dbus.MakeVariant("compute")),
+		busapi.ErrPropertyReadOnly, "DesiredMode cannot be set",
+	)
 	refused(t, h.object.Call(properties+".Set", 0, busapi.Interface, "Sauna", dbus.MakeVariant(1)), busapi.ErrUnknownProperty, `no property "Sauna"`)
 	refused(t, h.object.Call(properties+".Get", 0, busapi.Interface, "Sauna"), busapi.ErrUnknownProperty, `no property "Sauna"`)
-	refused(t, h.object.Call(properties+".Get", 0, "com.example.Other", "Version"), busapi.ErrUnknownInterface, "com.example.Other")
-	refused(t, h.object.Call(properties+".GetAll", 0, "com.example.Other"), busapi.ErrUnknownInterface, "com.example.Other")
-	refused(t, h.object.Call(properties+".Set", 0, "com.example.Other", "X", dbus.MakeVariant(1)), busapi.ErrUnknownInterface, "com.example.Other")
+	refused(
+		t, h.object.Call(properties+".Get", 0, "com.example.Other", "Version"), busapi.ErrUnknownInterface,
+		"com.example.Other",
+	)
+	refused(
+		t, h.object.Call(properties+".GetAll", 0, "com.example.Other"), busapi.ErrUnknownInterface, "com.example.Other",
+	)
+	refused(
+		t, h.object.Call(properties+".Set", 0, "com.example.Other", "X", dbus.MakeVariant(1)), busapi.ErrUnknownInterface,
+		"com.example.Other",
+	)
 }

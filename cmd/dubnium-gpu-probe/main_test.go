@@ -129,7 +129,9 @@ func TestTheCardsAreToldWithWhatIsOnThem(t *testing.T) {
 	require.Equal(t, observer.Card{
 		PCI: "0000:01:00.0", UUID: "GPU-one", Name: "NVIDIA Stand-In",
 		MemoryTotal: observer.Measure{Value: &total}, MemoryUsed: observer.Measure{Value: &used},
-		Graphics: observer.CardProcesses{Processes: []observer.CardProcess{{PID: 900, Memory: observer.Measure{Value: &part}}}},
+		Graphics: observer.CardProcesses{
+			Processes: []observer.CardProcess{{PID: 900, Memory: observer.Measure{Value: &part}}},
+		},
 		Compute: observer.CardProcesses{Processes: []observer.CardProcess{{
 			PID: 4242, Memory: observer.Measure{Reason: "the driver does not say"},
 		}}},
@@ -180,7 +182,9 @@ func TestALostCardIsUnknownAndTheOthersAreRead(t *testing.T) {
 	for how, want := range map[string]observer.Card{
 		"lost":     {PCI: "0000:01:00.0", Reason: "GPU is lost (NVML error 15)"},
 		"unlisted": {Reason: "card 0 cannot be opened: GPU is lost (NVML error 15)"},
-		"fail nvmlDeviceGetComputeRunningProcesses_v3 15": {PCI: "0000:01:00.0", UUID: "GPU-one", Name: "NVIDIA Stand-In", Reason: "GPU is lost (NVML error 15)"},
+		"fail nvmlDeviceGetComputeRunningProcesses_v3 15": {
+			PCI: "0000:01:00.0", UUID: "GPU-one", Name: "NVIDIA Stand-In", Reason: "GPU is lost (NVML error 15)",
+		},
 	} {
 		t.Run(how, func(t *testing.T) {
 			got := start(t, display+how+"\n"+second).look()
@@ -217,13 +221,22 @@ func TestADriverThatFailsIsUnknown(t *testing.T) {
 		kernel bool
 		want   string
 	}{
-		"a kernel driver without a library": {"", []string{"--library", "libnvidia-ml-that-is-not-there.so.1"}, true, "the kernel has the NVIDIA driver, and its library was not found"},
-		"a kernel driver that NVML denies":  {"init 9\n", nil, true, "cannot start NVML: Driver Not Loaded"},
-		"another version":                   {"init 18\n", nil, true, "cannot start NVML: Driver/library version mismatch (NVML error 18)"},
-		"an error nobody knows":             {"init 999\n", nil, false, "cannot start NVML: Unknown Error"},
-		"a library that is none":            {"", []string{"--library", broken}, false, "its library cannot be opened"},
-		"a lock that cannot be":             {display, []string{"--lock", "/proc/none/lock"}, false, "cannot lock NVML"},
-		"a /proc that is none":              {display, []string{"--proc", "/dev/null"}, false, "cannot tell whether there is an NVIDIA driver"},
+		"a kernel driver without a library": {
+			"",
+			[]string{"--library", "libnvidia-ml-that-is-not-there.so.1"},
+			true,
+			"the kernel has the NVIDIA driver, and its library was not found",
+		},
+		"a kernel driver that NVML denies": {"init 9\n", nil, true, "cannot start NVML: Driver Not Loaded"},
+		"another version": {
+			"init 18\n", nil, true, "cannot start NVML: Driver/library version mismatch (NVML error 18)",
+		},
+		"an error nobody knows":  {"init 999\n", nil, false, "cannot start NVML: Unknown Error"},
+		"a library that is none": {"", []string{"--library", broken}, false, "its library cannot be opened"},
+		"a lock that cannot be":  {display, []string{"--lock", "/proc/none/lock"}, false, "cannot lock NVML"},
+		"a /proc that is none": {
+			display, []string{"--proc", "/dev/null"}, false, "cannot tell whether there is an NVIDIA driver",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -248,7 +261,9 @@ func TestAFunctionThatIsMissingIsNotCalled(t *testing.T) {
 		"nvmlDeviceGetCount_v2":         lacks("nvmlDeviceGetCount_v2"),
 		"nvmlDeviceGetHandleByIndex_v2": lacks("nvmlDeviceGetHandleByIndex_v2"),
 		"nvmlDeviceGetPciInfo_v3": func(t *testing.T, got observer.NVML) {
-			require.Contains(t, got.Cards[0].Reason, "the address of card 0 cannot be read: the driver's library lacks nvmlDeviceGetPciInfo_v3")
+			require.Contains(
+				t, got.Cards[0].Reason, "the address of card 0 cannot be read: the driver's library lacks nvmlDeviceGetPciInfo_v3",
+			)
 		},
 		"nvmlDeviceGetUUID": func(t *testing.T, got observer.NVML) { require.Empty(t, got.Cards[0].UUID) },
 		"nvmlDeviceGetName": func(t *testing.T, got observer.NVML) { require.Empty(t, got.Cards[0].Name) },

@@ -100,7 +100,12 @@ var hostile = map[string]func(net.Conn){
 	"garbage":                    func(c net.Conn) { c.Write([]byte(strings.Repeat("garbage!", 1000))); io.Copy(io.Discard, c) },
 	"garbage of ones":            func(c net.Conn) { c.Write([]byte(strings.Repeat("\xff", 4096))); io.Copy(io.Discard, c) },
 	"4 GiB outside":              func(c net.Conn) { again(c, append(head(0xFFFFFFFF), join(u32(0xDEAD), u32(0))...)) },
-	"4 GiB of sound":             func(c net.Conn) { c.Write(make([]byte, 8)); again(c, []byte(strings.Repeat("\xfe", 1<<16))) },
+	"4 GiB of sound": func(c net.Conn) {
+		c.Write(make([]byte, 8))
+		again(
+			c, []byte(strings.Repeat("\xfe", 1<<16)),
+		)
+	},
 	"4 GiB inside": func(c net.Conn) {
 		asked(c).Write(message(u32(2), u32(0), []byte("x\xff\xff\xff\xff")))
 		io.Copy(io.Discard, c)
@@ -206,7 +211,9 @@ func TestAHostileServerIsUnknownAndAGoodOneIsReadAgain(t *testing.T) {
 // TestAHostileServerCostsNoMoreThanTheBound: the probe holds its own bound, without
 // systemd, and ends by itself.
 func TestAHostileServerCostsNoMoreThanTheBound(t *testing.T) {
-	for _, name := range []string{"a list that never ends", "a list that breaks off", "4 GiB inside", "4 GiB outside", "silence"} {
+	for _, name := range []string{
+		"a list that never ends", "a list that breaks off", "4 GiB inside", "4 GiB outside", "silence",
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			socket := filepath.Join(t.TempDir(), "native")

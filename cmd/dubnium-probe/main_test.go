@@ -28,7 +28,9 @@ func TestHoldersWritesOneDocument(t *testing.T) {
 	root := t.TempDir()
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "proc/1/fd"), 0o755))
 	require.NoError(t, os.MkdirAll(filepath.Join(root, "proc/1/task"), 0o755))
-	code, out, complaints := probe(t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"))
+	code, out, complaints := probe(
+		t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"),
+	)
 	require.Zero(t, code, complaints)
 	d, err := holders.Decode([]byte(out))
 	require.NoError(t, err)
@@ -77,7 +79,9 @@ func TestAWrongPolicyIsSaidInTheDocument(t *testing.T) {
 func TestWhoHoldsAGPUIsToldWhateverThePolicySays(t *testing.T) {
 	root, file := hosttest.Start(t, testhost.Options{}).Root(), filepath.Join(t.TempDir(), "policy.toml")
 	require.NoError(t, os.WriteFile(file, []byte("nonsense = 1\n"), 0o644))
-	code, out, complaints := probe(t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"), "--policy", file)
+	code, out, complaints := probe(
+		t, "holders", "--proc", filepath.Join(root, "proc"), "--sys", filepath.Join(root, "sys"), "--policy", file,
+	)
 	require.Zero(t, code, complaints)
 	d, err := holders.Decode([]byte(out))
 	require.NoError(t, err)

@@ -87,7 +87,9 @@ func TestThroughItsSocketTheProbeTellsWhoHoldsTheDisplay(t *testing.T) {
 	h, p := workstation(t, testhost.Options{})
 	seen := readOnce(t, holders.New(p)).Processes
 	require.True(t, seen.Known(), seen.Reason)
-	require.Equal(t, []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}}, seen.GPUs)
+	require.Equal(
+		t, []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}}, seen.GPUs,
+	)
 	alice, _ := h.SessionOf("user")
 	found := false
 	for _, holder := range observer.ForeignHolders(p, seen) {
@@ -170,7 +172,9 @@ func TestThroughItsSocketTheProbeTellsWhatPlays(t *testing.T) {
 	l.until(func(s observer.AudioServer) bool { return len(s.Streams) == 1 && s.Streams[0].Media == "song" })
 	h.Audio().Close()
 	l.until(func(s observer.AudioServer) bool { return s.Known() && !s.Running })
-	next, err := pulsetest.Start(h.AudioSocket(), pulsetest.State{Capture: []pulsetest.Stream{{Media: "take", Corked: true}}})
+	next, err := pulsetest.Start(
+		h.AudioSocket(), pulsetest.State{Capture: []pulsetest.Stream{{Media: "take", Corked: true}}},
+	)
 	require.NoError(t, err)
 	t.Cleanup(next.Close)
 	l.until(func(s observer.AudioServer) bool { return len(s.Streams) == 1 && s.Streams[0].Corked })

@@ -43,7 +43,10 @@ func reloading(t *testing.T, text string, e *reloads) (told chan string, logs *o
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	core, logs := observer.New(zapcore.InfoLevel)
 	told = make(chan string, 8)
-	r := reloader{file, e, zap.New(core), func(_ *zap.Logger, state string) { told <- strings.ReplaceAll(state, filepath.Dir(file)+"/", "") }}
+	r := reloader{
+		file, e, zap.New(core),
+		func(_ *zap.Logger, state string) { told <- strings.ReplaceAll(state, filepath.Dir(file)+"/", "") },
+	}
 	r.reload(t.Context())
 	begin := <-told
 	require.True(t, strings.HasPrefix(begin, "RELOADING=1\nMONOTONIC_USEC="), begin)

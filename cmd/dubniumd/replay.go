@@ -74,7 +74,9 @@ func printDifferences(w io.Writer, count int, differences []recording.Difference
 		return out.Encode(append([]recording.Difference{}, differences...))
 	}
 	for _, d := range differences {
-		if _, err := fmt.Fprintf(w, "%s  %s -> %s\n", d.At.Format(time.RFC3339), verdictWords(d.Recorded), verdictWords(d.Replayed)); err != nil {
+		if _, err := fmt.Fprintf(
+			w, "%s  %s -> %s\n", d.At.Format(time.RFC3339), verdictWords(d.Recorded), verdictWords(d.Replayed),
+		); err != nil {
 			return err
 		}
 	}

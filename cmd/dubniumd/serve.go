@@ -97,7 +97,10 @@ func serve(ctx context.Context, policyFile string, roots roots, log *zap.Logger)
 	parts.Go(func() { feedWatchdog(ctx, controller, clientBus, log) })
 	notify(log, sd.SdNotifyReady)
 	parts.Go(func() { (&reloader{policyFile, controller, log, notify}).run(ctx, hangups) })
-	log.Info("serving", zap.String("version", version.Version), zap.String("policy", policyFile), zap.String("trust", string(p.Transitions)))
+	log.Info(
+		"serving", zap.String("version", version.Version), zap.String("policy", policyFile),
+		zap.String("trust", string(p.Transitions)),
+	)
 
 	select {
 	case <-ctx.Done():

@@ -85,7 +85,9 @@ type commands struct {
 }
 
 // ask runs one exchange with the daemon and prints the text that it gives.
-func (c *commands) ask(ctx context.Context, options client.Options, exchange func(*client.Client) (string, error)) error {
+func (c *commands) ask(
+	ctx context.Context, options client.Options, exchange func(*client.Client) (string, error),
+) error {
 	daemon, err := client.Open(ctx, options)
 	if err != nil {
 		return failure(err)

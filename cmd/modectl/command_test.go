@@ -80,12 +80,19 @@ func TestADaemonThatDoesNotRunSaysHowToStartIt(t *testing.T) {
 	bus := hosttest.Start(t, testhost.Options{})
 	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", bus.Address())
 	for _, args := range everyCommand {
-		oneLine(t, modectl(t.Context(), strings.Fields(args)...), exitNotReachable, "dubniumd is not running; start it with: systemctl start dubniumd")
+		oneLine(
+			t, modectl(t.Context(), strings.Fields(args)...), exitNotReachable,
+			"dubniumd is not running; start it with: systemctl start dubniumd",
+		)
 	}
 }
 
 func TestReadsPrintForPeopleAndScripts(t *testing.T) {
-	e := &engine{ends: status.Record{ID: 7, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, Finished: begin}}
+	e := &engine{
+		ends: status.Record{
+			ID: 7, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, Finished: begin,
+		},
+	}
 	e.kept = []status.Record{e.ends}
 	serve(t, e, authorizer{})
 	for args, want := range map[string]string{

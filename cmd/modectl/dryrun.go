@@ -64,7 +64,9 @@ func (c *commands) runDryRun(ctx context.Context, mode policy.Mode, asDot bool) 
 // that end. That the environment names a compositor says which one to ask.
 func ownWindows(ctx context.Context, ending []observer.Session) *render.Windows {
 	uid := uint32(os.Getuid())
-	if !slices.ContainsFunc(ending, func(s observer.Session) bool { return s.UID == uid && s.Kind() != observer.KindGreeter }) {
+	if !slices.ContainsFunc(
+		ending, func(s observer.Session) bool { return s.UID == uid && s.Kind() != observer.KindGreeter },
+	) {
 		return nil
 	}
 	compositor := compositorOf(os.Getenv)

@@ -20,8 +20,12 @@ const fingerprint = "0123456789abcdef0123456789abcdef"
 
 var wouldEnd = status.Preview{
 	From: "desktop", Fingerprint: fingerprint,
-	Steps:    []status.PlannedStep{{ID: "end-sessions", Kind: "end-sessions", Does: "end 1 session", Timeout: time.Second}},
-	Sessions: []observer.Session{{ID: "2", UID: uint32(os.Getuid()), User: "me", Class: "user", Type: "wayland", Seat: "seat0"}},
+	Steps: []status.PlannedStep{
+		{ID: "end-sessions", Kind: "end-sessions", Does: "end 1 session", Timeout: time.Second},
+	},
+	Sessions: []observer.Session{
+		{ID: "2", UID: uint32(os.Getuid()), User: "me", Class: "user", Type: "wayland", Seat: "seat0"},
+	},
 }
 
 func TestADryRunPrintsThePlanAndAsksForNothing(t *testing.T) {
@@ -79,7 +83,9 @@ func TestADryRunExitsAsTheFirstGuardThatStandsInTheWay(t *testing.T) {
 	for code, verdicts := range map[int][]guards.Verdict{
 		0: {passes}, 22: {passes, unknown}, 18: {{Guard: policy.CheckTargetReachable, Code: 18}, unknown},
 	} {
-		serve(t, &engine{preview: status.Preview{From: "desktop", Fingerprint: fingerprint}, verdicts: verdicts}, authorizer{})
+		serve(
+			t, &engine{preview: status.Preview{From: "desktop", Fingerprint: fingerprint}, verdicts: verdicts}, authorizer{},
+		)
 		for _, form := range [][]string{nil, {"--json"}, {"--dot"}} {
 			r := modectl(t.Context(), append([]string{"dry-run", "compute"}, form...)...)
 			require.Equal(t, code, r.code, form)
@@ -100,10 +106,14 @@ func TestARequestForOnePlan(t *testing.T) {
 	require.Zero(t, modectl(t.Context(), "request", "compute", "--plan", fingerprint).code)
 	require.Equal(t, fingerprint, e.asked()[0].Plan)
 	for _, wrong := range []string{"", "latest", fingerprint[1:]} {
-		oneLine(t, modectl(t.Context(), "request", "compute", "--plan", wrong), exitMisuse, "is not the fingerprint of a plan")
+		oneLine(
+			t, modectl(t.Context(), "request", "compute", "--plan", wrong), exitMisuse, "is not the fingerprint of a plan",
+		)
 	}
 	require.Len(t, e.asked(), 1)
 	serve(t, &engine{refuses: status.ErrStalePlan}, authorizer{})
 	oneLine(t, modectl(t.Context(), "request", "compute", "--plan", fingerprint), exitStalePlan, "modectl dry-run")
-	oneLine(t, modectl(t.Context(), "request", "compute", "--plan", fingerprint, "--no-wait"), exitStalePlan, "modectl dry-run")
+	oneLine(
+		t, modectl(t.Context(), "request", "compute", "--plan", fingerprint, "--no-wait"), exitStalePlan, "modectl dry-run",
+	)
 }

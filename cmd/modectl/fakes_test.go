@@ -118,7 +118,9 @@ func (e *engine) Observe(context.Context) (status.View, error) {
 	return e.View(), nil
 }
 
-func (e *engine) Judge(_ context.Context, _ status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error) {
+func (e *engine) Judge(
+	_ context.Context, _ status.Request, ids []policy.GuardID,
+) ([]guards.Verdict, observer.Snapshot, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(ids) == 0 {

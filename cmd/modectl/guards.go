@@ -64,7 +64,9 @@ func (c *commands) guard() *cobra.Command {
 }
 
 // judge prints what the guards say, and exits as the first that stands in the way.
-func (c *commands) judge(ctx context.Context, mode policy.Mode, ids []policy.GuardID, text func([]guards.Verdict) string) error {
+func (c *commands) judge(
+	ctx context.Context, mode policy.Mode, ids []policy.GuardID, text func([]guards.Verdict) string,
+) error {
 	var verdicts []guards.Verdict
 	err := c.ask(ctx, client.Options{}, func(daemon *client.Client) (_ string, err error) {
 		if verdicts, err = daemon.Guards(ctx, mode, ids...); err != nil {

@@ -13,7 +13,9 @@ import (
 func TestGuardsExitAsTheFirstThatStandsInTheWay(t *testing.T) {
 	passes := guards.Verdict{Guard: policy.CheckTargetReachable, OK: true, Hard: true, Reason: "it can be reached"}
 	unknown := guards.Verdict{Guard: policy.CheckCPULoadSafe, Code: 22, Reason: "no PSI", Remedy: "fix that"}
-	blocks := guards.Verdict{Guard: policy.CheckAudioIdle, Code: 10, Hard: true, Reason: "mpv plays", Remedy: "stop it", Evidence: []string{"mpv"}}
+	blocks := guards.Verdict{
+		Guard: policy.CheckAudioIdle, Code: 10, Hard: true, Reason: "mpv plays", Remedy: "stop it", Evidence: []string{"mpv"},
+	}
 	for code, verdicts := range map[int][]guards.Verdict{
 		0: {passes}, 10: {passes, blocks, unknown}, 22: {unknown, blocks},
 	} {

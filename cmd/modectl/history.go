@@ -114,7 +114,9 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
 		return now.Add(-d), nil
 	}
-	return time.Time{}, fmt.Errorf("%q is no time: write it like \"2006-01-02 15:04\", or how long ago, like \"90m\" or \"3d\"", text)
+	return time.Time{}, fmt.Errorf(
+		"%q is no time: write it like \"2006-01-02 15:04\", or how long ago, like \"90m\" or \"3d\"", text,
+	)
 }
 
 // followHistory prints what there is, the latest last, and then what comes, until

@@ -18,7 +18,10 @@ import (
 )
 
 func keptRecord(id uint64, result status.Result) status.Record {
-	return status.Record{ID: id, From: "desktop", To: policy.Compute, Final: "desktop", Result: result, By: "uid 1000 (alice)", Started: begin, Finished: begin}
+	return status.Record{
+		ID: id, From: "desktop", To: policy.Compute, Final: "desktop", Result: result, By: "uid 1000 (alice)", Started: begin,
+		Finished: begin,
+	}
 }
 
 func TestHistoryPassesItsFiltersOn(t *testing.T) {
@@ -78,7 +81,9 @@ func TestHistoryFollows(t *testing.T) {
 	out, in := io.Pipe()
 	ended := make(chan int)
 	go func() {
-		ended <- run(ctx, []string{"history", "--follow", "--json", "--result", "success"}, streams{stdout: in, stderr: io.Discard})
+		ended <- run(
+			ctx, []string{"history", "--follow", "--json", "--result", "success"}, streams{stdout: in, stderr: io.Discard},
+		)
 	}()
 	lines := json.NewDecoder(out)
 	next := func() uint64 {
@@ -87,7 +92,9 @@ func TestHistoryFollows(t *testing.T) {
 		return r.ID
 	}
 	assert.Equal(t, []uint64{5, 6}, []uint64{next(), next()})
-	for _, record := range []status.Record{keptRecord(6, status.Success), keptRecord(7, status.Blocked), keptRecord(8, status.Success)} {
+	for _, record := range []status.Record{
+		keptRecord(6, status.Success), keptRecord(7, status.Blocked), keptRecord(8, status.Success),
+	} {
 		e.mu.Lock()
 		e.ends = record
 		e.mu.Unlock()
@@ -113,7 +120,9 @@ func TestShowTellsOneTransition(t *testing.T) {
 	assert.Equal(t, "blocked", record["result"])
 
 	e.mu.Lock()
-	running, last := status.Transition{ID: 8, From: "desktop", To: policy.Compute, Phase: status.PhaseActing, By: "uid 0 (root)"}, keptRecord(9, status.Noop)
+	running, last := status.Transition{
+		ID: 8, From: "desktop", To: policy.Compute, Phase: status.PhaseActing, By: "uid 0 (root)",
+	}, keptRecord(9, status.Noop)
 	e.view.Running, e.view.Last = &running, &last
 	e.mu.Unlock()
 	assert.Contains(t, modectl(t.Context(), "show", "8").stdout, "transition 8: desktop -> compute, asked by uid 0 (root)")

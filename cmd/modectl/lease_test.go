@@ -15,7 +15,9 @@ func TestARequestOnTermsSaysWhenItEnds(t *testing.T) {
 	serve(t, e, authorizer{})
 	r := modectl(t.Context(), "request", "compute", "--for", "4h", "--until-idle", "30m", "--confirm", "5m")
 	require.Equal(t, exitOK, r.code, r.stderr)
-	require.Equal(t, status.Terms{For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute}, e.asked()[0].Terms)
+	require.Equal(
+		t, status.Terms{For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute}, e.asked()[0].Terms,
+	)
 	require.Equal(t, "compute reached (transition 7)\n"+
 		"  goes back   unless it is confirmed within 5m0s: modectl confirm 7\n"+
 		"  goes back   after 4h0m0s\n"+

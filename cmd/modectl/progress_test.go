@@ -18,7 +18,10 @@ func TestHowFarAStepIsIsWrittenOverAndNotLogged(t *testing.T) {
 		p.further(loading)
 		p.end()
 	}
-	assert.True(t, strings.HasPrefix(terminal.String(), clearLine+"[9/9] await-vllm-healthy: loading, 40 s of 600 s"), terminal.String())
+	assert.True(
+		t, strings.HasPrefix(terminal.String(), clearLine+"[9/9] await-vllm-healthy: loading, 40 s of 600 s"),
+		terminal.String(),
+	)
 	assert.NotContains(t, terminal.String(), "\x1b[2J", "nobody else moves the cursor")
 	assert.Empty(t, log.String())
 }

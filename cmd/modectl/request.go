@@ -62,7 +62,9 @@ func (c *commands) force() *cobra.Command {
 		for i, name := range skip {
 			ids[i] = policy.GuardID(name)
 			if !slices.Contains(softGuards(), name) {
-				return nil, exit{exitMisuse, fmt.Errorf("%q is not a soft guard: these are %s", name, strings.Join(softGuards(), ", "))}
+				return nil, exit{
+					exitMisuse, fmt.Errorf("%q is not a soft guard: these are %s", name, strings.Join(softGuards(), ", ")),
+				}
 			}
 		}
 		return ids, nil
@@ -167,7 +169,9 @@ func (c *commands) runRequest(ctx context.Context, mode policy.Mode, ask client.
 	var record status.Record
 	err := c.ask(ctx, bus, func(daemon *client.Client) (text string, err error) {
 		progress := progress{out: c.stderr, redraws: c.redraws}
-		record, err = daemon.Request(ctx, mode, ask, client.ProgressHandler{Prepare: progress.announced, Step: progress.step, Progress: progress.further})
+		record, err = daemon.Request(
+			ctx, mode, ask, client.ProgressHandler{Prepare: progress.announced, Step: progress.step, Progress: progress.further},
+		)
 		progress.end()
 		if err != nil {
 			return "", err

@@ -21,7 +21,9 @@ import (
 )
 
 func ending(result status.Result, final observer.State, verdicts ...guards.Verdict) status.Record {
-	return status.Record{ID: 7, From: "desktop", To: policy.Compute, Final: final, Result: result, Guards: verdicts, Finished: begin}
+	return status.Record{
+		ID: 7, From: "desktop", To: policy.Compute, Final: final, Result: result, Guards: verdicts, Finished: begin,
+	}
 }
 
 func TestARequestThatIsReachedSaysSo(t *testing.T) {
@@ -40,7 +42,10 @@ func TestARequestThatIsReachedSaysSo(t *testing.T) {
 }
 
 func TestEveryResultHasItsExitCode(t *testing.T) {
-	reachable := guards.Verdict{Guard: policy.CheckTargetReachable, Code: 18, Reason: "compute.target is masked", Remedy: "systemctl unmask compute.target"}
+	reachable := guards.Verdict{
+		Guard: policy.CheckTargetReachable, Code: 18, Reason: "compute.target is masked",
+		Remedy: "systemctl unmask compute.target",
+	}
 	unjudged := guards.Verdict{Guard: policy.CheckGPUDisplayReleased, Code: 21, Reason: "no answer"}
 	passed := guards.Verdict{Guard: policy.CheckGraphicalSessionAbsent, OK: true}
 	cases := map[string]struct {
@@ -48,9 +53,11 @@ func TestEveryResultHasItsExitCode(t *testing.T) {
 		code int
 		text string
 	}{
-		"success":           {ending(status.Success, "compute"), 0, "compute reached"},
-		"noop":              {ending(status.Noop, "compute"), 0, "nothing to do"},
-		"blocked":           {ending(status.Blocked, "desktop", passed, reachable, unjudged), 18, "to clear it: systemctl unmask compute.target"},
+		"success": {ending(status.Success, "compute"), 0, "compute reached"},
+		"noop":    {ending(status.Noop, "compute"), 0, "nothing to do"},
+		"blocked": {
+			ending(status.Blocked, "desktop", passed, reachable, unjudged), 18, "to clear it: systemctl unmask compute.target",
+		},
 		"not judged":        {ending(status.Blocked, "desktop", unjudged, reachable), 21, "could not be judged: no answer"},
 		"blocked by nobody": {ending(status.Blocked, "desktop"), 51, "blocked"},
 		"inhibited":         {ending(status.Inhibited, "desktop"), 13, "inhibited"},
@@ -82,11 +89,25 @@ func TestRefusalsHaveTheirExitCodes(t *testing.T) {
 		code    int
 		text    string
 	}{
-		"not authorized":   {nil, authorizer{1000, busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted", action)}, 40, action + " was not granted; ask as root"},
-		"needs a password": {nil, authorizer{1000, busapi.Refuse(busapi.ErrInteractionRequired, "%s needs authentication", action)}, 40, "needs authentication; ask again"},
-		"busy":             {fmt.Errorf("transition 6 to desktop: %w", status.ErrBusy), authorizer{}, 42, "another transition is running; wait"},
-		"shutting down":    {status.ErrShuttingDown, authorizer{}, 41, "dubniumd is stopping"},
-		"a defect":         {fmt.Errorf("cannot write the journal: disk full"), authorizer{}, 51, "cannot write the journal: disk full"},
+		"not authorized": {
+			nil,
+			authorizer{1000, busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted", action)},
+			40,
+			action + " was not granted; ask as root",
+		},
+		"needs a password": {
+			nil,
+			authorizer{1000, busapi.Refuse(busapi.ErrInteractionRequired, "%s needs authentication", action)},
+			40,
+			"needs authentication; ask again",
+		},
+		"busy": {
+			fmt.Errorf("transition 6 to desktop: %w", status.ErrBusy), authorizer{}, 42, "another transition is running; wait",
+		},
+		"shutting down": {status.ErrShuttingDown, authorizer{}, 41, "dubniumd is stopping"},
+		"a defect": {
+			fmt.Errorf("cannot write the journal: disk full"), authorizer{}, 51, "cannot write the journal: disk full",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -96,7 +117,10 @@ func TestRefusalsHaveTheirExitCodes(t *testing.T) {
 		})
 	}
 	serve(t, &engine{}, authorizer{})
-	oneLine(t, modectl(t.Context(), "request", "compute", "--reason", "\x1b[2J"), exitMisuse, "the option reason holds characters that cannot be printed")
+	oneLine(
+		t, modectl(t.Context(), "request", "compute", "--reason", "\x1b[2J"), exitMisuse,
+		"the option reason holds characters that cannot be printed",
+	)
 }
 
 func TestNoWaitReturnsWithTheID(t *testing.T) {
@@ -153,7 +177,9 @@ func TestProgressIsALineForEachStepOrOneThatIsWrittenOver(t *testing.T) {
 func TestTheAgentIsReadyBeforeAndGoneAfter(t *testing.T) {
 	dir := t.TempDir()
 	agent, log := filepath.Join(dir, "agent"), filepath.Join(dir, "log")
-	script := fmt.Sprintf("#!/bin/sh\nexec >%s\necho \"$@\"\ntrap 'echo left; exit 0' TERM\nexec 3>&-\nwhile :; do sleep 0.01; done\n", log)
+	script := fmt.Sprintf(
+		"#!/bin/sh\nexec >%s\necho \"$@\"\ntrap 'echo left; exit 0' TERM\nexec 3>&-\nwhile :; do sleep 0.01; done\n", log,
+	)
 	require.NoError(t, os.WriteFile(agent, []byte(script), 0o755))
 	stop := startAgent(t.Context(), agent)
 	started, err := os.ReadFile(log)
@@ -179,7 +205,11 @@ func TestForceNamesWhatItSkips(t *testing.T) {
 	require.Zero(t, r.code, r.stderr)
 	require.Equal(t, "compute reached (transition 7, forced past check_cpu_load_safe)\n", r.stdout)
 	require.Equal(t, []policy.GuardID{policy.CheckCPULoadSafe}, e.asked()[0].Skip)
-	for _, wrong := range [][]string{{"force", "compute"}, {"force", "compute", "--skip", "check_audio_idle"}, {"force", "sauna", "--skip", "check_cpu_load_safe"}} {
+	for _, wrong := range [][]string{
+		{"force", "compute"},
+		{"force", "compute", "--skip", "check_audio_idle"},
+		{"force", "sauna", "--skip", "check_cpu_load_safe"},
+	} {
 		require.Equal(t, exitMisuse, modectl(t.Context(), wrong...).code)
 	}
 	require.Len(t, e.asked(), 1)

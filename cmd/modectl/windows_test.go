@@ -60,7 +60,8 @@ func answerHyprland(clients string) func(net.Conn) {
 func answerSway(tree string, kind uint32) func(net.Conn) {
 	return func(conn net.Conn) {
 		request := make([]byte, 14)
-		if _, err := io.ReadFull(conn, request); err != nil || string(request[:6]) != "i3-ipc" || binary.NativeEndian.Uint32(request[10:]) != 4 {
+		if _, err := io.ReadFull(conn, request); err != nil ||
+			string(request[:6]) != "i3-ipc" || binary.NativeEndian.Uint32(request[10:]) != 4 {
 			return
 		}
 		reply := binary.NativeEndian.AppendUint32([]byte("i3-ipc"), uint32(len(tree)))
@@ -102,7 +103,9 @@ func TestSwayTellsItsWindows(t *testing.T) {
 }
 
 func TestNoCompositorIsNamed(t *testing.T) {
-	for _, vars := range []map[string]string{{}, {"XDG_RUNTIME_DIR": "/run/user/1000"}, {"HYPRLAND_INSTANCE_SIGNATURE": "abc"}} {
+	for _, vars := range []map[string]string{
+		{}, {"XDG_RUNTIME_DIR": "/run/user/1000"}, {"HYPRLAND_INSTANCE_SIGNATURE": "abc"},
+	} {
 		require.Nil(t, compositorOf(func(key string) string { return vars[key] }))
 	}
 }
@@ -129,12 +132,16 @@ func TestACompositorThatDoesNotTellIsAnError(t *testing.T) {
 		"it never ends":        {says: endless, text: "more than 16 MiB"},
 		"sway is not JSON":     {sway: true, says: answerSway("nonsense", 4), text: "cannot read what sway says"},
 		"sway answers another": {sway: true, says: answerSway("{}", 7), text: "not one of its protocol's"},
-		"sway leaves":          {sway: true, says: func(conn net.Conn) { _, _ = conn.Read(make([]byte, 14)) }, text: "cannot ask sway: EOF"},
+		"sway leaves": {
+			sway: true, says: func(conn net.Conn) { _, _ = conn.Read(make([]byte, 14)) }, text: "cannot ask sway: EOF",
+		},
 		"sway promises too much": {sway: true, says: func(conn net.Conn) {
 			_, _ = io.ReadFull(conn, make([]byte, 14))
 			_, _ = conn.Write([]byte("i3-ipc\xff\xff\xff\x7f\x04\x00\x00\x00"))
 		}, text: "more than 16 MiB"},
-		"sway hangs": {sway: true, says: func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }, text: "cannot ask sway: read unix"},
+		"sway hangs": {
+			sway: true, says: func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }, text: "cannot ask sway: read unix",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -69,7 +69,9 @@ func (p *profiles) holders() map[dbus.Sender]string {
 // serve takes a name of the service.
 func serve(t *testing.T, h *testhost.Host, name string, has ...string) *profiles {
 	t.Helper()
-	p := &profiles{t: t, conn: hosttest.Connect(t, h), has: has, held: map[dbus.Sender]string{}, wake: make(chan struct{}, 16)}
+	p := &profiles{
+		t: t, conn: hosttest.Connect(t, h), has: has, held: map[dbus.Sender]string{}, wake: make(chan struct{}, 16),
+	}
 	path := dbus.ObjectPath("/org/freedesktop/UPower/PowerProfiles")
 	if name == hadess {
 		path = "/net/hadess/PowerProfiles"
@@ -186,7 +188,9 @@ func TestWhatCannotBeHeldIsNotReady(t *testing.T) {
 	bus, err := busconn.Dial(h.Address())
 	require.NoError(t, err)
 	defer bus.Close()
-	err = audiopriority.Run(t.Context(), audiopriority.Options{Studio: studio(func(*policy.Studio) {}), Device: "/no/such/device", Bus: bus})
+	err = audiopriority.Run(
+		t.Context(), audiopriority.Options{Studio: studio(func(*policy.Studio) {}), Device: "/no/such/device", Bus: bus},
+	)
 	require.ErrorContains(t, err, "cannot hold the CPU latency")
 }
 
@@ -237,7 +241,9 @@ func TestEachPersonAtAScreenHasTheQuantumForced(t *testing.T) {
 	require.Contains(t, r.held, "a quantum of 128 for the uids [1000]")
 	require.True(t, active(1000), "ready means that it is forced")
 
-	bob := h.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user", Type: "wayland", Seat: "seat0", Service: "login"})
+	bob := h.AddSession(
+		testhost.Session{UID: 1001, User: "bob", Class: "user", Type: "wayland", Seat: "seat0", Service: "login"},
+	)
 	require.NoError(t, h.WaitUnit(bounded(t), audiopriority.Unit(1001), "active"))
 	require.NoError(t, h.Logout(bob))
 	require.NoError(t, h.WaitUnit(bounded(t), audiopriority.Unit(1001), "inactive"))

@@ -70,7 +70,9 @@ func absent(err error) bool {
 
 // holdAt says what came of it, and of which owner of the service's name, or
 // errNoProfiles.
-func (p powerProfile) holdAt(ctx context.Context, s profileService, owner *busconn.Listener) (said string, generation uint64, err error) {
+func (p powerProfile) holdAt(
+	ctx context.Context, s profileService, owner *busconn.Listener,
+) (said string, generation uint64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	running, generation := owner.Owner()
@@ -91,7 +93,9 @@ func (p powerProfile) holdAt(ctx context.Context, s profileService, owner *busco
 	if !slices.ContainsFunc(known, has) {
 		return fmt.Sprintf("no power profile, for this machine has no %s", p.want), generation, nil
 	}
-	if _, err := p.bus.Call(ctx, s.name, s.path, s.name+".HoldProfile", string(p.want), "low-latency audio is protected", "org.dubnium.Mode1"); err != nil {
+	if _, err := p.bus.Call(
+		ctx, s.name, s.path, s.name+".HoldProfile", string(p.want), "low-latency audio is protected", "org.dubnium.Mode1",
+	); err != nil {
 		return "", 0, fmt.Errorf("cannot hold the power profile %s: %w", p.want, err)
 	}
 	return fmt.Sprintf("the power profile %s", p.want), generation, nil

@@ -115,7 +115,11 @@ func TestRefusalsNeverDisplaceOutcomes(t *testing.T) {
 	text := strings.Repeat("x", 1024)
 	for range 5000 { // more than both files hold
 		now = now.Add(time.Minute)
-		h.Rejected(status.RejectedRequest{Asked: "request", Mode: "compute", By: "uid 1000", UID: 1000, Reason: "AccessDenied", Text: text, Why: text[:256]})
+		h.Rejected(
+			status.RejectedRequest{
+				Asked: "request", Mode: "compute", By: "uid 1000", UID: 1000, Reason: "AccessDenied", Text: text, Why: text[:256],
+			},
+		)
 	}
 	after, err := os.ReadFile(filepath.Join(dir, "events.jsonl"))
 	require.NoError(t, err)
@@ -136,9 +140,21 @@ func TestFiltersChoose(t *testing.T) {
 	h := testHistory(t, t.TempDir())
 	begin := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 	root, alice := uint32(0), uint32(1000)
-	h.Ended(status.Record{ID: 1, To: policy.Compute, Result: status.Success, By: "uid 0 (root)", UID: &root, Finished: begin})
-	h.Ended(status.Record{ID: 2, To: policy.Desktop, Result: status.Blocked, By: "uid 1000 (alice)", UID: &alice, Finished: begin.Add(time.Hour)})
-	h.Ended(status.Record{ID: 3, To: policy.Compute, Result: status.Blocked, By: "uid 1000 (alice)", UID: &alice, Finished: begin.Add(2 * time.Hour)})
+	h.Ended(
+		status.Record{ID: 1, To: policy.Compute, Result: status.Success, By: "uid 0 (root)", UID: &root, Finished: begin},
+	)
+	h.Ended(
+		status.Record{
+			ID: 2, To: policy.Desktop, Result: status.Blocked, By: "uid 1000 (alice)", UID: &alice,
+			Finished: begin.Add(time.Hour),
+		},
+	)
+	h.Ended(
+		status.Record{
+			ID: 3, To: policy.Compute, Result: status.Blocked, By: "uid 1000 (alice)", UID: &alice,
+			Finished: begin.Add(2 * time.Hour),
+		},
+	)
 	for name, c := range map[string]struct {
 		filter status.Filter
 		want   []uint64

@@ -51,5 +51,7 @@ func (a askSessions) ask(ctx context.Context, uid uint32, grace time.Duration) e
 	}
 	// Whatever it still does, its time is over. Nobody waits for a transition that is
 	// told to stop: the unit has a bound of its own.
-	return errors.Join(fmt.Errorf("the session of uid %d was asked to end by %s, which failed: %w", uid, unit, err), a.stop(ctx, unit))
+	return errors.Join(
+		fmt.Errorf("the session of uid %d was asked to end by %s, which failed: %w", uid, unit, err), a.stop(ctx, unit),
+	)
 }

@@ -39,7 +39,9 @@ func TestAHookThatHangsIsStopped(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	require.NoError(t, h.host.SetFault(hook, testhost.Fault{HangStart: true}))
 	err := h.apply(asks(50*time.Millisecond, 1000))
-	require.ErrorContains(t, err, "the session of uid 1000 was asked to end by "+hook+", which failed: it took longer than 50ms")
+	require.ErrorContains(
+		t, err, "the session of uid 1000 was asked to end by "+hook+", which failed: it took longer than 50ms",
+	)
 	require.NoError(t, h.host.WaitUnit(bounded(t), hook, "inactive"))
 }
 

@@ -48,7 +48,9 @@ func StepHandlers(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]p
 			units:       units,
 			modeTargets: []string{p.Units.DesktopTarget, p.Units.ComputeTarget},
 			modeUnits: map[string][]string{
-				p.Units.DesktopTarget: append([]string{p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager}, p.Modes.Desktop.Required...),
+				p.Units.DesktopTarget: append([]string{
+					p.Units.StudioPolicy, p.Units.AudioPriority, p.Units.DisplayManager,
+				}, p.Modes.Desktop.Required...),
 				p.Units.ComputeTarget: append(p.VLLMUnits(), p.Modes.Compute.Required...),
 			},
 			maintenance: slices.DeleteFunc(p.Studio.Units(), isService),

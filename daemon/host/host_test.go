@@ -140,7 +140,9 @@ func (s *told) Note(text string, _ []observer.Secret) {
 }
 
 func options(t *testing.T, h *testhost.Host, m *host.SavedState) host.Options {
-	return host.Options{SavedState: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zap.New(zaptest.NewLogger(t).Core())}
+	return host.Options{
+		SavedState: m, Cgroups: filepath.Join(h.Root(), "sys/fs/cgroup"), Log: zap.New(zaptest.NewLogger(t).Core()),
+	}
 }
 
 func bounded(t *testing.T) context.Context {

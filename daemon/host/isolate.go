@@ -44,7 +44,9 @@ type isolateBefore struct {
 // stoppable knows the unit types that isolate stops: the others ignore it by
 // default (systemd.unit(5), IgnoreOnIsolate=).
 func stoppable(unit string) bool {
-	return slices.Contains([]string{"service", "socket", "timer", "path", "target"}, unit[strings.LastIndexByte(unit, '.')+1:])
+	return slices.Contains(
+		[]string{"service", "socket", "timer", "path", "target"}, unit[strings.LastIndexByte(unit, '.')+1:],
+	)
 }
 
 func (a isolate) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
@@ -91,7 +93,8 @@ func (a isolate) active(ctx context.Context) ([]systemd1.Row, error) {
 func (a isolate) otherTarget(unit string, active []systemd1.Row) string {
 	found := ""
 	for _, target := range a.modeTargets {
-		if slices.ContainsFunc(active, func(r systemd1.Row) bool { return r.Name == target }) && (found == "" || target != unit) {
+		if slices.ContainsFunc(active, func(r systemd1.Row) bool { return r.Name == target }) &&
+			(found == "" || target != unit) {
 			found = target
 		}
 	}

@@ -93,7 +93,9 @@ func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
 	require.Equal(t, "inactive", h.state("byhand.service"))
 	for range 2 {
 		require.NoError(t, h.undo(toCompute, before))
-		for _, unit := range []string{"desktop.target", "graphical.target", "greetd.service", "byhand.service", "byhand.timer"} {
+		for _, unit := range []string{
+			"desktop.target", "graphical.target", "greetd.service", "byhand.service", "byhand.timer",
+		} {
 			require.Equal(t, "active", h.state(unit), unit)
 		}
 		require.Equal(t, "inactive", h.state("compute.target"))
@@ -102,7 +104,9 @@ func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
 }
 
 func TestUndoOfIsolateGoesOnPastWhatFails(t *testing.T) {
-	h := newHands(t, testhost.Options{Units: []testhost.Unit{{Name: "a.service"}, {Name: "b.service"}, {Name: "c.service"}}})
+	h := newHands(
+		t, testhost.Options{Units: []testhost.Unit{{Name: "a.service"}, {Name: "b.service"}, {Name: "c.service"}}},
+	)
 	for _, unit := range []string{"a.service", "b.service", "c.service"} {
 		require.NoError(t, h.host.SetActive(unit, "active"))
 	}
@@ -166,8 +170,12 @@ func TestATargetThatCannotBeIsolatedChangesNothing(t *testing.T) {
 }
 
 func TestATargetWhoseOwnUnitFailsSaysSo(t *testing.T) {
-	h := newHands(t, testhost.Options{Units: []testhost.Unit{{Name: "weights.service", RequiredBy: []string{"compute.target"}}}})
+	h := newHands(
+		t, testhost.Options{Units: []testhost.Unit{{Name: "weights.service", RequiredBy: []string{"compute.target"}}}},
+	)
 	require.NoError(t, h.host.Fail("weights.service"))
-	require.NoError(t, h.host.EditUnit("compute.target", func(u *testhost.Unit) { u.After = append(u.After, "weights.service") }))
+	require.NoError(
+		t, h.host.EditUnit("compute.target", func(u *testhost.Unit) { u.After = append(u.After, "weights.service") }),
+	)
 	require.ErrorContains(t, h.apply(toCompute), "cannot start compute.target: job dependency")
 }

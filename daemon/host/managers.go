@@ -68,7 +68,10 @@ func (a endManagers) Apply(ctx context.Context, s plans.Step) error {
 			continue
 		}
 		unit, h := observer.UserManager(uid), holding[i]
-		stepreport.Note(ctx, fmt.Sprintf("%s held %s for %s after the session was gone, and %s was stopped", h, h.GPU, s.Grace, unit), secrets)
+		stepreport.Note(
+			ctx, fmt.Sprintf("%s held %s for %s after the session was gone, and %s was stopped", h, h.GPU, s.Grace, unit),
+			secrets,
+		)
 		errs = append(errs, a.stop(ctx, unit))
 	}
 	return errors.Join(errs...)

@@ -83,7 +83,10 @@ func TestAnAudioServerGoesAndASessionElsewhereStays(t *testing.T) {
 	require.Len(t, notes, 1)
 	require.Contains(t, notes[0], "pipewire (pid ")
 	require.Equal(t, "inactive", h.state(manager))
-	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == ssh && s.State == "active" }))
+	require.True(
+		t,
+		slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == ssh && s.State == "active" }),
+	)
 }
 
 func TestTheManagerOfSomebodyElseIsNotTouched(t *testing.T) {

@@ -160,7 +160,9 @@ func (a resume) Undo(ctx context.Context, s plans.Step, before json.RawMessage) 
 	if err := a.saved.change(func(n *savedValues) { n.Quiesced = was.Quiesced }); err != nil {
 		return err
 	}
-	return a.stopAll(ctx, slices.DeleteFunc(slices.Clone(s.Units), func(unit string) bool { return slices.Contains(was.Up, unit) }))
+	return a.stopAll(
+		ctx, slices.DeleteFunc(slices.Clone(s.Units), func(unit string) bool { return slices.Contains(was.Up, unit) }),
+	)
 }
 
 // Verify wants every unit up that can be. Of a service there is nothing to see: it

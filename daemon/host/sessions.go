@@ -65,7 +65,9 @@ func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
 		case len(now) == 0:
 			return nil
 		case !s.Newcomers && len(otherUsersSessions(now, s.Users)) > 0:
-			return fmt.Errorf("there is %s now, who was not there when this was decided", describe(otherUsersSessions(now, s.Users)))
+			return fmt.Errorf(
+				"there is %s now, who was not there when this was decided", describe(otherUsersSessions(now, s.Users)),
+			)
 		default:
 			left = now
 			a.terminateOrKill(ctx, left, ends, s.Grace)
@@ -93,7 +95,9 @@ type end struct {
 
 // terminateOrKill asks each session to end that was not asked yet, and kills it when its
 // grace is over. It forgets those that are gone.
-func (a endSessions) terminateOrKill(ctx context.Context, left []observer.Session, ends map[string]*end, grace time.Duration) {
+func (a endSessions) terminateOrKill(
+	ctx context.Context, left []observer.Session, ends map[string]*end, grace time.Duration,
+) {
 	maps.DeleteFunc(ends, func(id string, _ *end) bool {
 		return !slices.ContainsFunc(left, func(s observer.Session) bool { return s.ID == id })
 	})

@@ -111,8 +111,15 @@ func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
 func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	carol := testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"}
-	require.ErrorContains(t, whileEnding(t, h, time.Minute, carol), "of carol (active) now, who was not there when this was decided")
-	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "carol" && s.State != "closing" }))
+	require.ErrorContains(
+		t, whileEnding(t, h, time.Minute, carol), "of carol (active) now, who was not there when this was decided",
+	)
+	require.True(
+		t,
+		slices.ContainsFunc(
+			h.host.Sessions(), func(s testhost.Session) bool { return s.User == "carol" && s.State != "closing" },
+		),
+	)
 }
 
 // Root may end anybody's session, and asked for that.
@@ -138,7 +145,12 @@ func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
 	mallory := testhost.Session{Class: "user", Type: "wayland", User: "mallory", UID: 1003, Remote: true, Service: "sshd"}
 	require.NoError(t, whileEnding(t, h, 200*time.Millisecond, mallory))
 	require.NoError(t, h.verify(ends(0)))
-	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "mallory" && s.State != "closing" }))
+	require.True(
+		t,
+		slices.ContainsFunc(
+			h.host.Sessions(), func(s testhost.Session) bool { return s.User == "mallory" && s.State != "closing" },
+		),
+	)
 }
 
 func TestASessionThatStaysIsNamed(t *testing.T) {
@@ -164,7 +176,10 @@ func TestAForgedRemovalIsNotBelieved(t *testing.T) {
 	ctx := newExpiring(t)
 	done := h.applying(ctx, ends(time.Minute))
 	h.awaitBegun(plans.EndSessions)
-	h.forge("/org/freedesktop/login1", "org.freedesktop.login1.Manager", "SessionRemoved", alice.ID, testhost.SessionPath(alice.ID))
+	h.forge(
+		"/org/freedesktop/login1", "org.freedesktop.login1.Manager", "SessionRemoved", alice.ID,
+		testhost.SessionPath(alice.ID),
+	)
 	require.ErrorContains(t, h.verify(ends(0)), "there is still", "by now the actor has had its poke, if it takes it")
 	ctx.expire()
 	require.ErrorIs(t, receive(t, done), context.DeadlineExceeded)

@@ -143,7 +143,9 @@ func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessag
 }
 
 func (a setSlices) Verify(ctx context.Context, s plans.Step) error {
-	return perSlice(s.Slices, func(slice string, changes []plans.SliceChange) error { return a.confirm(ctx, slice, changes) })
+	return perSlice(
+		s.Slices, func(slice string, changes []plans.SliceChange) error { return a.confirm(ctx, slice, changes) },
+	)
 }
 
 // The kernel is told by systemd after it has answered, for some of it: a value

@@ -53,7 +53,13 @@ func (h *hands) kept() observer.SavedState {
 func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	h.host.Do(func(m *sim.Model) {
-		require.NoError(t, m.SetProperties("user.slice", sim.Setting{Name: "IOWeight", Value: uint64(30)}, sim.Setting{Name: "AllowedCPUs", Value: []byte{0xf0}}))
+		require.NoError(
+			t,
+			m.SetProperties(
+				"user.slice", sim.Setting{Name: "IOWeight", Value: uint64(30)},
+				sim.Setting{Name: "AllowedCPUs", Value: []byte{0xf0}},
+			),
+		)
 	})
 	was := h.slice("user.slice")
 	step := sets(
@@ -104,7 +110,10 @@ func TestWhatReturnsIsForgottenAndItsUndoRemembersIt(t *testing.T) {
 
 func TestTheKernelHasTheLastWord(t *testing.T) {
 	h := newHands(t, testhost.Options{})
-	step := sets(gives("user.slice", policy.CPUWeight, "400"), gives("user.slice", policy.IOWeight, "300"), gives("user.slice", policy.MemoryHigh, "1048577"))
+	step := sets(
+		gives("user.slice", policy.CPUWeight, "400"), gives("user.slice", policy.IOWeight, "300"),
+		gives("user.slice", policy.MemoryHigh, "1048577"),
+	)
 	require.NoError(t, h.apply(step))
 	const group = "sys/fs/cgroup/user.slice/"
 	for _, c := range []struct{ file, right, wrong string }{
@@ -127,15 +136,23 @@ func TestWhatTheKernelDoesNotShowIsNotWrong(t *testing.T) {
 	require.NoError(t, h.apply(step))
 	require.NoError(t, h.host.RemoveFile("sys/fs/cgroup/user.slice/cpu.weight"))
 	require.NoError(t, h.verify(step), "the controller may not be enabled there")
-	require.ErrorContains(t, h.verify(sets(gives("user.slice", policy.CPUWeight, "1"))), "in systemd, not \"1\"", "systemd still has to have it")
+	require.ErrorContains(
+		t, h.verify(sets(gives("user.slice", policy.CPUWeight, "1"))), "in systemd, not \"1\"",
+		"systemd still has to have it",
+	)
 }
 
 func TestAPropertyThatSystemdRefusesChangesNothing(t *testing.T) {
 	h := newHands(t, testhost.Options{})
-	step := sets(gives("ai.slice", policy.CPUWeight, "7"), gives("user.slice", policy.CPUWeight, "400"), gives("user.slice", policy.IOWeight, "10001"))
+	step := sets(
+		gives("ai.slice", policy.CPUWeight, "7"), gives("user.slice", policy.CPUWeight, "400"),
+		gives("user.slice", policy.IOWeight, "10001"),
+	)
 	was := map[string]policy.Properties{"ai.slice": h.slice("ai.slice"), "user.slice": h.slice("user.slice")}
 	before := h.prepare(step)
-	require.ErrorContains(t, h.apply(step), "cannot set properties of user.slice: Value specified in IOWeight is out of range")
+	require.ErrorContains(
+		t, h.apply(step), "cannot set properties of user.slice: Value specified in IOWeight is out of range",
+	)
 	require.Equal(t, was["user.slice"], h.slice("user.slice"), "all of a slice's or none")
 	require.NoError(t, h.undo(step, before))
 	require.Equal(t, was["ai.slice"], h.slice("ai.slice"))
@@ -149,7 +166,9 @@ func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
 	memory := host.OpenSavedState(dir, "this boot")
 	h.actors = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, memory))
 	require.NoError(t, h.host.SetActive("fstrim.timer", "active"))
-	steps := []plans.Step{sets(gives("user.slice", policy.CPUWeight, "400")), {Kind: plans.Quiesce, Units: []string{"fstrim.timer"}}}
+	steps := []plans.Step{
+		sets(gives("user.slice", policy.CPUWeight, "400")), {Kind: plans.Quiesce, Units: []string{"fstrim.timer"}},
+	}
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "before.json"), []byte("{"), 0o644))
 	var s observer.Snapshot

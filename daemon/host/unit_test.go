@@ -104,7 +104,9 @@ func TestAStartThatFailsSaysHow(t *testing.T) {
 		"what it requires fails": {
 			func(h *testhost.Host) error {
 				h.AddUnit(testhost.Unit{Name: "weights.service"})
-				h.AddUnit(testhost.Unit{Name: "needs.service", Requires: []string{"weights.service"}, After: []string{"weights.service"}})
+				h.AddUnit(
+					testhost.Unit{Name: "needs.service", Requires: []string{"weights.service"}, After: []string{"weights.service"}},
+				)
 				return h.Fail("weights.service")
 			},
 			"needs.service", "cannot start needs.service: job dependency",

@@ -88,7 +88,10 @@ func (a stopVLLM) Apply(ctx context.Context, s plans.Step) error {
 			late := !time.Now().Before(grace)
 			if ours := w.Unit == s.Unit || late && slices.Contains(s.Units, w.Unit); ours && !killed[w.Unit] {
 				killed[w.Unit] = true
-				stepreport.Note(ctx, fmt.Sprintf("%s outlived %s with %s, and %s was killed", w.Text, s.Unit, w.GPU, w.Unit), observer.Secrets(seen))
+				stepreport.Note(
+					ctx, fmt.Sprintf("%s outlived %s with %s, and %s was killed", w.Text, s.Unit, w.GPU, w.Unit),
+					observer.Secrets(seen),
+				)
 				faults = errors.Join(faults, a.manager.Kill(ctx, w.Unit, int32(unix.SIGKILL)))
 			}
 		}

@@ -167,7 +167,9 @@ func TestNVMLsWordAgainstItCounts(t *testing.T) {
 	h := serving(t)
 	pid := h.worker("vllm").PID
 	says := observer.NVML{Driver: true, Cards: []observer.Card{{
-		PCI: card, Compute: observer.CardProcesses{Processes: []observer.CardProcess{{PID: pid, Command: "vllm", Unit: vllm}}},
+		PCI: card, Compute: observer.CardProcesses{
+			Processes: []observer.CardProcess{{PID: pid, Command: "vllm", Unit: vllm}},
+		},
 	}}}
 	h.nvml.set("nvidia", says, nil)
 	h.prepare(stopVLLM())
@@ -187,7 +189,10 @@ func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 	p.GPU.ResidualMiB, p.Timeouts.GPURelease = 160, policy.Duration(100*time.Millisecond)
 	h.govern(p)
 	used := float64(900 << 20)
-	h.nvml.set("nvidia", observer.NVML{Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}}, nil)
+	h.nvml.set(
+		"nvidia",
+		observer.NVML{Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}}, nil,
+	)
 	const told = "nobody has " + card + ", and 900 MiB of its memory are in use, more than 160"
 
 	require.NoError(t, h.host.SetActive("greetd.service", "inactive"))

@@ -21,7 +21,9 @@ var (
 
 // leaseOn is a lease on compute of transition 7, which led there from desktop.
 func leaseOn(change func(*Lease)) *Lease {
-	l := &Lease{ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "alice", UID: 1000, Terms: status.Terms{For: time.Hour}}
+	l := &Lease{
+		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "alice", UID: 1000, Terms: status.Terms{For: time.Hour},
+	}
 	if change != nil {
 		change(l)
 	}
@@ -33,7 +35,10 @@ func intentOf(d status.Desired, l *Lease, p *Pending) Intent {
 }
 
 func ended(id uint64, origin status.Origin, to policy.Mode, result status.Result, final observer.State) Ended {
-	return Ended{Record: status.Record{ID: id, Origin: origin, To: to, Result: result, Final: final, Cause: "why"}, Now: 5 * time.Hour, At: at, By: "dubniumd"}
+	return Ended{
+		Record: status.Record{ID: id, Origin: origin, To: to, Result: result, Final: final, Cause: "why"}, Now: 5 * time.Hour,
+		At: at, By: "dubniumd",
+	}
 }
 
 func TestNext(t *testing.T) {
@@ -53,7 +58,12 @@ func TestNext(t *testing.T) {
 		},
 		"a request on terms": {
 			intentOf(desktop, nil, nil),
-			Requested{7, status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "alice", UID: 1000, Terms: terms}, at, policy.Desktop},
+			Requested{
+				7,
+				status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "alice", UID: 1000, Terms: terms},
+				at,
+				policy.Desktop,
+			},
 			intentOf(compute, leaseOn(nil), replaced),
 		},
 		"a request that ends a lease": {
@@ -63,7 +73,10 @@ func TestNext(t *testing.T) {
 		},
 		"a request that keeps the terms": {
 			intentOf(compute, leaseOn(reached), nil),
-			Requested{ID: 8, Request: status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "bob", KeepTerms: true}, At: at},
+			Requested{
+				ID: 8, Request: status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "bob", KeepTerms: true},
+				At: at,
+			},
 			intentOf(compute, leaseOn(reached), &Pending{ID: 8, Desired: compute, Lease: leaseOn(reached)}),
 		},
 		"a request of the daemon's own": {
@@ -74,7 +87,9 @@ func TestNext(t *testing.T) {
 		"the way back commits": {
 			intentOf(compute, leaseOn(expired), nil),
 			Committed{status.Request{Mode: policy.Desktop, Origin: status.OriginLease, By: "dubniumd"}, at},
-			intentOf(status.Desired{Mode: policy.Desktop, Origin: status.OriginLease, By: "dubniumd", Since: at}, leaseOn(expired), nil),
+			intentOf(
+				status.Desired{Mode: policy.Desktop, Origin: status.OriginLease, By: "dubniumd", Since: at}, leaseOn(expired), nil,
+			),
 		},
 		"a person's request commits": {
 			intentOf(compute, nil, replaced),
@@ -200,7 +215,9 @@ func TestACancelGivesBackWhatWasThere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := intentOf(status.Desired{Mode: rapid.SampledFrom(modes).Draw(t, "mode"), By: "root"}, nil, nil)
 		if rapid.Bool().Draw(t, "leased") {
-			in.Lease = &Lease{ID: 3, Mode: in.Desired.Mode, BackTo: policy.Desktop, Terms: status.Terms{For: time.Hour}, Reached: time.Hour}
+			in.Lease = &Lease{
+				ID: 3, Mode: in.Desired.Mode, BackTo: policy.Desktop, Terms: status.Terms{For: time.Hour}, Reached: time.Hour,
+			}
 		}
 		r := status.Request{Mode: rapid.SampledFrom(modes).Draw(t, "requested"), Origin: status.OriginOperator, By: "alice"}
 		if rapid.Bool().Draw(t, "terms") {

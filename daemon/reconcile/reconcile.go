@@ -128,7 +128,8 @@ func (r State) Ended(now time.Duration, p policy.Reconcile, record status.Record
 // causeOf is what the failures of an attempt are counted by: the guard that blocked it,
 // the step that failed, else the result.
 func causeOf(r status.Record) string {
-	if blocking := guards.Blocking(r.Guards); len(blocking) > 0 && (r.Result == status.Blocked || r.Result == status.Inhibited) {
+	if blocking := guards.Blocking(r.Guards); len(blocking) > 0 &&
+		(r.Result == status.Blocked || r.Result == status.Inhibited) {
 		return string(blocking[0].Guard)
 	}
 	for _, s := range r.Steps {

@@ -13,7 +13,9 @@ import (
 // However the host behaves: two attempts are a delay apart, and no cause is tried
 // more often than policy has it, until all has been well for long.
 func TestDecisionsKeepTheirBounds(t *testing.T) {
-	p := policy.Reconcile{Enabled: true, Delay: policy.Duration(time.Minute), MaxDelay: policy.Duration(10 * time.Minute), Attempts: 3}
+	p := policy.Reconcile{
+		Enabled: true, Delay: policy.Duration(time.Minute), MaxDelay: policy.Duration(10 * time.Minute), Attempts: 3,
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		var r State
 		now, lastAsk, wellSince := time.Hour, time.Duration(0), time.Duration(0)

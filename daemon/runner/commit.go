@@ -86,7 +86,10 @@ func NeedsOperator(p policy.Policy, plan plans.Plan) string {
 	if taking < 0 {
 		return ""
 	}
-	return fmt.Sprintf("the way to %s ends sessions or the login screen (%s): only a person may request that", plan.To, plan.Steps[taking].ID)
+	return fmt.Sprintf(
+		"the way to %s ends sessions or the login screen (%s): only a person may request that", plan.To,
+		plan.Steps[taking].ID,
+	)
 }
 
 // runUntilCommit prepares, announces and waits. Then it reads and judges again if

@@ -62,7 +62,9 @@ func (j Journal) Load() (*Entry, error) {
 
 func (e *Entry) check(path string) error {
 	if e.Format != journalFormat {
-		return fmt.Errorf("cannot use the journal %s: its format is %d, this version writes %d", path, e.Format, journalFormat)
+		return fmt.Errorf(
+			"cannot use the journal %s: its format is %d, this version writes %d", path, e.Format, journalFormat,
+		)
 	}
 	if len(e.Record.Steps) != len(e.Steps) || len(e.Before) != len(e.Steps) {
 		return fmt.Errorf("cannot use the journal %s: it has %d steps with %d states and %d notes",

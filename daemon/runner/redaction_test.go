@@ -43,7 +43,9 @@ func TestAnErrorCarriesTheSecretsThatItTells(t *testing.T) {
 	var s observer.Snapshot
 	s.Processes.At = time.Now()
 	s.Processes.GPUs = []observer.GPU{{PCI: "0000:01:00.0", Display: true}}
-	s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 77, Command: "secretgame", UID: 1001, Unit: "game.service"}}
+	s.Processes.Holders = []observer.Holder{
+		{GPU: "0000:01:00.0", PID: 77, Command: "secretgame", UID: 1001, Unit: "game.service"},
+	}
 	err := gate(policy.Default(), plans.Step{Guard: policy.CheckGPUDisplayReleased}, s)
 	require.ErrorContains(t, err, game)
 	for what, wrapped := range map[string]error{

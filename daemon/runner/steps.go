@@ -113,7 +113,9 @@ func (x *Runner) undo(ctx context.Context, now observer.Snapshot) (o observer.Ob
 	case errors.Is(err, ErrStopping):
 		return o, "", err
 	case err != nil && kept == 0 && !(o.Inferred == x.entry.OriginMode && o.Degraded()):
-		failures = append(failures, fmt.Errorf("the way back was not observed, the host is %s (%s)", o.State, texts(o.Reasons)))
+		failures = append(
+			failures, fmt.Errorf("the way back was not observed, the host is %s (%s)", o.State, texts(o.Reasons)),
+		)
 		result = status.RollbackFailed
 	}
 	return o, result, errors.Join(failures...)

@@ -68,7 +68,9 @@ func TestWhatIsNotThereIsNotInTheEnvironment(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "wayland-0"), nil, 0o600))
 	require.NoError(t, os.Symlink("/dev/null", filepath.Join(dir, "bus")))
 	crashed(t, filepath.Join(dir, "sway-ipc.1000.1.sock"), morning)
-	environ := []string{"SWAYSOCK=/tmp/theirs", "DBUS_SESSION_BUS_ADDRESS=unix:path=/tmp/theirs", "HYPRLAND_INSTANCE_SIGNATURE=x"}
+	environ := []string{
+		"SWAYSOCK=/tmp/theirs", "DBUS_SESSION_BUS_ADDRESS=unix:path=/tmp/theirs", "HYPRLAND_INSTANCE_SIGNATURE=x",
+	}
 	assert.Equal(t, []string{"XDG_RUNTIME_DIR=" + dir}, Environ(dir, environ))
 	assert.Equal(t, []string{"XDG_RUNTIME_DIR=/nowhere"}, Environ("/nowhere", nil))
 }

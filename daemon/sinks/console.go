@@ -49,7 +49,10 @@ func consoleText(v status.View) string {
 	var b strings.Builder
 	switch {
 	case v.Running != nil:
-		return fmt.Sprintf("This machine is on its way to %s since %s: modectl status tells how far it is\n", v.Running.To, clock(v.Running.Started))
+		return fmt.Sprintf(
+			"This machine is on its way to %s since %s: modectl status tells how far it is\n", v.Running.To,
+			clock(v.Running.Started),
+		)
 	case o.State == observer.FailedTransition || o.State == observer.StateUnknown:
 		fmt.Fprintf(&b, "This machine is in no known mode since %s", clock(v.ObservedSince))
 	default:
@@ -67,12 +70,16 @@ func leaseText(l status.Lease) string {
 	var b strings.Builder
 	switch {
 	case l.ExpiredReason != "" && l.LastFailure != "":
-		fmt.Fprintf(&b, "It is to go back to %s by itself and cannot yet: modectl status says why. It tries again.\n", l.BackTo)
+		fmt.Fprintf(
+			&b, "It is to go back to %s by itself and cannot yet: modectl status says why. It tries again.\n", l.BackTo,
+		)
 	case l.ExpiredReason != "":
 		fmt.Fprintf(&b, "It goes back to %s now, by itself.\n", l.BackTo)
 	default:
 		if !l.ConfirmBy.IsZero() {
-			fmt.Fprintf(&b, "It goes back to %s at %s, unless somebody runs: modectl confirm %d\n", l.BackTo, clock(l.ConfirmBy), l.ID)
+			fmt.Fprintf(
+				&b, "It goes back to %s at %s, unless somebody runs: modectl confirm %d\n", l.BackTo, clock(l.ConfirmBy), l.ID,
+			)
 		}
 		if !l.Until.IsZero() {
 			fmt.Fprintf(&b, "It goes back to %s at %s, by itself.\n", l.BackTo, clock(l.Until))

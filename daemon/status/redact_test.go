@@ -48,8 +48,12 @@ func TestNoTextOfARecordTellsASecret(t *testing.T) {
 			return rapid.SampledFrom([]string{"", "secret (pid 2)", "held by secret (pid 2), secret (pid 2) too"}).Draw(t, label)
 		}
 		r := Record{
-			To: policy.Compute, Cause: told("cause"), Steps: []Step{{ID: "a", Error: told("first")}, {UndoError: told("second"), Notes: []string{told("note"), told("another")}}},
-			Guards: []guards.Verdict{{Reason: told("reason"), Remedy: told("remedy"), Evidence: []string{told("evidence"), told("more")}}},
+			To: policy.Compute, Cause: told("cause"), Steps: []Step{
+				{ID: "a", Error: told("first")}, {UndoError: told("second"), Notes: []string{told("note"), told("another")}},
+			},
+			Guards: []guards.Verdict{
+				{Reason: told("reason"), Remedy: told("remedy"), Evidence: []string{told("evidence"), told("more")}},
+			},
 		}
 		r.Keep([]observer.Secret{secretOf(1001, "secret (pid 2)")})
 		for _, uid := range []uint32{1, 1000, observer.Nobody} {

@@ -57,7 +57,9 @@ const (
 
 // Results lists them all.
 func Results() []Result {
-	return []Result{Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded, Interrupted}
+	return []Result{
+		Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded, Interrupted,
+	}
 }
 
 // Reached reports whether the target was observed.
@@ -252,7 +254,8 @@ func (r Request) Joins(running Request) bool {
 		}
 		return *r.Grace
 	}
-	return r.Mode == running.Mode && grace(r) == grace(running) && r.NoWait == running.NoWait && slices.Equal(r.Skip, running.Skip) &&
+	return r.Mode == running.Mode && grace(r) == grace(running) &&
+		r.NoWait == running.NoWait && slices.Equal(r.Skip, running.Skip) &&
 		r.Terms == running.Terms
 }
 

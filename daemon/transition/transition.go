@@ -148,7 +148,9 @@ func (s State) Postpone(now time.Time, d, most time.Duration) (State, error) {
 	case s.postponed >= maxPostponed:
 		return s, fmt.Errorf("%w: %d was postponed %d times already", status.ErrNotPostponable, s.ID, s.postponed)
 	case d > most-s.added:
-		return s, fmt.Errorf("%w: the policy allows %s in all, of which %s is left", status.ErrNotPostponable, most, most-s.added)
+		return s, fmt.Errorf(
+			"%w: the policy allows %s in all, of which %s is left", status.ErrNotPostponable, most, most-s.added,
+		)
 	}
 	s.postponed, s.added = s.postponed+1, s.added+d
 	if s.grace.Before(now) {

@@ -15,7 +15,9 @@ import (
 var now = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func begun() State {
-	return Begin(status.Transition{ID: 7, From: "desktop", To: policy.Compute}, status.Request{Mode: policy.Compute}, false)
+	return Begin(
+		status.Transition{ID: 7, From: "desktop", To: policy.Compute}, status.Request{Mode: policy.Compute}, false,
+	)
 }
 
 // TestWhatEachPhaseAllows: the phase alone decides what clients may do.
@@ -35,9 +37,15 @@ func TestWhatEachPhaseAllows(t *testing.T) {
 		"announced":  {announced, status.PhaseAnnounced, true, true, true, true, now.Add(time.Minute)},
 		"rechecking": {announced.Recheck(), status.PhaseAnnounced, true, true, true, true, now.Add(time.Minute)},
 		"committed":  {committed, status.PhaseActing, false, false, false, true, time.Time{}},
-		"verifying":  {committed.Progress(Verifying, 3, 3, ""), status.PhaseVerifying, false, false, false, true, time.Time{}},
-		"undoing":    {announced.Progress(Undoing, 0, 3, ""), status.PhaseUndoing, false, false, false, false, time.Time{}},
-		"recovering": {Begin(status.Transition{ID: 7, To: policy.Compute}, status.Request{Mode: policy.Compute}, true), status.PhaseRecovering, false, false, false, false, time.Time{}},
+		"verifying": {
+			committed.Progress(Verifying, 3, 3, ""), status.PhaseVerifying, false, false, false, true, time.Time{},
+		},
+		"undoing": {announced.Progress(Undoing, 0, 3, ""), status.PhaseUndoing, false, false, false, false, time.Time{}},
+		"recovering": {
+			Begin(status.Transition{ID: 7, To: policy.Compute}, status.Request{Mode: policy.Compute}, true),
+			status.PhaseRecovering, false, false, false, false,
+			time.Time{},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			public := c.state.Public(now, false)

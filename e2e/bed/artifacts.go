@@ -17,7 +17,10 @@ const journalScript = "journalctl --boot --output=short-precise --no-pager"
 // evidence is what a machine can tell when a test fails: file names and the scripts that fill them.
 var evidence = []struct{ file, script string }{
 	{"journal.txt", journalScript},
-	{"units.txt", "systemctl list-units --all --full --no-pager; systemctl list-jobs --no-pager; systemctl --failed --no-pager"},
+	{
+		"units.txt",
+		"systemctl list-units --all --full --no-pager; systemctl list-jobs --no-pager; systemctl --failed --no-pager",
+	},
 	{"sessions.txt", "loginctl list-sessions; for s in $(loginctl list-sessions --no-legend | awk '{print $1}'); do " +
 		"echo; loginctl show-session $s; done; fuser --verbose /dev/dri/* /dev/snd/* 2>&1"},
 	{"processes.txt", "ps -e -ww --forest -o pid,ppid,user,stat,etime,rss,cgroup:60,args"},

@@ -94,7 +94,9 @@ func (b *bench) consoleTail() string {
 func (b *bench) prepare(ctx context.Context, state, dir string, p Preparation) error {
 	memory, disk := filepath.Join(dir, memoryName), filepath.Join(dir, diskName)
 	// The memory is a file that the machine writes to: a copy, but not of its holes.
-	out, err := exec.CommandContext(ctx, "cp", "--sparse=always", "--reflink=auto", filepath.Join(state, memoryName), memory).CombinedOutput()
+	out, err := exec.CommandContext(
+		ctx, "cp", "--sparse=always", "--reflink=auto", filepath.Join(state, memoryName), memory,
+	).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("cannot copy the memory: %w: %s", err, strings.TrimSpace(string(out)))
 	}

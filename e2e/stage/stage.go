@@ -43,7 +43,9 @@ func Tree(ctx context.Context) (dir string, err error) {
 	if _, err := run(ctx, "make", "-s", "-C", root, "install", "DESTDIR="+dir); err != nil {
 		return "", err
 	}
-	if _, err := run(ctx, "go", "build", "-o", standin, "github.com/dubnium/dubnium/internal/vllmstandin/cmd/vllm-standin"); err != nil {
+	if _, err := run(
+		ctx, "go", "build", "-o", standin, "github.com/dubnium/dubnium/internal/vllmstandin/cmd/vllm-standin",
+	); err != nil {
 		return "", err
 	}
 	return dir, errors.Join(

@@ -100,7 +100,9 @@ func (b *Bus) Activate(ctx context.Context, name string) error {
 }
 
 // Property reads one property. Its value is not unpacked.
-func (b *Bus) Property(ctx context.Context, name string, at dbus.ObjectPath, iface, property string) (dbus.Variant, error) {
+func (b *Bus) Property(
+	ctx context.Context, name string, at dbus.ObjectPath, iface, property string,
+) (dbus.Variant, error) {
 	return Single[dbus.Variant](b.Call(ctx, name, at, "org.freedesktop.DBus.Properties.Get", iface, property))
 }
 

@@ -102,7 +102,9 @@ func TestAnUncoveredSignalIsNotHeard(t *testing.T) {
 	below := busconn.Rule{Below: "/org/example/item", Interface: service, Member: "Changed", Arg0: "mine"}
 	bus := bustest.Connect(t, address)
 	_, words := heard(t, bus, rule, below)
-	_, all := heard(t, bus, busconn.Rule{Interface: service, Member: "Changed"}, busconn.Rule{Interface: service, Member: "Other"})
+	_, all := heard(
+		t, bus, busconn.Rule{Interface: service, Member: "Changed"}, busconn.Rule{Interface: service, Member: "Other"},
+	)
 
 	for _, s := range []struct {
 		path dbus.ObjectPath
@@ -242,7 +244,10 @@ func TestACallSaysWhatWentWrong(t *testing.T) {
 	require.ErrorContains(t, err, "no answer from org.example.Service")
 
 	_, err = bus.Properties(bounded(t), service, object, service)
-	require.True(t, busconn.IsError(err, "org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownMethod"), "%v", err)
+	require.True(
+		t, busconn.IsError(err, "org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownMethod"),
+		"%v", err,
+	)
 
 	bus.Close()
 	<-bus.Done()
@@ -260,7 +265,9 @@ func (h hangs) Hang() *dbus.Error {
 func TestAPropertyOfAnotherTypeIsAnError(t *testing.T) {
 	p := busconn.Properties{
 		"Text": dbus.MakeVariant("x"), "Flag": dbus.MakeVariant(true), "Number": dbus.MakeVariant(uint32(7)),
-		"Job": dbus.MakeVariant([]any{uint32(9), dbus.ObjectPath("/")}), "Seat": dbus.MakeVariant([]any{"seat0", dbus.ObjectPath("/")}),
+		"Job": dbus.MakeVariant([]any{uint32(9), dbus.ObjectPath("/")}), "Seat": dbus.MakeVariant(
+			[]any{"seat0", dbus.ObjectPath("/")},
+		),
 		"ID": dbus.MakeVariant([]byte{0xab, 1}), "Zero": dbus.MakeVariant(make([]byte, 16)), "None": dbus.MakeVariant([]any{}),
 	}
 	r := p.Read()

@@ -127,7 +127,9 @@ func (g *Generator) Message(index uint64) Sample {
 		d.answer(m, s.Kind)
 		s.Body = d.body()
 	}
-	m.Fields = append(m.Fields, rawbus.Field{Code: rawbus.FieldDestination, Value: rawbus.String(pick(d, target.Names...))})
+	m.Fields = append(
+		m.Fields, rawbus.Field{Code: rawbus.FieldDestination, Value: rawbus.String(pick(d, target.Names...))},
+	)
 	m.With(s.Body...)
 	d.surroundings(m)
 	s.Message = m
@@ -258,7 +260,9 @@ func (d *draw) signal() []rawbus.Field {
 // somebody waits for.
 func (d *draw) answer(m *rawbus.Message, kind Kind) {
 	m.Type = rawbus.Return
-	m.Fields = []rawbus.Field{{Code: rawbus.FieldReplySerial, Value: rawbus.Uint32(1 + d.Uint32N(pick[uint32](d, 30, 3000, 1<<31)))}}
+	m.Fields = []rawbus.Field{
+		{Code: rawbus.FieldReplySerial, Value: rawbus.Uint32(1 + d.Uint32N(pick[uint32](d, 30, 3000, 1<<31)))},
+	}
 	if kind == Failure {
 		m.Type = rawbus.Error
 		name := pick(d, d.iface(), "org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.ServiceUnknown")
@@ -279,7 +283,12 @@ func (d *draw) surroundings(m *rawbus.Message) {
 		m.Flags = byte(d.IntN(8))
 	}
 	if d.chance(8) {
-		m.Fields = append(m.Fields, rawbus.Field{Code: rawbus.FieldSender, Value: rawbus.String(pick(d, "org.freedesktop.systemd1", "org.freedesktop.DBus", ":1.0"))})
+		m.Fields = append(
+			m.Fields,
+			rawbus.Field{
+				Code: rawbus.FieldSender, Value: rawbus.String(pick(d, "org.freedesktop.systemd1", "org.freedesktop.DBus", ":1.0")),
+			},
+		)
 	}
 	for code := lastKnownField + 1 + d.IntN(40); code < 256 && d.chance(6); code += 1 + d.IntN(40) {
 		m.Fields = append(m.Fields, rawbus.Field{Code: byte(code), Value: d.inVariant(headerDepth)})

@@ -217,7 +217,9 @@ func (f *features) seeDouble(d float64, bits uint64) {
 }
 
 func newFeatures() *features {
-	return &features{types: map[string]bool{}, emptyArrays: map[string]bool{}, emptyKeys: map[string]bool{}, words: map[string]bool{}}
+	return &features{
+		types: map[string]bool{}, emptyArrays: map[string]bool{}, emptyKeys: map[string]bool{}, words: map[string]bool{},
+	}
 }
 
 func seenIn(values []rawbus.Value) *features {

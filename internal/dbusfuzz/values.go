@@ -139,7 +139,9 @@ func (d *draw) bits(letter byte) uint64 {
 	case 0:
 		return d.Uint64()
 	case 1: // the greatest of each size and sign
-		return pick[uint64](d, math.MaxUint64, math.MaxInt64, 1<<63, math.MaxUint32, math.MaxInt32, 1<<31, math.MaxUint16, 1<<15, math.MaxUint8)
+		return pick[uint64](
+			d, math.MaxUint64, math.MaxInt64, 1<<63, math.MaxUint32, math.MaxInt32, 1<<31, math.MaxUint16, 1<<15, math.MaxUint8,
+		)
 	}
 	return uint64(d.IntN(4))
 }
@@ -151,7 +153,9 @@ func (d *draw) double() uint64 {
 	case 1: // not a number, quiet, signalling and negative
 		return pick[uint64](d, 0x7ff8000000000000, 0x7ff0000000000001, 0xffffffffffffffff)
 	case 2:
-		return math.Float64bits(pick(d, math.Inf(1), math.Inf(-1), math.Copysign(0, -1), math.SmallestNonzeroFloat64, math.MaxFloat64))
+		return math.Float64bits(
+			pick(d, math.Inf(1), math.Inf(-1), math.Copysign(0, -1), math.SmallestNonzeroFloat64, math.MaxFloat64),
+		)
 	}
 	return math.Float64bits(d.NormFloat64())
 }

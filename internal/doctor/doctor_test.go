@@ -36,16 +36,23 @@ func healthy() Facts {
 		Manager: Manager{Version: "257.8-1~deb13u2", DefaultTarget: "desktop.target"}, Units: map[string]Unit{},
 		Daemon: Daemon{Owned: true, Process: "dubniumd", Version: "1.2.3", LastFinished: now.Add(-time.Hour)},
 		Polkit: Polkit{Actions: append(Actions(), "org.freedesktop.udisks2.eject")},
-		Policy: Policy{Policy: p, InForce: true, File: "/etc/dubnium/policy.toml", Chosen: []string{"gpu.permitted_holders", "units.k3s"}},
+		Policy: Policy{
+			Policy: p, InForce: true, File: "/etc/dubnium/policy.toml", Chosen: []string{"gpu.permitted_holders", "units.k3s"},
+		},
 		Paths: []Path{
-			{Path: "/var/lib/mode-controller", Mode: fs.ModeDir | 0o750, Above: []Path{root("/"), root("/var"), root("/var/lib")}},
+			{
+				Path: "/var/lib/mode-controller", Mode: fs.ModeDir | 0o750,
+				Above: []Path{root("/"), root("/var"), root("/var/lib")},
+			},
 			{Path: "/tmp/ours", Mode: 0o640, Above: []Path{root("/"), {Path: "/tmp", Mode: fs.ModeDir | fs.ModeSticky | 0o777}}},
 			{Path: "/var/lib/mode-controller/events.jsonl", Missing: true, Optional: true},
 		},
 		Clock: Clock{Synchronized: true, Boot: now.Add(-24 * time.Hour)},
 	}
 	for _, name := range Units(p) {
-		f.Units[name] = Unit{LoadState: "loaded", ActiveState: "active", FileState: "enabled", IgnoreOnIsolate: true, AllowIsolate: true}
+		f.Units[name] = Unit{
+			LoadState: "loaded", ActiveState: "active", FileState: "enabled", IgnoreOnIsolate: true, AllowIsolate: true,
+		}
 	}
 	read, room := observer.Reading{At: now}, float64(1<<40)
 	f.Evidence = observer.Snapshot{
@@ -69,7 +76,9 @@ func TestAHealthyHostIsAllOK(t *testing.T) {
 	report := Examine(healthy())
 	require.Empty(t, unwell(report))
 	for _, check := range Checks() {
-		assert.True(t, slices.ContainsFunc(report, func(l Line) bool { return l.Check == check }), "%s says that it is fine", check)
+		assert.True(
+			t, slices.ContainsFunc(report, func(l Line) bool { return l.Check == check }), "%s says that it is fine", check,
+		)
 	}
 }
 
@@ -116,73 +125,215 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		line    string // check, text
 		remedy  string
 	}{
-		"name of another user":  {func(f *Facts) { f.Daemon.UID = 1000 }, Failure, "bus: the name org.dubnium.Mode1 is owned by uid 1000", "bus policy"},
-		"another program":       {func(f *Facts) { f.Daemon.Process = "evil" }, Failure, `bus: the name org.dubnium.Mode1 is owned by "evil"`, "busctl"},
-		"a program unseen":      {func(f *Facts) { f.Daemon.Process = "" }, Unseen, "bus: which program owns", "as root"},
-		"a warning":             {func(f *Facts) { f.Daemon.Warnings = []observer.Reason{{Code: "history-not-written", Text: "full"}} }, Warning, "bus: dubniumd warns: history-not-written: full", "df"},
-		"masked":                {change(holdersSocket, func(u *Unit) { u.LoadState = "masked" }), Failure, "units: dubnium-probe-holders.socket is masked", "systemctl unmask dubnium-probe-holders.socket"},
-		"not installed":         {gone(audioProbe), Failure, "units: dubnium-probe-audio@0.service is not installed", "make install"},
-		"no unit for the hook":  {gone(sessionEnd), Failure, "units: dubnium-session-end@0.service is not installed", "make install"},
-		"no instance":           {instance(false), Failure, "policy: the policy names vllm@big.service (vllm.profiles.big)", "install it"},
-		"bad file":              {change("compute.target", func(u *Unit) { u.LoadState = "bad-setting" }), Failure, "units: compute.target cannot be used: its load state is bad-setting", "systemctl status"},
-		"unread":                {change("compute.target", func(u *Unit) { u.Err = "timeout" }), Unseen, "units: compute.target cannot be looked at: timeout", "systemctl status"},
-		"file changed":          {change(daemonUnit, func(u *Unit) { u.NeedReload = true }), Warning, "units: the file of dubniumd.service is another", "daemon-reload"},
-		"not spared":            {change(gpuProbe, func(u *Unit) { u.IgnoreOnIsolate = false }), Failure, "units: dubnium-probe-gpu.service would be stopped", "IgnoreOnIsolate=no"},
-		"not to be isolated":    {change("desktop.target", func(u *Unit) { u.AllowIsolate = false }), Failure, "units: desktop.target may not be isolated", "AllowIsolate=no"},
-		"does not listen":       {change(vllmSocket, func(u *Unit) { u.ActiveState = "failed" }), Failure, "units: dubnium-probe-inference.socket is failed", "enable --now"},
-		"not enabled":           {change(daemonUnit, func(u *Unit) { u.FileState = "disabled" }), Warning, "units: dubniumd.service runs, and will not after a reboot", "systemctl enable"},
-		"boots elsewhere":       {func(f *Facts) { f.Manager.DefaultTarget = "graphical.target" }, Warning, "units: the machine boots to graphical.target", "set-default desktop.target"},
-		"polkit is away":        {func(f *Facts) { f.Polkit = Polkit{Err: "no such name"} }, Failure, "polkit: polkit does not answer: no such name", "systemctl status polkit"},
-		"an action is missing":  {func(f *Facts) { f.Polkit.Actions = Actions()[1:] }, Failure, "polkit: polkit does not know org.dubnium.mode1.request-desktop", "org.dubnium.mode1.policy"},
-		"a file that is broken": {func(f *Facts) { f.Policy.FileErrs = []string{"policy.toml:1:1: unknown key"} }, Failure, "policy: policy.toml:1:1: unknown key", "modectl policy check"},
-		"a file unread":         {func(f *Facts) { f.Policy.Unread = "permission denied" }, Unseen, "policy: whether /etc/dubnium/policy.toml can be used", "as root"},
-		"a file not in force":   {func(f *Facts) { f.Policy.Pending = []string{"transitions"} }, Warning, "policy: /etc/dubnium/policy.toml has other values than are in force for transitions", "systemctl reload"},
-		"no display manager":    {gone("display-manager.service"), Failure, "policy: the policy names display-manager.service (units.display_manager)", "name another"},
-		"no vLLM":               {gone("vllm.service"), Failure, "policy: the policy names vllm.service", "vllm.profiles.default"},
-		"no profile":            {gone("vllm-fast.service"), Failure, "policy: the policy names vllm-fast.service (vllm.profiles.fast)", "install it"},
-		"no k3s":                {gone("k3s.service"), Warning, "policy: the policy names k3s.service", "units.k3s"},
-		"none to survive":       {gone("sshd.service"), Warning, "policy: the policy names sshd.service (must_survive)", "must_survive"},
-		"no permitted holder":   {gone("nvidia-persistenced.service"), Warning, "policy: the policy names nvidia-persistenced.service", "gpu.permitted_holders"},
-		"no directory":          {func(f *Facts) { f.Paths[0].Missing = true }, Failure, "paths: /var/lib/mode-controller is not there", "systemctl start"},
-		"alice's directory":     {func(f *Facts) { f.Paths[0].UID = 1000 }, Failure, "paths: others than root can change /var/lib/mode-controller", "chown root"},
-		"a directory for all":   {func(f *Facts) { f.Paths[0].Mode = fs.ModeDir | 0o777 }, Failure, "paths: others than root can change /var/lib/mode-controller", "chmod go-w"},
-		"a way through alice's": {func(f *Facts) { f.Paths[0].Above[1].UID = 1000 }, Failure, "paths: others than root can change /var", "chown root /var "},
-		"a way through a group": {func(f *Facts) { f.Paths[0].Above[2].Mode = fs.ModeDir | 0o775 }, Failure, "paths: others than root can change /var/lib", "chmod go-w /var/lib"},
-		"a path unseen by root": {func(f *Facts) { f.Paths[0].Err = "I/O error" }, Failure, "paths: /var/lib/mode-controller cannot be looked at", "ls -ld"},
-		"a path unseen":         {func(f *Facts) { f.UID, f.Paths[0].Err = 1000, "permission denied" }, Unseen, "paths: /var/lib/mode-controller cannot be looked at", "as root"},
-		"a full disk":           {func(f *Facts) { f.Evidence.Processes.Directories[0].Free.Value = &little }, Failure, "paths: /var/lib/mode-controller has 1 MiB left, and the policy wants 32", "make room"},
-		"a read-only disk":      {func(f *Facts) { f.Evidence.Processes.Directories[0].Fault = "it is read-only" }, Failure, "paths: /var/lib/mode-controller cannot be used: it is read-only", "mount"},
-		"a disk unknown":        {func(f *Facts) { f.Evidence.Processes.Directories[0] = observer.Store{Path: "/x", Reason: "EIO"} }, Warning, "paths: how much room there is in /x is not known: EIO", "df /x"},
-		"a probe is away":       {func(f *Facts) { f.Evidence.Inference.Reason = "refused" }, Failure, "probes: the inference probe says nothing that can be used: refused", "dubnium-probe-inference.socket"},
-		"a source not asked":    {func(f *Facts) { f.Evidence.Logind.Reading = observer.Reading{} }, Failure, "probes: logind says nothing that can be used: nobody has looked yet", "systemd-logind"},
-		"the GPU probe is away": {func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now, Reason: "busy"}} }, Failure, "probes: the GPU probe says nothing", "dubnium-probe-gpu.socket"},
-		"a GPU is missing":      {func(f *Facts) { f.Policy.GPU.AI = []string{"0000:41:00.0"} }, Failure, "gpu: the policy names the GPU 0000:41:00.0, and the host has none", "lspci"},
+		"name of another user": {
+			func(f *Facts) { f.Daemon.UID = 1000 }, Failure, "bus: the name org.dubnium.Mode1 is owned by uid 1000",
+			"bus policy",
+		},
+		"another program":  {func(f *Facts) { f.Daemon.Process = "evil" }, Failure, `bus: the name org.dubnium.Mode1 is owned by "evil"`, "busctl"},
+		"a program unseen": {func(f *Facts) { f.Daemon.Process = "" }, Unseen, "bus: which program owns", "as root"},
+		"a warning": {
+			func(f *Facts) { f.Daemon.Warnings = []observer.Reason{{Code: "history-not-written", Text: "full"}} }, Warning,
+			"bus: dubniumd warns: history-not-written: full", "df",
+		},
+		"masked": {
+			change(holdersSocket, func(u *Unit) { u.LoadState = "masked" }), Failure,
+			"units: dubnium-probe-holders.socket is masked", "systemctl unmask dubnium-probe-holders.socket",
+		},
+		"not installed": {
+			gone(audioProbe), Failure, "units: dubnium-probe-audio@0.service is not installed", "make install",
+		},
+		"no unit for the hook": {
+			gone(sessionEnd), Failure, "units: dubnium-session-end@0.service is not installed", "make install",
+		},
+		"no instance": {
+			instance(false), Failure, "policy: the policy names vllm@big.service (vllm.profiles.big)", "install it",
+		},
+		"bad file": {
+			change("compute.target", func(u *Unit) { u.LoadState = "bad-setting" }), Failure,
+			"units: compute.target cannot be used: its load state is bad-setting", "systemctl status",
+		},
+		"unread": {
+			change("compute.target", func(u *Unit) { u.Err = "timeout" }), Unseen,
+			"units: compute.target cannot be looked at: timeout", "systemctl status",
+		},
+		"file changed": {
+			change(daemonUnit, func(u *Unit) { u.NeedReload = true }), Warning, "units: the file of dubniumd.service is another",
+			"daemon-reload",
+		},
+		"not spared": {
+			change(gpuProbe, func(u *Unit) { u.IgnoreOnIsolate = false }), Failure,
+			"units: dubnium-probe-gpu.service would be stopped", "IgnoreOnIsolate=no",
+		},
+		"not to be isolated": {
+			change("desktop.target", func(u *Unit) { u.AllowIsolate = false }), Failure,
+			"units: desktop.target may not be isolated", "AllowIsolate=no",
+		},
+		"does not listen": {
+			change(vllmSocket, func(u *Unit) { u.ActiveState = "failed" }), Failure,
+			"units: dubnium-probe-inference.socket is failed", "enable --now",
+		},
+		"not enabled": {
+			change(daemonUnit, func(u *Unit) { u.FileState = "disabled" }), Warning,
+			"units: dubniumd.service runs, and will not after a reboot", "systemctl enable",
+		},
+		"boots elsewhere": {
+			func(f *Facts) { f.Manager.DefaultTarget = "graphical.target" }, Warning,
+			"units: the machine boots to graphical.target", "set-default desktop.target",
+		},
+		"polkit is away": {
+			func(f *Facts) { f.Polkit = Polkit{Err: "no such name"} }, Failure, "polkit: polkit does not answer: no such name",
+			"systemctl status polkit",
+		},
+		"an action is missing": {
+			func(f *Facts) { f.Polkit.Actions = Actions()[1:] }, Failure,
+			"polkit: polkit does not know org.dubnium.mode1.request-desktop", "org.dubnium.mode1.policy",
+		},
+		"a file that is broken": {
+			func(f *Facts) { f.Policy.FileErrs = []string{"policy.toml:1:1: unknown key"} }, Failure,
+			"policy: policy.toml:1:1: unknown key", "modectl policy check",
+		},
+		"a file unread": {
+			func(f *Facts) { f.Policy.Unread = "permission denied" }, Unseen,
+			"policy: whether /etc/dubnium/policy.toml can be used", "as root",
+		},
+		"a file not in force": {
+			func(f *Facts) { f.Policy.Pending = []string{"transitions"} }, Warning,
+			"policy: /etc/dubnium/policy.toml has other values than are in force for transitions", "systemctl reload",
+		},
+		"no display manager": {
+			gone("display-manager.service"), Failure, "policy: the policy names display-manager.service (units.display_manager)",
+			"name another",
+		},
+		"no vLLM": {
+			gone("vllm.service"), Failure, "policy: the policy names vllm.service", "vllm.profiles.default",
+		},
+		"no profile": {
+			gone("vllm-fast.service"), Failure, "policy: the policy names vllm-fast.service (vllm.profiles.fast)", "install it",
+		},
+		"no k3s": {gone("k3s.service"), Warning, "policy: the policy names k3s.service", "units.k3s"},
+		"none to survive": {
+			gone("sshd.service"), Warning, "policy: the policy names sshd.service (must_survive)", "must_survive",
+		},
+		"no permitted holder": {
+			gone("nvidia-persistenced.service"), Warning, "policy: the policy names nvidia-persistenced.service",
+			"gpu.permitted_holders",
+		},
+		"no directory": {
+			func(f *Facts) { f.Paths[0].Missing = true }, Failure, "paths: /var/lib/mode-controller is not there",
+			"systemctl start",
+		},
+		"alice's directory": {
+			func(f *Facts) { f.Paths[0].UID = 1000 }, Failure, "paths: others than root can change /var/lib/mode-controller",
+			"chown root",
+		},
+		"a directory for all": {
+			func(f *Facts) { f.Paths[0].Mode = fs.ModeDir | 0o777 }, Failure,
+			"paths: others than root can change /var/lib/mode-controller", "chmod go-w",
+		},
+		"a way through alice's": {
+			func(f *Facts) { f.Paths[0].Above[1].UID = 1000 }, Failure, "paths: others than root can change /var",
+			"chown root /var ",
+		},
+		"a way through a group": {
+			func(f *Facts) { f.Paths[0].Above[2].Mode = fs.ModeDir | 0o775 }, Failure,
+			"paths: others than root can change /var/lib", "chmod go-w /var/lib",
+		},
+		"a path unseen by root": {
+			func(f *Facts) { f.Paths[0].Err = "I/O error" }, Failure, "paths: /var/lib/mode-controller cannot be looked at",
+			"ls -ld",
+		},
+		"a path unseen": {
+			func(f *Facts) { f.UID, f.Paths[0].Err = 1000, "permission denied" }, Unseen,
+			"paths: /var/lib/mode-controller cannot be looked at", "as root",
+		},
+		"a full disk": {
+			func(f *Facts) { f.Evidence.Processes.Directories[0].Free.Value = &little }, Failure,
+			"paths: /var/lib/mode-controller has 1 MiB left, and the policy wants 32", "make room",
+		},
+		"a read-only disk": {
+			func(f *Facts) { f.Evidence.Processes.Directories[0].Fault = "it is read-only" }, Failure,
+			"paths: /var/lib/mode-controller cannot be used: it is read-only", "mount",
+		},
+		"a disk unknown": {
+			func(f *Facts) { f.Evidence.Processes.Directories[0] = observer.Store{Path: "/x", Reason: "EIO"} }, Warning,
+			"paths: how much room there is in /x is not known: EIO", "df /x",
+		},
+		"a probe is away": {
+			func(f *Facts) { f.Evidence.Inference.Reason = "refused" }, Failure,
+			"probes: the inference probe says nothing that can be used: refused", "dubnium-probe-inference.socket",
+		},
+		"a source not asked": {
+			func(f *Facts) { f.Evidence.Logind.Reading = observer.Reading{} }, Failure,
+			"probes: logind says nothing that can be used: nobody has looked yet", "systemd-logind",
+		},
+		"the GPU probe is away": {
+			func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now, Reason: "busy"}} }, Failure,
+			"probes: the GPU probe says nothing", "dubnium-probe-gpu.socket",
+		},
+		"a GPU is missing": {
+			func(f *Facts) { f.Policy.GPU.AI = []string{"0000:41:00.0"} }, Failure,
+			"gpu: the policy names the GPU 0000:41:00.0, and the host has none", "lspci",
+		},
 		"a GPU is given away": {func(f *Facts) {
 			f.Evidence.Processes.GPUs[0].Hidden, f.Evidence.Processes.GPUs[0].Driver = true, "vfio-pci"
 		}, Failure, "gpu: the GPU 0000:01:00.0 has no driver", "lspci -k"},
-		"no GPU at all":       {func(f *Facts) { f.Policy.GPU.Display, f.Evidence.Processes.GPUs = nil, nil }, Warning, "gpu: the host has no GPU that can be seen", "lspci"},
-		"NVML sees no driver": {func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now}} }, Failure, "gpu: the kernel has the NVIDIA driver (NVRM version: 570.1), and the GPU probe does not see it", "libnvidia-ml"},
-		"a card is lost":      {func(f *Facts) { f.Evidence.GPU.Cards[0].Reason = "GPU is lost" }, Failure, "gpu: NVML cannot read a card: 0000:01:00.0 GPU is lost", "nvidia-smi"},
-		"audio unseen":        {func(f *Facts) { f.Evidence.Audio.Servers[0].Reason = "no answer" }, Failure, "audio: the audio of uid 1000 cannot be seen: no answer", "dubnium-probe-audio@1000"},
-		"no audio server":     {func(f *Facts) { f.Evidence.Audio.Servers[0].Running = false }, Failure, "audio: uid 1000 has no audio server that runs", "pipewire-pulse"},
+		"no GPU at all": {
+			func(f *Facts) { f.Policy.GPU.Display, f.Evidence.Processes.GPUs = nil, nil }, Warning,
+			"gpu: the host has no GPU that can be seen", "lspci",
+		},
+		"NVML sees no driver": {
+			func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now}} }, Failure,
+			"gpu: the kernel has the NVIDIA driver (NVRM version: 570.1), and the GPU probe does not see it", "libnvidia-ml",
+		},
+		"a card is lost": {
+			func(f *Facts) { f.Evidence.GPU.Cards[0].Reason = "GPU is lost" }, Failure,
+			"gpu: NVML cannot read a card: 0000:01:00.0 GPU is lost", "nvidia-smi",
+		},
+		"audio unseen": {
+			func(f *Facts) { f.Evidence.Audio.Servers[0].Reason = "no answer" }, Failure,
+			"audio: the audio of uid 1000 cannot be seen: no answer", "dubnium-probe-audio@1000",
+		},
+		"no audio server": {
+			func(f *Facts) { f.Evidence.Audio.Servers[0].Running = false }, Failure,
+			"audio: uid 1000 has no audio server that runs", "pipewire-pulse",
+		},
 		"audio nobody needs": {func(f *Facts) {
 			f.Policy.Audio.Required, f.Evidence.Audio.Servers[0].Reason = false, "no answer"
 		}, Warning, "audio: the audio of uid 1000 cannot be seen", "systemctl status"},
-		"not synchronized":   {func(f *Facts) { f.Clock.Synchronized = false }, Warning, "clock: the clock is not synchronized", "set-ntp"},
-		"a clock unseen":     {func(f *Facts) { f.Clock = Clock{Err: "EPERM"} }, Unseen, "clock: whether the clock is synchronized cannot be told: EPERM", "timedatectl"},
-		"a clock of 1970":    {func(f *Facts) { f.Now = time.Unix(0, 0) }, Failure, "clock: the clock says", "set-ntp"},
-		"before its boot":    {func(f *Facts) { f.Clock.Boot = now.Add(time.Hour) }, Failure, "clock: the clock says 2026-11-22 12:00:00, and the machine started at", "set-ntp"},
-		"a clock set back":   {func(f *Facts) { f.Daemon.LastFinished = now.Add(time.Hour) }, Warning, "clock: the clock was set back", "set-ntp"},
-		"two versions":       {func(f *Facts) { f.Daemon.Version = "1.2.2" }, Warning, "versions: modectl is 1.2.3, dubniumd is 1.2.2", "restart"},
-		"an old systemd":     {func(f *Facts) { f.Manager.Version = "v252.1" }, Failure, "versions: systemd is v252.1, and has to be 253", "newer"},
-		"a strange systemd":  {func(f *Facts) { f.Manager.Version = "sauna" }, Warning, "versions: the version of systemd cannot be read", "systemctl --version"},
+		"not synchronized": {
+			func(f *Facts) { f.Clock.Synchronized = false }, Warning, "clock: the clock is not synchronized", "set-ntp",
+		},
+		"a clock unseen": {
+			func(f *Facts) { f.Clock = Clock{Err: "EPERM"} }, Unseen,
+			"clock: whether the clock is synchronized cannot be told: EPERM", "timedatectl",
+		},
+		"a clock of 1970": {func(f *Facts) { f.Now = time.Unix(0, 0) }, Failure, "clock: the clock says", "set-ntp"},
+		"before its boot": {
+			func(f *Facts) { f.Clock.Boot = now.Add(time.Hour) }, Failure,
+			"clock: the clock says 2026-11-22 12:00:00, and the machine started at", "set-ntp",
+		},
+		"a clock set back": {
+			func(f *Facts) { f.Daemon.LastFinished = now.Add(time.Hour) }, Warning, "clock: the clock was set back", "set-ntp",
+		},
+		"two versions": {
+			func(f *Facts) { f.Daemon.Version = "1.2.2" }, Warning, "versions: modectl is 1.2.3, dubniumd is 1.2.2", "restart",
+		},
+		"an old systemd": {
+			func(f *Facts) { f.Manager.Version = "v252.1" }, Failure, "versions: systemd is v252.1, and has to be 253", "newer",
+		},
+		"a strange systemd": {
+			func(f *Facts) { f.Manager.Version = "sauna" }, Warning, "versions: the version of systemd cannot be read",
+			"systemctl --version",
+		},
 		"the least systemd":  {func(f *Facts) { f.Manager.Version = "253" }, OK, "", ""},
 		"nobody at a screen": {func(f *Facts) { f.Evidence.Audio.Servers = nil }, OK, "", ""},
 		"no NVIDIA driver": {func(f *Facts) {
 			f.Driver, f.Evidence.GPU = "", observer.NVML{Reading: observer.Reading{At: now, Reason: "no socket"}}
 			gone(gpuSocket)(f)
 		}, OK, "", ""},
-		"a default that is not there": {func(f *Facts) { f.Policy.Chosen = nil; gone("k3s.service")(f); gone("nvidia-persistenced.service")(f) }, OK, "", ""},
+		"a default that is not there": {
+			func(f *Facts) { f.Policy.Chosen = nil; gone("k3s.service")(f); gone("nvidia-persistenced.service")(f) }, OK, "", "",
+		},
 		"no vLLM where none is wanted": {func(f *Facts) {
 			f.Policy.VLLM.Enabled = false
 			gone("vllm.service")(f)
@@ -232,10 +383,14 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 		facts func(*Facts)
 		want  Line // of which text and remedy are contained; none: nothing is said
 	}{
-		"too few":               {0, left(80, 80, 80, 80), Line{}},
-		"none":                  {160, func(*Facts) {}, Line{}},
-		"a proposal":            {0, left(80, 82, 80, 80, 80), ok(last + "82 MiB in use at most; to have that judged, set gpu.residual_mib = 160 in")},
-		"of nothing":            {0, left(0, 0, 0, 0, 0), ok(last + "0 MiB in use at most; to have that judged, set gpu.residual_mib = 64 in")},
+		"too few": {0, left(80, 80, 80, 80), Line{}},
+		"none":    {160, func(*Facts) {}, Line{}},
+		"a proposal": {
+			0, left(80, 82, 80, 80, 80), ok(last + "82 MiB in use at most; to have that judged, set gpu.residual_mib = 160 in"),
+		},
+		"of nothing": {
+			0, left(0, 0, 0, 0, 0), ok(last + "0 MiB in use at most; to have that judged, set gpu.residual_mib = 64 in"),
+		},
 		"of much":               {0, left(1000, 80, 80, 80, 80), ok("gpu.residual_mib = 1264 in")},
 		"held with much in use": {0, func(f *Facts) { few(f); held(f, 900) }, ok("gpu.residual_mib = 144 in")},
 		"held with less in use": {
@@ -251,8 +406,10 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 			Text:    "2 of the last 4 releases of a display GPU left more than gpu.residual_mib = 160 in use, 900 MiB at most",
 			Remedy:  "modectl show 3; if nothing had the GPU then: gpu.residual_mib = 1136",
 		}},
-		"exceeded long ago": {160, left(append(make([]uint64, maxReleases), 900)...), ok("releases of a display GPU left 0 MiB")},
-		"another GPU's":     {160, func(f *Facts) { left(900)(f); f.Releases[0].InUse[0].GPU = "0000:41:00.0" }, Line{}},
+		"exceeded long ago": {
+			160, left(append(make([]uint64, maxReleases), 900)...), ok("releases of a display GPU left 0 MiB"),
+		},
+		"another GPU's": {160, func(f *Facts) { left(900)(f); f.Releases[0].InUse[0].GPU = "0000:41:00.0" }, Line{}},
 		"of two GPUs": {0, func(f *Facts) {
 			few(f)
 			f.Releases[2].InUse = append(f.Releases[2].InUse, observer.GPUMemory{GPU: "0000:41:00.0", Bytes: 900 << 20})
@@ -260,7 +417,9 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 		"unread": {0, func(f *Facts) { f.HistoryErr = "asked too often" }, Line{
 			Verdict: Unseen, Text: "left in use is not known: asked too often", Remedy: "again in a minute",
 		}},
-		"unread where none is judged": {0, func(f *Facts) { f.HistoryErr, f.Policy.GPU.Display = "asked too often", nil }, Line{}},
+		"unread where none is judged": {
+			0, func(f *Facts) { f.HistoryErr, f.Policy.GPU.Display = "asked too often", nil }, Line{},
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -297,9 +456,17 @@ func TestWhatCannotBeSeenIsNotWell(t *testing.T) {
 		"no daemon": {func(f *Facts) {
 			f.Daemon, f.EvidenceErr, f.Policy.InForce = Daemon{Err: "dubniumd is not running"}, "dubniumd is not running", false
 		}, []string{"bus"}, []string{"probes", "gpu", "audio", "versions"}},
-		"a daemon that may not be called": {func(f *Facts) { f.Daemon.Err, f.EvidenceErr = "denied", "denied" }, []string{"bus"}, []string{"probes", "gpu", "audio", "versions"}},
-		"no look":                         {func(f *Facts) { f.EvidenceErr = "asked too often" }, nil, []string{"probes", "gpu", "audio"}},
-		"no systemd":                      {func(f *Facts) { f.Manager, f.Units = Manager{Err: "gone"}, nil }, []string{"units"}, []string{"versions"}},
+		"a daemon that may not be called": {
+			func(f *Facts) { f.Daemon.Err, f.EvidenceErr = "denied", "denied" },
+			[]string{"bus"},
+			[]string{"probes", "gpu", "audio", "versions"},
+		},
+		"no look": {
+			func(f *Facts) { f.EvidenceErr = "asked too often" }, nil, []string{"probes", "gpu", "audio"},
+		},
+		"no systemd": {
+			func(f *Facts) { f.Manager, f.Units = Manager{Err: "gone"}, nil }, []string{"units"}, []string{"versions"},
+		},
 		"no holders": {func(f *Facts) {
 			f.Evidence.Processes = observer.ProcessScan{Reading: observer.Reading{At: now, Reason: "refused"}}
 		}, []string{"probes"}, []string{"gpu"}},

@@ -45,7 +45,10 @@ func (f Facts) namedUnits(s *sheet) {
 	p, all := f.Policy, true
 	lacks := func(key, name string, say func(remedy, format string, args ...any)) {
 		if u, seen := f.Units[name]; seen && u.Err == "" && u.LoadState == "not-found" {
-			say(fmt.Sprintf("install it, or name another in the policy: %s", key), "the policy names %s (%s), and the host has no such unit", name, key)
+			say(
+				fmt.Sprintf("install it, or name another in the policy: %s", key),
+				"the policy names %s (%s), and the host has no such unit", name, key,
+			)
 			all = false
 		}
 	}
@@ -128,7 +131,10 @@ func (f Facts) stores(s *sheet) {
 		case store.Fault != "":
 			s.fail("see mount and df "+store.Path, "%s cannot be used: %s", store.Path, store.Fault)
 		case store.Reason != "" || free == nil:
-			s.warn("df "+store.Path, "how much room there is in %s is not known: %s", store.Path, cmp.Or(store.Reason, store.Free.Reason))
+			s.warn(
+				"df "+store.Path, "how much room there is in %s is not known: %s", store.Path,
+				cmp.Or(store.Reason, store.Free.Reason),
+			)
 		case *free < float64(f.Policy.Guards.MinFreeMiB)*MiB:
 			s.fail("make room (df "+store.Path+"): until then no mode is changed",
 				"%s has %.0f MiB left, and the policy wants %d", store.Path, *free/MiB, f.Policy.Guards.MinFreeMiB)
@@ -202,9 +208,15 @@ func gpus(f Facts, s *sheet) {
 	for _, pci := range slices.Compact(named) {
 		switch g, is := there[pci]; {
 		case !is:
-			s.fail("lspci -D; name the card that is there in gpu.display and gpu.ai", "the policy names the GPU %s, and the host has none there", pci)
+			s.fail(
+				"lspci -D; name the card that is there in gpu.display and gpu.ai",
+				"the policy names the GPU %s, and the host has none there", pci,
+			)
 		case g.Hidden:
-			s.fail("bind the card to its driver (lspci -k)", "the GPU %s has no driver that gives it device nodes (%s)", pci, cmp.Or(g.Driver, "none"))
+			s.fail(
+				"bind the card to its driver (lspci -k)", "the GPU %s has no driver that gives it device nodes (%s)", pci,
+				cmp.Or(g.Driver, "none"),
+			)
 		default:
 			s.ok("the GPU %s is there", pci)
 		}
@@ -231,7 +243,10 @@ func (f Facts) nvml(s *sheet) {
 	}
 	for _, card := range e.Cards {
 		if card.Reason != "" {
-			s.fail("nvidia-smi, dmesg; a library of another version than the driver wants a reboot", "NVML cannot read a card: %s %s", card.PCI, card.Reason)
+			s.fail(
+				"nvidia-smi, dmesg; a library of another version than the driver wants a reboot", "NVML cannot read a card: %s %s",
+				card.PCI, card.Reason,
+			)
 			continue
 		}
 		s.ok("NVML reads %s (%s)", card.PCI, card.Name)
@@ -254,9 +269,15 @@ func audio(f Facts, s *sheet) {
 		unit := fmt.Sprintf("dubnium-probe-audio@%d.service", server.UID)
 		switch {
 		case !server.Known():
-			say("systemctl status "+unit, "the audio of uid %d cannot be seen: %s", server.UID, cmp.Or(server.Reason, "nobody has looked yet"))
+			say(
+				"systemctl status "+unit, "the audio of uid %d cannot be seen: %s", server.UID,
+				cmp.Or(server.Reason, "nobody has looked yet"),
+			)
 		case !server.Running:
-			say(fmt.Sprintf("systemctl --user --machine=%d@ status pipewire-pulse", server.UID), "uid %d has no audio server that runs", server.UID)
+			say(
+				fmt.Sprintf("systemctl --user --machine=%d@ status pipewire-pulse", server.UID),
+				"uid %d has no audio server that runs", server.UID,
+			)
 		default:
 			s.ok("the audio of uid %d can be seen", server.UID)
 		}
@@ -273,7 +294,10 @@ func clock(f Facts, s *sheet) {
 	case f.Now.Before(born):
 		s.fail(remedy, "the clock says %s, which is long past", f.Now.Format(time.DateTime))
 	case f.Clock.Boot.After(f.Now.Add(time.Second)):
-		s.fail(remedy, "the clock says %s, and the machine started at %s", f.Now.Format(time.DateTime), f.Clock.Boot.Format(time.DateTime))
+		s.fail(
+			remedy, "the clock says %s, and the machine started at %s", f.Now.Format(time.DateTime),
+			f.Clock.Boot.Format(time.DateTime),
+		)
 	case f.Daemon.LastFinished.After(f.Now.Add(time.Minute)):
 		s.warn(remedy, "the clock was set back: the last transition ended at %s", f.Daemon.LastFinished.Format(time.DateTime))
 	case f.Clock.Err != "":

@@ -64,7 +64,9 @@ func bus(f Facts, s *sheet) {
 		s.ok("dubniumd owns org.dubnium.Mode1 and answers")
 	}
 	for _, w := range d.Warnings {
-		s.warn("see df and mount for the state directory, and journalctl -u dubniumd", "dubniumd warns: %s: %s", w.Code, w.Text)
+		s.warn(
+			"see df and mount for the state directory, and journalctl -u dubniumd", "dubniumd warns: %s: %s", w.Code, w.Text,
+		)
 	}
 }
 
@@ -126,7 +128,10 @@ func (f Facts) unit(s *sheet, name string, want demand) {
 	case u.NeedReload:
 		s.warn("systemctl daemon-reload", "the file of %s is another than the one that systemd has", name)
 	case want.spared && !u.IgnoreOnIsolate:
-		s.fail("take IgnoreOnIsolate=no out of its drop-ins (systemctl cat "+name+")", "%s would be stopped on the way to another mode", name)
+		s.fail(
+			"take IgnoreOnIsolate=no out of its drop-ins (systemctl cat "+name+")",
+			"%s would be stopped on the way to another mode", name,
+		)
 	case want.isolated && !u.AllowIsolate:
 		s.fail("take AllowIsolate=no out of its drop-ins (systemctl cat "+name+")", "%s may not be isolated", name)
 	case want.active && u.ActiveState != "active":
@@ -180,7 +185,9 @@ func versions(f Facts, s *sheet) {
 	case d.Err != "" || f.BusErr != "":
 		s.unseen(startDaemon, "modectl is %s; of which version dubniumd is, only it can tell", f.Version)
 	case d.Version != f.Version:
-		s.warn("systemctl restart dubniumd, or install both from one build", "modectl is %s, dubniumd is %s", f.Version, d.Version)
+		s.warn(
+			"systemctl restart dubniumd, or install both from one build", "modectl is %s, dubniumd is %s", f.Version, d.Version,
+		)
 	default:
 		s.ok("modectl and dubniumd are %s", f.Version)
 	}
@@ -196,7 +203,9 @@ func versions(f Facts, s *sheet) {
 	case err != nil:
 		s.warn("systemctl --version", "the version of systemd cannot be read from %q", f.Manager.Version)
 	case n < minimumSystemd:
-		s.fail("use a distribution with a newer one", "systemd is %s, and has to be %d at least", f.Manager.Version, minimumSystemd)
+		s.fail(
+			"use a distribution with a newer one", "systemd is %s, and has to be %d at least", f.Manager.Version, minimumSystemd,
+		)
 	default:
 		s.ok("systemd is %s", f.Manager.Version)
 	}

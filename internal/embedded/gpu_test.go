@@ -47,7 +47,10 @@ func gpuStation(t *testing.T, ctx context.Context) *station {
 	s.Workstation, err = embedded.Start(ctx, programs, embedded.Options{
 		Host: testhost.Options{
 			SecondGPU: true,
-			GPUProbe:  []string{filepath.Join(string(programs), "dubnium-gpu-probe"), "--library", library, "--lock", filepath.Join(dir, "lock"), "--proc", "/proc", "--limit", "500ms"},
+			GPUProbe: []string{
+				filepath.Join(string(programs), "dubnium-gpu-probe"), "--library", library, "--lock", filepath.Join(dir, "lock"),
+				"--proc", "/proc", "--limit", "500ms",
+			},
 		},
 		Policy: func(p *policy.Policy) {
 			p.GPU.Display, p.GPU.AI = []string{"0000:01:00.0"}, []string{"0000:41:00.0"}
@@ -125,7 +128,9 @@ func TestTheGPUsAreObserved(t *testing.T) {
 	c = s.current()
 	require.Equal(t, "degraded-desktop", c.State)
 	require.Equal(t, []string{"compute-on-display-gpu", "planned-gpu-missing"}, c.codes())
-	require.Contains(t, s.modectl(0, "explain", "--why-not", "desktop"), "gpu_display_compute_active is true and would have to be false")
+	require.Contains(
+		t, s.modectl(0, "explain", "--why-not", "desktop"), "gpu_display_compute_active is true and would have to be false",
+	)
 
 	s.say(displayCard + "0\nlost\n" + aiCard)
 	c = s.current()

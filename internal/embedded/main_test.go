@@ -27,7 +27,9 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	probe := exec.Command("go", "build", "-o", filepath.Join(dir, "dubnium-gpu-probe"), "github.com/dubnium/dubnium/cmd/dubnium-gpu-probe")
+	probe := exec.Command(
+		"go", "build", "-o", filepath.Join(dir, "dubnium-gpu-probe"), "github.com/dubnium/dubnium/cmd/dubnium-gpu-probe",
+	)
 	probe.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := probe.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "cannot build the GPU probe, which needs gcc: %v\n%s", err, out)

@@ -180,7 +180,9 @@ func TestMemoryIsBoundedAndWhatIsGivenUpIsSaid(t *testing.T) {
 	for _, text := range lines(t, l) {
 		begins = append(begins, strings.TrimRight(text, "x"))
 	}
-	assert.Equal(t, []string{"0", "1", "7", "8", "9", "10", "11", "at last", "gap 5"}, begins, "the important ones are the last to go")
+	assert.Equal(
+		t, []string{"0", "1", "7", "8", "9", "10", "11", "at last", "gap 5"}, begins, "the important ones are the last to go",
+	)
 	_, lost, err := l.Fault()
 	require.NoError(t, err)
 	assert.Zero(t, lost)

@@ -38,7 +38,9 @@ func FuzzBackward(f *testing.F) {
 		path := filepath.Join(t.TempDir(), "events")
 		require.NoError(t, os.WriteFile(path, now, 0o600))
 		require.NoError(t, os.WriteFile(path+".1", older, 0o600))
-		log, cut := eventlog.Open(path, eventlog.Limits{MaxBytes: 64 << 20, Keep: 2}, func(int) []byte { return []byte("lost") })
+		log, cut := eventlog.Open(
+			path, eventlog.Limits{MaxBytes: 64 << 20, Keep: 2}, func(int) []byte { return []byte("lost") },
+		)
 		whole := now[:bytes.LastIndexByte(now, '\n')+1]
 		require.Equal(t, len(now)-len(whole), cut)
 		require.NoError(t, log.Append([]byte("added"), true))

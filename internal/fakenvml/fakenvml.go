@@ -28,7 +28,9 @@ func Build(ctx context.Context, dir string, without ...string) (string, error) {
 	if err := os.WriteFile(code, source, 0o644); err != nil {
 		return "", fmt.Errorf("cannot build the stand-in for NVML: %w", err)
 	}
-	args := []string{"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-shared", "-fPIC", "-o", library, code}
+	args := []string{
+		"-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-shared", "-fPIC", "-o", library, code,
+	}
 	for _, symbol := range without {
 		args = append(args, "-DWITHOUT_"+symbol)
 	}

@@ -84,7 +84,9 @@ func (a *agent) begin(action, message, _ string, _ map[string]string, cookie str
 	if !grant {
 		return dbus.NewError(polkitName+".Error.Cancelled", []any{"the person has canceled"})
 	}
-	if err := a.authority.Call(authority+".AuthenticationAgentResponse2", 0, a.uid, cookie, identities[0]).Err; err != nil {
+	if err := a.authority.Call(
+		authority+".AuthenticationAgentResponse2", 0, a.uid, cookie, identities[0],
+	).Err; err != nil {
 		return dbus.MakeFailedError(err)
 	}
 	return nil

@@ -203,7 +203,9 @@ var word = strings.Repeat("\x01", 60<<10)
 func refused(h *hostile, c *rawbus.Conn, n int) error {
 	calls := []*rawbus.Message{
 		method("RequestMode", rawbus.String(word), rawbus.Uint64(0), rawbus.Dict()),
-		method("RequestMode", rawbus.String("compute"), rawbus.Uint64(0), rawbus.Dict(rawbus.Option("reason", rawbus.String(word)))),
+		method(
+			"RequestMode", rawbus.String("compute"), rawbus.Uint64(0), rawbus.Dict(rawbus.Option("reason", rawbus.String(word))),
+		),
 		method("RequestMode", rawbus.String(strings.Repeat(word, 17)), rawbus.Uint64(0), rawbus.Dict()), // 1 MiB
 		method("Inhibit", rawbus.String(""), rawbus.String("x"), rawbus.String(word), rawbus.String(word)),
 		method("RunGuards", rawbus.String("compute"), rawbus.Array("s", rawbus.String(word))),
@@ -291,7 +293,9 @@ func descriptors(h *hostile, c *rawbus.Conn, _ int) error {
 // deaf wants every signal and every answer, and reads none.
 func deaf(h *hostile, c *rawbus.Conn, n int) error {
 	if n == 0 {
-		rule := rawbus.NewCall(rawbus.BusName, rawbus.BusPath, rawbus.BusName, "AddMatch").With(rawbus.String("type='signal'"))
+		rule := rawbus.NewCall(
+			rawbus.BusName, rawbus.BusPath, rawbus.BusName, "AddMatch",
+		).With(rawbus.String("type='signal'"))
 		return h.send("deaf", c, rule)
 	}
 	return h.send("deaf", c, property("GetAll", rawbus.String(busapi.Interface)))

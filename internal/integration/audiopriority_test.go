@@ -49,7 +49,10 @@ func TestTheHelperOfAudioPriorityHoldsAndIsKilled(t *testing.T) {
 	told, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	require.NoError(t, err)
 	t.Cleanup(func() { told.Close() })
-	helper := w.Program(bounded(t), "dubniumd", "audio-priority", "--policy", filepath.Join(w.Policy.Paths.Runtime, "policy.toml"), "--device", device)
+	helper := w.Program(
+		bounded(t), "dubniumd", "audio-priority", "--policy", filepath.Join(w.Policy.Paths.Runtime, "policy.toml"),
+		"--device", device,
+	)
 	helper.Env = append(helper.Env, "NOTIFY_SOCKET="+socket)
 	helper.Stderr = t.Output()
 	require.NoError(t, helper.Start())
@@ -68,7 +71,12 @@ func TestTheHelperOfAudioPriorityHoldsAndIsKilled(t *testing.T) {
 	holder := string(<-profiles.held)
 	gone := make(chan *dbus.Signal, 16)
 	conn.Signal(gone)
-	require.NoError(t, conn.AddMatchSignal(dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, holder)))
+	require.NoError(
+		t,
+		conn.AddMatchSignal(
+			dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, holder),
+		),
+	)
 	require.NoError(t, helper.Process.Kill())
 	require.Error(t, helper.Wait(), "it was killed")
 	timeout := time.After(patience)

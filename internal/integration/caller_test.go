@@ -109,7 +109,9 @@ func writeSessions(t *testing.T, dir string) {
 func (g *guarded) as(t *testing.T, who caller, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	cmd.Dir = "/"
-	cmd.SysProcAttr = g.inCgroup(t, who.cgroup(), &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: who.uid, Gid: who.uid}})
+	cmd.SysProcAttr = g.inCgroup(
+		t, who.cgroup(), &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: who.uid, Gid: who.uid}},
+	)
 	return cmd
 }
 

@@ -146,7 +146,9 @@ func (c *watcher) properties(t *testing.T) busapi.Properties {
 	t.Helper()
 	var all busapi.Dict
 	object := c.conn.Object(busapi.BusName, busapi.Path)
-	require.NoError(t, object.CallWithContext(bounded(t), busapi.PropertiesInterface+".GetAll", 0, busapi.Interface).Store(&all))
+	require.NoError(
+		t, object.CallWithContext(bounded(t), busapi.PropertiesInterface+".GetAll", 0, busapi.Interface).Store(&all),
+	)
 	p, err := busapi.DecodeProperties(all)
 	require.NoError(t, err)
 	return p

@@ -28,7 +28,10 @@ func hasUnits() testhost.Options {
 	return testhost.Options{Units: []testhost.Unit{
 		{Name: batch, Program: &testhost.Program{Comm: "batch"}},
 		{Name: cups, Program: &testhost.Program{Comm: "cupsd"}},
-		{Name: "vllm-fast.service", Slice: "ai.slice", Program: &testhost.Program{Comm: "vllm", UID: 990, Opens: []string{"renderD128"}}},
+		{
+			Name: "vllm-fast.service", Slice: "ai.slice",
+			Program: &testhost.Program{Comm: "vllm", UID: 990, Opens: []string{"renderD128"}},
+		},
 	}}
 }
 
@@ -63,8 +66,12 @@ func TestAForbiddenUnitDegradesAndARequestMends(t *testing.T) {
 	})
 	c := watch(t, w)
 	c.awaitState(t, "degraded-desktop")
-	require.Contains(t, modectl(t, w, "status").stdout, "required-unit-not-active: cups.service does not run, which desktop requires")
-	require.Contains(t, modectl(t, w, "explain", "--why-not", "desktop").stdout, "unit:cups.service is false and would have to be true")
+	require.Contains(
+		t, modectl(t, w, "status").stdout, "required-unit-not-active: cups.service does not run, which desktop requires",
+	)
+	require.Contains(
+		t, modectl(t, w, "explain", "--why-not", "desktop").stdout, "unit:cups.service is false and would have to be true",
+	)
 	require.Zero(t, modectl(t, w, "request", "desktop").code)
 	require.True(t, active(t, w, cups))
 	c.awaitState(t, "desktop")
@@ -80,7 +87,9 @@ func TestAForbiddenUnitDegradesAndARequestMends(t *testing.T) {
 	c.awaitState(t, "desktop")
 
 	explained := modectl(t, w, "explain", "desktop").stdout
-	for _, text := range []string{"runs        cups.service", "batch.service", "what the policy forbids of these is stopped", "vLLM        profile off"} {
+	for _, text := range []string{
+		"runs        cups.service", "batch.service", "what the policy forbids of these is stopped", "vLLM        profile off",
+	} {
 		require.Contains(t, explained, text)
 	}
 }

@@ -74,11 +74,15 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 		},
 		"a probe that isolating would stop": {
 			host: unit(testhost.Unit{Name: "dubnium-probe-holders.socket", WantedBy: []string{"sockets.target"}}),
-			says: map[string]doctor.Verdict{"dubnium-probe-holders.socket would be stopped on the way to another mode": doctor.Failure},
+			says: map[string]doctor.Verdict{
+				"dubnium-probe-holders.socket would be stopped on the way to another mode": doctor.Failure,
+			},
 		},
 		"a target that may not be isolated": {
 			host: unit(testhost.Unit{
-				Name: "compute.target", Requires: []string{"multi-user.target"}, Conflicts: []string{"graphical.target", "desktop.target"},
+				Name: "compute.target", Requires: []string{"multi-user.target"}, Conflicts: []string{
+					"graphical.target", "desktop.target",
+				},
 			}),
 			says: map[string]doctor.Verdict{"compute.target may not be isolated": doctor.Failure},
 		},
@@ -103,7 +107,9 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 		},
 		"a policy file that was changed": {
 			breaks: func(t *testing.T, w *embedded.Workstation) { writePolicy(t, w, "default_mode = \"studio-local\"\n") },
-			says:   map[string]doctor.Verdict{"has other values than are in force for transitions, default_mode, ": doctor.Warning},
+			says: map[string]doctor.Verdict{
+				"has other values than are in force for transitions, default_mode, ": doctor.Warning,
+			},
 		},
 		"a policy file that cannot be used": {
 			breaks: func(t *testing.T, w *embedded.Workstation) { writePolicy(t, w, "sauna = true\n") },

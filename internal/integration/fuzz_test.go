@@ -117,7 +117,9 @@ func newFuzz(t *testing.T, host testhost.Options) *fuzz {
 	require.NoError(t, err)
 	t.Logf("%s=%d repeats this", dbusfuzz.SeedVariable, seed)
 	long := durationOf(t, fuzzVariable, briefly)
-	host.Authorize = answersByAction("org.dubnium.mode1.inhibit-block", "org.dubnium.mode1.inhibit-delay", "org.dubnium.mode1.cancel")
+	host.Authorize = answersByAction(
+		"org.dubnium.mode1.inhibit-block", "org.dubnium.mode1.inhibit-delay", "org.dubnium.mode1.cancel",
+	)
 	f := &fuzz{
 		log: &logTail{}, end: time.Now().Add(long),
 		gen:  &dbusfuzz.Generator{Seed: seed, Words: append(contractWords(), "")},
@@ -153,7 +155,9 @@ func (f *fuzz) meet(t *testing.T) {
 		}
 	}()
 	var data string
-	require.NoError(t, f.c.conn.Object(busapi.BusName, busapi.Path).Call(busapi.IntrospectableInterface+".Introspect", 0).Store(&data))
+	require.NoError(
+		t, f.c.conn.Object(busapi.BusName, busapi.Path).Call(busapi.IntrospectableInterface+".Introspect", 0).Store(&data),
+	)
 	methods, names, err := dbusfuzz.Introspected(string(busapi.Path), data)
 	require.NoError(t, err)
 	require.NotEmpty(t, methods)
@@ -226,7 +230,9 @@ func (f *fuzz) search(t *testing.T, samples []dbusfuzz.Sample) {
 			return
 		}
 	}
-	f.fault("the daemon died of several messages", fmt.Sprintf("%d to %d", samples[0].Index, samples[len(samples)-1].Index))
+	f.fault(
+		"the daemon died of several messages", fmt.Sprintf("%d to %d", samples[0].Index, samples[len(samples)-1].Index),
+	)
 }
 
 // fault notes that something went wrong.

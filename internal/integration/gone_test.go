@@ -56,7 +56,9 @@ func TestADaemonThatHangsIsNotWaitedForForEver(t *testing.T) {
 func killBus(t *testing.T, w *embedded.Workstation, c *watcher) {
 	t.Helper()
 	var pid uint32
-	require.NoError(t, c.conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, "org.freedesktop.DBus").Store(&pid))
+	require.NoError(
+		t, c.conn.BusObject().Call("org.freedesktop.DBus.GetConnectionUnixProcessID", 0, "org.freedesktop.DBus").Store(&pid),
+	)
 	require.NotEqual(t, w.DaemonPID(), int(pid))
 	require.NoError(t, unix.Kill(int(pid), unix.SIGKILL))
 }
@@ -103,7 +105,9 @@ func TestServicesThatRestartAreHeardAgain(t *testing.T) {
 		require.NoError(t, w.SetActive("vllm.service", "inactive"))
 		changed("desktop")
 		require.NoError(t, w.RestartLogind())
-		id := w.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Seat: "seat0", Service: "login"})
+		id := w.AddSession(
+			testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Seat: "seat0", Service: "login"},
+		)
 		session, found := w.SessionOf("user")
 		require.True(t, found)
 		require.NoError(t, w.SetActive("studio-local-policy.service", "active"))

@@ -40,7 +40,12 @@ func TestWhatIsInTheWayBlocksARequest(t *testing.T) {
 		},
 		"a compiler": {
 			begin: func(_ *testing.T, w *embedded.Workstation) {
-				w.AddProcess(testhost.Process{Comm: "cc1plus", UID: alice, Cmdline: []string{"/usr/lib/gcc/cc1plus", "-quiet"}, Cgroup: "/system.slice/build.service"})
+				w.AddProcess(
+					testhost.Process{
+						Comm: "cc1plus", UID: alice, Cmdline: []string{"/usr/lib/gcc/cc1plus", "-quiet"},
+						Cgroup: "/system.slice/build.service",
+					},
+				)
 			},
 			guard: policy.CheckUserJobsSafe, code: 13, says: "guards.not_jobs",
 		},
@@ -111,7 +116,11 @@ func judged(t *testing.T, w *embedded.Workstation, guard policy.GuardID, code in
 func TestWorkThatEndsIsInNobodysWay(t *testing.T) {
 	t.Parallel()
 	w := start(t, testhost.Options{}, nil)
-	pid := w.AddProcess(testhost.Process{Comm: "rsync", UID: alice, Cmdline: []string{"rsync", "-a", "/a", "/b"}, Cgroup: "/system.slice/copy.service"})
+	pid := w.AddProcess(
+		testhost.Process{
+			Comm: "rsync", UID: alice, Cmdline: []string{"rsync", "-a", "/a", "/b"}, Cgroup: "/system.slice/copy.service",
+		},
+	)
 	require.Contains(t, judged(t, w, policy.CheckUserJobsSafe, 13).Reason, "rsync (pid ")
 	a := run(t, as(nobody, w.ModectlCommand(bounded(t), "guard", "check_user_jobs_safe")))
 	require.Equal(t, 13, a.code)
@@ -166,7 +175,11 @@ func TestAProbeThatFailsMidwayIsGoneBackFrom(t *testing.T) {
 func TestNobodyReadsWhatOthersRun(t *testing.T) {
 	t.Parallel()
 	w := start(t, testhost.Options{}, nil)
-	pid := w.AddProcess(testhost.Process{Comm: "rsync", UID: alice, Cmdline: []string{"rsync", "-a", "/a", "/b"}, Cgroup: "/system.slice/copy.service"})
+	pid := w.AddProcess(
+		testhost.Process{
+			Comm: "rsync", UID: alice, Cmdline: []string{"rsync", "-a", "/a", "/b"}, Cgroup: "/system.slice/copy.service",
+		},
+	)
 	secret := fmt.Sprintf("rsync (pid %d", pid)
 	a := modectl(t, w, "request", "compute")
 	require.Equal(t, 13, a.code)

@@ -42,7 +42,8 @@ func hostOf(w *embedded.Workstation) host {
 		}
 		for _, p := range m.Processes() {
 			h.Processes[p.PID] = strings.Join(append([]string{p.Comm}, p.Opens...), " ")
-			if slices.ContainsFunc(p.Opens, holdsGPU) && p.PID != 1 && p.Comm != "systemd-logind" && !strings.HasPrefix(p.Cgroup, "/ai.slice/") {
+			if slices.ContainsFunc(p.Opens, holdsGPU) &&
+				p.PID != 1 && p.Comm != "systemd-logind" && !strings.HasPrefix(p.Cgroup, "/ai.slice/") {
 				h.foreign = append(h.foreign, p.Comm)
 			}
 		}

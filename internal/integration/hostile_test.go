@@ -51,7 +51,9 @@ func TestUsersWhoHoldAllInhibitorsDoNotKeepRootFromOne(t *testing.T) {
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
 		for range tries {
-			r, err := conn.Ask(method("Inhibit", rawbus.String("compute"), rawbus.String("x"), rawbus.String("y"), rawbus.String("delay")))
+			r, err := conn.Ask(
+				method("Inhibit", rawbus.String("compute"), rawbus.String("x"), rawbus.String("y"), rawbus.String("delay")),
+			)
 			require.NoError(t, err)
 			if r.Type == rawbus.Error {
 				break
@@ -62,7 +64,9 @@ func TestUsersWhoHoldAllInhibitorsDoNotKeepRootFromOne(t *testing.T) {
 	t.Logf("%d users hold %d inhibitors", strangers, held)
 	require.Greater(t, held, 0)
 	require.Less(t, held, strangers*tries)
-	require.Zero(t, run(t, w.ModectlCommand(bounded(t), "inhibit", "--who", "root", "--why", "a snapshot", "--", "true")).code)
+	require.Zero(
+		t, run(t, w.ModectlCommand(bounded(t), "inhibit", "--who", "root", "--why", "a snapshot", "--", "true")).code,
+	)
 }
 
 // No connection of the daemon's is one that takes descriptors, whatever the bus policy
@@ -99,7 +103,9 @@ func TestAHostileUserHarmsNobody(t *testing.T) {
 	long := durationOf(t, hostileVariable, 10*time.Second)
 	log := &logTail{}
 	w := startFor(lasting(t, long), t, embedded.Options{Log: log, Host: testhost.Options{
-		PolicyDirs: installedPolicy(t), Authorize: thoughtfulPolkit("org.dubnium.mode1.request-studio-local", "org.dubnium.mode1.inhibit-delay"),
+		PolicyDirs: installedPolicy(t), Authorize: thoughtfulPolkit(
+			"org.dubnium.mode1.request-studio-local", "org.dubnium.mode1.inhibit-delay",
+		),
 	}})
 	for _, mode := range []policy.Mode{policy.StudioLocal, policy.Desktop, policy.StudioLocal} {
 		reach(t, w, mode)

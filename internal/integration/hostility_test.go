@@ -137,21 +137,28 @@ type published struct{ State, Confidence, Desired, By, Running string }
 func (f *fuzz) look(ctx context.Context) (published, error) {
 	object := f.c.conn.Object(busapi.BusName, busapi.Path)
 	var evidence, all busapi.Dict
-	if err := object.CallWithContext(ctx, busapi.Interface+".Observe", 0, uint64(0), busapi.Dict{}).Store(&evidence); err != nil {
+	if err := object.CallWithContext(
+		ctx, busapi.Interface+".Observe", 0, uint64(0), busapi.Dict{},
+	).Store(&evidence); err != nil {
 		return published{}, err
 	}
 	e, err := busapi.DecodeEvidence(evidence)
 	if err != nil {
 		return published{}, err
 	}
-	if err := object.CallWithContext(ctx, busapi.PropertiesInterface+".GetAll", 0, busapi.Interface).Store(&all); err != nil {
+	if err := object.CallWithContext(
+		ctx, busapi.PropertiesInterface+".GetAll", 0, busapi.Interface,
+	).Store(&all); err != nil {
 		return published{}, err
 	}
 	p, err := busapi.DecodeProperties(all)
 	if err != nil {
 		return published{}, err
 	}
-	seen := published{string(e.Observation.State), string(e.Observation.Confidence), string(p.View.Desired.Mode), p.View.Desired.By, "nothing"}
+	seen := published{
+		string(e.Observation.State), string(e.Observation.Confidence), string(p.View.Desired.Mode), p.View.Desired.By,
+		"nothing",
+	}
 	if p.View.Running != nil {
 		seen.Running = fmt.Sprint(p.View.Running.ID)
 	}

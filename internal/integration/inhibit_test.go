@@ -26,7 +26,10 @@ func holding(t *testing.T, w *embedded.Workstation, args ...string) (cmd *exec.C
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "until")
 	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
-	args = append(append([]string{"inhibit", "--who", "backup", "--why", "a snapshot"}, args...), "--", "sh", "-c", "read word < "+fifo+" && exit 7")
+	args = append(
+		append([]string{"inhibit", "--who", "backup", "--why", "a snapshot"}, args...), "--", "sh", "-c",
+		"read word < "+fifo+" && exit 7",
+	)
 	cmd = w.ModectlCommand(bounded(t), args...)
 	cmd.Stderr = t.Output()
 	c := watch(t, w)
@@ -45,7 +48,9 @@ func TestAnInhibitorLastsAsLongAsItsCommand(t *testing.T) {
 	t.Parallel()
 	w := start(t, testhost.Options{}, nil)
 	cmd, release := holding(t, w, "--mode", "compute")
-	require.Contains(t, modectl(t, w, "inhibit", "--list").stdout, "backup (uid 0) blocks transitions to compute: a snapshot; since ")
+	require.Contains(
+		t, modectl(t, w, "inhibit", "--list").stdout, "backup (uid 0) blocks transitions to compute: a snapshot; since ",
+	)
 	require.Contains(t, modectl(t, w, "status").stdout, "backup (uid 0) blocks")
 	a := modectl(t, w, "request", "compute")
 	require.Equal(t, 13, a.code)

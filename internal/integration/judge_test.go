@@ -116,5 +116,8 @@ func (s *siege) judgeWhatIsLeft() {
 		files = openFiles(s.t, s.w.DaemonPID())
 		return files <= s.before.descriptors
 	}, patience, 100*time.Millisecond, "the files are closed")
-	s.t.Logf("afterwards %d KiB resident, %d before; %d files open, %d before", least, s.before.resident, files, s.before.descriptors)
+	s.t.Logf(
+		"afterwards %d KiB resident, %d before; %d files open, %d before", least, s.before.resident, files,
+		s.before.descriptors,
+	)
 }

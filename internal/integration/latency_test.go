@@ -28,7 +28,9 @@ func bareClient(t *testing.T, w *embedded.Workstation, unit string) {
 	conn := hosttest.Connect(t, w.Host)
 	signals := make(chan *dbus.Signal, 100)
 	conn.Signal(signals)
-	require.NoError(t, conn.AddMatchSignal(dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchObjectPath(testhost.UnitPath(unit))))
+	require.NoError(
+		t, conn.AddMatchSignal(dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchObjectPath(testhost.UnitPath(unit))),
+	)
 	object := conn.Object("org.freedesktop.systemd1", testhost.UnitPath(unit))
 	go func() { // ends with the connection
 		for range signals {
@@ -61,9 +63,13 @@ func TestAChangeOfTheHostIsToldSoon(t *testing.T) {
 	require.NoError(t, conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
 		Call("org.freedesktop.systemd1.Manager.Subscribe", 0).Err)
 	for _, unit := range []string{watched, unwatched} {
-		require.NoError(t, conn.AddMatchSignal(dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchObjectPath(testhost.UnitPath(unit))))
+		require.NoError(
+			t, conn.AddMatchSignal(dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchObjectPath(testhost.UnitPath(unit))),
+		)
 	}
-	require.NoError(t, conn.AddMatchSignal(dbus.WithMatchMember("StateChanged"), dbus.WithMatchInterface(busapi.Interface)))
+	require.NoError(
+		t, conn.AddMatchSignal(dbus.WithMatchMember("StateChanged"), dbus.WithMatchInterface(busapi.Interface)),
+	)
 	require.NoError(t, conn.AddMatchSignal(dbus.WithMatchMember("Changed"), dbus.WithMatchInterface("org.dubnium.Test")))
 	bareClient(t, w, unwatched)
 

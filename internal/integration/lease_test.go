@@ -94,7 +94,9 @@ func TestAWayBackThatIsRefusedIsTold(t *testing.T) {
 	require.Zero(t, modectl(t, w, "request", "compute", "--for", "2s").code)
 	c := watch(t, w)
 	_, release := holding(t, w, "--mode", "desktop")
-	c.until(t, "the refusal", func(v status.View) bool { return v.Lease != nil && v.Lease.LastFailure != "" && v.Running == nil })
+	c.until(
+		t, "the refusal", func(v status.View) bool { return v.Lease != nil && v.Lease.LastFailure != "" && v.Running == nil },
+	)
 	require.Equal(t, "compute\n", modectl(t, w, "desired").stdout)
 	requireHost(t, w, policy.Compute)
 	said := modectl(t, w, "status").stdout
@@ -126,7 +128,9 @@ func TestWhatWasAskedIsAskedForAgainWhereThePolicySaysSo(t *testing.T) {
 	require.Equal(t, 18, modectl(t, w, "request", "compute").code)
 	require.NoError(t, w.Unmask("vllm.service"))
 	c.until(t, "the reason", func(v status.View) bool { return v.Reconcile.Refusal != "" && !v.Reconcile.Armed })
-	require.Contains(t, modectl(t, w, "status").stdout, "not by itself: the way to compute ends sessions or the login screen")
+	require.Contains(
+		t, modectl(t, w, "status").stdout, "not by itself: the way to compute ends sessions or the login screen",
+	)
 	requireHost(t, w, policy.Desktop)
 }
 

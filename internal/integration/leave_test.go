@@ -24,7 +24,10 @@ func TestTheOverlayIsNoWayOutOfComputeWithoutAPassword(t *testing.T) {
 	g.requireRefused(t, "needs authentication", at, "studio-local", "--for", "1s", "--no-ask-password")
 	alices := g.person(t, at)
 	before := g.settled(t)
-	_, err := alices.call(bounded(t), ask("Reconcile", 0, busapi.Dict{busapi.OptionTarget: dbus.MakeVariant(string(policy.StudioLocal))}), false)
+	_, err := alices.call(
+		bounded(t), ask("Reconcile", 0, busapi.Dict{busapi.OptionTarget: dbus.MakeVariant(string(policy.StudioLocal))}),
+		false,
+	)
 	require.ErrorIs(t, err, busapi.ErrInteractionRequired)
 	require.Equal(t, before, everythingOf(t, g.Workstation))
 	requireHost(t, g.Workstation, policy.Compute)

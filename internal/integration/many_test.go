@@ -94,7 +94,9 @@ func TestAHostWithFiveThousandUnits(t *testing.T) {
 	})
 	took(t, "10,000 changes of others and one that matters", began, 20*time.Second)
 	require.NoError(t, w.SetActive("audio-priority.service", "inactive"))
-	c.await(t, "it is taken back", func(e status.Event) bool { return e.StateChanged != nil && e.StateChanged.New == "desktop" })
+	c.await(
+		t, "it is taken back", func(e status.Event) bool { return e.StateChanged != nil && e.StateChanged.New == "desktop" },
+	)
 
 	began = time.Now()
 	out, stderr, code, err = w.Modectl(bounded(t), "request", "compute")

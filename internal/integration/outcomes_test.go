@@ -98,11 +98,18 @@ func reached() map[string]outcome {
 		"desktop to studio-local": {ask: policy.StudioLocal, result: "success", leaves: policy.StudioLocal},
 		"desktop to desktop":      {ask: policy.Desktop, result: "noop", leaves: policy.Desktop},
 		"desktop to compute":      {ask: policy.Compute, result: "success", leaves: policy.Compute},
-		"compute to studio-local": {from: policy.Compute, ask: policy.StudioLocal, result: "success", leaves: policy.StudioLocal},
+		"compute to studio-local": {
+			from: policy.Compute, ask: policy.StudioLocal, result: "success", leaves: policy.StudioLocal,
+		},
 		"studio-local to compute": {from: policy.StudioLocal, ask: policy.Compute, result: "success", leaves: policy.Compute},
-		"from the greeter alone":  {host: testhost.Options{NoAutoLogin: true}, ask: policy.Compute, result: "success", leaves: policy.Compute},
-		"past a deaf session":     deafSession(),
-		"past a slow vLLM":        {host: testhost.Options{VLLM: vllmstandin.Options{HealthyAfter: time.Second, RefuseUntilHealthy: true}}, ask: policy.Compute, result: "success", leaves: policy.Compute},
+		"from the greeter alone": {
+			host: testhost.Options{NoAutoLogin: true}, ask: policy.Compute, result: "success", leaves: policy.Compute,
+		},
+		"past a deaf session": deafSession(),
+		"past a slow vLLM": {
+			host: testhost.Options{VLLM: vllmstandin.Options{HealthyAfter: time.Second, RefuseUntilHealthy: true}},
+			ask:  policy.Compute, result: "success", leaves: policy.Compute,
+		},
 		"past a lingering sound server": {
 			host:  testhost.Options{HDMIAudio: true, UserStopTakes: 500 * time.Millisecond},
 			fault: playOverHDMI, ask: policy.Compute, result: "success", leaves: policy.Compute,
@@ -142,12 +149,28 @@ func blocked() map[string]outcome {
 		return func(t *testing.T, w *embedded.Workstation) { require.NoError(t, w.Mask(unit)) }
 	}
 	all := map[string]outcome{
-		"a masked target":        {fault: mask("compute.target"), ask: policy.Compute, code: 18, result: "blocked", says: "systemctl unmask compute.target", leaves: policy.Desktop},
-		"a masked vLLM":          {fault: mask("vllm.service"), ask: policy.Compute, code: 18, result: "blocked", says: "systemctl unmask vllm.service", leaves: policy.Desktop},
-		"a masked way back":      {from: policy.Compute, fault: mask("desktop.target"), ask: policy.Desktop, code: 18, result: "blocked", says: "systemctl unmask desktop.target", leaves: policy.Compute},
-		"too little trust":       {policy: func(p *policy.Policy) { p.Transitions = policy.TrustOverlay }, ask: policy.Compute, code: 18, result: "blocked", says: "transitions", leaves: policy.Desktop},
-		"somebody else's job":    {fault: queuedJob, ask: policy.Compute, code: 18, result: "blocked", says: "systemctl cancel"},
-		"a session of some kind": {fault: strangeSession, ask: policy.Compute, code: 27, result: "blocked", says: "user-quantum"},
+		"a masked target": {
+			fault: mask("compute.target"), ask: policy.Compute, code: 18, result: "blocked",
+			says: "systemctl unmask compute.target", leaves: policy.Desktop,
+		},
+		"a masked vLLM": {
+			fault: mask("vllm.service"), ask: policy.Compute, code: 18, result: "blocked", says: "systemctl unmask vllm.service",
+			leaves: policy.Desktop,
+		},
+		"a masked way back": {
+			from: policy.Compute, fault: mask("desktop.target"), ask: policy.Desktop, code: 18, result: "blocked",
+			says: "systemctl unmask desktop.target", leaves: policy.Compute,
+		},
+		"too little trust": {
+			policy: func(p *policy.Policy) { p.Transitions = policy.TrustOverlay }, ask: policy.Compute, code: 18,
+			result: "blocked", says: "transitions", leaves: policy.Desktop,
+		},
+		"somebody else's job": {
+			fault: queuedJob, ask: policy.Compute, code: 18, result: "blocked", says: "systemctl cancel",
+		},
+		"a session of some kind": {
+			fault: strangeSession, ask: policy.Compute, code: 27, result: "blocked", says: "user-quantum",
+		},
 	}
 	for _, fault := range probeFaults {
 		all["a holders probe with the fault "+string(fault)] = outcome{
@@ -161,7 +184,9 @@ func blocked() map[string]outcome {
 	return all
 }
 
-var probeFaults = []testhost.ProbeFault{testhost.ProbeHangs, testhost.ProbeGarbage, testhost.ProbeEOF, testhost.ProbeRefuses}
+var probeFaults = []testhost.ProbeFault{
+	testhost.ProbeHangs, testhost.ProbeGarbage, testhost.ProbeEOF, testhost.ProbeRefuses,
+}
 
 func queuedJob(t *testing.T, w *embedded.Workstation) {
 	require.NoError(t, w.SetFault("compute.target", testhost.Fault{HangStart: true}))
@@ -170,12 +195,17 @@ func queuedJob(t *testing.T, w *embedded.Workstation) {
 }
 
 func strangeSession(_ *testing.T, w *embedded.Workstation) {
-	w.AddSession(testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Seat: "seat0", Service: "login"})
+	w.AddSession(
+		testhost.Session{UID: 1001, User: "bob", Class: "user-quantum", Type: "wayland", Seat: "seat0", Service: "login"},
+	)
 }
 
 func rolledBack() map[string]outcome {
 	all := map[string]outcome{
-		"a vLLM that does not start": {fault: func(t *testing.T, w *embedded.Workstation) { require.NoError(t, w.Fail("vllm.service")) }, says: "vllm.service"},
+		"a vLLM that does not start": {
+			fault: func(t *testing.T, w *embedded.Workstation) { require.NoError(t, w.Fail("vllm.service")) },
+			says:  "vllm.service",
+		},
 		"a vLLM that is never healthy": {
 			host:   testhost.Options{VLLM: vllmstandin.Options{NeverHealthy: true}},
 			policy: func(p *policy.Policy) { shorten(hopeless, &p.VLLM.StartTimeout) }, says: "vLLM is not healthy",
@@ -226,7 +256,9 @@ func rolledBack() map[string]outcome {
 // one that was ended.
 func tellsTheLostSession(t *testing.T, w *embedded.Workstation) {
 	a := modectl(t, w, "last-transition")
-	require.Contains(t, a.stdout, "end-sessions cannot be undone: the session of alice (uid 1000) was ended and cannot be restored")
+	require.Contains(
+		t, a.stdout, "end-sessions cannot be undone: the session of alice (uid 1000) was ended and cannot be restored",
+	)
 }
 
 // dyingVLLM makes vLLM exit as soon as it is active.
@@ -248,7 +280,10 @@ func worse() map[string]outcome {
 		"degraded: an overlay without its helper": {
 			policy: func(p *policy.Policy) { shorten(slow, &p.Timeouts.Verify) },
 			fault: func(t *testing.T, w *embedded.Workstation) {
-				require.NoError(t, w.EditUnit("studio-local-policy.service", func(u *testhost.Unit) { u.OnActive = crash("audio-priority.service") }))
+				require.NoError(
+					t,
+					w.EditUnit("studio-local-policy.service", func(u *testhost.Unit) { u.OnActive = crash("audio-priority.service") }),
+				)
 			},
 			ask: policy.StudioLocal, code: 50, result: "degraded", says: "audio priority",
 			check: func(t *testing.T, w *embedded.Workstation) {

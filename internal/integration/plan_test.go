@@ -25,7 +25,9 @@ import (
 )
 
 // withBackup is a machine with a unit that compute does not want.
-var withBackup = testhost.Options{Units: []testhost.Unit{{Name: "backup.service", WantedBy: []string{"desktop.target"}}}}
+var withBackup = testhost.Options{
+	Units: []testhost.Unit{{Name: "backup.service", WantedBy: []string{"desktop.target"}}},
+}
 
 // log is what the daemon has logged so far.
 type log struct {
@@ -58,7 +60,9 @@ func overheard(t *testing.T, w *embedded.Workstation, f func()) []*dbus.Message 
 	t.Helper()
 	monitor, other := hosttest.Connect(t, w.Host), hosttest.Connect(t, w.Host)
 	heard := make(chan *dbus.Message, 1<<16)
-	require.NoError(t, monitor.BusObject().Call("org.freedesktop.DBus.Monitoring.BecomeMonitor", 0, []string{}, uint32(0)).Err)
+	require.NoError(
+		t, monitor.BusObject().Call("org.freedesktop.DBus.Monitoring.BecomeMonitor", 0, []string{}, uint32(0)).Err,
+	)
 	monitor.Eavesdrop(heard)
 	mark := func() {
 		require.NoError(t, other.Emit("/org/dubnium/test", "org.dubnium.Test.Mark"))
@@ -98,7 +102,9 @@ func TestADryRunLeavesNoTrace(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, w.Close()) })
 	require.NoError(t, os.Chmod(w.Dir(), 0o755))
 	daemonName := func() (name string) {
-		require.NoError(t, hosttest.Connect(t, w.Host).BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, busapi.BusName).Store(&name))
+		require.NoError(
+			t, hosttest.Connect(t, w.Host).BusObject().Call("org.freedesktop.DBus.GetNameOwner", 0, busapi.BusName).Store(&name),
+		)
 		return name
 	}()
 	dryRun(t, w, policy.Compute, 0) // a first look finds what nobody has looked at for a while
@@ -236,7 +242,9 @@ func TestAQueuedJobKeepsTheSession(t *testing.T) {
 	conn := hosttest.Connect(t, w.Host)
 	require.NoError(t, conn.Object("org.freedesktop.systemd1", "/org/freedesktop/systemd1").
 		Call("org.freedesktop.systemd1.Manager.RestartUnit", 0, "greetd.service", "replace").Err)
-	require.Contains(t, judged(t, w, policy.CheckGraphicalSessionTerminable, 17).Reason, "job is queued for greetd.service")
+	require.Contains(
+		t, judged(t, w, policy.CheckGraphicalSessionTerminable, 17).Reason, "job is queued for greetd.service",
+	)
 	a := modectl(t, w, "request", "compute")
 	require.Equal(t, 17, a.code)
 	require.Contains(t, a.stdout, "systemctl list-jobs")

@@ -155,7 +155,9 @@ func (g *guarded) makeCgroup(t *testing.T) {
 			own = strings.TrimSpace(path)
 		}
 	}
-	g.cgroups = filepath.Join(fmt.Sprintf("/proc/self/fd/%d", mount), own, fmt.Sprintf("dubnium-%d-%d", os.Getpid(), lastCgroup.Add(1)))
+	g.cgroups = filepath.Join(
+		fmt.Sprintf("/proc/self/fd/%d", mount), own, fmt.Sprintf("dubnium-%d-%d", os.Getpid(), lastCgroup.Add(1)),
+	)
 	require.NoError(t, os.Mkdir(g.cgroups, 0o755))
 	t.Cleanup(func() { require.NoError(t, removeCgroups(g.cgroups)) })
 }

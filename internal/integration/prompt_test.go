@@ -20,7 +20,9 @@ func TestAPromptSaysWhatItIsAbout(t *testing.T) {
 	t.Parallel()
 	g := startGuarded(t)
 	g.lendAudio(t, dave)
-	g.AddSession(testhost.Session{UID: dave, User: "dave", Class: "user", Type: "wayland", Seat: "seat1", Service: "login"})
+	g.AddSession(
+		testhost.Session{UID: dave, User: "dave", Class: "user", Type: "wayland", Seat: "seat1", Service: "login"},
+	)
 	require.NoError(t, g.WaitUnit(bounded(t), audio.SocketUnit(dave), "active")) // now the daemon knows
 	g.root(t).awaitPossible(t, policy.Compute)
 	bobs := g.person(t, caller{bob, atSeat})
@@ -50,14 +52,23 @@ func TestAPromptSaysWhatItIsAbout(t *testing.T) {
 	prompted(request(policy.Desktop), toDesktop)
 	prompted(request(policy.StudioLocal), toStudio)
 	prompted(request(policy.Compute), toCompute, ending)
-	prompted(ask("ForceMode", 0, busapi.Dict{}, string(policy.Compute), []string{"check_cpu_load_safe", "check_user_jobs_safe"}), forcing, ending)
-	prompted(ask("Inhibit", 0, busapi.Dict{}, "", "backup", "a snapshot", "block"), required+"keep this workstation from changing its mode.")
+	prompted(
+		ask("ForceMode", 0, busapi.Dict{}, string(policy.Compute), []string{"check_cpu_load_safe", "check_user_jobs_safe"}),
+		forcing, ending,
+	)
+	prompted(
+		ask("Inhibit", 0, busapi.Dict{}, "", "backup", "a snapshot", "block"),
+		required+"keep this workstation from changing its mode.",
+	)
 
 	reach(t, g.Workstation, policy.Compute)
 	awaitGone(t, g.Workstation, alice)
 	awaitGone(t, g.Workstation, dave)
 	prompted(request(policy.StudioLocal), toStudio, leaving)
-	prompted(ask("RequestMode", 0, busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(1))}, string(policy.Compute)), toCompute, toDesktop)
+	prompted(
+		ask("RequestMode", 0, busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(1))}, string(policy.Compute)), toCompute,
+		toDesktop,
+	)
 }
 
 // A password for what the table calls kept is asked for once, for anything else each
@@ -76,8 +87,13 @@ func TestAPasswordIsKeptWhereTheTableSaysSo(t *testing.T) {
 		}
 		return daves.agent.seenActions()
 	}
-	require.Equal(t, []string{busapi.ActionRequest(policy.Desktop)}, twice(ask("RequestMode", 0, busapi.Dict{}, string(policy.Desktop))))
+	require.Equal(
+		t, []string{busapi.ActionRequest(policy.Desktop)},
+		twice(ask("RequestMode", 0, busapi.Dict{}, string(policy.Desktop))),
+	)
 	force := ask("ForceMode", 0, busapi.Dict{}, string(policy.Desktop), []string{string(policy.CheckCPULoadSafe)})
 	require.Equal(t, []string{busapi.ActionForce, busapi.ActionForce}, twice(force))
-	require.Equal(t, []string{busapi.ActionInhibitBlock}, twice(ask("Inhibit", 0, busapi.Dict{}, "", "backup", "a snapshot", "block")))
+	require.Equal(
+		t, []string{busapi.ActionInhibitBlock}, twice(ask("Inhibit", 0, busapi.Dict{}, "", "backup", "a snapshot", "block")),
+	)
 }

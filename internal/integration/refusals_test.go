@@ -166,7 +166,9 @@ func TestASessionThatBeganMeanwhileIsNotEnded(t *testing.T) {
 	w := start(t, testhost.Options{NoAutoLogin: true}, nil)
 	c := watch(t, w)
 	thaw := frozenOnceAuthorized(t, w, func(m *sim.Model) {
-		m.OpenSession(testhost.Session{UID: 1001, User: "bob", Class: "user", Type: "wayland", Seat: "seat0", Service: "login"})
+		m.OpenSession(
+			testhost.Session{UID: 1001, User: "bob", Class: "user", Type: "wayland", Seat: "seat0", Service: "login"},
+		)
 	})
 	asked := background(t, as(nobody, w.ModectlCommand(bounded(t), "request", "compute")))
 	c.await(t, "the request is accepted", func(e status.Event) bool { return e.Started != nil })

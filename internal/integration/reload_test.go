@@ -43,9 +43,14 @@ func shown(t *testing.T, w *embedded.Workstation) policy.Policy {
 // another name) and whoever asks.
 func TestAReloadChangesWhatTheDaemonDoes(t *testing.T) {
 	t.Parallel()
-	w := start(t, testhost.Options{Units: []testhost.Unit{{Name: "quiet.service"}}}, func(p *policy.Policy) { p.Transitions = policy.TrustObserve })
+	w := start(
+		t, testhost.Options{Units: []testhost.Unit{{Name: "quiet.service"}}},
+		func(p *policy.Policy) { p.Transitions = policy.TrustObserve },
+	)
 	require.Equal(t, 18, modectl(t, w, "request", "studio-local").code)
-	told := reload(t, w, func(p *policy.Policy) { p.Transitions, p.Units.AudioPriority = policy.TrustAll, "quiet.service" })
+	told := reload(
+		t, w, func(p *policy.Policy) { p.Transitions, p.Units.AudioPriority = policy.TrustAll, "quiet.service" },
+	)
 	require.Contains(t, told, "is in force")
 	p := shown(t, w)
 	require.Equal(t, policy.TrustAll, p.Transitions)

@@ -16,7 +16,10 @@ import (
 // hangs, so that a way out of compute is taken back, and alice logs in while its
 // display manager is being stopped.
 func TestSomebodyWhoLogsInDuringTheWayBackIsNotPutUnderCompute(t *testing.T) {
-	w := start(t, testhost.Options{NoAutoLogin: true}, func(p *policy.Policy) { shorten(slow, &p.Timeouts.Isolate, &p.Timeouts.Verify) })
+	w := start(
+		t, testhost.Options{NoAutoLogin: true},
+		func(p *policy.Policy) { shorten(slow, &p.Timeouts.Isolate, &p.Timeouts.Verify) },
+	)
 	reach(t, w, policy.Compute)
 	require.NoError(t, w.SetFault("desktop.target", testhost.Fault{HangStart: true}))
 	require.NoError(t, w.EditUnit("greetd.service", func(u *testhost.Unit) { u.StopTakes = time.Second }))

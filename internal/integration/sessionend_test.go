@@ -106,7 +106,9 @@ func TestTheHookGetsThePolicyInForceAndTheSession(t *testing.T) {
 	})
 	inForce := filepath.Join(w.Policy.Paths.Runtime, "policy.toml")
 	require.NoError(t, os.Chmod(filepath.Dir(w.Policy.Paths.Runtime), 0o755))
-	out, errs, code, err := embedded.Run(as(alice, w.Program(bounded(t), "dubniumd", "session-end", "--policy", inForce, "--runtime", runtime)))
+	out, errs, code, err := embedded.Run(
+		as(alice, w.Program(bounded(t), "dubniumd", "session-end", "--policy", inForce, "--runtime", runtime)),
+	)
 	require.NoError(t, err)
 	require.Equal(t, 3, code, errs)
 	lines := strings.Split(strings.TrimSpace(out), "\n")
@@ -116,7 +118,9 @@ func TestTheHookGetsThePolicyInForceAndTheSession(t *testing.T) {
 	require.Equal(t, "wayland-1 unix:path="+filepath.Join(runtime, "bus"), lines[1])
 
 	reload(t, w, func(p *policy.Policy) { p.Sessions.EndHook = []string{} })
-	_, errs, code, err = embedded.Run(w.Program(bounded(t), "dubniumd", "session-end", "--policy", inForce, "--runtime", runtime))
+	_, errs, code, err = embedded.Run(
+		w.Program(bounded(t), "dubniumd", "session-end", "--policy", inForce, "--runtime", runtime),
+	)
 	require.NoError(t, err)
 	require.NotZero(t, code)
 	require.Contains(t, errs, "the policy has no sessions.end_hook")
@@ -126,7 +130,10 @@ func TestTheHookGetsThePolicyInForceAndTheSession(t *testing.T) {
 // than anybody waits.
 func TestACompositorUnderTheUserManagerIsEnded(t *testing.T) {
 	t.Parallel()
-	w := start(t, testhost.Options{UserStopTakes: time.Hour}, func(p *policy.Policy) { shorten(hopeless, &p.Sessions.ManagerTimeout) })
+	w := start(
+		t, testhost.Options{UserStopTakes: time.Hour},
+		func(p *policy.Policy) { shorten(hopeless, &p.Sessions.ManagerTimeout) },
+	)
 	c := watch(t, w)
 	w.AddProcess(testhost.Process{
 		Comm: "Hyprland", UID: alice, Opens: []string{"card0", "renderD128"},
@@ -168,7 +175,9 @@ func TestAWorkerThatOutlivesVLLM(t *testing.T) {
 func TestVLLMAsInstancesOfATemplate(t *testing.T) {
 	t.Parallel()
 	program := testhost.Program{Comm: "vllm", UID: 990, Opens: []string{"renderD128"}}
-	w := start(t, testhost.Options{Units: []testhost.Unit{{Name: "vllm@.service", Slice: "ai.slice", Program: &program}}}, func(p *policy.Policy) {
+	w := start(t, testhost.Options{
+		Units: []testhost.Unit{{Name: "vllm@.service", Slice: "ai.slice", Program: &program}},
+	}, func(p *policy.Policy) {
 		p.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm@fast.service"}
 		p.Modes.Compute.VLLMProfile = "fast"
 	})
@@ -195,7 +204,10 @@ func TestHowFarAModelIsLoadedIsTold(t *testing.T) {
 	w := start(t, testhost.Options{VLLM: vllmstandin.Options{HealthyAfter: time.Second}}, nil)
 	c := watch(t, w)
 	asked := background(t, w.ModectlCommand(bounded(t), "request", "compute"))
-	told := c.await(t, "progress", func(e status.Event) bool { return e.Progress != nil && strings.HasPrefix(e.Progress.Text, "loading") })
+	told := c.await(
+		t, "progress",
+		func(e status.Event) bool { return e.Progress != nil && strings.HasPrefix(e.Progress.Text, "loading") },
+	)
 	require.Equal(t, "await-vllm-healthy", told.Progress.Step)
 	require.Equal(t, "loading, 0 s of 30 s", told.Progress.Text)
 	if running := c.properties(t).View.Running; running != nil && running.Step == "await-vllm-healthy" {

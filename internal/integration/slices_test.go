@@ -148,9 +148,12 @@ func TestAFailureLeavesSlicesAndTimersAsTheyWere(t *testing.T) {
 		breaks   string
 		timers   map[string]string
 	}{
-		"of the overlay":                       {policy.Desktop, policy.StudioLocal, "audio-priority.service", loud},
-		"on the way from studio to compute":    {policy.StudioLocal, policy.Compute, "vllm.service", quiet},
-		"on the way from a desktop to compute": {policy.Desktop, policy.Compute, "vllm.service", map[string]string{"nix-gc.timer": "inactive", "fstrim.timer": "active"}},
+		"of the overlay":                    {policy.Desktop, policy.StudioLocal, "audio-priority.service", loud},
+		"on the way from studio to compute": {policy.StudioLocal, policy.Compute, "vllm.service", quiet},
+		"on the way from a desktop to compute": {
+			policy.Desktop, policy.Compute, "vllm.service",
+			map[string]string{"nix-gc.timer": "inactive", "fstrim.timer": "active"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -175,7 +178,9 @@ func TestADesktopThatCameUpByItselfGetsWhatPolicyGivesIt(t *testing.T) {
 	})
 	reach(t, w, policy.Desktop)
 	require.Equal(t, "success", lastRecord(t, w)["result"])
-	for file, want := range map[string]string{"cpu.weight": "200", "io.weight": "default 100", "memory.high": "12884901888", "cpuset.cpus": "0-3,6"} {
+	for file, want := range map[string]string{
+		"cpu.weight": "200", "io.weight": "default 100", "memory.high": "12884901888", "cpuset.cpus": "0-3,6",
+	} {
 		got, err := w.Cgroup("user.slice", file)
 		require.NoError(t, err)
 		require.Equal(t, want, got, file)

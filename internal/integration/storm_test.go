@@ -90,10 +90,16 @@ func forgeries(w *embedded.Workstation, job uint32) []forgery {
 	session, _ := w.SessionOf("user")
 	return []forgery{
 		changed("compute.target", "active"), changed("desktop.target", "inactive"), changed("greetd.service", "inactive"),
-		{"/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.JobRemoved", []any{job, jobPath, "greetd.service", "done"}},
+		{
+			"/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.JobRemoved",
+			[]any{job, jobPath, "greetd.service", "done"},
+		},
 		{"/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.JobRemoved", []any{"not", "as", "documented"}},
 		{"/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager.Reloading", []any{true}},
-		{"/org/freedesktop/login1", "org.freedesktop.login1.Manager.SessionRemoved", []any{session.ID, testhost.SessionPath(session.ID)}},
+		{
+			"/org/freedesktop/login1", "org.freedesktop.login1.Manager.SessionRemoved",
+			[]any{session.ID, testhost.SessionPath(session.ID)},
+		},
 		{"/org/freedesktop/login1", "org.freedesktop.login1.Manager.SessionNew", nil},
 		{"/org/freedesktop/DBus", "org.freedesktop.DBus.NameOwnerChanged", []any{"org.freedesktop.systemd1", ":1.1", ""}},
 	}

@@ -127,7 +127,9 @@ func (x *trial) alice(t *testing.T, in bool) {
 // lendAudio has alice's audio server answer for another user's as well.
 func (g *guarded) lendAudio(t *testing.T, uid uint32) {
 	t.Helper()
-	require.NoError(t, os.Symlink(filepath.Join(g.ProbeDir(), "audio-1000"), filepath.Join(g.ProbeDir(), fmt.Sprint("audio-", uid))))
+	require.NoError(
+		t, os.Symlink(filepath.Join(g.ProbeDir(), "audio-1000"), filepath.Join(g.ProbeDir(), fmt.Sprint("audio-", uid))),
+	)
 }
 
 // awaitPossible looks until the guards let a request of root's.
@@ -142,7 +144,9 @@ func (x *trial) logIn(t *testing.T) {
 	t.Helper()
 	u, err := user.LookupId(fmt.Sprint(x.self.uid))
 	require.NoError(t, err)
-	x.session = x.AddSession(testhost.Session{UID: x.self.uid, User: u.Username, Class: "user", Type: "wayland", Seat: "seat0", Service: "greetd"})
+	x.session = x.AddSession(
+		testhost.Session{UID: x.self.uid, User: u.Username, Class: "user", Type: "wayland", Seat: "seat0", Service: "greetd"},
+	)
 	require.NoError(t, x.WaitUnit(bounded(t), audio.SocketUnit(x.self.uid), "active"))
 }
 
@@ -233,7 +237,10 @@ func (x *trial) attempt(t *testing.T, l line, a asked, interactive bool, grants 
 	x.calls++
 	_, err := x.self.call(bounded(t), a, interactive)
 	x.self.forget(t)
-	require.Equal(t, want, outcomeOf(t, a, err), "%s in %s: %s, interactive %t, %d passwords: %v", l.call, x.from, a, interactive, grants, err)
+	require.Equal(
+		t, want, outcomeOf(t, a, err), "%s in %s: %s, interactive %t, %d passwords: %v", l.call, x.from, a, interactive,
+		grants, err,
+	)
 	if want != yes {
 		require.Equal(t, before, everythingOf(t, x.Workstation), "%s in %s: %s", l.call, x.from, a)
 	}
@@ -247,7 +254,8 @@ func outcomeOf(t *testing.T, a asked, err error) right {
 		return yes
 	case errors.Is(err, busapi.ErrInteractionRequired):
 		return password
-	case errors.Is(err, busapi.ErrAccessDenied), a.method == "ReleaseInhibitor" && errors.Is(err, status.ErrNoSuchInhibitor):
+	case errors.Is(err, busapi.ErrAccessDenied), a.method == "ReleaseInhibitor" &&
+		errors.Is(err, status.ErrNoSuchInhibitor):
 		return no
 	}
 	require.NoError(t, err, a)
@@ -259,7 +267,9 @@ func (x *trial) tryCan(t *testing.T, l line) {
 	t.Helper()
 	x.ration(t)
 	x.looks++
-	want := map[right]string{yes: busapi.AnswerYes, kept: busapi.AnswerChallenge, password: busapi.AnswerChallenge, no: busapi.AnswerNo}
+	want := map[right]string{
+		yes: busapi.AnswerYes, kept: busapi.AnswerChallenge, password: busapi.AnswerChallenge, no: busapi.AnswerNo,
+	}
 	x.self.agent.grant(every)
 	reply, err := x.self.call(bounded(t), ask("CanRequest", 0, busapi.Dict{}, string(l.can)), true)
 	require.NoError(t, err)

@@ -70,7 +70,9 @@ func (x *trial) does(t *testing.T, p *person, a asked) []any {
 // leasedTo has the mode asked for on terms by somebody.
 func leasedTo(whom func(*trial) *person, then way) way {
 	return func(t *testing.T, x *trial) asked {
-		x.lease = x.does(t, whom(x), ask("RequestMode", 0, busapi.Dict{busapi.OptionFor: hour, busapi.OptionConfirm: hour}, string(x.from)))[0].(uint64)
+		x.lease = x.does(
+			t, whom(x), ask("RequestMode", 0, busapi.Dict{busapi.OptionFor: hour, busapi.OptionConfirm: hour}, string(x.from)),
+		)[0].(uint64)
 		x.finished(t, x.lease)
 		x.watch.until(t, "the mode is on terms", func(v status.View) bool {
 			return v.Lease != nil && !v.Lease.Until.IsZero()

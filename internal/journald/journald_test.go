@@ -47,7 +47,9 @@ func TestFieldsHaveTheirNames(t *testing.T) {
 	}, (*all)[0])
 	assert.Zero(t, plain.Len())
 	log.Info("another")
-	assert.Equal(t, []string{"SYSLOG_IDENTIFIER"}, slices.Collect(maps.Keys((*all)[1].fields)), "fields are those of their line")
+	assert.Equal(
+		t, []string{"SYSLOG_IDENTIFIER"}, slices.Collect(maps.Keys((*all)[1].fields)), "fields are those of their line",
+	)
 	log.Debug("not asked for")
 	assert.Len(t, *all, 2)
 }

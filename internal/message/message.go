@@ -50,7 +50,9 @@ func Finished(r status.Result) ID { return finished[r] }
 
 // All lists every kind.
 func All() []ID {
-	all := []ID{RequestAccepted, RequestRefused, StateChanged, StepFailed, StepNoted, Recovery, HistoryFault, HistoryWell, HistoryCut}
+	all := []ID{
+		RequestAccepted, RequestRefused, StateChanged, StepFailed, StepNoted, Recovery, HistoryFault, HistoryWell, HistoryCut,
+	}
 	for _, id := range finished {
 		all = append(all, id)
 	}

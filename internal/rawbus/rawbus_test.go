@@ -100,7 +100,11 @@ func TestTheBusTakesTheConnectionForThatUsers(t *testing.T) {
 		openToAll(t, address)
 	}
 	conn := dial(t, address, uid)
-	r, err := conn.Ask(rawbus.NewCall(rawbus.BusName, rawbus.BusPath, rawbus.BusName, "GetConnectionUnixUser").With(rawbus.String(conn.Name())))
+	r, err := conn.Ask(
+		rawbus.NewCall(
+			rawbus.BusName, rawbus.BusPath, rawbus.BusName, "GetConnectionUnixUser",
+		).With(rawbus.String(conn.Name())),
+	)
 	require.NoError(t, err)
 	require.Equal(t, "u", r.Signature, r.Text)
 	require.EqualValues(t, uid, r.Order.Uint32(r.Body))

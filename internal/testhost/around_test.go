@@ -95,7 +95,9 @@ func TestProbesAreStartedForEachConnection(t *testing.T) {
 }
 
 func TestAHangingProbeEndsWithTheHost(t *testing.T) {
-	h, err := testhost.Start(t.Context(), testhost.Options{ProbeCommand: []string{"/bin/sh", "-c", "echo $$; exec sleep 600"}})
+	h, err := testhost.Start(
+		t.Context(), testhost.Options{ProbeCommand: []string{"/bin/sh", "-c", "echo $$; exec sleep 600"}},
+	)
 	require.NoError(t, err)
 	conn, err := net.Dial("unix", filepath.Join(h.ProbeDir(), "holders"))
 	require.NoError(t, err)

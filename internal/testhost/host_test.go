@@ -141,7 +141,9 @@ func TestUnitsShowSystemdsProperties(t *testing.T) {
 	require.Len(t, rows[0], 10)
 	require.Equal(t, "org.freedesktop.DBus.Error.InvalidArgs", errorName(c.systemd("StartUnit", "a.service").Err))
 	require.Equal(t, "org.freedesktop.DBus.Error.UnknownMethod", errorName(c.systemd("Explode").Err))
-	require.Equal(t, "org.freedesktop.DBus.Error.UnknownObject", errorName(c.call(systemd, "/nowhere", manager+".ListJobs").Err))
+	require.Equal(
+		t, "org.freedesktop.DBus.Error.UnknownObject", errorName(c.call(systemd, "/nowhere", manager+".ListJobs").Err),
+	)
 }
 
 func TestEveryObjectIntrospectsAndListsItsProperties(t *testing.T) {
@@ -321,7 +323,9 @@ func TestSessionsCanBeStubborn(t *testing.T) {
 	c.next("SessionRemoved", func(s *dbus.Signal) bool { return s.Body[0] == "2" })
 	require.NoError(t, h.WaitSession(bounded(t), "greeter", true))
 	require.Equal(t, "org.freedesktop.login1.NoSuchSession", errorName(c.login("GetSession", "2").Err))
-	require.Equal(t, "org.freedesktop.login1.NoSessionForPID", errorName(c.login("GetSessionByPID", uint32(os.Getpid())).Err))
+	require.Equal(
+		t, "org.freedesktop.login1.NoSessionForPID", errorName(c.login("GetSessionByPID", uint32(os.Getpid())).Err),
+	)
 }
 
 func TestInhibitorsLiveAsLongAsTheirPipe(t *testing.T) {

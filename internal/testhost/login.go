@@ -78,26 +78,34 @@ func (l *login) list(at dbus.ObjectPath) []string {
 
 func (l *login) manager() methods {
 	return methods{
-		"ListSessions":     {out: "a(susso)", call: listSessions},
-		"ListSessionsEx":   {out: "a(sussussbto)", call: listSessionsEx},
-		"ListUsers":        {out: "a(uso)", call: listUsers},
-		"ListSeats":        {out: "a(so)", call: func(*call) ([]any, error) { return []any{[]reference{{"seat0", seatPath("seat0")}}}, nil }},
-		"ListInhibitors":   {out: "a(ssssuu)", call: func(c *call) ([]any, error) { return []any{c.model.Inhibitors()}, nil }},
+		"ListSessions":   {out: "a(susso)", call: listSessions},
+		"ListSessionsEx": {out: "a(sussussbto)", call: listSessionsEx},
+		"ListUsers":      {out: "a(uso)", call: listUsers},
+		"ListSeats": {
+			out: "a(so)", call: func(*call) ([]any, error) { return []any{[]reference{{"seat0", seatPath("seat0")}}}, nil },
+		},
+		"ListInhibitors": {
+			out: "a(ssssuu)", call: func(c *call) ([]any, error) { return []any{c.model.Inhibitors()}, nil },
+		},
 		"GetSession":       {in: "s", out: "o", call: getSession},
 		"GetSessionByPID":  {in: "u", out: "o", call: getSessionByPID},
 		"GetUser":          {in: "u", out: "o", call: getUser},
 		"TerminateSession": {in: "s", call: func(c *call) ([]any, error) { return nil, c.model.TerminateSession(c.str(0)) }},
-		"KillSession":      {in: "ssi", call: func(c *call) ([]any, error) { return nil, c.model.KillSession(c.str(0), c.str(1), c.i32(2)) }},
-		"LockSession":      {in: "s", call: func(c *call) ([]any, error) { return nil, lock(c, c.str(0), true) }},
-		"UnlockSession":    {in: "s", call: func(c *call) ([]any, error) { return nil, lock(c, c.str(0), false) }},
-		"Inhibit":          {in: "ssss", out: "h", call: inhibit, unlocked: true},
+		"KillSession": {
+			in: "ssi", call: func(c *call) ([]any, error) { return nil, c.model.KillSession(c.str(0), c.str(1), c.i32(2)) },
+		},
+		"LockSession":   {in: "s", call: func(c *call) ([]any, error) { return nil, lock(c, c.str(0), true) }},
+		"UnlockSession": {in: "s", call: func(c *call) ([]any, error) { return nil, lock(c, c.str(0), false) }},
+		"Inhibit":       {in: "ssss", out: "h", call: inhibit, unlocked: true},
 	}
 }
 
 func sessionMethods(id string) methods {
 	return methods{
-		"Terminate":     {call: func(c *call) ([]any, error) { return nil, c.model.TerminateSession(id) }},
-		"Kill":          {in: "si", call: func(c *call) ([]any, error) { return nil, c.model.KillSession(id, c.str(0), c.i32(1)) }},
+		"Terminate": {call: func(c *call) ([]any, error) { return nil, c.model.TerminateSession(id) }},
+		"Kill": {
+			in: "si", call: func(c *call) ([]any, error) { return nil, c.model.KillSession(id, c.str(0), c.i32(1)) },
+		},
 		"Lock":          {call: func(c *call) ([]any, error) { return nil, lock(c, id, true) }},
 		"Unlock":        {call: func(c *call) ([]any, error) { return nil, lock(c, id, false) }},
 		"SetLockedHint": {in: "b", call: func(c *call) ([]any, error) { return nil, lock(c, id, c.bool(0)) }},
@@ -139,7 +147,9 @@ func listSessionsEx(c *call) ([]any, error) {
 	}
 	rows := []row{}
 	for _, s := range c.model.Sessions() {
-		rows = append(rows, row{s.ID, s.UID, s.User, s.Seat, uint32(s.Leader), s.Class, s.TTY, s.IdleHint, 0, SessionPath(s.ID)})
+		rows = append(
+			rows, row{s.ID, s.UID, s.User, s.Seat, uint32(s.Leader), s.Class, s.TTY, s.IdleHint, 0, SessionPath(s.ID)},
+		)
 	}
 	return []any{rows}, nil
 }

@@ -67,7 +67,9 @@ func newPolkit(h *Host, authorize Authorize) *polkit {
 	if authorize == nil {
 		p.authorize = AllowAll
 	}
-	p.service = service{host: h, name: polkitName, root: polkitPath, lookup: p.find, children: func(dbus.ObjectPath) []string { return nil }}
+	p.service = service{
+		host: h, name: polkitName, root: polkitPath, lookup: p.find, children: func(dbus.ObjectPath) []string { return nil },
+	}
 	return p
 }
 

@@ -212,7 +212,9 @@ func (h *Host) startProbe(name string, args []string) error {
 // startAudio starts alice's audio server. It outlives her sessions, as nobody
 // looks at it then.
 func (h *Host) startAudio() (err error) {
-	h.audio, err = pulsetest.Start(h.AudioSocket(), pulsetest.State{Sinks: []pulsetest.Device{{Name: "speakers", State: 2}}})
+	h.audio, err = pulsetest.Start(
+		h.AudioSocket(), pulsetest.State{Sinks: []pulsetest.Device{{Name: "speakers", State: 2}}},
+	)
 	return err
 }
 

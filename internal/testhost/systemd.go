@@ -106,25 +106,29 @@ func (s *systemd) job(j sim.Job) *object {
 
 func (s *systemd) manager() methods {
 	ms := methods{
-		"Subscribe":           {call: s.subscribe},
-		"Unsubscribe":         {call: s.unsubscribe},
-		"GetUnit":             {in: "s", out: "o", call: getUnit},
-		"LoadUnit":            {in: "s", out: "o", call: loadUnit},
-		"GetUnitByPID":        {in: "u", out: "o", call: getUnitByPID},
-		"RefUnit":             {in: "s", call: refUnit},
-		"ListUnits":           {out: "a(ssssssouso)", call: listUnits},
-		"ListUnitsByNames":    {in: "as", out: "a(ssssssouso)", call: listUnitsByNames},
-		"ListJobs":            {out: "a(usssoo)", call: listJobs},
-		"GetJob":              {in: "u", out: "o", call: getJob},
-		"CancelJob":           {in: "u", call: cancelJob},
-		"ResetFailedUnit":     {in: "s", call: func(c *call) ([]any, error) { return nil, c.model.ResetFailed(c.str(0)) }},
-		"ResetFailed":         {call: resetFailed},
-		"KillUnit":            {in: "ssi", call: func(c *call) ([]any, error) { return nil, c.model.Kill(c.str(0), c.i32(2)) }},
+		"Subscribe":        {call: s.subscribe},
+		"Unsubscribe":      {call: s.unsubscribe},
+		"GetUnit":          {in: "s", out: "o", call: getUnit},
+		"LoadUnit":         {in: "s", out: "o", call: loadUnit},
+		"GetUnitByPID":     {in: "u", out: "o", call: getUnitByPID},
+		"RefUnit":          {in: "s", call: refUnit},
+		"ListUnits":        {out: "a(ssssssouso)", call: listUnits},
+		"ListUnitsByNames": {in: "as", out: "a(ssssssouso)", call: listUnitsByNames},
+		"ListJobs":         {out: "a(usssoo)", call: listJobs},
+		"GetJob":           {in: "u", out: "o", call: getJob},
+		"CancelJob":        {in: "u", call: cancelJob},
+		"ResetFailedUnit":  {in: "s", call: func(c *call) ([]any, error) { return nil, c.model.ResetFailed(c.str(0)) }},
+		"ResetFailed":      {call: resetFailed},
+		"KillUnit": {
+			in: "ssi", call: func(c *call) ([]any, error) { return nil, c.model.Kill(c.str(0), c.i32(2)) },
+		},
 		"SetUnitProperties":   {in: "sba(sv)", call: setUnitProperties},
 		"GetUnitFileState":    {in: "s", out: "s", call: getUnitFileState},
 		"Reload":              {call: func(c *call) ([]any, error) { c.model.Reload(); return nil, nil }},
 		"ListUnitsByPatterns": {in: "asas", out: "a(ssssssouso)", call: listUnitsByPatterns},
-		"GetDefaultTarget":    {out: "s", call: func(c *call) ([]any, error) { return []any{c.svc.host.opts.defaultTarget()}, nil }},
+		"GetDefaultTarget": {
+			out: "s", call: func(c *call) ([]any, error) { return []any{c.svc.host.opts.defaultTarget()}, nil },
+		},
 	}
 	for member, job := range jobMethods {
 		ms[member+"Unit"] = method{in: "ss", out: "o", call: func(c *call) ([]any, error) {
@@ -202,7 +206,9 @@ func getUnitByPID(c *call) ([]any, error) {
 		}
 	}
 	return nil, &sim.Error{
-		Name: "org.freedesktop.systemd1.NoUnitForPID", Text: fmt.Sprintf("PID %d does not belong to any loaded unit.", c.u32(0)),
+		Name: "org.freedesktop.systemd1.NoUnitForPID", Text: fmt.Sprintf(
+			"PID %d does not belong to any loaded unit.", c.u32(0),
+		),
 	}
 }
 

@@ -102,7 +102,9 @@ func TestArgumentsAreTyped(t *testing.T) {
 	values := []rawbus.Value{
 		rawbus.String("é"), rawbus.Uint64(math.MaxUint64), rawbus.Uint32(7), rawbus.Bool(true), rawbus.Double(0.5),
 		rawbus.Path("/a/b"), rawbus.Signature("a{sv}"), rawbus.Array("s", rawbus.String("a"), rawbus.String("")),
-		rawbus.Dict(rawbus.Option("k", rawbus.Uint32(1)), rawbus.Option("l", rawbus.String("v"))), rawbus.Variant(rawbus.String("w")),
+		rawbus.Dict(
+			rawbus.Option("k", rawbus.Uint32(1)), rawbus.Option("l", rawbus.String("v")),
+		), rawbus.Variant(rawbus.String("w")),
 	}
 	for _, order := range []binary.AppendByteOrder{binary.LittleEndian, binary.BigEndian} {
 		m := rawbus.NewCall(":1.5", "/", "a.b", "C")
@@ -145,7 +147,10 @@ func TestBrokenBodiesAreRefused(t *testing.T) {
 }
 
 func TestSignatures(t *testing.T) {
-	for _, valid := range []string{"y", "as", "a{sv}", "(sa(uu))", "aaaas", "a{s(iv)}", strings.Repeat("a", 32) + "y", strings.Repeat("(", 32) + "y" + strings.Repeat(")", 32)} {
+	for _, valid := range []string{
+		"y", "as", "a{sv}", "(sa(uu))", "aaaas", "a{s(iv)}", strings.Repeat("a", 32) + "y",
+		strings.Repeat("(", 32) + "y" + strings.Repeat(")", 32),
+	} {
 		first, rest, err := complete(valid + "s")
 		require.NoError(t, err, valid)
 		require.Equal(t, []string{valid, "s"}, []string{first, rest})

@@ -131,7 +131,9 @@ func (h *host) killProbes() {
 func (h *host) present(uids ...uint32) {
 	s := observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now()}}}
 	for _, uid := range uids {
-		s.Logind.Sessions = append(s.Logind.Sessions, observer.Session{ID: fmt.Sprint(uid), UID: uid, Class: "user", Type: "wayland", Seat: "seat0"})
+		s.Logind.Sessions = append(
+			s.Logind.Sessions, observer.Session{ID: fmt.Sprint(uid), UID: uid, Class: "user", Type: "wayland", Seat: "seat0"},
+		)
 	}
 	h.source.OnSnapshot(s)
 }
@@ -164,7 +166,9 @@ func (h *host) until(right func(observer.Audio) bool) observer.Audio {
 
 func (h *host) reason(text string) observer.Audio {
 	h.t.Helper()
-	return h.until(func(a observer.Audio) bool { return len(a.Servers) == 1 && strings.Contains(a.Servers[0].Reason, text) })
+	return h.until(
+		func(a observer.Audio) bool { return len(a.Servers) == 1 && strings.Contains(a.Servers[0].Reason, text) },
+	)
 }
 
 // real serves with the real probe on a server that is there.
@@ -175,7 +179,10 @@ func real(t *testing.T, state pulsetest.State) (func(net.Conn), *pulsetest.Serve
 	require.NoError(t, err)
 	t.Cleanup(server.Close)
 	return func(conn net.Conn) {
-		_ = probe.Stream(t.Context(), probe.Server{Socket: socket}, conn, conn, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }})
+		_ = probe.Stream(
+			t.Context(), probe.Server{Socket: socket}, conn, conn,
+			probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }},
+		)
 	}, server
 }
 
@@ -195,7 +202,9 @@ func TestAPersonsAudioIsFollowedForAsLongAsTheyAreThere(t *testing.T) {
 	})
 	server.Set(music)
 	seen := h.until(func(a observer.Audio) bool { return len(a.Servers[0].Streams) == 1 })
-	require.Equal(t, observer.AudioStream{Direction: "playback", Application: "mpv", Media: "song"}, seen.Servers[0].Streams[0])
+	require.Equal(
+		t, observer.AudioStream{Direction: "playback", Application: "mpv", Media: "song"}, seen.Servers[0].Streams[0],
+	)
 	h.killProbes()
 	h.until(func(a observer.Audio) bool { return a.Servers[0].Known() && len(a.Servers[0].Streams) == 1 })
 
@@ -272,8 +281,12 @@ func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
 	require.Zero(t, source.NextPoll(s))
 	s.Logind.Sessions = []observer.Session{{ID: "1", UID: 1000, Class: "user", Type: "wayland", Seat: "seat0"}}
 	require.Equal(t, at.Add(10*p.Timeouts.Recheck.D()), source.NextPoll(s))
-	s.Audio.Servers = []observer.AudioServer{{UID: 1000, Reading: observer.Reading{At: at.Add(-time.Minute)}}, {UID: 1001, Reading: observer.Reading{At: at}}}
-	require.Equal(t, at.Add(-time.Minute).Add(10*p.Timeouts.Recheck.D()), source.NextPoll(s), "whoever was heard longest ago")
+	s.Audio.Servers = []observer.AudioServer{
+		{UID: 1000, Reading: observer.Reading{At: at.Add(-time.Minute)}}, {UID: 1001, Reading: observer.Reading{At: at}},
+	}
+	require.Equal(
+		t, at.Add(-time.Minute).Add(10*p.Timeouts.Recheck.D()), source.NextPoll(s), "whoever was heard longest ago",
+	)
 }
 
 func TestAUnitThatCannotBeStartedIsTriedAgain(t *testing.T) {
@@ -295,7 +308,9 @@ func TestWhileLogindIsAwayNobodyHasLeft(t *testing.T) {
 	h := newHost(t, serve)
 	h.present(1000)
 	h.until(func(a observer.Audio) bool { return len(a.Servers) == 1 && a.Servers[0].Known() })
-	h.source.OnSnapshot(observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now(), Reason: "away"}}})
+	h.source.OnSnapshot(
+		observer.Snapshot{Logind: observer.Logind{Reading: observer.Reading{At: time.Now(), Reason: "away"}}},
+	)
 	require.Len(t, h.look().Servers, 1)
 }
 

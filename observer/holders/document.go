@@ -104,7 +104,9 @@ func (d *Document) check() error {
 			return fmt.Errorf("it names %d %s and %d more", list.len, list.what, list.more)
 		}
 	}
-	return cmp.Or(d.checkGPUs(), d.checkSound(), d.checkJobs(), checkUnseen(d.Unseen), checkUnseen(d.Jobs.Unread), d.checkStores())
+	return cmp.Or(
+		d.checkGPUs(), d.checkSound(), d.checkJobs(), checkUnseen(d.Unseen), checkUnseen(d.Jobs.Unread), d.checkStores(),
+	)
 }
 
 func (d *Document) checkGPUs() error {

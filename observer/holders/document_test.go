@@ -17,7 +17,9 @@ import (
 // that take six bytes in JSON.
 func TestTheLongestDocumentIsAccepted(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("<", n) }
-	process := observer.Process{PID: 1 << 22, Command: long(15), UID: 1 << 31, Unit: "user@4000000000.service/" + long(255), Session: long(64)}
+	process := observer.Process{
+		PID: 1 << 22, Command: long(15), UID: 1 << 31, Unit: "user@4000000000.service/" + long(255), Session: long(64),
+	}
 	slices := []string{"user.slice", "user-4000000000.slice"}
 	d := holders.Document{GPUs: []observer.GPU{{PCI: "10000:01:00.0"}}}
 	for range holders.MaxHolders {

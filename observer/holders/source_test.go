@@ -63,7 +63,9 @@ func TestALookSaysWhichWorkIsUnderWay(t *testing.T) {
 	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":0,"jobs":{"told":true,"list":[{"pid":7,"command":"ma\u001bke","uid":1,
 		"unit":"","pattern":"make"}]},"stores":[{"path":"/srv","fault":"","free":{"value":5}}]}`))
 	require.True(t, got.Known(), got.Reason)
-	require.Equal(t, []observer.Job{{Process: observer.Process{PID: 7, Command: "ma?ke", UID: 1}, Pattern: "make"}}, got.Jobs.List)
+	require.Equal(
+		t, []observer.Job{{Process: observer.Process{PID: 7, Command: "ma?ke", UID: 1}, Pattern: "make"}}, got.Jobs.List,
+	)
 	require.Equal(t, "/srv", got.Directories[0].Path)
 	require.False(t, look(t, probeSays(t, hyprland)).Jobs.Complete, "an older probe does not say")
 	for says, want := range map[string]string{
@@ -161,7 +163,10 @@ func TestACommandCannotWriteOnTheTerminal(t *testing.T) {
 func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
 	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"name":"card0/pcm0p/sub0","pid":7,"command":"a\u0007play","uid":1000}],
 		"daws":[{"pid":9,"command":"reaper"}]}`))
-	require.Equal(t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}}, got.PCMs)
+	require.Equal(
+		t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}},
+		got.PCMs,
+	)
 	require.Equal(t, []observer.Process{{PID: 9, Command: "reaper"}}, got.DAWs)
 	require.True(t, got.SoundComplete)
 	got = look(t, probeSays(t, `{"gpus":[],"holders":[]}`))

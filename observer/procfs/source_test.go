@@ -87,7 +87,9 @@ func TestAFileWithoutEndIsNotReadToItsEnd(t *testing.T) {
 }
 
 func TestNothingIsEverDue(t *testing.T) {
-	assert.Zero(t, New(Root).NextPoll(observer.Snapshot{Procfs: observer.Procfs{Reading: observer.Reading{At: time.Now()}}}))
+	assert.Zero(
+		t, New(Root).NextPoll(observer.Snapshot{Procfs: observer.Procfs{Reading: observer.Reading{At: time.Now()}}}),
+	)
 }
 
 // FuzzParse: no text makes a parser panic or gives a number that is none.
@@ -100,7 +102,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		for _, parse := range []func(string) (float64, error){load1, online, someAvg10, row("MemTotal"), row("MemAvailable")} {
+		for _, parse := range []func(string) (float64, error){
+			load1, online, someAvg10, row("MemTotal"), row("MemAvailable"),
+		} {
 			if n, err := parse(text); err == nil && (math.IsNaN(n) || n < 0 || n > 1e22) {
 				t.Errorf("%q gives %v", text, n)
 			}

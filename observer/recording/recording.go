@@ -46,7 +46,9 @@ type Entry struct {
 
 // NewEntry is the entry of an observation.
 func NewEntry(o observer.Observation, s observer.Snapshot) Entry {
-	return Entry{At: o.At, State: o.State, Confidence: o.Confidence, Reasons: codes(o.Reasons), Context: o.Context, Snapshot: s}
+	return Entry{
+		At: o.At, State: o.State, Confidence: o.Confidence, Reasons: codes(o.Reasons), Context: o.Context, Snapshot: s,
+	}
 }
 
 func codes(reasons []observer.Reason) []string {
@@ -93,7 +95,9 @@ func Read(r io.Reader) (h Header, entries []Entry, cut bool, err error) {
 		return h, nil, false, errors.New("cannot read the recording: it is not one of ours")
 	}
 	if h.Version != Version {
-		return h, nil, false, fmt.Errorf("cannot read the recording: it has version %d, and this program knows %d", h.Version, Version)
+		return h, nil, false, fmt.Errorf(
+			"cannot read the recording: it has version %d, and this program knows %d", h.Version, Version,
+		)
 	}
 	for number := 2; lines.Scan(); number++ {
 		var e Entry

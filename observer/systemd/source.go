@@ -39,7 +39,10 @@ type Source struct {
 // New returns a source for the units that names finds in a policy, which may be
 // aliases, and for what there is of the policy's template.
 func New(bus *busconn.Bus, names func(policy.Policy) []string, p policy.Policy) *Source {
-	return &Source{client: systemd1.New(bus), names: names, units: names(p), pattern: p.VLLMInstances(), moved: make(chan struct{}), any: true}
+	return &Source{
+		client: systemd1.New(bus), names: names, units: names(p), pattern: p.VLLMInstances(), moved: make(chan struct{}),
+		any: true,
+	}
 }
 
 // SetPolicy makes the units of p those that are looked at from now on.

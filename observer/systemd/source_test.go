@@ -154,7 +154,10 @@ func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
 // Until the manager has started, what it says is what everything waits for.
 func TestDuringTheBootAGlanceAsksTheManagerToo(t *testing.T) {
 	w := watch(t, testhost.Options{Booting: true})
-	require.Equal(t, map[dbus.ObjectPath]bool{"/org/freedesktop/systemd1": true, testhost.UnitPath("vllm.service"): true}, w.readByAGlance())
+	require.Equal(
+		t, map[dbus.ObjectPath]bool{"/org/freedesktop/systemd1": true, testhost.UnitPath("vllm.service"): true},
+		w.readByAGlance(),
+	)
 	require.NoError(t, w.host.FinishBoot())
 	w.until(func(s observer.Systemd) bool { return s.State == "running" })
 }
@@ -271,7 +274,10 @@ func TestForgedSignalsChangeNothing(t *testing.T) {
 			{testhost.UnitPath("compute.target"), "org.freedesktop.DBus.Properties.PropertiesChanged", []any{
 				"org.freedesktop.systemd1.Unit", map[string]dbus.Variant{"ActiveState": dbus.MakeVariant("active")}, []string{},
 			}},
-			{testhost.UnitPath("compute.target"), "org.freedesktop.DBus.Properties.PropertiesChanged", []any{"org.freedesktop.systemd1.Unit"}},
+			{
+				testhost.UnitPath("compute.target"), "org.freedesktop.DBus.Properties.PropertiesChanged",
+				[]any{"org.freedesktop.systemd1.Unit"},
+			},
 			{path, manager + "JobRemoved", []any{uint32(1), dbus.ObjectPath("/"), "vllm.service", "done"}},
 			{path, manager + "Reloading", []any{}},
 			{path, manager + "StartupFinished", []any{"what"}},

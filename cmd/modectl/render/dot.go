@@ -18,7 +18,10 @@ func PlanDot(p status.Preview) string {
 	last := "from"
 	for _, v := range p.Guards {
 		id := "guard " + string(v.Guard)
-		g.node(id, fmt.Sprintf("%s\n%s (%d)", v.Guard, verdictWord(v), v.Code), "shape", "diamond", "color", colorOf(v.OK), "tooltip", v.Reason)
+		g.node(
+			id, fmt.Sprintf("%s\n%s (%d)", v.Guard, verdictWord(v), v.Code), "shape", "diamond", "color", colorOf(v.OK),
+			"tooltip", v.Reason,
+		)
 		g.edge(last, id)
 		last = id
 	}
@@ -45,7 +48,10 @@ func (g *dot) costs(p status.Preview) {
 	for i, h := range p.Holders {
 		id := fmt.Sprintf("holder %s %d", h.GPU, i)
 		g.node(id, h.String()+"\nholds "+h.GPU, "shape", "note")
-		g.loses(p, id, func(step status.PlannedStep) bool { return step.Guard == policy.CheckGPUDisplayReleased }, "waits until it lets go")
+		g.loses(
+			p, id, func(step status.PlannedStep) bool { return step.Guard == policy.CheckGPUDisplayReleased },
+			"waits until it lets go",
+		)
 	}
 	for _, c := range p.Stops {
 		label := c.Unit

@@ -18,7 +18,9 @@ func Guards(verdicts []guards.Verdict) string {
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "GUARD\tVERDICT\tCODE\tHARD\tREASON")
 	for _, v := range verdicts {
-		fmt.Fprintf(table, "%s\t%s\t%d\t%s\t%s\n", clean(string(v.Guard)), verdictWord(v), v.Code, yesNo(v.Hard), clean(v.Reason))
+		fmt.Fprintf(
+			table, "%s\t%s\t%d\t%s\t%s\n", clean(string(v.Guard)), verdictWord(v), v.Code, yesNo(v.Hard), clean(v.Reason),
+		)
 	}
 	_ = table.Flush() // a Builder takes everything
 	for _, v := range blocking(verdicts) {

@@ -103,7 +103,10 @@ func TestATransitionThatRunsHasAStoryTooFar(t *testing.T) {
 func TestHistoryGoesOnLineByLine(t *testing.T) {
 	refusal := ended(status.Blocked, "desktop")
 	refusal.Guards = []guards.Verdict{masked}
-	back := status.Record{ID: 6, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, By: "uid 0 (root)", Finished: before(50 * time.Hour)}
+	back := status.Record{
+		ID: 6, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, By: "uid 0 (root)",
+		Finished: before(50 * time.Hour),
+	}
 	golden(t, "history-lines", HistoryLine(back)+HistoryLine(refusal))
 }
 
@@ -111,8 +114,13 @@ func TestTheDoctorSpeaks(t *testing.T) {
 	report := doctor.Report{
 		{Check: "bus", Verdict: doctor.OK, Text: "dubniumd owns org.dubnium.Mode1 and answers"},
 		{Check: "clock", Verdict: doctor.Warning, Text: "the clock is not synchronized", Remedy: "timedatectl set-ntp true"},
-		{Check: "polkit", Verdict: doctor.Failure, Text: "polkit does not answer: \x1b[2J", Remedy: "systemctl status polkit"},
-		{Check: "paths", Verdict: doctor.Unseen, Text: "/var/lib/mode-controller cannot be looked at", Remedy: "run modectl doctor as root"},
+		{
+			Check: "polkit", Verdict: doctor.Failure, Text: "polkit does not answer: \x1b[2J", Remedy: "systemctl status polkit",
+		},
+		{
+			Check: "paths", Verdict: doctor.Unseen, Text: "/var/lib/mode-controller cannot be looked at",
+			Remedy: "run modectl doctor as root",
+		},
 	}
 	golden(t, "doctor", Doctor(report)+Doctor(nil))
 	golden(t, "doctor.json", DoctorJSON(report)+DoctorJSON(nil))

@@ -14,7 +14,9 @@ func Announced(p status.Prepare) string {
 	if p.Deadline.IsZero() {
 		return line
 	}
-	return fmt.Sprintf("%s, and goes on at %s at the latest; modectl cancel %d halts it", line, p.Deadline.Format(time.TimeOnly), p.ID)
+	return fmt.Sprintf(
+		"%s, and goes on at %s at the latest; modectl cancel %d halts it", line, p.Deadline.Format(time.TimeOnly), p.ID,
+	)
 }
 
 // Inhibitors is `modectl inhibit --list`.
@@ -35,7 +37,9 @@ func inhibitorLine(i status.Inhibitor, now time.Time) string {
 		what = "transitions to " + clean(string(i.Mode))
 	}
 	verb := map[status.How]string{status.Block: "blocks", status.Delay: "delays"}[i.How]
-	return fmt.Sprintf("%d: %s (uid %d) %s %s: %s; since %s", i.ID, clean(i.Who), i.UID, verb, what, clean(i.Why), moment(i.Since, now))
+	return fmt.Sprintf(
+		"%d: %s (uid %d) %s %s: %s; since %s", i.ID, clean(i.Who), i.UID, verb, what, clean(i.Why), moment(i.Since, now),
+	)
 }
 
 // InhibitorsJSON is `modectl inhibit --list --json`.

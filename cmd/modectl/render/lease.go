@@ -39,7 +39,9 @@ func leaseLines(l status.Lease, now time.Time) []string {
 		return lines
 	}
 	if l.Confirm > 0 {
-		lines = append(lines, fmt.Sprintf("unless it is confirmed, %s: modectl confirm %d", due("by", l.ConfirmBy, l.Confirm, now), l.ID))
+		lines = append(
+			lines, fmt.Sprintf("unless it is confirmed, %s: modectl confirm %d", due("by", l.ConfirmBy, l.Confirm, now), l.ID),
+		)
 	}
 	if l.For > 0 {
 		lines = append(lines, due("at", l.Until, l.For, now))

@@ -53,7 +53,10 @@ func TestARunningStepSaysHowFarItIs(t *testing.T) {
 func TestTheStoryOfAForcedTransitionSaysSo(t *testing.T) {
 	r := status.Record{
 		ID: 7, From: "desktop", To: policy.Compute, Final: "compute", Result: status.Success, By: "uid 0 (root)",
-		Guards: []guards.Verdict{{Guard: policy.CheckTargetReachable, OK: true}, {Guard: policy.CheckCPULoadSafe, Code: 16, Reason: "the machine is busy"}},
+		Guards: []guards.Verdict{
+			{Guard: policy.CheckTargetReachable, OK: true},
+			{Guard: policy.CheckCPULoadSafe, Code: 16, Reason: "the machine is busy"},
+		},
 		Forced: []policy.GuardID{policy.CheckCPULoadSafe},
 	}
 	assert.Contains(t, Story(r), "1 of 2 guards blocked it; it was forced past check_cpu_load_safe")
@@ -63,7 +66,12 @@ func TestTheStoryOfAForcedTransitionSaysSo(t *testing.T) {
 
 func TestARunningTransitionIsWholeInJSON(t *testing.T) {
 	at := time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
-	told := TransitionJSON(status.Transition{ID: 7, Phase: status.PhaseAnnounced, Started: at, Deadline: at.Add(time.Minute), Cancellable: true, Progress: "loading"})
+	told := TransitionJSON(
+		status.Transition{
+			ID: 7, Phase: status.PhaseAnnounced, Started: at, Deadline: at.Add(time.Minute), Cancellable: true,
+			Progress: "loading",
+		},
+	)
 	for _, line := range []string{`"cancellable": true`, `"deadline": "2026-01-01T08:01:00Z"`, `"progress": "loading"`} {
 		assert.Contains(t, told, line)
 	}

@@ -77,7 +77,9 @@ func sessionLines(p status.Preview, windows *Windows) []string {
 	var lines []string
 	told := false
 	for _, s := range p.Sessions {
-		line := fmt.Sprintf("session %s of %s (uid %d): %s %s", clean(s.ID), clean(s.User), s.UID, clean(s.Type), clean(s.Class))
+		line := fmt.Sprintf(
+			"session %s of %s (uid %d): %s %s", clean(s.ID), clean(s.User), s.UID, clean(s.Type), clean(s.Class),
+		)
 		if s.Seat != "" {
 			line += " on " + clean(s.Seat)
 		}
@@ -186,7 +188,10 @@ func expectation(p status.Preview) string {
 	if e.Count == 1 {
 		return fmt.Sprintf("%s, by the one transition like it; %s", roughly(e.Median), bound)
 	}
-	return fmt.Sprintf("%s, by %d transitions like it, of which the longest took %s; %s", roughly(e.Median), e.Count, roughly(e.Longest), bound)
+	return fmt.Sprintf(
+		"%s, by %d transitions like it, of which the longest took %s; %s", roughly(e.Median), e.Count, roughly(e.Longest),
+		bound,
+	)
 }
 
 func number(n int, what string) string {

@@ -23,13 +23,30 @@ const fingerprint = "0123456789abcdef0123456789abcdef"
 func toCompute() status.Preview {
 	return status.Preview{
 		From: "desktop", To: policy.Compute, Fingerprint: fingerprint,
-		Guards: []guards.Verdict{{Guard: policy.CheckTargetReachable, OK: true, Hard: true, Reason: "compute.target can be reached"}},
+		Guards: []guards.Verdict{
+			{Guard: policy.CheckTargetReachable, OK: true, Hard: true, Reason: "compute.target can be reached"},
+		},
 		Steps: []status.PlannedStep{
-			{ID: "stop-display-manager", Kind: "stop-unit", Unit: "display-manager.service", Does: "stop display-manager.service", Undo: "start display-manager.service", Timeout: 90 * time.Second},
-			{ID: "end-sessions", Kind: "end-sessions", Does: "end 2 sessions: ask, and kill after 20s", Undo: "not reversible: the user has to log in again", Timeout: 30 * time.Second},
-			{ID: "check-gpu-display-released", Kind: "gate", Guard: policy.CheckGPUDisplayReleased, Does: "wait until check_gpu_display_released passes", Timeout: 30 * time.Second},
-			{ID: "set-slices", Kind: "a-newer-kind", Does: "give slices what compute has", Undo: "give them back what they had", Changes: []string{"CPUWeight of user.slice: 100 -> 20", "CPUWeight of ai.slice: 100 -> 500"}, Timeout: time.Second},
-			{ID: "isolate-compute", Kind: "isolate", Unit: "compute.target", Does: "isolate compute.target, which stops 3 units", Undo: "start again what was there before, except 1 unit without a file", Timeout: 2 * time.Minute},
+			{
+				ID: "stop-display-manager", Kind: "stop-unit", Unit: "display-manager.service",
+				Does: "stop display-manager.service", Undo: "start display-manager.service", Timeout: 90 * time.Second,
+			},
+			{
+				ID: "end-sessions", Kind: "end-sessions", Does: "end 2 sessions: ask, and kill after 20s",
+				Undo: "not reversible: the user has to log in again", Timeout: 30 * time.Second,
+			},
+			{
+				ID: "check-gpu-display-released", Kind: "gate", Guard: policy.CheckGPUDisplayReleased,
+				Does: "wait until check_gpu_display_released passes", Timeout: 30 * time.Second,
+			},
+			{
+				ID: "set-slices", Kind: "a-newer-kind", Does: "give slices what compute has", Undo: "give them back what they had",
+				Changes: []string{"CPUWeight of user.slice: 100 -> 20", "CPUWeight of ai.slice: 100 -> 500"}, Timeout: time.Second,
+			},
+			{
+				ID: "isolate-compute", Kind: "isolate", Unit: "compute.target", Does: "isolate compute.target, which stops 3 units",
+				Undo: "start again what was there before, except 1 unit without a file", Timeout: 2 * time.Minute,
+			},
 		},
 		Sessions: []observer.Session{
 			{ID: "2", UID: 1000, User: "alice", Class: "user", Type: "wayland", Seat: "seat0"},
@@ -80,17 +97,30 @@ func previews() map[string]status.Preview {
 	refused.Refused, refused.Stops, refused.Starts = "compute.target may not be isolated (AllowIsolate=)", nil, nil
 	light := status.Preview{
 		From: "desktop", To: policy.StudioLocal, Fingerprint: fingerprint,
-		Steps:    []status.PlannedStep{{ID: "start-audio-priority", Kind: "start-unit", Unit: "audio-priority.service", Does: "start audio-priority.service", Undo: "stop audio-priority.service", Timeout: time.Minute}},
+		Steps: []status.PlannedStep{
+			{
+				ID: "start-audio-priority", Kind: "start-unit", Unit: "audio-priority.service",
+				Does: "start audio-priority.service", Undo: "stop audio-priority.service", Timeout: time.Minute,
+			},
+		},
 		Starts:   []unitgraph.StartedUnit{{Unit: "audio-priority.service"}},
 		Expected: status.Expectation{Count: 1, Median: 120 * time.Millisecond, Longest: 120 * time.Millisecond},
 	}
 	return map[string]status.Preview{
 		"compute": toCompute(), "blocked": blocked, "units-unknown": unknown, "refused": refused,
-		"light": light, "hostile": hostilePlan(), "reached": {From: "desktop", To: policy.Desktop, Reached: true, Fingerprint: fingerprint},
+		"light": light, "hostile": hostilePlan(), "reached": {
+			From: "desktop", To: policy.Desktop, Reached: true, Fingerprint: fingerprint,
+		},
 	}
 }
 
-var open = &Windows{UID: 1000, List: []Window{{Title: "budget.ods - \x1b[2JCalc", Program: "soffice", Workspace: "3"}, {Title: "~", Program: "foot", Workspace: "1"}}}
+var open = &Windows{
+	UID: 1000,
+	List: []Window{
+		{Title: "budget.ods - \x1b[2JCalc", Program: "soffice", Workspace: "3"},
+		{Title: "~", Program: "foot", Workspace: "1"},
+	},
+}
 
 func TestPlansReadAsTheyShould(t *testing.T) {
 	for name, p := range previews() {
@@ -98,7 +128,10 @@ func TestPlansReadAsTheyShould(t *testing.T) {
 		golden(t, "plan-"+name+".json", PlanJSON(p, open))
 		golden(t, "plan-"+name+".dot", PlanDot(p))
 	}
-	require.Contains(t, Plan(toCompute(), &Windows{UID: 1000, Fault: "cannot ask sway: no\nsocket"}), "its windows are not known: cannot ask sway: no?socket")
+	require.Contains(
+		t, Plan(toCompute(), &Windows{UID: 1000, Fault: "cannot ask sway: no\nsocket"}),
+		"its windows are not known: cannot ask sway: no?socket",
+	)
 	require.Contains(t, Plan(toCompute(), &Windows{UID: 1000}), "it has no window")
 	require.NotContains(t, Plan(toCompute(), &Windows{UID: 7, List: open.List}), "budget", "it is nobody's who goes")
 	require.NotContains(t, Plan(toCompute(), nil), "window")

@@ -41,7 +41,10 @@ func Diff(changes []policy.Change) string {
 		if c.New.Restart {
 			note = ", only when dubniumd is restarted"
 		}
-		fmt.Fprintf(&b, "- %s # %s\n+ %s # %s%s\n", clean(c.Old.Line()), clean(c.Old.Origin), clean(c.New.Line()), clean(c.New.Origin), note)
+		fmt.Fprintf(
+			&b, "- %s # %s\n+ %s # %s%s\n", clean(c.Old.Line()), clean(c.Old.Origin), clean(c.New.Line()), clean(c.New.Origin),
+			note,
+		)
 	}
 	return b.String()
 }

@@ -25,7 +25,9 @@ func TestPolicies(t *testing.T) {
 	next := document(t, "transitions = \"all\"\n[paths]\nstate = \"/state\"\n[gpu]\ndisplay = [\"0000:01:00.0\"]")
 	p := busapi.Policy{File: old.File}
 	for _, s := range old.Settings() { // some: a new key is nothing to these texts
-		if slices.Contains([]string{"transitions", "paths.state", "vllm.enabled", "vllm.profiles", "gpu.permitted_holders"}, s.Key) {
+		if slices.Contains(
+			[]string{"transitions", "paths.state", "vllm.enabled", "vllm.profiles", "gpu.permitted_holders"}, s.Key,
+		) {
 			p.Settings = append(p.Settings, s)
 		}
 	}

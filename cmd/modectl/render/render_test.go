@@ -66,9 +66,13 @@ func facts(known ...observer.Signal) observer.Facts {
 
 func view(state observer.State, desired policy.Mode) status.View {
 	return status.View{
-		Desired: status.Desired{Mode: desired, Origin: status.OriginOperator, By: "uid 1000 (alice)", Since: before(10 * time.Minute)},
+		Desired: status.Desired{
+			Mode: desired, Origin: status.OriginOperator, By: "uid 1000 (alice)", Since: before(10 * time.Minute),
+		},
 		Observation: observer.Observation{
-			State: state, Confidence: observer.High, At: before(2 * time.Second), Facts: facts(observer.DesktopTarget, observer.GraphicalSession),
+			State: state, Confidence: observer.High, At: before(2 * time.Second), Facts: facts(
+				observer.DesktopTarget, observer.GraphicalSession,
+			),
 		},
 		ObservedSince: before(3 * time.Hour),
 	}
@@ -95,24 +99,34 @@ func views() map[string]status.View {
 		Phase: status.PhaseActing, Step: "isolate", StepIndex: 2, StepCount: 7, Started: before(12 * time.Second),
 	}
 	begun := view("transitioning", policy.Compute)
-	begun.Running = &status.Transition{ID: 8, From: "desktop", To: policy.Compute, Phase: status.PhaseObserving, Started: now, By: "uid 0 (root)"}
+	begun.Running = &status.Transition{
+		ID: 8, From: "desktop", To: policy.Compute, Phase: status.PhaseObserving, Started: now, By: "uid 0 (root)",
+	}
 
 	degraded := view("degraded-compute", policy.Compute)
 	degraded.Observation.Inferred = policy.Compute
-	degraded.Observation.Reasons = []observer.Reason{{Code: "vllm-not-healthy", Text: "vLLM is not healthy: /health answered 503"}}
+	degraded.Observation.Reasons = []observer.Reason{
+		{Code: "vllm-not-healthy", Text: "vLLM is not healthy: /health answered 503"},
+	}
 	partly := ended(status.Degraded, "degraded-compute")
 	partly.Cause = "vLLM was not healthy within 20m0s"
 	degraded.Last = &partly
 
 	failed := view("failed-transition", policy.Desktop)
-	failed.Observation.Conflicts = []observer.Reason{{Code: "two-mode-targets", Text: "the desktop target and the compute target are both active"}}
+	failed.Observation.Conflicts = []observer.Reason{
+		{Code: "two-mode-targets", Text: "the desktop target and the compute target are both active"},
+	}
 	failed.Observation.Reasons = failed.Observation.Conflicts
 
 	warned := view("desktop", policy.Desktop)
-	warned.Warnings = []observer.Reason{{Code: status.WarnHistory, Text: "cannot write the history: no space left on device; 3 entries wait in memory"}}
+	warned.Warnings = []observer.Reason{
+		{Code: status.WarnHistory, Text: "cannot write the history: no space left on device; 3 entries wait in memory"},
+	}
 
 	hostile := view("desktop", policy.Compute)
-	hostile.Observation.Reasons = []observer.Reason{{Code: "display-held", Text: "\x1b[2Jevil\n(pid 7) holds 0000:01:00.0"}}
+	hostile.Observation.Reasons = []observer.Reason{
+		{Code: "display-held", Text: "\x1b[2Jevil\n(pid 7) holds 0000:01:00.0"},
+	}
 	hostile.Desired.By = "uid 1000 (al\x07ice)"
 
 	drifted := view("studio-local", policy.Desktop)
@@ -124,25 +138,40 @@ func views() map[string]status.View {
 	}
 	pendingLease := view("transitioning", policy.Compute)
 	pendingLease.Running = begun.Running
-	pendingLease.Lease = &status.Lease{ID: 8, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, UntilIdle: time.Minute, Confirm: time.Minute}
+	pendingLease.Lease = &status.Lease{
+		ID: 8, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, UntilIdle: time.Minute,
+		Confirm: time.Minute,
+	}
 	overdue := view("compute", policy.Compute)
 	overdue.Lease = &status.Lease{
 		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", Confirm: 5 * time.Minute, ConfirmBy: before(time.Minute),
 		ExpiredReason: "nobody confirmed it within 5m0s", LastFailure: "inhibited: check_no_inhibitor: ba\x1bckup", Attempts: 2, Next: now.Add(time.Minute),
 	}
 	returning := overdue
-	returning.Lease = &status.Lease{ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour, ExpiredReason: "it was asked for 1h0m0s"}
+	returning.Lease = &status.Lease{
+		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", For: time.Hour,
+		ExpiredReason: "it was asked for 1h0m0s",
+	}
 	armed := view("degraded-compute", policy.Compute)
-	armed.Reconcile = status.AutoReconcile{Enabled: true, Armed: true, Next: now.Add(time.Minute), Attempts: 1, Refusal: "transition 7 ended rolled-back: start-vllm"}
+	armed.Reconcile = status.AutoReconcile{
+		Enabled: true, Armed: true, Next: now.Add(time.Minute), Attempts: 1,
+		Refusal: "transition 7 ended rolled-back: start-vllm",
+	}
 	unarmed := view("desktop", policy.Compute)
-	unarmed.Reconcile = status.AutoReconcile{Enabled: true, Refusal: "the way to compute ends sessions (end-sessions): only a person may request that"}
+	unarmed.Reconcile = status.AutoReconcile{
+		Enabled: true, Refusal: "the way to compute ends sessions (end-sessions): only a person may request that",
+	}
 
 	externalized := view("degraded-studio-local", policy.StudioLocal)
-	externalized.Observation.Reasons = []observer.Reason{{Code: "studio-externalized", Text: "the policy has the studio on another machine (placement.studio)"}}
+	externalized.Observation.Reasons = []observer.Reason{
+		{Code: "studio-externalized", Text: "the policy has the studio on another machine (placement.studio)"},
+	}
 	externalized.Placement = map[string]policy.Place{"studio": policy.Remote, "ai": policy.Local, "platform": "mo\x1bon"}
 	externalized.Topology = observer.Topology{
 		Known: true, Planned: []string{"0000:41:00.0"}, Present: []string{"0000:01:00.0"}, Missing: []string{"0000:41:00.0"},
-		Display: []string{"0000:01:00.0"}, AI: map[policy.Mode][]string{policy.Desktop: nil, policy.Compute: {"0000:41:00.0"}}, MinAI: 1,
+		Display: []string{"0000:01:00.0"}, AI: map[policy.Mode][]string{
+			policy.Desktop: nil, policy.Compute: {"0000:41:00.0"},
+		}, MinAI: 1,
 	}
 	return map[string]status.View{
 		"as-desired": asDesired, "first-start": firstStart, "blocked": blocked, "running": running, "begun": begun,
@@ -166,7 +195,10 @@ func TestStatusForPeopleAndScripts(t *testing.T) {
 func TestCurrentForScripts(t *testing.T) {
 	v := views()["degraded"]
 	golden(t, "current.json", CurrentJSON(v.Observation, v.ObservedSince))
-	golden(t, "current-nothing-known.json", CurrentJSON(observer.Observation{State: "boot", Confidence: observer.Low}, time.Time{}))
+	golden(
+		t, "current-nothing-known.json",
+		CurrentJSON(observer.Observation{State: "boot", Confidence: observer.Low}, time.Time{}),
+	)
 	golden(t, "desired.json", DesiredJSON(v.Desired))
 	require.Equal(t, "degraded-compute\n", Word(v.Observation.State))
 }
@@ -211,7 +243,10 @@ func TestAFailedStepIsNamedWithItsError(t *testing.T) {
 func TestHistoryIsATable(t *testing.T) {
 	refusal := ended(status.Blocked, "desktop")
 	refusal.Guards = []guards.Verdict{masked}
-	back := status.Record{ID: 6, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, By: "uid 0 (root)", Finished: before(50 * time.Hour)}
+	back := status.Record{
+		ID: 6, From: "compute", To: policy.Desktop, Final: "desktop", Result: status.Success, By: "uid 0 (root)",
+		Finished: before(50 * time.Hour),
+	}
 	golden(t, "history", History([]status.Record{refusal, back}))
 	golden(t, "history.json", HistoryJSON([]status.Record{refusal, back}))
 	require.Equal(t, "no transition yet\n", History(nil))
@@ -221,7 +256,10 @@ func TestHistoryIsATable(t *testing.T) {
 func TestAcceptedAndSteps(t *testing.T) {
 	require.Equal(t, "accepted: transition 7\n", Accepted(7))
 	require.JSONEq(t, `{"id": 7}`, AcceptedJSON(7))
-	require.Equal(t, "[3/7] isolate: doing", Step(status.StepEvent{ID: 7, Index: 2, Count: 7, Step: "isolate", Status: status.StepDoing}))
+	require.Equal(
+		t, "[3/7] isolate: doing",
+		Step(status.StepEvent{ID: 7, Index: 2, Count: 7, Step: "isolate", Status: status.StepDoing}),
+	)
 }
 
 func TestHowLongAgo(t *testing.T) {
@@ -245,19 +283,28 @@ func seen() (observer.Observation, observer.Snapshot) {
 			"compute.target": {ID: "compute.target", LoadState: "loaded", ActiveState: "active", SubState: "active"},
 			"desktop.target": {ID: "desktop.target", LoadState: "loaded", ActiveState: "inactive"},
 		}},
-		Logind: observer.Logind{Reading: read, Sessions: []observer.Session{{ID: "4", User: "alice", UID: 1000, Class: "user", Type: "tty", State: "active"}}},
+		Logind: observer.Logind{
+			Reading:  read,
+			Sessions: []observer.Session{{ID: "4", User: "alice", UID: 1000, Class: "user", Type: "tty", State: "active"}},
+		},
 		Processes: observer.ProcessScan{
 			Reading: read, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true, Driver: "nvidia", Audio: "0000:01:00.1"}},
-			Holders: []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "ga\x1bme", UID: 1000, Unit: "session-4.scope", Nodes: []string{"card0"}}},
+			Holders: []observer.Holder{
+				{GPU: "0000:01:00.0", PID: 900, Command: "ga\x1bme", UID: 1000, Unit: "session-4.scope", Nodes: []string{"card0"}},
+			},
 		},
 		GPU: observer.NVML{Reading: read, Driver: true, Cards: []observer.Card{
 			{PCI: "0000:01:00.0", UUID: "GPU-1", Name: "RTX", MemoryUsed: observer.Measure{Value: &load}},
 			{Reason: "card 1 cannot be opened: GPU is lost (NVML error 15)"},
 		}},
 		Inference: observer.Inference{Reading: observer.Reading{At: read.At, Reason: "the probe did not answer"}},
-		Procfs:    observer.Procfs{Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"}},
+		Procfs: observer.Procfs{
+			Reading: read, LoadPerCore: observer.Measure{Value: &load}, PressureIO: observer.Measure{Reason: "no PSI"},
+		},
 		Saved: observer.SavedState{
-			Reading: read, Slices: map[string]policy.Properties{"user.slice": {policy.CPUWeight: "", policy.MemoryHigh: policy.Infinity}},
+			Reading: read, Slices: map[string]policy.Properties{
+				"user.slice": {policy.CPUWeight: "", policy.MemoryHigh: policy.Infinity},
+			},
 			Quiesced: []string{"fstrim.timer"},
 		},
 		Audio: observer.Audio{Reading: read, Servers: []observer.AudioServer{{
@@ -268,13 +315,18 @@ func seen() (observer.Observation, observer.Snapshot) {
 		}}},
 	}
 	s.Processes.SoundComplete = true
-	s.Processes.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 903, Command: "aplay", UID: 1000}}}
+	s.Processes.PCMs = []observer.PCM{
+		{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 903, Command: "aplay", UID: 1000}},
+	}
 	return observer.Classify(policy.Default(), s, observer.Context{Desired: policy.Compute}, now.UTC()), s
 }
 
 func TestTheEvidenceIsThereInFull(t *testing.T) {
 	o, s := seen()
-	golden(t, "evidence.json", EvidenceJSON(busapi.Evidence{Observation: o, Since: before(time.Hour), Snapshot: s, Fingerprint: "f00"}))
+	golden(
+		t, "evidence.json",
+		EvidenceJSON(busapi.Evidence{Observation: o, Since: before(time.Hour), Snapshot: s, Fingerprint: "f00"}),
+	)
 }
 
 func TestExplanations(t *testing.T) {
@@ -303,7 +355,9 @@ func TestExplanations(t *testing.T) {
 	}
 	require.NotContains(t, all.String(), "\x1b")
 	golden(t, "contracts", all.String())
-	golden(t, "contract.json", ExplanationJSON(observer.Explanation{Contract: observer.ContractOf(contracted, policy.Compute)}))
+	golden(
+		t, "contract.json", ExplanationJSON(observer.Explanation{Contract: observer.ContractOf(contracted, policy.Compute)}),
+	)
 	e.Modes = []observer.WhyNot{{Mode: policy.Compute, Observed: true}}
 	require.Equal(t, "compute is observed\n", WhyNot(e))
 }
@@ -312,7 +366,9 @@ func TestVerdictsAreATableAndSayWhatWouldClearThem(t *testing.T) {
 	hostile := guards.Verdict{
 		Guard: policy.CheckAudioIdle, Code: 10, Hard: true, Reason: "playback of m\x1b[2Jpv", Remedy: "stop it", Evidence: []string{"a\nb"},
 	}
-	reachable := guards.Verdict{Guard: policy.CheckGraphicalSessionTerminable, OK: true, Hard: true, Reason: "all may be ended"}
+	reachable := guards.Verdict{
+		Guard: policy.CheckGraphicalSessionTerminable, OK: true, Hard: true, Reason: "all may be ended",
+	}
 	all := []guards.Verdict{masked, unjudged, reachable, hostile}
 	golden(t, "guards", Guards(all)+"--\n"+Guards([]guards.Verdict{reachable})+"--\n"+Guards(nil))
 	golden(t, "guards.json", GuardsJSON(all)+GuardsJSON(nil))

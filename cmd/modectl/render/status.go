@@ -71,7 +71,9 @@ func headline(v status.View) string {
 	wants := fmt.Sprintf("%s -> wants %s", state, desired)
 	switch last := v.Last; {
 	case v.Running != nil:
-		return fmt.Sprintf("%s -> %s: transition %d runs", clean(string(v.Running.From)), clean(string(v.Running.To)), v.Running.ID)
+		return fmt.Sprintf(
+			"%s -> %s: transition %d runs", clean(string(v.Running.From)), clean(string(v.Running.To)), v.Running.ID,
+		)
 	case v.Converged():
 		return state + ", as desired"
 	case desired == "":
@@ -96,7 +98,10 @@ func desiredLine(d status.Desired, now time.Time) string {
 	if d.Mode == "" {
 		return "nothing was asked for yet"
 	}
-	return fmt.Sprintf("%s, asked by %s, origin %s, since %s", clean(string(d.Mode)), clean(d.By), clean(string(d.Origin)), moment(d.Since, now))
+	return fmt.Sprintf(
+		"%s, asked by %s, origin %s, since %s", clean(string(d.Mode)), clean(d.By), clean(string(d.Origin)),
+		moment(d.Since, now),
+	)
 }
 
 func reconcileLine(v status.View) string {

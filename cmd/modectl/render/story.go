@@ -14,7 +14,9 @@ import (
 // since it was asked for before each thing that happened.
 func Story(r status.Record) string {
 	s := story{begin: r.Started}
-	fmt.Fprintf(&s.b, "transition %d: %s -> %s, %s\n", r.ID, clean(string(r.From)), clean(string(r.To)), clean(string(r.Result)))
+	fmt.Fprintf(
+		&s.b, "transition %d: %s -> %s, %s\n", r.ID, clean(string(r.From)), clean(string(r.To)), clean(string(r.Result)),
+	)
 	s.asked(r)
 	s.judged(r)
 	for _, step := range r.Steps {
@@ -116,7 +118,9 @@ func (s *story) step(step status.Step) {
 	}
 	switch {
 	case step.Error != "":
-		s.at(step.Started, "%s failed%s: %s", id, lasted, sentence(strings.TrimPrefix(step.Error, "step "+step.ID+" failed: ")))
+		s.at(
+			step.Started, "%s failed%s: %s", id, lasted, sentence(strings.TrimPrefix(step.Error, "step "+step.ID+" failed: ")),
+		)
 	case step.Status == status.StepDoing:
 		s.at(step.Started, "%s had begun, and nobody saw its end", id)
 	default:
@@ -147,7 +151,10 @@ func (s *story) wayBack(steps []status.Step) {
 		case status.StepNotUndoable:
 			s.at(step.UndoStarted, "%s cannot be undone: %s", id, sentence(step.UndoError))
 		case status.StepUndoFailed:
-			s.at(step.UndoStarted, "%s could not be taken back%s: %s", id, lasted, sentence(strings.TrimPrefix(step.UndoError, "cannot undo step "+step.ID+": ")))
+			s.at(
+				step.UndoStarted, "%s could not be taken back%s: %s", id, lasted,
+				sentence(strings.TrimPrefix(step.UndoError, "cannot undo step "+step.ID+": ")),
+			)
 		}
 	}
 }

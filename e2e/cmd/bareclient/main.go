@@ -45,7 +45,9 @@ func follow(name string) error {
 	}
 	signals := make(chan *dbus.Signal, 100)
 	conn.Signal(signals)
-	err = conn.AddMatchSignal(dbus.WithMatchObjectPath(at), dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchArg(0, unit))
+	err = conn.AddMatchSignal(
+		dbus.WithMatchObjectPath(at), dbus.WithMatchMember("PropertiesChanged"), dbus.WithMatchArg(0, unit),
+	)
 	if err != nil {
 		return fmt.Errorf("cannot listen: %w", err)
 	}

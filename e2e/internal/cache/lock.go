@@ -53,7 +53,9 @@ func flock(fd int) error {
 
 // stale picks what is over the number of generations, the least recently used first. The entry just made counts too.
 func stale(older []fs.FileInfo) map[string]bool {
-	slices.SortFunc(older, func(a, b fs.FileInfo) int { return cmp.Compare(b.ModTime().UnixNano(), a.ModTime().UnixNano()) })
+	slices.SortFunc(
+		older, func(a, b fs.FileInfo) int { return cmp.Compare(b.ModTime().UnixNano(), a.ModTime().UnixNano()) },
+	)
 	doomed := map[string]bool{}
 	for i, info := range older {
 		if i >= generations-1 {

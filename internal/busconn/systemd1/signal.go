@@ -43,7 +43,9 @@ const propertiesChanged = "org.freedesktop.DBus.Properties.PropertiesChanged"
 // them. It follows units across reloads, and the manager across its own restarts.
 // So it does units that match pattern, unless it is empty. It fails when it cannot go
 // on.
-func (c *Client) Watch(ctx context.Context, units []string, pattern string, changed func(map[string]dbus.ObjectPath)) error {
+func (c *Client) Watch(
+	ctx context.Context, units []string, pattern string, changed func(map[string]dbus.ObjectPath),
+) error {
 	w := &watch{client: c, units: units, pattern: pattern, renamed: make(chan struct{}, 1)}
 	l, err := c.bus.Listen(ctx, Name, w.hear, w.rules()...)
 	if err != nil {

@@ -156,7 +156,9 @@ func TestAManagerThatComesBackIsWatchedAnew(t *testing.T) {
 	f.appear()
 	f.await(2)
 	receive(t, pokes)
-	f.emit(path("b.service"), "org.freedesktop.DBus.Properties.PropertiesChanged", unit, map[string]dbus.Variant{}, []string{})
+	f.emit(
+		path("b.service"), "org.freedesktop.DBus.Properties.PropertiesChanged", unit, map[string]dbus.Variant{}, []string{},
+	)
 	receive(t, pokes)
 
 	f.set(func() {

@@ -36,7 +36,9 @@ const patience = 10 * time.Second
 
 // Facts looks at the host. policyFile is where the policy is while no daemon says.
 func Facts(ctx context.Context, policyFile string) doctor.Facts {
-	f := doctor.Facts{Now: time.Now(), UID: uint32(os.Geteuid()), Version: version.Version, Clock: clock(), Driver: driver()}
+	f := doctor.Facts{
+		Now: time.Now(), UID: uint32(os.Geteuid()), Version: version.Version, Clock: clock(), Driver: driver(),
+	}
 	g := gatherer{&f}
 	g.bus(ctx)
 	g.policyFile(policyFile)

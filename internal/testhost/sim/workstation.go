@@ -23,7 +23,9 @@ func plumbing() []Unit {
 		{Name: "local-fs.target", Description: "Local File Systems", NoDefaultDependencies: true},
 		{
 			Name: "basic.target", Description: "Basic System", Requires: []string{"sysinit.target"},
-			Wants: []string{"sockets.target", "timers.target", "paths.target", "slices.target"}, After: []string{"sysinit.target"},
+			Wants: []string{
+				"sockets.target", "timers.target", "paths.target", "slices.target",
+			}, After: []string{"sysinit.target"},
 		},
 		{Name: "sockets.target"},
 		{Name: "timers.target"},
@@ -116,7 +118,9 @@ func modeUnits() []Unit {
 		{Name: "ai.slice"},
 		{Name: "platform.slice"},
 		{Name: "studio-local-policy.service", Oneshot: true, RemainAfterExit: true},
-		{Name: "audio-priority.service", Program: &Program{Comm: "dubniumd", Cmdline: []string{"dubniumd", "audio-priority"}}},
+		{
+			Name: "audio-priority.service", Program: &Program{Comm: "dubniumd", Cmdline: []string{"dubniumd", "audio-priority"}},
+		},
 		{Name: "dubnium-quantum@.service", BindsTo: []string{"audio-priority.service"}, Program: &Program{Comm: "dubniumd"}},
 		{Name: "dubnium-session-end@.service", Oneshot: true},
 		{Name: "mode-controller@.service", Oneshot: true, IgnoreOnIsolate: true},

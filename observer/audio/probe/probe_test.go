@@ -32,7 +32,9 @@ func connect(t *testing.T, server probe.Server) *daemon {
 	d := &daemon{t: t, conn: ours, lines: bufio.NewScanner(ours), ended: make(chan error, 1)}
 	d.lines.Buffer(nil, audio.MaxLine)
 	go func() {
-		d.ended <- probe.Stream(t.Context(), server, theirs, theirs, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }})
+		d.ended <- probe.Stream(
+			t.Context(), server, theirs, theirs, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }},
+		)
 		theirs.Close()
 	}()
 	t.Cleanup(func() { ours.Close() })
@@ -97,12 +99,17 @@ func TestADaemonThatHangsUpMeanwhileIsNoFailure(t *testing.T) {
 	asks, open := io.Pipe()
 	defer open.Close()
 	nobody := probe.Server{Socket: filepath.Join(t.TempDir(), "native")}
-	require.NoError(t, probe.Stream(t.Context(), nobody, asks, lines, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}))
+	require.NoError(
+		t, probe.Stream(t.Context(), nobody, asks, lines, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}),
+	)
 
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer full.Close()
-	require.ErrorIs(t, probe.Stream(t.Context(), nobody, asks, full, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}), syscall.ENOSPC)
+	require.ErrorIs(
+		t, probe.Stream(t.Context(), nobody, asks, full, probe.Watchdog{Alive: func() {}, Stuck: func() { panic("stuck") }}),
+		syscall.ENOSPC,
+	)
 }
 
 func TestAServerThatHangsUpIsTheLastLine(t *testing.T) {
@@ -176,7 +183,13 @@ func TestAStormOfChangesCostsFewQuestions(t *testing.T) {
 
 func TestWhatClientsCallThemselvesIsBounded(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
-	serve(t, socket, pulsetest.State{Clients: []pulsetest.Client{{Index: 1, Name: strings.Repeat("\x1b[", 500)}}, Playback: []pulsetest.Stream{{Client: 1}}})
+	serve(
+		t, socket,
+		pulsetest.State{
+			Clients:  []pulsetest.Client{{Index: 1, Name: strings.Repeat("\x1b[", 500)}},
+			Playback: []pulsetest.Stream{{Client: 1}},
+		},
+	)
 	d := connect(t, probe.Server{Socket: socket})
 	name := d.line().Streams[0].Application
 	require.LessOrEqual(t, len(name), audio.MaxText)

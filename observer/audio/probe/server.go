@@ -256,7 +256,9 @@ func (s *state) stream(direction, media string, corked bool, of owner, p proto.P
 var states = map[uint32]string{0: "RUNNING", 1: "IDLE", 2: "SUSPENDED"}
 
 func (s *state) device(direction, name string, number uint32) {
-	s.devices = append(s.devices, observer.AudioDevice{Direction: direction, Name: name, State: cmp.Or(states[number], "UNKNOWN")})
+	s.devices = append(
+		s.devices, observer.AudioDevice{Direction: direction, Name: name, State: cmp.Or(states[number], "UNKNOWN")},
+	)
 }
 
 // down reports whether err of dial says that no server is there: nothing has gone

@@ -26,12 +26,16 @@ type question[T any] struct {
 }
 
 var (
-	askPCI      = question[nvml.PciInfo]{"nvmlDeviceGetPciInfo_v3", nvml.Device.GetPciInfo}
-	askUUID     = question[string]{"nvmlDeviceGetUUID", nvml.Device.GetUUID}
-	askName     = question[string]{"nvmlDeviceGetName", nvml.Device.GetName}
-	askMemory   = question[nvml.Memory_v2]{"nvmlDeviceGetMemoryInfo_v2", nvml.Device.GetMemoryInfo_v2}
-	askCompute  = question[[]nvml.ProcessInfo]{"nvmlDeviceGetComputeRunningProcesses_v3", nvml.Device.GetComputeRunningProcesses}
-	askGraphics = question[[]nvml.ProcessInfo]{"nvmlDeviceGetGraphicsRunningProcesses_v3", nvml.Device.GetGraphicsRunningProcesses}
+	askPCI     = question[nvml.PciInfo]{"nvmlDeviceGetPciInfo_v3", nvml.Device.GetPciInfo}
+	askUUID    = question[string]{"nvmlDeviceGetUUID", nvml.Device.GetUUID}
+	askName    = question[string]{"nvmlDeviceGetName", nvml.Device.GetName}
+	askMemory  = question[nvml.Memory_v2]{"nvmlDeviceGetMemoryInfo_v2", nvml.Device.GetMemoryInfo_v2}
+	askCompute = question[[]nvml.ProcessInfo]{
+		"nvmlDeviceGetComputeRunningProcesses_v3", nvml.Device.GetComputeRunningProcesses,
+	}
+	askGraphics = question[[]nvml.ProcessInfo]{
+		"nvmlDeviceGetGraphicsRunningProcesses_v3", nvml.Device.GetGraphicsRunningProcesses,
+	}
 )
 
 // about asks a question, unless the library lacks the function for it. The

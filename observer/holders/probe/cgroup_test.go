@@ -40,15 +40,19 @@ func TestPlaceInTheUnitTree(t *testing.T) {
 			"0::/kubepods.slice/kubepods-besteffort.slice/cri-containerd-0a.scope\n",
 			place{"cri-containerd-0a.scope", []string{"kubepods.slice", "kubepods-besteffort.slice"}, ""},
 		},
-		"an escaped name":          {"0::/system.slice/_cpu.service\n", place{"cpu.service", []string{"system.slice"}, ""}},
-		"a group that was removed": {"0::/ai.slice/vllm.service (deleted)\n", place{"vllm.service", []string{"ai.slice"}, ""}},
-		"PID 1":                    {"0::/init.scope\n", place{"init.scope", []string{}, ""}},
-		"the kernel's own":         {"0::/\n", place{"", []string{}, ""}},
+		"an escaped name": {"0::/system.slice/_cpu.service\n", place{"cpu.service", []string{"system.slice"}, ""}},
+		"a group that was removed": {
+			"0::/ai.slice/vllm.service (deleted)\n", place{"vllm.service", []string{"ai.slice"}, ""},
+		},
+		"PID 1":            {"0::/init.scope\n", place{"init.scope", []string{}, ""}},
+		"the kernel's own": {"0::/\n", place{"", []string{}, ""}},
 		"version 1 beside version 2": {
 			"5:cpu,cpuacct:/\n1:name=systemd:/system.slice/greetd.service\n0::/\n",
 			place{"greetd.service", []string{"system.slice"}, ""},
 		},
-		"a container manager's beside systemd": {"0::/docker/0a/ai.slice/nvidia-persistenced.service\n", place{"", []string{}, ""}},
+		"a container manager's beside systemd": {
+			"0::/docker/0a/ai.slice/nvidia-persistenced.service\n", place{"", []string{}, ""},
+		},
 		"a session whose id is none": {
 			"0::/user.slice/user-1000.slice/session-a.b.scope\n",
 			place{"session-a.b.scope", []string{"user.slice", "user-1000.slice"}, ""},

@@ -43,9 +43,11 @@ func FuzzDelegated(f *testing.F) {
 	f.Fuzz(func(t *testing.T, below string) {
 		below, _, _ = strings.Cut(below, "\n") // the kernel refuses it in a name: cgroup_mkdir
 		for within, want := range map[string]place{
-			"/system.slice/docker.service/":                  {"docker.service", []string{"system.slice"}, ""},
-			"/docker/0a1b/":                                  {"", []string{}, ""},
-			"/user.slice/user-1000.slice/session-3.scope/":   {"session-3.scope", []string{"user.slice", "user-1000.slice"}, "3"},
+			"/system.slice/docker.service/": {"docker.service", []string{"system.slice"}, ""},
+			"/docker/0a1b/":                 {"", []string{}, ""},
+			"/user.slice/user-1000.slice/session-3.scope/": {
+				"session-3.scope", []string{"user.slice", "user-1000.slice"}, "3",
+			},
 			"/kubepods.slice/pod_a.slice/cri-0a.scope/main/": {"cri-0a.scope", []string{"kubepods.slice", "pod_a.slice"}, ""},
 		} {
 			require.Equal(t, want, placeOf("0::"+within+below+"\n"))
@@ -113,7 +115,10 @@ func FuzzPCM(f *testing.F) {
 
 // FuzzNVIDIA: numbers are those of device nodes, or an error.
 func FuzzNVIDIA(f *testing.F) {
-	f.Add("Model: \t\t NVIDIA GeForce RTX 3090\nIRQ:   \t\t 149\nDevice Minor: \t 3\n", "Character devices:\n195 nvidia\n510 nvidia-uvm\n\nBlock devices:\n  7 nvidia\n")
+	f.Add(
+		"Model: \t\t NVIDIA GeForce RTX 3090\nIRQ:   \t\t 149\nDevice Minor: \t 3\n",
+		"Character devices:\n195 nvidia\n510 nvidia-uvm\n\nBlock devices:\n  7 nvidia\n",
+	)
 	f.Add("Device Minor: -1", "Character devices:\n195 nvidia-frontend\n")
 	f.Add("Device Minor: 99999999", "4096 nvidia-uvm\n1 2 3\n")
 	f.Fuzz(func(t *testing.T, information, devices string) {

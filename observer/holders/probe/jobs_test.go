@@ -40,9 +40,18 @@ func TestJobsAreNamedWithoutTheirCommandLines(t *testing.T) {
 	tr.runs(740, "bash", 1000, ofSession, "-bash")
 	jobs := probe.New(tr.roots()).Jobs(t.Context(), policy.Default().Guards)
 	require.Equal(t, observer.Jobs{Complete: true, List: []observer.Job{
-		{Process: observer.Process{PID: 700, Command: "make", UID: 1000, Unit: "session-3.scope", Session: "3"}, Pattern: "make"},
-		{Process: observer.Process{PID: 710, Command: "tmux: server", UID: 1001, Unit: "session-9.scope", Session: "9"}, Pattern: "tmux: server", Remote: true},
-		{Process: observer.Process{PID: 730, Command: "nix", UID: 1000, Unit: "session-3.scope", Session: "3"}, Pattern: "nix build*"},
+		{
+			Process: observer.Process{PID: 700, Command: "make", UID: 1000, Unit: "session-3.scope", Session: "3"},
+			Pattern: "make",
+		},
+		{
+			Process: observer.Process{PID: 710, Command: "tmux: server", UID: 1001, Unit: "session-9.scope", Session: "9"},
+			Pattern: "tmux: server", Remote: true,
+		},
+		{
+			Process: observer.Process{PID: 730, Command: "nix", UID: 1000, Unit: "session-3.scope", Session: "3"},
+			Pattern: "nix build*",
+		},
 	}}, jobs)
 	require.NotContains(t, fmt.Sprint(jobs), "secret")
 }
@@ -60,7 +69,10 @@ func TestJobsAreBounded(t *testing.T) {
 }
 
 func TestAHiddenProcessMayBeAJob(t *testing.T) {
-	require.Equal(t, "cannot list processes: open /nonexistent: no such file or directory", probe.New(probe.Roots{Proc: "/nonexistent"}).Jobs(t.Context(), policy.Thresholds{}).Reason)
+	require.Equal(
+		t, "cannot list processes: open /nonexistent: no such file or directory",
+		probe.New(probe.Roots{Proc: "/nonexistent"}).Jobs(t.Context(), policy.Thresholds{}).Reason,
+	)
 	tr := newJobTree(t)
 	tr.process(700, "make", 1000, ofSession)
 	require.NoError(t, os.Mkdir(tr.path("proc/700/cmdline"), 0o755)) // it cannot be read, by root either
@@ -89,7 +101,9 @@ func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {
 	var fs unix.Statfs_t
 	require.NoError(t, unix.Statfs(root, &fs))
 	for range 2 {
-		found := stores.Look([]string{"/srv/models", "/home/models", "/nowhere", "/file", "/srv/up", "/srv/loop", "/srv/away", "/file/below"})
+		found := stores.Look(
+			[]string{"/srv/models", "/home/models", "/nowhere", "/file", "/srv/up", "/srv/loop", "/srv/away", "/file/below"},
+		)
 		require.Equal(t, "it does not exist", found[2].Fault)
 		require.Equal(t, "it is not a directory", found[3].Fault)
 		require.Contains(t, found[5].Reason, "too many levels of symbolic links")
@@ -123,5 +137,7 @@ func TestAFileSystemThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 	}
 	require.EqualValues(t, 2, asked.Load(), "a look that is stuck is given no company")
 	close(answer)
-	require.Eventually(t, func() bool { return stores.Look([]string{"/net"})[0].Reason == "" }, 10*time.Second, time.Millisecond)
+	require.Eventually(
+		t, func() bool { return stores.Look([]string{"/net"})[0].Reason == "" }, 10*time.Second, time.Millisecond,
+	)
 }

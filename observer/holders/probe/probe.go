@@ -50,7 +50,9 @@ type Probe struct {
 
 // New returns the probe for the host with these roots.
 func New(r Roots) *Probe {
-	return &Probe{roots: r, statx: unix.Statx, files: newTurns[openFiles](filesTime), lines: newTurns[observer.Job](linesTime)}
+	return &Probe{
+		roots: r, statx: unix.Statx, files: newTurns[openFiles](filesTime), lines: newTurns[observer.Job](linesTime),
+	}
 }
 
 // Scan reads the GPUs and their holders, and which sound devices are open. It fails when

@@ -24,7 +24,10 @@ func TestAnOpenSoundDeviceIsNamedWithItsProcess(t *testing.T) {
 
 	d := scan(t, tr)
 	require.Equal(t, []observer.PCM{
-		{Name: "card0/pcm0c/sub0", Process: observer.Process{PID: 800, Command: "pipewire", UID: 1000, Unit: "user@1000.service/pipewire.service"}},
+		{
+			Name:    "card0/pcm0c/sub0",
+			Process: observer.Process{PID: 800, Command: "pipewire", UID: 1000, Unit: "user@1000.service/pipewire.service"},
+		},
 		{Name: "card1/pcm3p/sub0", Process: observer.Process{PID: 5555, Command: "unknown"}},
 	}, d.PCMs, "the thread's process, and an open device whose opener has gone")
 }

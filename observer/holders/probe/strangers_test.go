@@ -181,7 +181,9 @@ func TestManyProcessesThatWereNotLookedThroughAreCounted(t *testing.T) {
 	tr.device("drm", pci, "card0", fullNumber)
 	tr.process(90000, "daemon", 0, "0::/system.slice/daemon.service\n", zeroDev)
 	for uid := range holders.MaxUnseen + 10 {
-		tr.process(1000+uid, "app", 1000+uid, fmt.Sprintf("0::/user.slice/user-%d.slice/session-%d.scope\n", 1000+uid, uid), fullDev)
+		tr.process(
+			1000+uid, "app", 1000+uid, fmt.Sprintf("0::/user.slice/user-%d.slice/session-%d.scope\n", 1000+uid, uid), fullDev,
+		)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -202,7 +204,10 @@ func TestAControlGroupThatCannotBeReadIsNobodys(t *testing.T) {
 	tr.file("proc/asound/card0/pcm0c/sub0/status", "state: RUNNING\nowner_pid   : 700\n")
 	d := scan(t, tr)
 	require.Equal(t, []int{500, 600, 700}, holdersOf(d))
-	require.Equal(t, observer.Holder{GPU: gpu, PID: 700, Command: "deep", UID: 1001, Slices: []string{}, Nodes: []string{"card0"}}, d.Holders[2])
+	require.Equal(
+		t, observer.Holder{GPU: gpu, PID: 700, Command: "deep", UID: 1001, Slices: []string{}, Nodes: []string{"card0"}},
+		d.Holders[2],
+	)
 	require.Equal(t, "deep", d.PCMs[0].Command)
 }
 

@@ -79,7 +79,9 @@ type findings[T any] struct {
 // run gives every account its turn: look visits each process, until there is no more
 // time. An account whose last turn is still stuck gets no other one, so that no more of
 // them get stuck.
-func (s *turns[T]) run(ctx context.Context, by map[account][]int, look func(ctx context.Context, t *turn[T], pids []int)) map[account]findings[T] {
+func (s *turns[T]) run(
+	ctx context.Context, by map[account][]int, look func(ctx context.Context, t *turn[T], pids []int),
+) map[account]findings[T] {
 	late, stop := context.WithTimeout(context.WithoutCancel(ctx), s.limit+s.grace)
 	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, s.limit)

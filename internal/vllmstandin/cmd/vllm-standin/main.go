@@ -34,7 +34,9 @@ func run(args []string) error {
 	flags.StringVar(&opts.Addr, "listen", "127.0.0.1:8000", "address to serve on")
 	flags.DurationVar(&opts.HealthyAfter, "healthy-after", 0, "how long the engine loads")
 	flags.BoolVar(&opts.NeverHealthy, "never-healthy", false, "never finish loading")
-	flags.BoolVar(&opts.RefuseUntilHealthy, "refuse-until-healthy", false, "keep the port closed while loading, instead of 503")
+	flags.BoolVar(
+		&opts.RefuseUntilHealthy, "refuse-until-healthy", false, "keep the port closed while loading, instead of 503",
+	)
 	hold := flags.String("hold", "", "device node to keep open")
 	control := flags.String("control", "", "unix socket that serves PUT /_control")
 	tell := flags.String("tell", "", "send this to the control socket of a running stand-in, and exit")
