@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -27,24 +28,33 @@ type timers struct {
 // runTimers does what is due, and sets the timer for the next time. It is called after
 // everything that the loop does.
 func (e *Controller) runTimers() {
-	now := e.boottime()
-	var next time.Duration // of the boot clock, 0 for never
-	if !e.ending && e.state.Observation.State != observer.Boot {
-		next = intent.Earlier(e.checkIntent(now), e.checkReconcile(now))
+	boot, wall := e.boottime(), time.Now()
+	var waits []time.Duration
+	for _, at := range []time.Duration{e.checkDue(boot), e.sinks.RetryAt()} {
+		if at != 0 {
+			waits = append(waits, at-boot)
+		}
 	}
-	next = intent.Earlier(next, e.sinks.RetryAt())
-	wall := time.Now()
 	for _, at := range []time.Time{e.staleAt(), e.deadline(), e.retryHistoryAt(wall)} {
 		if !at.IsZero() {
-			next = intent.Earlier(next, now+max(at.Sub(wall), 0))
+			waits = append(waits, at.Sub(wall))
 		}
 	}
 	e.timer.Stop()
-	if next > 0 {
+	if len(waits) > 0 {
 		// The timer stands still while the machine sleeps, and the boot clock does not. When
 		// the machine wakes up, everything is read again, which leads here.
-		e.timer.Reset(max(next-now, time.Millisecond))
+		e.timer.Reset(max(slices.Min(waits), time.Millisecond))
 	}
+}
+
+// checkDue does what is due by the boot clock. It returns when to call it again, 0 for
+// after the next change.
+func (e *Controller) checkDue(now time.Duration) time.Duration {
+	if e.ending || e.state.Observation.State == observer.Boot {
+		return 0
+	}
+	return intent.Earlier(e.checkIntent(now), e.checkReconcile(now))
 }
 
 // staleAt is when a fact becomes too old to be relied on, should nobody have read it by
