@@ -142,6 +142,6 @@ func TestAPlaceForConsolesThatCannotBeWrittenIsAWarning(t *testing.T) {
 	})
 	require.NoError(t, os.WriteFile(filepath.Dir(w.Policy.Paths.Issue), nil, 0o644))
 	reach(t, w, policy.Compute)
-	require.Contains(t, modectl(t, w, "status").stdout, "console-not-written: the consoles do not show the way back")
+	require.Contains(t, modectl(t, w, "status").stdout, "console-not-written: the consoles do not show how to leave compute")
 	reach(t, w, policy.Desktop)
 }
