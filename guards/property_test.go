@@ -143,4 +143,7 @@ func TestTheDocsHaveTheCodes(t *testing.T) {
 		documented = append(documented, g)
 	}
 	require.Equal(t, policy.Guards(), documented)
+	for _, g := range documented {
+		assert.Contains(t, string(doc), "\n- `"+string(g.ID)+"`: ", "what it blocks on")
+	}
 }
