@@ -79,3 +79,14 @@ func TestThresholdsOutOfRangeAreRefused(t *testing.T) {
 	assert.InDelta(t, 2, p.Guards.MaxLoadPerCore, 0, "a whole number is a number")
 	assert.Equal(t, []string{"/var/lib/mode-controller", "/srv/models"}, p.Stores())
 }
+
+// TestChosenGuardsAreEvaluated: a guard that the policy may choose and that no plan has
+// would be accepted and never evaluated.
+func TestChosenGuardsAreEvaluated(t *testing.T) {
+	p := Default()
+	for _, id := range optionalGuards {
+		p.Guards.StudioLocal = []GuardID{id}
+		guards, _ := p.GuardsTo(StudioLocal)
+		assert.Contains(t, guards, id)
+	}
+}
