@@ -25,7 +25,8 @@ func healthy() observer.Snapshot {
 			{ID: "5", UID: 1001, User: "bob", Class: "user", Type: "tty", State: "active"},
 		}},
 		Processes: observer.ProcessScan{
-			Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, SoundComplete: true, Jobs: observer.Jobs{Complete: true},
+			Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}},
+			SoundComplete: true, Jobs: observer.Jobs{Complete: true},
 			Directories: []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(1 << 40)}},
 		},
 		Audio: observer.Audio{Reading: at, Servers: []observer.AudioServer{{Reading: at, UID: 1000, Running: true}}},
@@ -143,7 +144,10 @@ func TestVerdicts(t *testing.T) {
 		"a compositor holds it": {
 			guard: policy.CheckGPUDisplayReleased, code: 11, remedy: "gpu.permitted_holders",
 			change: func(s *observer.Snapshot) {
-				s.Processes.Holders = []observer.Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
+				s.Processes.Holders = []observer.Holder{{
+					GPU: "0000:01:00.0", PID: 900, Command: "sway",
+					Unit: "session-2.scope",
+				}}
 			},
 		},
 		"a probe that failed cannot be judged": {
@@ -207,7 +211,7 @@ func TestWhatNVMLKnowsAgainstARelease(t *testing.T) {
 		"a program that draws is in the way": {func(_ *policy.Policy, s *observer.Snapshot) {
 			s.GPU.Cards[0].Graphics.Processes = []observer.CardProcess{{PID: 9, Command: "sway"}}
 		}, 11, "sway (pid 9, in no unit) has a graphics context"},
-		"a policy that names no display GPU asks nothing of NVML": {change: func(p *policy.Policy, s *observer.Snapshot) {
+		"NVML is not used without a display GPU in the policy": {change: func(p *policy.Policy, s *observer.Snapshot) {
 			p.GPU.Display = nil
 			s.GPU.Cards[0].Graphics.Processes = []observer.CardProcess{{PID: 9, Command: "sway"}}
 		}},

@@ -19,7 +19,8 @@ func graph() unitgraph.Graph {
 	}
 	g := unitgraph.Graph{}
 	for id, state := range map[string]string{
-		"desktop.target": "active", "compute.target": "inactive", "vllm.service": "inactive", "backup.service": "active",
+		"desktop.target": "active", "compute.target": "inactive", "vllm.service": "inactive",
+		"backup.service": "active",
 		"greetd.service": "active", "session-2.scope": "active", "studio-local-policy.service": "active",
 		"shutdown.target": "inactive",
 	} {
@@ -106,7 +107,8 @@ func TestTargetReachableJudgesStops(t *testing.T) {
 			reason: "greetd.service would stop (a step of the plan stops display-manager.service)",
 		},
 		"it conflicts": {
-			policy: survives("desktop.target"), ask: toCompute(nil), code: 18, reason: "compute.target conflicts with it",
+			policy: survives("desktop.target"), ask: toCompute(nil), code: 18,
+			reason: "compute.target conflicts with it",
 		},
 		"it depends on another": {
 			policy: survives("backup.service"), code: 18, reason: "it depends on studio-local-policy.service",
@@ -121,7 +123,8 @@ func TestTargetReachableJudgesStops(t *testing.T) {
 			reason: "cannot determine which units would stop: no answer",
 		},
 		"systemd would refuse": {
-			policy: survives(), ask: toCompute(masked), code: 18, reason: "systemd would refuse to isolate compute.target",
+			policy: survives(), ask: toCompute(masked), code: 18,
+			reason: "systemd would refuse to isolate compute.target",
 		},
 	})
 }

@@ -15,7 +15,8 @@ import (
 // starts units behind everybody's back.
 func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
-		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
+		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading),
+			"look at `systemctl status systemd-logind` and ask again")
 	}
 	if f, blocks := judgeRebuild(s.Locks); blocks {
 		return f
@@ -31,7 +32,8 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	jobs := s.Processes.Jobs
 	switch {
 	case !s.Processes.Known():
-		return cannotTell("what runs could not be found out: "+unread(s.Processes.Reading), "look at `systemctl status dubnium-probe-holders.socket`")
+		return cannotTell("what runs could not be found out: "+unread(s.Processes.Reading),
+			"look at `systemctl status dubnium-probe-holders.socket`")
 	case !jobs.Complete:
 		reason := jobs.Reason
 		if reason == "" {
@@ -48,7 +50,8 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	}
 	if jobs.Truncated > 0 {
 		return cannotTell(
-			fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated), "wait for them to end, and ask again",
+			fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated),
+			"wait for them to end, and ask again",
 		)
 	}
 	return pass("no user jobs are running")
@@ -57,7 +60,8 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 func judgeRebuild(l observer.Locks) (f finding, blocks bool) {
 	switch {
 	case !l.Known():
-		return cannotTell("whether a nixos-rebuild is under way could not be found out: "+unread(l.Reading), "look at `journalctl -u dubniumd` and ask again"), true
+		return cannotTell("whether a nixos-rebuild is under way could not be found out: "+unread(l.Reading),
+			"look at `journalctl -u dubniumd` and ask again"), true
 	case l.Rebuild.Held:
 		f = block(
 			fmt.Sprintf("NixOS switches to another configuration: pid %d holds %s", l.Rebuild.PID, l.Rebuild.Path),
@@ -108,7 +112,8 @@ func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, b
 		}
 	}
 	f = cannotTell(
-		"whether somebody's work is under way could not be found out: "+reason, "end that process, or wait until it answers",
+		"whether somebody's work is under way could not be found out: "+reason,
+		"end that process, or wait until it answers",
 	)
 	f.evidence = found
 	return f, true

@@ -63,15 +63,27 @@ func TestAudioIdle(t *testing.T) {
 		"REAPER": {code: 10, reason: "reaper (pid 7, uid 1000) runs", change: func(s *observer.Snapshot) {
 			s.Processes.DAWs = []observer.Process{{PID: 7, Command: "reaper", UID: 1000}}
 		}},
-		"hardware outside PipeWire": {code: 10, reason: "has card0/pcm0p/sub0 open", change: func(s *observer.Snapshot) {
-			s.Processes.PCMs = []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 8, Command: "aplay"}}}
-		}},
+		"hardware outside PipeWire": {
+			code: 10, reason: "has card0/pcm0p/sub0 open",
+			change: func(s *observer.Snapshot) {
+				s.Processes.PCMs = []observer.PCM{{
+					Name:    "card0/pcm0p/sub0",
+					Process: observer.Process{PID: 8, Command: "aplay"},
+				}}
+			},
+		},
 		"a server that does not answer": {
 			code: 20, reason: "timeout", change: func(s *observer.Snapshot) { silent(s).Reason = "timeout" },
 		},
-		"a server nobody asked":         {code: 20, change: func(s *observer.Snapshot) { s.Audio.Servers = nil }},
-		"a probe that does not tell":    {code: 20, change: func(s *observer.Snapshot) { s.Processes.SoundComplete = false }},
-		"a logind that does not answer": {code: 20, change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" }},
+		"a server nobody asked": {code: 20, change: func(s *observer.Snapshot) { s.Audio.Servers = nil }},
+		"a probe that does not tell": {
+			code:   20,
+			change: func(s *observer.Snapshot) { s.Processes.SoundComplete = false },
+		},
+		"a logind that does not answer": {
+			code:   20,
+			change: func(s *observer.Snapshot) { s.Logind.Reason = "no answer" },
+		},
 	})
 }
 
@@ -101,7 +113,8 @@ func TestCPULoadSafe(t *testing.T) {
 			change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95.01) },
 		},
 		"disks": {
-			code: 12, reason: "disks is 80.1 %", change: func(s *observer.Snapshot) { s.Procfs.PressureIO = measure(80.1) },
+			code: 12, reason: "disks is 80.1 %",
+			change: func(s *observer.Snapshot) { s.Procfs.PressureIO = measure(80.1) },
 		},
 		"no PSI": {
 			code: 22, reason: "psi=1",
@@ -129,11 +142,15 @@ func TestMemoryHeadroom(t *testing.T) {
 		"enough for a desktop": {change: least(256), ask: func(r *Request) { r.Target = policy.Desktop }},
 		"not for the studio":   {code: 14, change: least(300), ask: func(r *Request) { r.Target = policy.StudioLocal }},
 		"pressure": {
-			code: 14, reason: "memory is 40.5 %", change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40.5) },
+			code: 14, reason: "memory is 40.5 %",
+			change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40.5) },
 		},
 		"pressure at 40": {change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40) }},
 		"unknown": {
-			code: 24, change: func(s *observer.Snapshot) { s.Procfs.MemAvailable = observer.Measure{Reason: "no meminfo"} },
+			code: 24,
+			change: func(s *observer.Snapshot) {
+				s.Procfs.MemAvailable = observer.Measure{Reason: "no meminfo"}
+			},
 		},
 		"unread": {code: 24, change: func(s *observer.Snapshot) { s.Procfs.Reason = "no /proc" }},
 	})
@@ -144,12 +161,16 @@ func TestUserJobsSafe(t *testing.T) {
 		return func(s *observer.Snapshot) { s.Processes.Jobs.List = []observer.Job{j} }
 	}
 	in := func(session string, remote bool) observer.Job {
-		return observer.Job{Process: observer.Process{PID: 9, Command: "make", UID: 1000, Session: session}, Remote: remote}
+		return observer.Job{
+			Process: observer.Process{PID: 9, Command: "make", UID: 1000, Session: session},
+			Remote:  remote,
+		}
 	}
 	overSSH := func(uid uint32, j observer.Job) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
 			s.Logind.Sessions = append(
-				slices.Clone(s.Logind.Sessions), observer.Session{ID: "9", UID: uid, Class: "user", Type: "tty", Remote: true},
+				slices.Clone(s.Logind.Sessions),
+				observer.Session{ID: "9", UID: uid, Class: "user", Type: "tty", Remote: true},
 			)
 			job(j)(s)
 		}
@@ -170,7 +191,8 @@ func TestUserJobsSafe(t *testing.T) {
 		"tmux over ssh":            {code: 13, change: overSSH(1001, in("9", true))},
 		"one's own tmux over ssh":  {change: overSSH(1000, in("9", true))},
 		"an upgrade blocks shutting down": {
-			code: 13, reason: "dpkg (pid 5, uid 0) blocks shutting down: upgrade", change: inhibitor("sleep:shutdown", "block"),
+			code: 13, reason: "dpkg (pid 5, uid 0) blocks shutting down: upgrade",
+			change: inhibitor("sleep:shutdown", "block"),
 		},
 		"one that only delays it": {change: inhibitor("shutdown", "delay")},
 		"one that blocks sleep":   {change: inhibitor("sleep", "block")},
@@ -198,7 +220,8 @@ func TestUserJobsSafe(t *testing.T) {
 			code: 23, reason: "no list", change: func(s *observer.Snapshot) { s.Locks.Reason = "no list" },
 		},
 		"locks that nobody looked at": {
-			code: 23, reason: "nobody has looked", change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} },
+			code: 23, reason: "nobody has looked",
+			change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} },
 		},
 		"more than there is room for": {
 			code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 },
@@ -213,7 +236,8 @@ func TestNoInhibitor(t *testing.T) {
 	as := func(how How, modes ...policy.Mode) func(*Request) {
 		return func(r *Request) {
 			for _, m := range modes {
-				r.Inhibitors = append(r.Inhibitors, Inhibitor{Mode: m, How: how, Who: "backup", Why: "a snapshot", UID: 1001})
+				r.Inhibitors = append(r.Inhibitors,
+					Inhibitor{Mode: m, How: how, Who: "backup", Why: "a snapshot", UID: 1001})
 			}
 		}
 	}
@@ -250,11 +274,16 @@ func TestVLLMDrainable(t *testing.T) {
 		"it is idle, by any rule":  {policy: never, change: serves(0, 0)},
 		"as many as may wait":      {change: serves(8, 64)},
 		"more than may wait":       {code: 15, reason: "65 requests wait", change: serves(8, 65)},
-		"the queue is not judged":  {policy: func(p *policy.Policy) { p.Guards.MaxWaiting = 0 }, change: serves(8, 1e6)},
-		"it loads":                 {change: state("activating", "start")},
-		"it is being stopped":      {change: state("deactivating", "stop-sigterm")},
-		"it cannot be stopped":     {code: 15, reason: "stuck", change: state("deactivating", "final-sigkill")},
-		"it does not listen":       {change: unread(func(i *observer.Inference) { i.NotListening, i.Running = true, nil })},
+		"the queue is not judged": {
+			policy: func(p *policy.Policy) { p.Guards.MaxWaiting = 0 },
+			change: serves(8, 1e6),
+		},
+		"it loads":             {change: state("activating", "start")},
+		"it is being stopped":  {change: state("deactivating", "stop-sigterm")},
+		"it cannot be stopped": {code: 15, reason: "stuck", change: state("deactivating", "final-sigkill")},
+		"it does not listen": {
+			change: unread(func(i *observer.Inference) { i.NotListening, i.Running = true, nil }),
+		},
 		"no metrics": {
 			code: 25, reason: "metrics do not say", change: unread(func(i *observer.Inference) { i.Waiting = nil }),
 		},
@@ -268,10 +297,13 @@ func TestVLLMDrainable(t *testing.T) {
 
 func TestSessionPresent(t *testing.T) {
 	play(t, policy.CheckGraphicalSessionPresent, map[string]scene{
-		"alice":          {reason: "alice"},
-		"a text login":   {code: 16, change: func(s *observer.Snapshot) { s.Logind.Sessions = s.Logind.Sessions[1:] }},
-		"a greeter":      {code: 16, change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "greeter" }},
-		"something else": {code: 26, change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "user-quantum" }},
+		"alice":        {reason: "alice"},
+		"a text login": {code: 16, change: func(s *observer.Snapshot) { s.Logind.Sessions = s.Logind.Sessions[1:] }},
+		"a greeter":    {code: 16, change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "greeter" }},
+		"something else": {
+			code:   26,
+			change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "user-quantum" },
+		},
 		"no logind": {
 			code: 26, reason: "nobody has looked yet",
 			change: func(s *observer.Snapshot) { s.Logind.Reading = observer.Reading{} },
@@ -289,7 +321,10 @@ func TestPathsReady(t *testing.T) {
 	}
 	room := func(mib float64) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
-			s.Processes.Directories = []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(mib * (1 << 20))}}
+			s.Processes.Directories = []observer.Store{{
+				Path: "/var/lib/mode-controller",
+				Free: measure(mib * (1 << 20)),
+			}}
 		}
 	}
 	play(t, policy.CheckPersistencePathsReady, map[string]scene{
@@ -297,7 +332,10 @@ func TestPathsReady(t *testing.T) {
 		"just enough room":   {change: room(32)},
 		"not enough":         {code: 18, reason: "31 MiB of room, less than 32", change: room(31)},
 		"room is not judged": {policy: func(p *policy.Policy) { p.Guards.MinFreeMiB = 0 }, change: room(0)},
-		"models":             {policy: withModels, change: stores(observer.Store{Path: models, Free: measure(1 << 40)})},
+		"models": {
+			policy: withModels,
+			change: stores(observer.Store{Path: models, Free: measure(1 << 40)}),
+		},
 		"no models": {
 			code: 18, reason: "does not exist", policy: withModels,
 			change: stores(observer.Store{Path: models, Fault: "it does not exist"}),
@@ -308,7 +346,10 @@ func TestPathsReady(t *testing.T) {
 		},
 		"room nobody knows":   {code: 28, policy: withModels, change: stores(observer.Store{Path: models})},
 		"models nobody asked": {code: 28, reason: models + " has not been looked at", policy: withModels},
-		"no probe":            {code: 28, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" }},
+		"no probe": {
+			code:   28,
+			change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" },
+		},
 	})
 }
 
@@ -357,7 +398,10 @@ func TestOutOfAnExternalizedStudio(t *testing.T) {
 func TestWhatAModeRequiresHasToBeThere(t *testing.T) {
 	requires := func(p *policy.Policy) {
 		p.Transitions = policy.TrustAll
-		p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
+		p.VLLM.Profiles = map[string]policy.Profile{
+			"default": {Unit: "vllm.service"},
+			"fast":    {Unit: "vllm-fast.service"},
+		}
 		p.Modes.Compute.VLLMProfile = "fast"
 		for _, c := range []*policy.Contract{&p.Modes.Desktop, &p.Modes.StudioLocal, &p.Modes.Compute} {
 			c.Required = []string{"cups.service"}
@@ -410,13 +454,21 @@ func TestAnyVLLMIsDrained(t *testing.T) {
 		}
 	}
 	play(t, policy.CheckVLLMDrainable, map[string]scene{
-		"the default":     {policy: never, change: serves("vllm.service"), code: 15, reason: "2 requests in flight"},
-		"a profile":       {policy: never, change: serves("vllm-fast.service"), code: 15, reason: "2 requests in flight"},
+		"the default": {policy: never, change: serves("vllm.service"), code: 15, reason: "2 requests in flight"},
+		"a profile": {
+			policy: never, change: serves("vllm-fast.service"), code: 15,
+			reason: "2 requests in flight",
+		},
 		"neither":         {policy: never, change: serves("cups.service"), reason: "does not run"},
 		"one nobody read": {policy: never, code: 25, reason: "vllm-fast.service has not been read"},
-		"one that is stuck": {policy: never, code: 15, reason: "vllm-fast.service is stuck", change: func(s *observer.Snapshot) {
-			s.Systemd.Units["vllm-fast.service"] = observer.Unit{ActiveState: "deactivating", SubState: "final-sigkill"}
-		}},
+		"one that is stuck": {
+			policy: never, code: 15, reason: "vllm-fast.service is stuck",
+			change: func(s *observer.Snapshot) {
+				s.Systemd.Units["vllm-fast.service"] = observer.Unit{
+					ActiveState: "deactivating", SubState: "final-sigkill",
+				}
+			},
+		},
 	})
 }
 
@@ -424,10 +476,16 @@ func TestComputeLocal(t *testing.T) {
 	needs := func(pci string) func(*policy.Policy) { return func(p *policy.Policy) { p.GPU.AI = []string{pci} } }
 	planned := func(p *policy.Policy) { needs("0000:41:00.0")(p); p.GPU.Planned = p.GPU.AI }
 	play(t, policy.CheckComputeCapabilityLocal, map[string]scene{
-		"here":              {},
-		"elsewhere":         {code: 19, reason: `placement.ai is "remote"`, policy: func(p *policy.Policy) { p.Placement.AI = policy.Remote }},
-		"its GPU":           {policy: needs("0000:01:00.0")},
-		"no such GPU":       {code: 19, reason: "0000:41:00.0 of the policy is not there", policy: needs("0000:41:00.0")},
+		"here": {},
+		"elsewhere": {
+			code: 19, reason: `placement.ai is "remote"`,
+			policy: func(p *policy.Policy) { p.Placement.AI = policy.Remote },
+		},
+		"its GPU": {policy: needs("0000:01:00.0")},
+		"no such GPU": {
+			code: 19, reason: "0000:41:00.0 of the policy is not there",
+			policy: needs("0000:41:00.0"),
+		},
 		"one that may miss": {policy: planned},
 		"one is enough": {reason: "1 of 2 AI GPUs can be used", policy: func(p *policy.Policy) {
 			p.GPU.AI, p.GPU.MinAI = []string{"0000:01:00.0", "0000:41:00.0"}, 1
@@ -442,7 +500,8 @@ func TestComputeLocal(t *testing.T) {
 			p.GPU.AI, p.Modes.Compute.AIGPUs = []string{"0000:01:00.0", "0000:41:00.0"}, []string{"0000:41:00.0"}
 		}},
 		"no driver": {
-			code: 19, policy: needs("0000:01:00.0"), change: func(s *observer.Snapshot) { s.Processes.GPUs[0].Hidden = true },
+			code: 19, policy: needs("0000:01:00.0"),
+			change: func(s *observer.Snapshot) { s.Processes.GPUs[0].Hidden = true },
 		},
 		"no probe": {
 			code: 29, policy: needs("0000:01:00.0"),

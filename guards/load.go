@@ -71,12 +71,14 @@ func cpuLoadSafe(p policy.Policy, s observer.Snapshot, _ Request) finding {
 			key: "guards.max_load_per_core",
 		},
 		{
-			what: "the pressure on the processors", measure: s.Procfs.PressureCPU, threshold: g.MaxCPUPressure, unit: " %",
+			what: "the pressure on the processors", measure: s.Procfs.PressureCPU, threshold: g.MaxCPUPressure,
+			unit:  " %",
 			scale: 1, key: "guards.max_cpu_pressure",
 		},
 		{
-			what: "the pressure on the disks", measure: s.Procfs.PressureIO, threshold: g.MaxIOPressure, unit: " %", scale: 1,
-			key: "guards.max_io_pressure",
+			what: "the pressure on the disks", measure: s.Procfs.PressureIO, threshold: g.MaxIOPressure, unit: " %",
+			scale: 1,
+			key:   "guards.max_io_pressure",
 		},
 	}, s.Procfs.Reading, "the machine is not too busy", "wait until it is less busy")
 }
@@ -86,11 +88,13 @@ func memoryHeadroom(p policy.Policy, s observer.Snapshot, r Request) finding {
 	g := p.Guards
 	return judgeLimits([]limit{
 		{
-			what: "the available memory", measure: s.Procfs.MemAvailable, threshold: float64(g.MinMemoryMiB.Of(r.Target)),
-			least: true, unit: " MiB", scale: 1 << 20, key: "guards.min_memory_mib." + string(r.Target),
+			what: "the available memory", measure: s.Procfs.MemAvailable,
+			threshold: float64(g.MinMemoryMiB.Of(r.Target)),
+			least:     true, unit: " MiB", scale: 1 << 20, key: "guards.min_memory_mib." + string(r.Target),
 		},
 		{
-			what: "the pressure on memory", measure: s.Procfs.PressureMemory, threshold: g.MaxMemoryPressure, unit: " %",
+			what: "the pressure on memory", measure: s.Procfs.PressureMemory, threshold: g.MaxMemoryPressure,
+			unit:  " %",
 			scale: 1, key: "guards.max_memory_pressure",
 		},
 	}, s.Procfs.Reading, "there is enough memory for "+string(r.Target), "end what uses memory")

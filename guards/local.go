@@ -18,7 +18,8 @@ func studioLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 		)
 	}
 	if !s.Systemd.Known() {
-		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
+		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading),
+			"look at `systemctl status` and ask again")
 	}
 	for _, name := range []string{p.Units.AudioPriority, p.Units.StudioPolicy} {
 		if f, ok := loadable(s.Systemd, name); !ok {
@@ -41,10 +42,12 @@ func computeLocal(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if p.Placement.Studio != policy.Local {
 		switch studio := observer.Derive(p, s)[observer.StudioPolicy]; studio.Truth {
 		case observer.True:
-			return block("the studio is active here, and the policy has it on another machine: only the way to desktop is open",
+			return block(
+				"the studio is active on this machine, but the policy places it on another: only desktop can be requested",
 				"run `modectl request desktop` first")
 		case observer.Unknown:
-			return cannotTell("whether the studio is active here, which the policy has on another machine, could not be found out: "+studio.Reason,
+			return cannotTell(
+				"cannot determine whether the studio, placed on another machine, is active here: "+studio.Reason,
 				"look at `systemctl status "+p.Units.StudioPolicy+"` and ask again")
 		}
 	}
@@ -95,7 +98,8 @@ func judgeStore(p policy.Policy, s observer.Store) finding {
 	case s.Free.Value == nil:
 		return cannotTell("how much room "+s.Path+" has is not known: "+s.Free.Reason, "look at `df "+s.Path+"`")
 	case *s.Free.Value < need:
-		return block(fmt.Sprintf("%s has %.0f MiB of room, less than %d", s.Path, *s.Free.Value/(1<<20), p.Guards.MinFreeMiB),
+		return block(fmt.Sprintf("%s has %.0f MiB of room, less than %d", s.Path, *s.Free.Value/(1<<20),
+			p.Guards.MinFreeMiB),
 			"make room, or change guards.min_free_mib in the policy")
 	}
 	return pass(s.Path + " is there and has room")

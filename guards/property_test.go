@@ -19,16 +19,20 @@ import (
 var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 	policy.CheckAudioIdle: {
 		noLogind, noHolders, func(s *observer.Snapshot) { s.Processes.SoundComplete = false },
-		func(s *observer.Snapshot) { s.Logind.Sessions[0].Class, s.Audio.Servers = "user", nil }, // somebody is at the screen
+		func(s *observer.Snapshot) { // with a graphical session
+			s.Logind.Sessions[0].Class, s.Audio.Servers = "user", nil
+		},
 	},
 	policy.CheckGPUDisplayReleased: {noHolders},
 	policy.CheckCPULoadSafe: {
 		noProcfs, func(s *observer.Snapshot) { s.Procfs.LoadPerCore.Value = nil },
-		func(s *observer.Snapshot) { s.Procfs.PressureCPU.Value = nil }, func(s *observer.Snapshot) { s.Procfs.PressureIO.Value = nil },
+		func(s *observer.Snapshot) { s.Procfs.PressureCPU.Value = nil },
+		func(s *observer.Snapshot) { s.Procfs.PressureIO.Value = nil },
 	},
 	policy.CheckUserJobsSafe: {noLogind, noHolders, func(s *observer.Snapshot) { s.Processes.Jobs.Complete = false }},
 	policy.CheckMemoryHeadroom: {
-		noProcfs, func(s *observer.Snapshot) { s.Procfs.MemAvailable.Value = nil }, func(s *observer.Snapshot) { s.Procfs.PressureMemory.Value = nil },
+		noProcfs, func(s *observer.Snapshot) { s.Procfs.MemAvailable.Value = nil },
+		func(s *observer.Snapshot) { s.Procfs.PressureMemory.Value = nil },
 	},
 	policy.CheckVLLMDrainable: {
 		noSystemd, func(s *observer.Snapshot) { delete(s.Systemd.Units, "vllm.service") },
@@ -76,7 +80,8 @@ func genHost(t *rapid.T) observer.Snapshot {
 	number := func(label string, most float64) observer.Measure {
 		return measure(rapid.Float64Range(0, most).Draw(t, label))
 	}
-	s.Procfs.LoadPerCore, s.Procfs.PressureCPU, s.Procfs.PressureIO = number("load", 8), number("cpu", 100), number("io", 100)
+	s.Procfs.LoadPerCore = number("load", 8)
+	s.Procfs.PressureCPU, s.Procfs.PressureIO = number("cpu", 100), number("io", 100)
 	s.Procfs.PressureMemory, s.Procfs.MemAvailable = number("pressure", 100), number("memory", 1<<31)
 	s.Processes.Directories[0].Free = number("free", 1<<27)
 	if rapid.Bool().Draw(t, "job") {
@@ -85,7 +90,10 @@ func genHost(t *rapid.T) observer.Snapshot {
 		}
 	}
 	if rapid.Bool().Draw(t, "stream") {
-		silent(&s).Streams = []observer.AudioStream{{Direction: observer.Playback, Corked: rapid.Bool().Draw(t, "corked")}}
+		silent(&s).Streams = []observer.AudioStream{{
+			Direction: observer.Playback,
+			Corked:    rapid.Bool().Draw(t, "corked"),
+		}}
 	}
 	for i := range s.Logind.Sessions {
 		s.Logind.Sessions[i].Class = rapid.SampledFrom(
@@ -109,7 +117,10 @@ func TestWhatIsNotKnownNeverPasses(t *testing.T) {
 		p := policy.Default()
 		p.Transitions, p.GPU.AI = policy.TrustAll, []string{"0000:01:00.0"}
 		spec := rapid.SampledFrom(policy.Guards()).Draw(t, "guard")
-		r := Request{Target: policy.Compute, UID: rapid.SampledFrom([]uint32{0, 1000, 1001}).Draw(t, "uid"), Impact: read}
+		r := Request{
+			Target: policy.Compute, UID: rapid.SampledFrom([]uint32{0, 1000, 1001}).Draw(t, "uid"),
+			Impact: read,
+		}
 		s := genHost(t)
 		before := Evaluate(p, s, r, []policy.GuardID{spec.ID})[0]
 		require.Contains(t, []policy.Code{policy.Pass, spec.Block, spec.Unknown()}, before.Code)

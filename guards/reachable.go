@@ -13,12 +13,14 @@ import (
 // survive and would not.
 func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Systemd.Known() {
-		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
+		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading),
+			"look at `systemctl status` and ask again")
 	}
 	leavesCompute := s.Systemd.Units[p.Units.ComputeTarget].Active()
 	if !p.Transitions.Allows(r.Target, leavesCompute) {
 		return block(
-			fmt.Sprintf("policy trusts the daemon with transitions = %q, which does not include %s", p.Transitions, r.Target),
+			fmt.Sprintf("policy trusts the daemon with transitions = %q, which does not include %s", p.Transitions,
+				r.Target),
 			"raise `transitions` in the policy file when you trust it")
 	}
 	target := p.Target(r.Target)
@@ -68,7 +70,8 @@ func loadable(s observer.Systemd, name string) (finding, bool) {
 	case u.LoadState == "not-found":
 		return block(name+" does not exist", "install it, or name the right unit in the policy"), false
 	case !u.Loaded():
-		return block(fmt.Sprintf("%s cannot be loaded (%s)", name, u.LoadState), "look at `systemctl status "+name+"`"), false
+		return block(fmt.Sprintf("%s cannot be loaded (%s)", name, u.LoadState), "look at `systemctl status "+name+"`"),
+			false
 	}
 	return finding{}, true
 }

@@ -12,13 +12,15 @@ import (
 // stop because of a job that is queued.
 func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
-		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind` and ask again")
+		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading),
+			"look at `systemctl status systemd-logind` and ask again")
 	}
 	for _, session := range s.Logind.Sessions {
 		if session.Kind() == observer.KindUnknown {
 			return cannotTell(
 				fmt.Sprintf(
-					"session %s has class %q and type %q, which this version does not know", session.ID, session.Class, session.Type,
+					"session %s has class %q and type %q, which this version does not know", session.ID, session.Class,
+					session.Type,
 				),
 				"end it with `loginctl terminate-session "+session.ID+"` if you may")
 		}
@@ -77,13 +79,15 @@ func unknownReason(f observer.Fact, r observer.Reading) string {
 // closing is still there.
 func sessionAbsent(_ policy.Policy, s observer.Snapshot, _ Request) finding {
 	if !s.Logind.Known() {
-		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading), "look at `systemctl status systemd-logind`")
+		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading),
+			"look at `systemctl status systemd-logind`")
 	}
 	var left []observer.Session
 	for _, session := range s.Logind.Sessions {
 		switch session.Kind() {
 		case observer.KindUnknown:
-			return cannotTell(fmt.Sprintf("session %s is of an unknown kind", session.ID), "end it with `loginctl terminate-session "+session.ID+"`")
+			return cannotTell(fmt.Sprintf("session %s is of an unknown kind", session.ID),
+				"end it with `loginctl terminate-session "+session.ID+"`")
 		case observer.KindGraphical, observer.KindGreeter:
 			left = append(left, session)
 		}

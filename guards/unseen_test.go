@@ -24,7 +24,8 @@ func TestTheRefusalNamesWhoWasNotLookedThrough(t *testing.T) {
 	v := Evaluate(policy.Default(), s, Request{}, []policy.GuardID{policy.CheckGPUDisplayReleased})[0]
 	assert.EqualValues(t, 21, v.Code)
 	assert.Contains(
-		t, v.Reason, "strange (pid 7, uid 1001) has too many open files to look through, so that it and 3 others may hold",
+		t, v.Reason,
+		"strange (pid 7, uid 1001) has too many open files to look through, so that it and 3 others may hold",
 	)
 	assert.Equal(t, []string{
 		"strange (pid 7, uid 1001) has too many open files to look through (and 2 more like it)",
@@ -46,7 +47,8 @@ func TestAHiddenCommandLineMayBeAJob(t *testing.T) {
 	hide := func(list ...observer.Unseen) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
 			s.Logind.Sessions = append(
-				slices.Clone(s.Logind.Sessions), observer.Session{ID: "9", UID: 1000, Class: "user", Type: "tty", Remote: true},
+				slices.Clone(s.Logind.Sessions),
+				observer.Session{ID: "9", UID: 1000, Class: "user", Type: "tty", Remote: true},
 			)
 			s.Processes.Jobs.Unread = list
 		}

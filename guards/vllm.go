@@ -11,7 +11,8 @@ import (
 // Requests in flight alone are what a drain is for.
 func vllmDrainable(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	if !s.Systemd.Known() {
-		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading), "look at `systemctl status` and ask again")
+		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading),
+			"look at `systemctl status` and ask again")
 	}
 	for _, name := range observer.VLLMUnits(p, s.Systemd) {
 		if _, seen := s.Systemd.Units[name]; !seen {
@@ -37,18 +38,21 @@ func vllmDrainable(p policy.Policy, s observer.Snapshot, _ Request) finding {
 
 func judgeRequests(p policy.Policy, unit string, i observer.Inference) finding {
 	n, known := i.Requests()
-	remedy := "look at " + p.VLLM.MetricsURL + " and `systemctl status dubnium-probe-inference.socket`, or stop " + unit + " yourself"
+	remedy := "look at " + p.VLLM.MetricsURL + " and `systemctl status dubnium-probe-inference.socket`, or stop " +
+		unit + " yourself"
 	switch {
 	case !i.Known():
 		return cannotTell("how much vLLM has in flight could not be found out: "+unread(i.Reading), remedy)
 	case !known:
 		return cannotTell("how much vLLM has in flight could not be found out: its metrics do not say", remedy)
 	case n > 0 && p.Guards.Drain == policy.DrainNever:
-		return block(fmt.Sprintf("vLLM has %.0f requests in flight, and the policy has guards.drain = %q", n, p.Guards.Drain),
+		return block(fmt.Sprintf("vLLM has %.0f requests in flight, and the policy has guards.drain = %q", n,
+			p.Guards.Drain),
 			"wait until it has none")
 	case p.Guards.MaxWaiting > 0 && *i.Waiting > float64(p.Guards.MaxWaiting):
 		return block(fmt.Sprintf(
-			"%.0f requests wait in vLLM's queue, more than %d: more comes in than it gets done", *i.Waiting, p.Guards.MaxWaiting,
+			"%.0f requests wait in vLLM's queue, more than %d: more comes in than it gets done", *i.Waiting,
+			p.Guards.MaxWaiting,
 		),
 			"keep new requests away from it, or raise guards.max_waiting in the policy")
 	}

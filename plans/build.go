@@ -180,7 +180,10 @@ func (b *builder) toCompute() {
 
 func (b *builder) gate(id policy.GuardID) {
 	b.add(
-		Step{ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id, Timeout: b.policy.Timeouts.GPURelease.D()},
+		Step{
+			ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id,
+			Timeout: b.policy.Timeouts.GPURelease.D(),
+		},
 	)
 }
 

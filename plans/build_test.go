@@ -30,8 +30,9 @@ var (
 		active: []string{"graphical.target", "desktop.target", "display-manager.service"}, session: true, holder: true,
 	}
 	onStudio = host{
-		active: append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...), session: true,
-		holder: true, has: policy.StudioLocal,
+		active:  append([]string{"studio-local-policy.service", "audio-priority.service"}, onDesktop.active...),
+		session: true,
+		holder:  true, has: policy.StudioLocal,
 	}
 	onCompute = host{active: []string{"compute.target", "vllm.service"}, has: policy.Compute}
 )
@@ -88,7 +89,8 @@ func (h host) snapshot() observer.Snapshot {
 // unset are the properties of a slice that nobody has given any.
 func unset() policy.Properties {
 	return policy.Properties{
-		policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
+		policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0",
+		policy.AllowedCPUs: "",
 	}
 }
 
@@ -120,7 +122,10 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 		"desktop to studio-local quiets what is up": {
 			host{active: append([]string{"fstrim.timer"}, onDesktop.active...), session: true, holder: true},
 			policy.StudioLocal,
-			[]string{"quiesce-maintenance", "set-slices-studio-local", "start-audio-priority", "start-studio-local-policy"},
+			[]string{
+				"quiesce-maintenance", "set-slices-studio-local", "start-audio-priority",
+				"start-studio-local-policy",
+			},
 		},
 		"what runs again in studio-local is stopped again": {
 			host{
@@ -136,7 +141,8 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 		},
 		"studio-local to desktop brings back what was quiesced": {
 			host{
-				active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"},
+				active: onStudio.active, session: true, holder: true, has: policy.StudioLocal,
+				quiesced: []string{"fstrim.timer"},
 			},
 			policy.Desktop,
 			[]string{"stop-audio-priority", "stop-studio-local-policy", "resume-maintenance", "set-slices-desktop"},
@@ -153,10 +159,12 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 		},
 		"studio-local to compute brings timers back only after the sessions are gone": {
 			host{
-				active: onStudio.active, session: true, holder: true, has: policy.StudioLocal, quiesced: []string{"fstrim.timer"},
+				active: onStudio.active, session: true, holder: true, has: policy.StudioLocal,
+				quiesced: []string{"fstrim.timer"},
 			},
 			policy.Compute,
-			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy", "resume-maintenance"),
+			slices.Insert(slices.Clone(toCompute), 4, "stop-audio-priority", "stop-studio-local-policy",
+				"resume-maintenance"),
 		},
 		"a desktop whose target brings timers is quieted after that": {
 			host{active: []string{"graphical.target", "display-manager.service"}, session: true},
@@ -183,7 +191,9 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			}, policy.Desktop, []string{"start-desktop"},
 		},
 		"a desktop without greeter gets its display manager": {
-			host{active: []string{"graphical.target", "desktop.target"}}, policy.Desktop, []string{"start-display-manager"},
+			host{active: []string{"graphical.target", "desktop.target"}},
+			policy.Desktop,
+			[]string{"start-display-manager"},
 		},
 		"a greeter alone has to go for compute": {
 			host{
@@ -196,7 +206,9 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 			}, policy.Compute, []string{"start-vllm", "await-vllm-healthy"},
 		},
 		"compute whose vLLM loads is waited for": {
-			host{active: onCompute.active, ill: true, has: policy.Compute}, policy.Compute, []string{"await-vllm-healthy"},
+			host{active: onCompute.active, ill: true, has: policy.Compute},
+			policy.Compute,
+			[]string{"await-vllm-healthy"},
 		},
 		"compute with a session that slipped in": {
 			host{active: onCompute.active, session: true, holder: true, has: policy.Compute},
@@ -231,8 +243,10 @@ func TestPlansHoldWhatIsMissingAndNothingElse(t *testing.T) {
 
 func TestEveryWayHasItsGuards(t *testing.T) {
 	long := []policy.GuardID{
-		policy.CheckTargetReachable, policy.CheckNoInhibitor, policy.CheckComputeCapabilityLocal, policy.CheckPersistencePathsReady,
-		policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom, policy.CheckGraphicalSessionTerminable,
+		policy.CheckTargetReachable, policy.CheckNoInhibitor, policy.CheckComputeCapabilityLocal,
+		policy.CheckPersistencePathsReady,
+		policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe, policy.CheckMemoryHeadroom,
+		policy.CheckGraphicalSessionTerminable,
 	}
 	short := long[:2]
 	with := func(ids ...policy.GuardID) []policy.GuardID { return append(slices.Clone(short), ids...) }
@@ -244,8 +258,11 @@ func TestEveryWayHasItsGuards(t *testing.T) {
 	}{
 		"desktop to studio-local": {onDesktop, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
 			policy.CheckGraphicalSessionPresent, policy.CheckMemoryHeadroom)},
-		"desktop that serves to studio-local": {servingDesktop, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
-			policy.CheckGraphicalSessionPresent, policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
+		"desktop that serves to studio-local": {
+			servingDesktop, policy.StudioLocal,
+			with(policy.CheckStudioCapabilityLocal,
+				policy.CheckGraphicalSessionPresent, policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom),
+		},
 		"desktop that serves is mended": {servingDesktop, policy.Desktop, with(policy.CheckVLLMDrainable)},
 		"a boot to studio-local": {
 			host{active: []string{"graphical.target"}}, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal),
@@ -256,8 +273,12 @@ func TestEveryWayHasItsGuards(t *testing.T) {
 		"compute with somebody who slipped in": {
 			host{active: onCompute.active, session: true, holder: true}, policy.Compute, long,
 		},
-		"compute is mended": {host{active: []string{"compute.target"}}, policy.Compute, with(policy.CheckComputeCapabilityLocal,
-			policy.CheckPersistencePathsReady, policy.CheckMemoryHeadroom)},
+		"compute is mended": {
+			host{active: []string{"compute.target"}},
+			policy.Compute,
+			with(policy.CheckComputeCapabilityLocal,
+				policy.CheckPersistencePathsReady, policy.CheckMemoryHeadroom),
+		},
 		"compute to desktop": {onCompute, policy.Desktop, with(policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
 		"compute to studio-local": {onCompute, policy.StudioLocal, with(policy.CheckStudioCapabilityLocal,
 			policy.CheckVLLMDrainable, policy.CheckMemoryHeadroom)},
@@ -324,7 +345,8 @@ func checkGuards(t *rapid.T, p policy.Policy, plan Plan) {
 		}
 	}
 	for _, c := range []struct{ has, of []policy.GuardID }{{plan.Guards, named}, {judged, gates}} {
-		kept := slices.DeleteFunc(slices.Clone(c.of), func(id policy.GuardID) bool { return !slices.Contains(c.has, id) })
+		kept := slices.DeleteFunc(slices.Clone(c.of),
+			func(id policy.GuardID) bool { return !slices.Contains(c.has, id) })
 		if !slices.Equal(kept, c.has) {
 			t.Fatalf("a plan to %s has the guards %v, of %v", plan.To, c.has, c.of)
 		}

@@ -20,7 +20,8 @@ func contracted() policy.Policy {
 	p.MustSurvive = []string{"sshd.service"}
 	p.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm-fast.service"}
 	p.VLLM.Profiles["small"] = policy.Profile{Unit: "vllm-small.service"}
-	p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden = []string{"cups.service", "backup.timer"}, []string{"batch.timer"}
+	p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden = []string{"cups.service", "backup.timer"},
+		[]string{"batch.timer"}
 	p.Modes.StudioLocal.Forbidden = []string{"cups.service", "batch.timer"}
 	p.Modes.Compute.Required, p.Modes.Compute.Forbidden = []string{"batch.timer"}, []string{"cups.service"}
 	p.Modes.Desktop.StopForbidden, p.Modes.StudioLocal.StopForbidden, p.Modes.Compute.StopForbidden = true, true, true
@@ -70,8 +71,10 @@ func TestPlansKeepTheContract(t *testing.T) {
 		"compute is isolated, and then asked for what it requires": {
 			from: of(onDesktop, "cups.service", "batch.timer"), to: policy.Compute,
 			want: []string{
-				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released", "isolate-compute",
-				"stop-cups.service", "start-batch.timer", "stop-another-vllm", "stop-another-vllm-small", "start-vllm-fast", "await-vllm-healthy",
+				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
+				"isolate-compute",
+				"stop-cups.service", "start-batch.timer", "stop-another-vllm", "stop-another-vllm-small",
+				"start-vllm-fast", "await-vllm-healthy",
 			},
 		},
 		"compute that keeps it needs nothing": {
@@ -106,12 +109,15 @@ func TestPlansKeepTheContract(t *testing.T) {
 			change: func(p *policy.Policy) { p.Modes.Desktop.VLLMProfile = "small" },
 			want: []string{
 				"drain-vllm", "stop-vllm-small",
-				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released", "isolate-compute",
-				"start-batch.timer", "stop-another-vllm", "stop-another-vllm-small", "start-vllm-fast", "await-vllm-healthy",
+				"stop-display-manager", "end-sessions", "check-graphical-session-absent", "check-gpu-display-released",
+				"isolate-compute",
+				"start-batch.timer", "stop-another-vllm", "stop-another-vllm-small", "start-vllm-fast",
+				"await-vllm-healthy",
 			},
 		},
 		"compute without inference stops what runs": {
-			from: of(bareCompute, "vllm.service", "batch.timer"), to: policy.Compute, want: []string{"drain-vllm", "stop-vllm"},
+			from: of(bareCompute, "vllm.service", "batch.timer"), to: policy.Compute,
+			want:   []string{"drain-vllm", "stop-vllm"},
 			change: func(p *policy.Policy) { p.Modes.Compute.VLLMProfile = policy.ProfileOff },
 		},
 		"a host without inference leaves it alone": {
@@ -120,7 +126,8 @@ func TestPlansKeepTheContract(t *testing.T) {
 		},
 		"what is in must_survive under another name stays": {
 			from: alias(
-				of(onDesktop, "ssh.service", "sshd.service", "cups.service", "backup.timer"), "ssh.service", "sshd.service",
+				of(onDesktop, "ssh.service", "sshd.service", "cups.service", "backup.timer"), "ssh.service",
+				"sshd.service",
 			), to: policy.Desktop, want: []string{},
 			change: func(p *policy.Policy) { p.Modes.Desktop.Forbidden = []string{"ssh.service"} },
 		},
@@ -195,7 +202,8 @@ func TestADrainIsGuardedOnEveryWay(t *testing.T) {
 func TestWhatTheContractNamesIsWatched(t *testing.T) {
 	watched := Watched(contracted())
 	assert.Subset(t, watched, []string{
-		"cups.service", "batch.timer", "backup.timer", "sshd.service", "vllm.service", "vllm-fast.service", "vllm-small.service",
+		"cups.service", "batch.timer", "backup.timer", "sshd.service", "vllm.service", "vllm-fast.service",
+		"vllm-small.service",
 	})
 	slices.Sort(watched)
 	assert.Equal(t, slices.Compact(slices.Clone(watched)), watched, "each once")
@@ -207,7 +215,8 @@ func TestWhatTheContractNamesIsWatched(t *testing.T) {
 // drain before it, and done, the plan is what the contract asks.
 func TestEveryPlanWithAContractIsSafe(t *testing.T) {
 	named := append(contracted().ContractUnits(), contracted().VLLMUnits()...)
-	units := append(slices.Clone(named), "graphical.target", "desktop.target", "compute.target", "display-manager.service",
+	units := append(slices.Clone(named), "graphical.target", "desktop.target", "compute.target",
+		"display-manager.service",
 		"studio-local-policy.service", "audio-priority.service", "sshd.service")
 	rapid.Check(t, func(t *rapid.T) {
 		p := contracted()
@@ -215,11 +224,14 @@ func TestEveryPlanWithAContractIsSafe(t *testing.T) {
 			c.StopForbidden = rapid.Bool().Draw(t, "stop forbidden")
 		}
 		p.VLLM.Enabled = rapid.IntRange(0, 4).Draw(t, "enabled") > 0
-		p.Modes.Desktop.VLLMProfile = rapid.SampledFrom([]string{"off", "default", "small", "fast"}).Draw(t, "desktop's")
-		p.Modes.Compute.VLLMProfile = rapid.SampledFrom([]string{"off", "default", "small", "fast"}).Draw(t, "compute's")
+		p.Modes.Desktop.VLLMProfile = rapid.SampledFrom([]string{"off", "default", "small", "fast"}).Draw(t,
+			"desktop's")
+		p.Modes.Compute.VLLMProfile = rapid.SampledFrom([]string{"off", "default", "small", "fast"}).Draw(t,
+			"compute's")
 		h := host{
 			session: rapid.Bool().Draw(t, "session"), greeter: rapid.Bool().Draw(t, "greeter"),
-			holder: rapid.Bool().Draw(t, "holder"), starting: rapid.Bool().Draw(t, "starting"), ill: rapid.Bool().Draw(t, "ill"),
+			holder: rapid.Bool().Draw(t, "holder"), starting: rapid.Bool().Draw(t, "starting"),
+			ill: rapid.Bool().Draw(t, "ill"),
 		}
 		s := of(h, rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "active")...)
 		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(units), rapid.ID).Draw(t, "on the way") {

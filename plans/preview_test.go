@@ -138,7 +138,8 @@ func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
 	h.active = append(slices.Clone(h.active), prepare)
 	after := outlook(h.snapshot(), policy.Compute)
 	require.True(
-		t, slices.ContainsFunc(after.Impact.StoppedUnits(), func(c unitgraph.StoppedUnit) bool { return c.Unit == prepare }),
+		t, slices.ContainsFunc(after.Impact.StoppedUnits(),
+			func(c unitgraph.StoppedUnit) bool { return c.Unit == prepare }),
 	)
 	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
 }

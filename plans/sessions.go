@@ -34,7 +34,8 @@ func (b *builder) endSessions() {
 		Grace: own.TerminateTimeout.D(), Timeout: own.TerminateTimeout.D() + own.KillTimeout.D(),
 	})
 	holding := slices.DeleteFunc(slices.Clone(users), func(uid uint32) bool {
-		return len(observer.ManagerHolds(b.policy, b.snapshot.Processes, uid)) == 0 || b.survives(observer.UserManager(uid))
+		return len(observer.ManagerHolds(b.policy, b.snapshot.Processes, uid)) == 0 ||
+			b.survives(observer.UserManager(uid))
 	})
 	if len(holding) > 0 {
 		b.add(Step{

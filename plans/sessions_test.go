@@ -145,7 +145,8 @@ func templated(profile string) policy.Policy {
 func TestEveryOtherInstanceOfTheTemplateIsStopped(t *testing.T) {
 	p := templated("fast")
 	s := instance(
-		instance(instance(of(bareCompute, "batch.timer"), "vllm@fast.service", "active"), "vllm@stray.service", "active"),
+		instance(instance(of(bareCompute, "batch.timer"), "vllm@fast.service", "active"), "vllm@stray.service",
+			"active"),
 		"vllm@old.service", "inactive",
 	)
 	assert.Equal(t, []string{"drain-vllm", "stop-vllm@stray"}, ids(Build(p, s, policy.Compute)))
@@ -231,7 +232,8 @@ func TestThePlanKnowsWhoseSessionsItTakes(t *testing.T) {
 		assert.Equal(t, want, s.People, s.ID)
 	}
 	at.Logind.Sessions[0].State = "closing"
-	assert.Empty(t, stepOf(t, Build(asking(), at, policy.Compute), EndSessions).People, "whoever has left loses nothing")
+	assert.Empty(t, stepOf(t, Build(asking(), at, policy.Compute), EndSessions).People,
+		"whoever has left loses nothing")
 }
 
 // What a preview says of a step's undo is what its record says of it.

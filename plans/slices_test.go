@@ -49,7 +49,7 @@ func TestSlicesEndAsTheyBegan(t *testing.T) {
 func TestAChangeSaysWhatWasAndWhatWillBe(t *testing.T) {
 	s := onStudio.snapshot()
 	s.Systemd.Units["ai.slice"] = observer.Unit{LoadState: "loaded", ActiveState: "inactive"} // it could not be read
-	s.Saved.Slices["gone.slice"] = policy.Properties{policy.AllowedCPUs: "0-3"}               // not of this policy any more
+	s.Saved.Slices["gone.slice"] = policy.Properties{policy.AllowedCPUs: "0-3"}               // not in this policy
 	p := policy.Default()
 	p.Slices.Compute = map[string]policy.Slice{"ai.slice": {CPUWeight: 800}, "user.slice": {CPUWeight: 400}}
 	b := builder{policy: p, snapshot: s, slices: slicesOf(s)}
@@ -69,5 +69,6 @@ func TestAChangeSaysWhatWasAndWhatWillBe(t *testing.T) {
 func TestAnUnreadableNoteIsNotNothingToUndo(t *testing.T) {
 	s := onDesktop.snapshot()
 	s.Saved = observer.SavedState{Reading: observer.Reading{At: s.Systemd.At, Reason: "cannot read it"}}
-	assert.Equal(t, []string{"resume-maintenance", "set-slices-desktop"}, ids(Build(policy.Default(), s, policy.Desktop)))
+	assert.Equal(t, []string{"resume-maintenance", "set-slices-desktop"},
+		ids(Build(policy.Default(), s, policy.Desktop)))
 }

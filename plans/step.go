@@ -169,7 +169,8 @@ func Watched(p policy.Policy) []string {
 // Kinds lists every kind of step this version knows.
 func Kinds() []Kind {
 	return []Kind{
-		StartUnit, StopUnit, StopVLLM, AskSessions, EndSessions, EndManagers, Isolate, Gate, Drain, AwaitHealthy, SetSlices,
+		StartUnit, StopUnit, StopVLLM, AskSessions, EndSessions, EndManagers, Isolate, Gate, Drain, AwaitHealthy,
+		SetSlices,
 		Quiesce, Resume,
 	}
 }

@@ -81,13 +81,17 @@ func TestWhatIsCalledWronglyIsOneLine(t *testing.T) {
 		"an argument":        {[]string{"--policy", "x", "y"}, "unknown command \"y\"; see `dubniumd --help`"},
 		"too few":            {[]string{"impact"}, "it is called as `dubniumd impact TARGET [flags]`"},
 		"too many":           {[]string{"replay", "a", "b"}, "it is called as `dubniumd replay FILE [flags]`"},
-		"one too many":       {[]string{"quantum", "release", "x"}, "it is called as `dubniumd quantum release [flags]`"},
-		"an unknown flag":    {[]string{"impact", "a", "--jsn"}, "unknown flag: --jsn; see `dubniumd impact --help`"},
+		"one too many": {
+			[]string{"quantum", "release", "x"},
+			"it is called as `dubniumd quantum release [flags]`",
+		},
+		"an unknown flag": {[]string{"impact", "a", "--jsn"}, "unknown flag: --jsn; see `dubniumd impact --help`"},
 		"a flag of another command": {
 			[]string{"quantum", "hodl", "--policy", "x"}, "unknown flag: --policy; see `dubniumd quantum --help`",
 		},
 		"a flag with a wrong value": {
-			[]string{"impact", "a", "--json=maybe"}, "invalid argument \"maybe\" for --json; see `dubniumd impact --help`",
+			[]string{"impact", "a", "--json=maybe"},
+			"invalid argument \"maybe\" for --json; see `dubniumd impact --help`",
 		},
 		"a flag without its value": {
 			[]string{"replay", "--policy"}, "flag needs an argument: --policy; see `dubniumd replay --help`",

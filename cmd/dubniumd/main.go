@@ -57,7 +57,8 @@ func newLog() *zap.Logger {
 	// The journal has times of its own.
 	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
 		LevelKey: "level", MessageKey: "msg", LineEnding: zapcore.DefaultLineEnding,
-		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.EpochTimeEncoder, EncodeDuration: zapcore.SecondsDurationEncoder,
+		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.EpochTimeEncoder,
+		EncodeDuration: zapcore.SecondsDurationEncoder,
 	})
 	plain := zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.InfoLevel)
 	return zap.New(journald.New(plain, "dubniumd"))

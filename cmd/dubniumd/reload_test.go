@@ -80,7 +80,8 @@ func TestWhatTheEngineRefusesIsTold(t *testing.T) {
 	assert.Equal(t, 1, logs.FilterMessage("policy rejected").Len())
 
 	told, _ = reloading(t, "", &reloads{err: errors.New("the disk\nis full")})
-	assert.Equal(t, "READY=1\nSTATUS=cannot reload the policy, previous policy still in force: the disk is full", <-told)
+	assert.Equal(t, "READY=1\nSTATUS=cannot reload the policy, previous policy still in force: the disk is full",
+		<-told)
 }
 
 func TestAPolicyThatHasToWaitKeepsNobodyWaiting(t *testing.T) {
@@ -101,7 +102,10 @@ func TestAPolicyThatHasToWaitKeepsNobodyWaiting(t *testing.T) {
 func TestEveryHangupIsAReload(t *testing.T) {
 	e := &reloads{}
 	told := make(chan string)
-	r := reloader{filepath.Join(t.TempDir(), "none"), e, zap.NewNop(), func(_ *zap.Logger, state string) { told <- state }}
+	r := reloader{
+		filepath.Join(t.TempDir(), "none"), e, zap.NewNop(),
+		func(_ *zap.Logger, state string) { told <- state },
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	hangups, ended := make(chan os.Signal), make(chan struct{})
 	go func() { r.run(ctx, hangups); close(ended) }()

@@ -129,8 +129,8 @@ func newController(
 	p := d.Policy
 	saved := host.OpenSavedState(p.Paths.Runtime, bootID)
 	m := monitor.New(p.Timeouts.Look.D(), log,
-		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p), procfs.New(roots.proc),
-		locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), saved)
+		systemd.New(bus, plans.Watched, p), logind.New(bus), holders.New(p), gpu.New(p), inference.New(p),
+		procfs.New(roots.proc), locks.New(roots.proc, p), audio.New(p, systemd1.NewUnits(bus)), saved)
 	handlers := func(p policy.Policy) map[plans.Kind]plans.StepHandler {
 		return host.StepHandlers(bus, p, host.Options{SavedState: saved, Cgroups: roots.cgroups, Monitor: m, Log: log})
 	}
@@ -141,7 +141,8 @@ func newController(
 		}
 	}
 	controller, err := daemon.New(daemon.Config{
-		Policy: d, Monitor: m, StepHandlers: handlers, Graph: systemd1.NewCachedGraph(bus).Read, BootID: bootID, Log: log,
+		Policy: d, Monitor: m, StepHandlers: handlers, Graph: systemd1.NewCachedGraph(bus).Read, BootID: bootID,
+		Log: log,
 	})
 	return controller, m, err
 }

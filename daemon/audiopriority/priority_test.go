@@ -189,7 +189,10 @@ func TestWhatCannotBeHeldIsNotReady(t *testing.T) {
 	require.NoError(t, err)
 	defer bus.Close()
 	err = audiopriority.Run(
-		t.Context(), audiopriority.Options{Studio: studio(func(*policy.Studio) {}), Device: "/no/such/device", Bus: bus},
+		t.Context(), audiopriority.Options{
+			Studio: studio(func(*policy.Studio) {}), Device: "/no/such/device",
+			Bus: bus,
+		},
 	)
 	require.ErrorContains(t, err, "cannot hold the CPU latency")
 }

@@ -63,8 +63,10 @@ var errNoProfiles = errors.New("there is no service for power profiles")
 // masked, or refuses to run on this machine.
 func absent(err error) bool {
 	var reply dbus.Error
-	return busconn.IsError(err, "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner",
-		"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked", "org.freedesktop.systemd1.LoadFailed") ||
+	return busconn.IsError(err, "org.freedesktop.DBus.Error.ServiceUnknown",
+		"org.freedesktop.DBus.Error.NameHasNoOwner",
+		"org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.systemd1.UnitMasked",
+		"org.freedesktop.systemd1.LoadFailed") ||
 		errors.As(err, &reply) && strings.HasPrefix(reply.Name, "org.freedesktop.DBus.Error.Spawn.")
 }
 
@@ -94,7 +96,8 @@ func (p powerProfile) holdAt(
 		return fmt.Sprintf("no power profile, for this machine has no %s", p.want), generation, nil
 	}
 	if _, err := p.bus.Call(
-		ctx, s.name, s.path, s.name+".HoldProfile", string(p.want), "low-latency audio is protected", "org.dubnium.Mode1",
+		ctx, s.name, s.path, s.name+".HoldProfile", string(p.want), "low-latency audio is protected",
+		"org.dubnium.Mode1",
 	); err != nil {
 		return "", 0, fmt.Errorf("cannot hold the power profile %s: %w", p.want, err)
 	}

@@ -19,7 +19,10 @@ func asks(grace time.Duration, users ...uint32) plans.Step {
 
 // hooks counts how often each unit ran.
 func hooks(ran chan<- string) testhost.Unit {
-	return testhost.Unit{Name: "dubnium-session-end@.service", Oneshot: true, OnActive: func(*sim.Model) { ran <- "hook" }}
+	return testhost.Unit{
+		Name: "dubnium-session-end@.service", Oneshot: true,
+		OnActive: func(*sim.Model) { ran <- "hook" },
+	}
 }
 
 func TestTheHookOfEachPersonIsRun(t *testing.T) {

@@ -240,7 +240,8 @@ func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
 func TestUndoWithoutAPreparedStepChangesNothing(t *testing.T) {
 	h := newHands(t, testhost.Options{})
 	for kind, unit := range map[plans.Kind]string{
-		plans.StartUnit: "greetd.service", plans.StopUnit: "vllm.service", plans.Isolate: "desktop.target", plans.EndSessions: "",
+		plans.StartUnit: "greetd.service", plans.StopUnit: "vllm.service", plans.Isolate: "desktop.target",
+		plans.EndSessions: "",
 	} {
 		require.NoError(t, h.undo(plans.Step{Kind: kind, Unit: unit}, nil), kind)
 	}
@@ -259,7 +260,8 @@ func TestUndoOfAnUnreadableJournalSaysSo(t *testing.T) {
 
 func TestALostBusIsAnErrorAndNoHang(t *testing.T) {
 	for kind, unit := range map[plans.Kind]string{
-		plans.StartUnit: "vllm.service", plans.StopUnit: "greetd.service", plans.Isolate: "compute.target", plans.EndSessions: "",
+		plans.StartUnit: "vllm.service", plans.StopUnit: "greetd.service", plans.Isolate: "compute.target",
+		plans.EndSessions: "",
 	} {
 		t.Run(string(kind), func(t *testing.T) {
 			h := newHands(t, testhost.Options{})

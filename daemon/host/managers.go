@@ -69,7 +69,8 @@ func (a endManagers) Apply(ctx context.Context, s plans.Step) error {
 		}
 		unit, h := observer.UserManager(uid), holding[i]
 		stepreport.Note(
-			ctx, fmt.Sprintf("%s held %s for %s after the session was gone, and %s was stopped", h, h.GPU, s.Grace, unit),
+			ctx, fmt.Sprintf("%s held %s for %s after the session was gone, and %s was stopped", h, h.GPU, s.Grace,
+				unit),
 			secrets,
 		)
 		errs = append(errs, a.stop(ctx, unit))

@@ -49,7 +49,8 @@ func TestACompositorUnderAUserManagerThatStaysIsEnded(t *testing.T) {
 	notes, err := h.doing(step)
 	require.NoError(t, err)
 	require.Len(t, notes, 1)
-	require.Regexp(t, `^Hyprland \(pid \d+, user@1000\.service/wayland-wm@hyprland\.service\) held `+card+` for 50ms after the session was gone, and user@1000\.service was stopped$`, notes[0])
+	require.Regexp(t, `^Hyprland \(pid \d+, user@1000\.service/wayland-wm@hyprland\.service\) held `+card+
+		` for 50ms after the session was gone, and user@1000\.service was stopped$`, notes[0])
 	require.Equal(t, "inactive", h.state(manager))
 
 	require.NoError(t, h.undo(step, before))
@@ -85,7 +86,8 @@ func TestAnAudioServerGoesAndASessionElsewhereStays(t *testing.T) {
 	require.Equal(t, "inactive", h.state(manager))
 	require.True(
 		t,
-		slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == ssh && s.State == "active" }),
+		slices.ContainsFunc(h.host.Sessions(),
+			func(s testhost.Session) bool { return s.ID == ssh && s.State == "active" }),
 	)
 }
 

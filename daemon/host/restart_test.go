@@ -68,7 +68,8 @@ func (l logind) GetAll(string) (map[string]dbus.Variant, *dbus.Error) {
 		"Class": dbus.MakeVariant("user"), "Type": dbus.MakeVariant("wayland"), "State": dbus.MakeVariant("closing"),
 		"Seat": reference("seat0"), "Scope": dbus.MakeVariant(""), "Service": dbus.MakeVariant(""),
 		"Leader": dbus.MakeVariant(uint32(1)), "Remote": dbus.MakeVariant(false),
-		"LockedHint": dbus.MakeVariant(false), "IdleHint": dbus.MakeVariant(false), "Timestamp": dbus.MakeVariant(uint64(0)),
+		"LockedHint": dbus.MakeVariant(false), "IdleHint": dbus.MakeVariant(false),
+		"Timestamp": dbus.MakeVariant(uint64(0)),
 	}, nil
 }
 

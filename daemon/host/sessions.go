@@ -40,7 +40,8 @@ func (a endSessions) ending(ctx context.Context, step plans.Step) ([]observer.Se
 		return nil, err
 	}
 	return slices.DeleteFunc(sessions, func(s observer.Session) bool {
-		return s.Kind() != observer.KindGraphical && s.Kind() != observer.KindGreeter && !slices.Contains(step.Sessions, s.ID)
+		return s.Kind() != observer.KindGraphical && s.Kind() != observer.KindGreeter &&
+			!slices.Contains(step.Sessions, s.ID)
 	}), nil
 }
 

@@ -142,7 +142,10 @@ func TestNewcomersAreEndedWhereTheStepTakesThemIn(t *testing.T) {
 // seat: it is in nobody's way.
 func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
 	h := newHands(t, testhost.Options{})
-	mallory := testhost.Session{Class: "user", Type: "wayland", User: "mallory", UID: 1003, Remote: true, Service: "sshd"}
+	mallory := testhost.Session{
+		Class: "user", Type: "wayland", User: "mallory", UID: 1003, Remote: true,
+		Service: "sshd",
+	}
 	require.NoError(t, whileEnding(t, h, 200*time.Millisecond, mallory))
 	require.NoError(t, h.verify(ends(0)))
 	require.True(

@@ -55,7 +55,10 @@ func (a setSlices) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, 
 	err = perSlice(s.Slices, func(slice string, changes []plans.SliceChange) error {
 		now, err := a.manager.Slice(ctx, slice)
 		for _, c := range changes {
-			before = append(before, propertyBefore{slice, c.Property, now.Properties[c.Property], kept.of(slice, c.Property)})
+			before = append(before, propertyBefore{
+				slice, c.Property, now.Properties[c.Property],
+				kept.of(slice, c.Property),
+			})
 		}
 		return err
 	})

@@ -64,7 +64,8 @@ func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
 	was := h.slice("user.slice")
 	step := sets(
 		gives("ai.slice", policy.CPUWeight, "10"), // nothing is in it, so that the kernel has nothing to show
-		gives("user.slice", policy.AllowedCPUs, "0-2,9"), gives("user.slice", policy.CPUWeight, "400"), gives("user.slice", policy.IOWeight, "500"),
+		gives("user.slice", policy.AllowedCPUs, "0-2,9"), gives("user.slice", policy.CPUWeight, "400"),
+		gives("user.slice", policy.IOWeight, "500"),
 		gives("user.slice", policy.MemoryHigh, "8589934592"), gives("user.slice", policy.MemoryLow, policy.Infinity),
 	)
 	before := h.prepare(step)
@@ -74,13 +75,16 @@ func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
 		require.NoError(t, h.apply(step))
 		require.NoError(t, h.verify(step))
 		require.Equal(t, policy.Properties{
-			policy.CPUWeight: "400", policy.IOWeight: "500", policy.MemoryHigh: "8589934592", policy.MemoryLow: policy.Infinity,
+			policy.CPUWeight: "400", policy.IOWeight: "500", policy.MemoryHigh: "8589934592",
+			policy.MemoryLow:   policy.Infinity,
 			policy.AllowedCPUs: "0-2,9",
 		}, h.slice("user.slice"), "the old list of processors is not added to")
-		require.Equal(t, map[string]policy.Properties{"user.slice": was, "ai.slice": {policy.CPUWeight: ""}}, h.kept().Slices)
+		require.Equal(t, map[string]policy.Properties{"user.slice": was, "ai.slice": {policy.CPUWeight: ""}},
+			h.kept().Slices)
 	}
 	for file, want := range map[string]string{
-		"cpu.weight": "400", "io.weight": "default 500", "memory.high": "8589934592", "memory.low": "max", "cpuset.cpus": "0-2,9",
+		"cpu.weight": "400", "io.weight": "default 500", "memory.high": "8589934592", "memory.low": "max",
+		"cpuset.cpus": "0-2,9",
 	} {
 		require.Equal(t, want, h.kernel("user.slice", file))
 	}
@@ -304,8 +308,9 @@ func drawPolicy(t *rapid.T, p policy.Policy, names []string) policy.Policy {
 	draw := func() map[string]policy.Slice {
 		return rapid.MapOf(rapid.SampledFrom(names), rapid.Custom(func(t *rapid.T) policy.Slice {
 			return policy.Slice{
-				CPUWeight: rapid.IntRange(0, 10000).Draw(t, "cpu"), AllowedCPUs: rapid.SampledFrom([]policy.CPUList{"", "0", "1-9"}).Draw(t, "cpus"),
-				MemoryHigh: rapid.SampledFrom([]policy.Memory{"", "1G", "infinity"}).Draw(t, "high"),
+				CPUWeight:   rapid.IntRange(0, 10000).Draw(t, "cpu"),
+				AllowedCPUs: rapid.SampledFrom([]policy.CPUList{"", "0", "1-9"}).Draw(t, "cpus"),
+				MemoryHigh:  rapid.SampledFrom([]policy.Memory{"", "1G", "infinity"}).Draw(t, "high"),
 			}
 		})).Draw(t, "slices")
 	}

@@ -105,7 +105,10 @@ func TestAStartThatFailsSaysHow(t *testing.T) {
 			func(h *testhost.Host) error {
 				h.AddUnit(testhost.Unit{Name: "weights.service"})
 				h.AddUnit(
-					testhost.Unit{Name: "needs.service", Requires: []string{"weights.service"}, After: []string{"weights.service"}},
+					testhost.Unit{
+						Name: "needs.service", Requires: []string{"weights.service"},
+						After: []string{"weights.service"},
+					},
 				)
 				return h.Fail("weights.service")
 			},

@@ -116,7 +116,8 @@ func (a stopVLLM) freed(s plans.Step, seen observer.Snapshot) observer.Fact {
 
 func (a stopVLLM) notFree(s plans.Step, fact observer.Fact, err error) error {
 	if fact.Truth == observer.Unknown {
-		return fmt.Errorf("%s has stopped, and it is not known whether its GPUs are free: %s: %w", s.Unit, fact.Reason, err)
+		return fmt.Errorf("%s has stopped, and it is not known whether its GPUs are free: %s: %w", s.Unit, fact.Reason,
+			err)
 	}
 	return fmt.Errorf("%s has stopped, and %s; if a unit runs its workers, name it in worker_units of its profile: %w",
 		s.Unit, fact.Reason, err)

@@ -91,7 +91,8 @@ func TestAWorkerThatOutlivesVLLMIsFoundNamedAndKilled(t *testing.T) {
 	require.NoError(t, err)
 	require.False(t, h.runs(worker.PID))
 	require.Len(t, notes, 1)
-	require.Regexp(t, `^vllm \(pid \d+, vllm\.service\) outlived vllm\.service with `+card+`, and vllm\.service was killed$`, notes[0])
+	require.Regexp(t, `^vllm \(pid \d+, vllm\.service\) outlived vllm\.service with `+card+
+		`, and vllm\.service was killed$`, notes[0])
 }
 
 // What cannot be killed, or is nobody's to kill, is no freed GPU.
@@ -103,7 +104,11 @@ func TestAWorkerThatStaysFailsTheStepAndIsNamed(t *testing.T) {
 	}{
 		"one in D state":           {testhost.Fault{Unkillable: true}, "", `vllm.service) has ` + card},
 		"one in a foreign service": {testhost.Fault{}, "/system.slice/cron.service", `cron.service) has ` + card},
-		"one of a person's":        {testhost.Fault{}, "/user.slice/user-1000.slice/user@1000.service/app.slice/x.service", `user@1000.service/x.service) has ` + card},
+		"one of a person's": {
+			testhost.Fault{},
+			"/user.slice/user-1000.slice/user@1000.service/app.slice/x.service",
+			`user@1000.service/x.service) has ` + card,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := serving(t)
@@ -191,7 +196,8 @@ func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 	used := float64(900 << 20)
 	h.nvml.set(
 		"nvidia",
-		observer.NVML{Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}}, nil,
+		observer.NVML{Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}},
+		nil,
 	)
 	const told = "nobody has " + card + ", and 900 MiB of its memory are in use, more than 160"
 
@@ -212,5 +218,6 @@ func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 	h.nvml.set("nvidia", observer.NVML{Reading: observer.Reading{Reason: "Driver/library version mismatch"}}, nil)
 	notes, err = h.doing(strict)
 	require.NoError(t, err, "the open files are proof")
-	require.Equal(t, []string{"NVML does not confirm that " + card + " is free: Driver/library version mismatch"}, notes)
+	require.Equal(t, []string{"NVML does not confirm that " + card + " is free: Driver/library version mismatch"},
+		notes)
 }

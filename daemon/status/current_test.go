@@ -25,7 +25,8 @@ func TestScriptsReadWhatTheHostIs(t *testing.T) {
 	signals, unknown := got["signals"].(map[string]any), got["unknown"].(map[string]any)
 	require.Len(t, signals, len(observer.Signals()))
 	require.Equal(
-		t, []any{true, nil, "fast"}, []any{signals["desktop_target_active"], signals["vllm_active"], signals["ai_profile"]},
+		t, []any{true, nil, "fast"},
+		[]any{signals["desktop_target_active"], signals["vllm_active"], signals["ai_profile"]},
 	)
 	require.Equal(t, "no answer", unknown["vllm_active"])
 	require.Equal(t, "nobody has looked yet", unknown["greeter_active"])

@@ -58,7 +58,8 @@ const (
 // Results lists them all.
 func Results() []Result {
 	return []Result{
-		Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded, Interrupted,
+		Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded,
+		Interrupted,
 	}
 }
 

@@ -62,7 +62,8 @@ func TestOnlyTheOwnerOfTheNameIsHeard(t *testing.T) {
 
 	// These reach the connection: they are sent to it alone.
 	forge(t, bus, forger, object, changed, "forged")
-	forge(t, bus, forger, "/org/freedesktop/DBus", "org.freedesktop.DBus.NameOwnerChanged", service, "", forger.Names()[0])
+	forge(t, bus, forger, "/org/freedesktop/DBus", "org.freedesktop.DBus.NameOwnerChanged", service, "",
+		forger.Names()[0])
 	require.NoError(t, forger.Emit(object, changed, "forged"))
 	require.NoError(t, roundTrip(forger))
 	require.NoError(t, owner.Emit(object, changed, "true"))
@@ -245,7 +246,8 @@ func TestACallSaysWhatWentWrong(t *testing.T) {
 
 	_, err = bus.Properties(bounded(t), service, object, service)
 	require.True(
-		t, busconn.IsError(err, "org.freedesktop.DBus.Error.UnknownInterface", "org.freedesktop.DBus.Error.UnknownMethod"),
+		t, busconn.IsError(err, "org.freedesktop.DBus.Error.UnknownInterface",
+			"org.freedesktop.DBus.Error.UnknownMethod"),
 		"%v", err,
 	)
 
@@ -268,7 +270,8 @@ func TestAPropertyOfAnotherTypeIsAnError(t *testing.T) {
 		"Job": dbus.MakeVariant([]any{uint32(9), dbus.ObjectPath("/")}), "Seat": dbus.MakeVariant(
 			[]any{"seat0", dbus.ObjectPath("/")},
 		),
-		"ID": dbus.MakeVariant([]byte{0xab, 1}), "Zero": dbus.MakeVariant(make([]byte, 16)), "None": dbus.MakeVariant([]any{}),
+		"ID": dbus.MakeVariant([]byte{0xab, 1}), "Zero": dbus.MakeVariant(make([]byte, 16)),
+		"None": dbus.MakeVariant([]any{}),
 	}
 	r := p.Read()
 	require.Equal(t, "x", r.String("Text"))
@@ -281,9 +284,11 @@ func TestAPropertyOfAnotherTypeIsAnError(t *testing.T) {
 	require.NoError(t, r.Err())
 
 	for name, read := range map[string]func(*busconn.Reader){
-		"missing": func(r *busconn.Reader) { r.String("Missing") }, "another type": func(r *busconn.Reader) { r.Bool("Text") },
-		"an empty struct": func(r *busconn.Reader) { r.Number("None") }, "a struct of others": func(r *busconn.Reader) { r.Name("Job") },
-		"no struct": func(r *busconn.Reader) { r.Number("Number") },
+		"missing":            func(r *busconn.Reader) { r.String("Missing") },
+		"another type":       func(r *busconn.Reader) { r.Bool("Text") },
+		"an empty struct":    func(r *busconn.Reader) { r.Number("None") },
+		"a struct of others": func(r *busconn.Reader) { r.Name("Job") },
+		"no struct":          func(r *busconn.Reader) { r.Number("Number") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := p.Read()

@@ -111,7 +111,8 @@ func TestMethodCallsNeverReachTheLibrary(t *testing.T) {
 	s.send(t,
 		from(rawbus.NewCall(":1.5", "/", "a.b", "Do").With(rawbus.String("x")), ":1.7"), from(odd, ":1.7"),
 		from(
-			rawbus.NewCall(":1.5", "/", "a.b", "Long").With(rawbus.Array("y"), rawbus.String(strings.Repeat("x", 4*MaxUnasked))),
+			rawbus.NewCall(":1.5", "/", "a.b", "Long").With(rawbus.Array("y"),
+				rawbus.String(strings.Repeat("x", 4*MaxUnasked))),
 			":1.7",
 		),
 		from(rawbus.NewCall(":1.5", "/"+strings.Repeat("x", 2*MaxUnasked), "a.b", "Nowhere"), ":1.7"),

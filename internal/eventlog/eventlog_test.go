@@ -63,8 +63,9 @@ func TestATornTailIsCutOffWhereverItWasTorn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		path := filepath.Join(dir, fmt.Sprint(rapid.Uint64().Draw(t, "name")))
 		defer os.Remove(path)
-		texts := rapid.SliceOf(rapid.OneOf(rapid.StringMatching(`[a-z]{0,5}`), rapid.Map(rapid.SampledFrom([]int{4095, 4096, 5000, chunk, chunk + 1}),
-			func(n int) string { return strings.Repeat("x", n) }))).Draw(t, "lines")
+		texts := rapid.SliceOf(rapid.OneOf(rapid.StringMatching(`[a-z]{0,5}`),
+			rapid.Map(rapid.SampledFrom([]int{4095, 4096, 5000, chunk, chunk + 1}),
+				func(n int) string { return strings.Repeat("x", n) }))).Draw(t, "lines")
 		whole := strings.Join(append(slices.Clone(texts), ""), "\n")
 		torn := rapid.IntRange(0, len(whole)).Draw(t, "torn after")
 		require.NoError(t, os.WriteFile(path, []byte(whole[:torn]), 0o600))
@@ -181,7 +182,8 @@ func TestMemoryIsBoundedAndWhatIsGivenUpIsSaid(t *testing.T) {
 		begins = append(begins, strings.TrimRight(text, "x"))
 	}
 	assert.Equal(
-		t, []string{"0", "1", "7", "8", "9", "10", "11", "at last", "gap 5"}, begins, "the important ones are the last to go",
+		t, []string{"0", "1", "7", "8", "9", "10", "11", "at last", "gap 5"}, begins,
+		"the important ones are the last to go",
 	)
 	_, lost, err := l.Fault()
 	require.NoError(t, err)

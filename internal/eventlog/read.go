@@ -101,7 +101,8 @@ func backward(f source, visit func([]byte) bool) (goOn bool, err error) {
 			if i < 0 {
 				break
 			}
-			if begun && !tooLong && len(part)-i+len(tail) <= MaxLine && !visit(append(part[i+1:len(part):len(part)], tail...)) {
+			if begun && !tooLong && len(part)-i+len(tail) <= MaxLine &&
+				!visit(append(part[i+1:len(part):len(part)], tail...)) {
 				return false, nil
 			}
 			part, tail, begun, tooLong = part[:i], nil, true, false

@@ -34,15 +34,20 @@ func logger(fail error) (log *zap.Logger, all *[]sent, plain *observer.ObservedL
 
 func TestFieldsHaveTheirNames(t *testing.T) {
 	log, all, plain := logger(nil)
-	log.With(zap.String("mode", "compute")).Warn("a step failed", message.WithMessageID(message.StepFailed), zap.Uint64("transition", 7),
-		zap.String("step", "isolate"), zap.Error(errors.New("two\nlines")), zap.Duration("after", time.Second), zap.Strings("why-not", []string{"a", "b"}))
+	log.With(zap.String("mode", "compute")).Warn("a step failed", message.WithMessageID(message.StepFailed),
+		zap.Uint64("transition", 7),
+		zap.String("step", "isolate"), zap.Error(errors.New("two\nlines")), zap.Duration("after", time.Second),
+		zap.Strings("why-not", []string{"a", "b"}))
 	require.Len(t, *all, 1)
 	assert.Equal(t, sent{
-		`a step failed {"mode": "compute", "transition": 7, "step": "isolate", "error": "two\nlines", "after": "1s", "why-not": ["a", "b"]}`,
+		`a step failed {"mode": "compute", "transition": 7, "step": "isolate", "error": "two\nlines", ` +
+			`"after": "1s", "why-not": ["a", "b"]}`,
 		journal.PriWarning,
 		map[string]string{
-			"SYSLOG_IDENTIFIER": "dubniumd", "MESSAGE_ID": string(message.StepFailed), "DUBNIUM_MODE": "compute", "DUBNIUM_TRANSITION": "7",
-			"DUBNIUM_STEP": "isolate", "DUBNIUM_ERROR": "two\nlines", "DUBNIUM_AFTER": "1s", "DUBNIUM_WHY_NOT": `["a","b"]`,
+			"SYSLOG_IDENTIFIER": "dubniumd", "MESSAGE_ID": string(message.StepFailed), "DUBNIUM_MODE": "compute",
+			"DUBNIUM_TRANSITION": "7",
+			"DUBNIUM_STEP":       "isolate", "DUBNIUM_ERROR": "two\nlines", "DUBNIUM_AFTER": "1s",
+			"DUBNIUM_WHY_NOT": `["a","b"]`,
 		},
 	}, (*all)[0])
 	assert.Zero(t, plain.Len())

@@ -51,7 +51,8 @@ func Finished(r status.Result) ID { return finished[r] }
 // All lists every kind.
 func All() []ID {
 	all := []ID{
-		RequestAccepted, RequestRefused, StateChanged, StepFailed, StepNoted, Recovery, HistoryFault, HistoryWell, HistoryCut,
+		RequestAccepted, RequestRefused, StateChanged, StepFailed, StepNoted, Recovery, HistoryFault, HistoryWell,
+		HistoryCut,
 	}
 	for _, id := range finished {
 		all = append(all, id)

@@ -76,7 +76,8 @@ func ParseFixed(data []byte) (Fixed, error) {
 	}
 	f := Fixed{Type: Type(data[1]), flags: data[2], order: order, Serial: order.Uint32(data[8:])}
 	body, fields := order.Uint32(data[4:]), order.Uint32(data[12:])
-	if data[3] != version || fields > maxArray || body > MaxMessage || uint64(fields)+uint64(body)+FixedSize > MaxMessage {
+	if data[3] != version || fields > maxArray || body > MaxMessage ||
+		uint64(fields)+uint64(body)+FixedSize > MaxMessage {
 		return Fixed{}, ErrNotDBus
 	}
 	f.unpadded, f.Body = int(fields), int(body)

@@ -41,7 +41,10 @@ func TestLegalMessagesAreReadAndTheLibraryReadsWhatPasses(t *testing.T) {
 	seed, err := dbusfuzz.Seed()
 	require.NoError(t, err)
 	t.Logf("%s=%d repeats this", dbusfuzz.SeedVariable, seed)
-	g := dbusfuzz.Generator{Seed: seed, Words: []string{"desktop"}, Targets: []dbusfuzz.Target{{Names: []string{":1.5"}}}}
+	g := dbusfuzz.Generator{
+		Seed: seed, Words: []string{"desktop"},
+		Targets: []dbusfuzz.Target{{Names: []string{":1.5"}}},
+	}
 	passed, held := 0, 0
 	for i := range uint64(1500) {
 		sample := g.Message(i)

@@ -39,7 +39,8 @@ func Start(tb testing.TB) string {
 	file := filepath.Join(dir, "bus.conf")
 	require.NoError(tb, os.WriteFile(file, fmt.Appendf(nil, config, filepath.Join(dir, "bus")), 0o600))
 
-	cmd := exec.Command("dbus-daemon", "--config-file="+file, "--nofork", "--nopidfile", "--nosyslog", "--print-address=1")
+	cmd := exec.Command("dbus-daemon", "--config-file="+file, "--nofork", "--nopidfile", "--nosyslog",
+		"--print-address=1")
 	out, err := cmd.StdoutPipe()
 	require.NoError(tb, err)
 	// It dies with the thread that started it, so that a test that is killed

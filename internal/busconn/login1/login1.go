@@ -182,7 +182,8 @@ func (c *Client) Listen(ctx context.Context, woken func()) (*busconn.Listener, e
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "PrepareForSleep"},
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "PrepareForShutdown"},
 		busconn.Rule{
-			Path: path, Interface: "org.freedesktop.DBus.Properties", Member: "PropertiesChanged", Arg0: managerInterface,
+			Path: path, Interface: "org.freedesktop.DBus.Properties", Member: "PropertiesChanged",
+			Arg0: managerInterface,
 		},
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "SessionNew"},
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "SessionRemoved"},

@@ -96,9 +96,11 @@ type named struct {
 func properties(id string) map[string]dbus.Variant {
 	return map[string]dbus.Variant{
 		"Id": dbus.MakeVariant(id), "User": dbus.MakeVariant(numbered{1000, "/"}), "Name": dbus.MakeVariant("alice"),
-		"Class": dbus.MakeVariant("user-wonderful"), "Type": dbus.MakeVariant("wayland"), "State": dbus.MakeVariant("active"),
-		"Seat": dbus.MakeVariant(named{"seat0", "/"}), "Scope": dbus.MakeVariant("session-1.scope"),
-		"Service": dbus.MakeVariant("greetd"), "Leader": dbus.MakeVariant(uint32(400)), "Remote": dbus.MakeVariant(false),
+		"Class": dbus.MakeVariant("user-wonderful"), "Type": dbus.MakeVariant("wayland"),
+		"State": dbus.MakeVariant("active"),
+		"Seat":  dbus.MakeVariant(named{"seat0", "/"}), "Scope": dbus.MakeVariant("session-1.scope"),
+		"Service": dbus.MakeVariant("greetd"), "Leader": dbus.MakeVariant(uint32(400)),
+		"Remote":     dbus.MakeVariant(false),
 		"LockedHint": dbus.MakeVariant(false), "IdleHint": dbus.MakeVariant(true),
 		"Timestamp": dbus.MakeVariant(uint64(1_800_000_000_000_000)),
 	}

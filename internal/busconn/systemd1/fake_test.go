@@ -46,7 +46,8 @@ func (f *fake) appear() {
 	f.t.Helper()
 	conn := bustest.Peer(f.t, f.address)
 	require.NoError(f.t, conn.Export(f, systemd1.Path, manager))
-	require.NoError(f.t, conn.ExportSubtree(properties{f}, "/org/freedesktop/systemd1", "org.freedesktop.DBus.Properties"))
+	require.NoError(f.t, conn.ExportSubtree(properties{f}, "/org/freedesktop/systemd1",
+		"org.freedesktop.DBus.Properties"))
 	f.mu.Lock()
 	f.conn = conn
 	f.mu.Unlock()

@@ -38,7 +38,10 @@ func TestGraphGivesTheImpactOfIsolatingCompute(t *testing.T) {
 		},
 	}
 	for i := range 300 {
-		more = append(more, testhost.Unit{Name: fmt.Sprintf("filler%d.service", i), WantedBy: []string{"desktop.target"}})
+		more = append(more, testhost.Unit{
+			Name:     fmt.Sprintf("filler%d.service", i),
+			WantedBy: []string{"desktop.target"},
+		})
 	}
 	c := workstation(t, more...)
 	begun := time.Now()
@@ -185,7 +188,10 @@ func TestCachedGraphIsCurrent(t *testing.T) {
 // into a slice with room for four.
 func TestCachedGraphIsOnlyReadByItsReaders(t *testing.T) {
 	host := hosttest.Start(t, testhost.Options{Units: []testhost.Unit{
-		{Name: "worker.service", Aliases: []string{"work.service", "works.service"}, WantedBy: []string{"desktop.target"}},
+		{
+			Name: "worker.service", Aliases: []string{"work.service", "works.service"},
+			WantedBy: []string{"desktop.target"},
+		},
 	}})
 	bus := bustest.Connect(t, host.Address())
 	cached := systemd1.NewCachedGraph(bus)

@@ -108,8 +108,10 @@ func TestAWaitEndsWithItsContextAndWithTheBus(t *testing.T) {
 func TestAUnitThatAnswersOtherwiseIsAnError(t *testing.T) {
 	f, c := newFake(t)
 	good := map[string]dbus.Variant{
-		"Id": dbus.MakeVariant("a.service"), "LoadState": dbus.MakeVariant("loaded"), "ActiveState": dbus.MakeVariant("active"),
-		"SubState": dbus.MakeVariant("running"), "UnitFileState": dbus.MakeVariant(""), "AllowIsolate": dbus.MakeVariant(false),
+		"Id": dbus.MakeVariant("a.service"), "LoadState": dbus.MakeVariant("loaded"),
+		"ActiveState": dbus.MakeVariant("active"),
+		"SubState":    dbus.MakeVariant("running"), "UnitFileState": dbus.MakeVariant(""),
+		"AllowIsolate": dbus.MakeVariant(false),
 		"Job": dbus.MakeVariant(struct {
 			ID   uint32
 			Path dbus.ObjectPath
@@ -157,12 +159,14 @@ func TestAManagerThatComesBackIsWatchedAnew(t *testing.T) {
 	f.await(2)
 	receive(t, pokes)
 	f.emit(
-		path("b.service"), "org.freedesktop.DBus.Properties.PropertiesChanged", unit, map[string]dbus.Variant{}, []string{},
+		path("b.service"), "org.freedesktop.DBus.Properties.PropertiesChanged", unit, map[string]dbus.Variant{},
+		[]string{},
 	)
 	receive(t, pokes)
 
 	f.set(func() {
-		require.ElementsMatch(t, []string{"a.service", "b.service", "a.service", "b.service"}, f.held, "by each manager once")
+		require.ElementsMatch(t, []string{"a.service", "b.service", "a.service", "b.service"}, f.held,
+			"by each manager once")
 		f.loaded, f.held = nil, nil
 	})
 	f.emit(systemd1.Path, manager+".Reloading", false)
