@@ -101,7 +101,7 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 		)
 		require.Empty(t, guards.Blocking(p.Guards))
 		require.Zero(t, p.Expected)
-		require.Equal(t, "end 1 session: ask, and kill after 20s", p.Steps[1].Does)
+		require.Equal(t, "terminate 1 session, kill after 20s", p.Steps[1].Does)
 		require.Equal(t, 30*time.Second, p.Steps[1].Timeout)
 
 		id, err := r.agreeTo(policy.Compute, p.Fingerprint)

@@ -34,22 +34,22 @@ func (b *builder) add(s Step) {
 	b.plan.Steps = append(b.plan.Steps, s)
 }
 
-// start adds a step for a unit that is not known to be up.
+// start adds a step for a unit that is not known to be active.
 func (b *builder) start(unit string, signal observer.Signal) {
 	if b.facts.Is(signal) != observer.True && !b.has(StartUnit, unit) {
 		b.add(Step{ID: "start-" + bare(unit), Kind: StartUnit, Unit: unit})
 	}
 }
 
-// stop adds a step for a unit that is not known to be down.
+// stop adds a step for a unit that is not known to be inactive.
 func (b *builder) stop(unit string, signal observer.Signal) {
 	if b.facts.Is(signal) != observer.False && !b.has(StopUnit, unit) {
 		b.add(Step{ID: "stop-" + bare(unit), Kind: StopUnit, Unit: unit})
 	}
 }
 
-// prepare runs the host's own preparation, where it has one and anything else is
-// to be done: before the point of no return.
+// prepare adds the host's preparation unit, if it has one: before the point of no
+// return, and only if the plan has other steps.
 func (b *builder) prepare() {
 	unit := policy.PrepareUnit(b.plan.To)
 	if b.snapshot.Systemd.Units[unit].Loaded() {
@@ -57,10 +57,10 @@ func (b *builder) prepare() {
 	}
 }
 
-// noReturn: what was added until here takes nothing from anybody.
-func (b *builder) noReturn() { b.plan.CommitIndex = len(b.plan.Steps) }
+// commit sets the point of no return behind the steps that were added so far.
+func (b *builder) commit() { b.plan.CommitIndex = len(b.plan.Steps) }
 
-// toInteractive leads to desktop or studio-local: the same target, with or
+// toInteractive plans the way to desktop or studio-local: the same target, with or
 // without the overlay.
 func (b *builder) toInteractive(to policy.Mode) {
 	units := b.policy.Units
@@ -69,19 +69,19 @@ func (b *builder) toInteractive(to policy.Mode) {
 	if leaving {
 		b.prepare()
 	}
-	b.noReturn()
+	b.commit()
 	b.stopVLLM(b.unwanted(leaving))
 	switch {
 	case leaving:
 		b.gate(policy.CheckGPUDisplayReleased)
-		// Of desktop also on the way to studio-local: a failure of the overlay leaves
-		// a person who has logged in by then on a desktop.
+		// The slices of desktop also for studio-local: if the overlay fails, a user who
+		// has logged in meanwhile stays on a desktop.
 		b.setSlices(policy.Desktop)
 		b.isolate(units.DesktopTarget)
 	default:
 		b.start(units.DesktopTarget, observer.DesktopTarget)
-		// Leaving compute, isolate brings the display manager with the target; here
-		// the target may already be up without it.
+		// Out of compute, isolate starts the display manager with the target. Here the
+		// target may be active without it.
 		if b.facts.Is(observer.DesktopPresence) != observer.True {
 			b.start(units.DisplayManager, observer.DisplayManager)
 		}
@@ -101,16 +101,14 @@ func (b *builder) toInteractive(to policy.Mode) {
 	b.startVLLM(leaving)
 }
 
-// guard adds those of the policy's guards of a request for the mode that the way there
-// gives something to judge.
-func (b *builder) guard(asked func(policy.GuardID) bool) {
+// guard adds those of the policy's guards for the mode that apply to this plan.
+func (b *builder) guard(applies func(policy.GuardID) bool) {
 	guards, _ := b.policy.GuardsTo(b.plan.To)
-	b.plan.Guards = slices.DeleteFunc(guards, func(id policy.GuardID) bool { return !asked(id) })
+	b.plan.Guards = slices.DeleteFunc(guards, func(id policy.GuardID) bool { return !applies(id) })
 }
 
-// guardInteractive chooses the guards of the way to desktop or studio-local. Those
-// that policy chooses are for a desktop that is up: while it is still to come,
-// nobody can be at its screen.
+// guardInteractive chooses the guards of the way to desktop or studio-local. Some
+// apply only to a desktop that is active: before that nobody can use its screen.
 func (b *builder) guardInteractive(to policy.Mode, leaving bool) {
 	up := !leaving && b.facts.Is(observer.DesktopTarget) == observer.True
 	b.guard(func(id policy.GuardID) bool {
@@ -126,14 +124,14 @@ func (b *builder) guardInteractive(to policy.Mode, leaving bool) {
 	})
 }
 
-// guardCompute chooses the guards of the way to compute. What protects people is
-// judged where something is taken from them.
-func (b *builder) guardCompute(takes bool) {
+// guardCompute chooses the guards of the way to compute. disruptive: the plan ends
+// sessions or isolates; only then do the guards that protect users apply.
+func (b *builder) guardCompute(disruptive bool) {
 	b.guard(func(id policy.GuardID) bool {
 		switch id {
 		case policy.CheckAudioIdle, policy.CheckCPULoadSafe, policy.CheckUserJobsSafe,
 			policy.CheckGraphicalSessionTerminable:
-			return takes
+			return disruptive
 		case policy.CheckVLLMDrainable:
 			return len(b.unwanted(false)) > 0
 		}
@@ -141,9 +139,9 @@ func (b *builder) guardCompute(takes bool) {
 	})
 }
 
-// toCompute ends the sessions first, since a compositor survives isolate, and
-// stops the display manager before that, since it would greet the next user
-// within a second.
+// toCompute plans the way to compute. It ends the sessions before it isolates, since a
+// compositor survives isolate, and stops the display manager before that, since it would
+// start a new greeter within a second.
 func (b *builder) toCompute() {
 	units := b.policy.Units
 	leaving := b.facts.Is(observer.ComputeTarget) != observer.True
@@ -153,15 +151,15 @@ func (b *builder) toCompute() {
 	if leaving {
 		b.prepare()
 	}
-	b.noReturn()
+	b.commit()
 	b.stopVLLM(b.unwanted(false))
 	if people {
-		b.askSessions() // a display manager takes its session along when it stops
+		b.askSessions() // before the stop of the display manager, which may end its session
 	}
 	b.stop(units.DisplayManager, observer.DisplayManager)
 	if people {
 		b.endSessions()
-		b.notePeople()
+		b.setPeople()
 	}
 	if isolates || b.facts.Is(observer.DisplayReleased) != observer.True {
 		b.gate(policy.CheckGraphicalSessionAbsent)
@@ -169,7 +167,7 @@ func (b *builder) toCompute() {
 	}
 	b.stop(units.AudioPriority, observer.AudioPriority)
 	b.stop(units.StudioPolicy, observer.StudioPolicy)
-	b.resume() // what compute.target does not want, isolating stops as it would have on a desktop
+	b.resume() // isolate then stops those that compute.target does not want, as it does from a desktop
 	b.setSlices(policy.Compute)
 	if isolates {
 		b.isolate(units.ComputeTarget)
@@ -179,16 +177,14 @@ func (b *builder) toCompute() {
 }
 
 func (b *builder) gate(id policy.GuardID) {
-	b.add(
-		Step{
-			ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id,
-			Timeout: b.policy.Timeouts.GPURelease.D(),
-		},
-	)
+	b.add(Step{
+		ID: strings.ReplaceAll(string(id), "_", "-"), Kind: Gate, Guard: id,
+		Timeout: b.policy.Timeouts.GPURelease.D(),
+	})
 }
 
-// isolate reaches a target and stops everything else, except while the manager
-// is still starting: isolating then would cancel the boot's own jobs.
+// isolate adds the step that isolates a target. While the manager is still starting it
+// only starts the target: isolate would cancel the jobs of the boot.
 func (b *builder) isolate(target string) {
 	if b.facts.Is(observer.ManagerStarted) == observer.False {
 		b.add(Step{ID: "start-" + bare(target), Kind: StartUnit, Unit: target, Timeout: b.policy.Timeouts.Isolate.D()})

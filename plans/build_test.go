@@ -12,7 +12,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// host is a workstation in words: which of the units are active, who is there.
+// host describes a workstation: its active units, its sessions.
 type host struct {
 	active   []string
 	session  bool
@@ -59,18 +59,18 @@ func (h host) snapshot() observer.Snapshot {
 	for _, name := range h.active {
 		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active"}
 	}
-	// Nothing has been set but what the mode has, on slices with nothing of their own.
+	// Only the mode has set properties.
 	s.Saved = observer.SavedState{Reading: at, Slices: map[string]policy.Properties{}, Quiesced: h.quiesced}
 	for _, name := range policy.Default().Slices.Names() {
 		s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active", Properties: unset()}
 	}
 	if h.has != "" {
 		set := slicesOf(s)
-		set.after(set.changes(policy.Default().Slices.Of(h.has)))
+		set.apply(set.changes(policy.Default().Slices.Of(h.has)))
 		for name, properties := range set.now {
 			s.Systemd.Units[name] = observer.Unit{LoadState: "loaded", ActiveState: "active", Properties: properties}
 		}
-		s.Saved.Slices = set.kept
+		s.Saved.Slices = set.saved
 	}
 	if h.session {
 		s.Logind.Sessions = append(
@@ -86,7 +86,7 @@ func (h host) snapshot() observer.Snapshot {
 	return s
 }
 
-// unset are the properties of a slice that nobody has given any.
+// unset are the properties of a slice without settings.
 func unset() policy.Properties {
 	return policy.Properties{
 		policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0",
@@ -304,7 +304,7 @@ func TestAHostWithoutInferenceIsComputeWithoutIt(t *testing.T) {
 	assert.NotContains(t, ids(plan), "await-vllm-healthy")
 }
 
-// TestEveryPlanIsSafe: out of whatever mixture of facts.
+// TestEveryPlanIsSafe holds for any facts.
 func TestEveryPlanIsSafe(t *testing.T) {
 	units := []string{
 		"graphical.target", "desktop.target", "compute.target", "display-manager.service",
@@ -334,8 +334,8 @@ func TestEveryPlanIsSafe(t *testing.T) {
 	})
 }
 
-// checkGuards: whatever the way, its guards are of those that the mode's contract
-// names, in that order.
+// checkGuards requires that the guards are among those of the mode's contract, in that
+// order.
 func checkGuards(t *rapid.T, p policy.Policy, plan Plan) {
 	named, gates := p.GuardsTo(plan.To)
 	var judged []policy.GuardID

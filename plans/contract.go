@@ -15,11 +15,10 @@ func (b *builder) has(kind Kind, unit string) bool {
 
 func (b *builder) active(unit string) observer.Truth { return b.snapshot.Systemd.Runs(unit) }
 
-// contractUnits stops what the mode forbids, where the policy lets it, and starts
-// what the mode requires. After an isolate nothing is known to have stayed, so
-// whatever is required is asked for again, which is nothing where it runs. The way
-// to a desktop does not hang on any of it: what systemd cannot load is left out,
-// and what fails degrades the mode.
+// contractUnits stops the units that the mode forbids, if policy allows that, and starts
+// those that it requires. After an isolate any unit may have stopped, so all that are
+// required are started again. The way to desktop does not depend on them: a unit that
+// systemd cannot load is left out, and one that fails degrades the mode.
 func (b *builder) contractUnits(isolates bool) {
 	c, optional := b.policy.Contract(b.plan.To), b.plan.To == policy.Desktop
 	for _, unit := range c.Forbidden {
@@ -35,7 +34,7 @@ func (b *builder) contractUnits(isolates bool) {
 	}
 }
 
-// survives reports whether a unit is one of must_survive, by whichever of its names.
+// survives reports whether a unit is in must_survive, under any of its names.
 func (b *builder) survives(unit string) bool {
 	id := func(name string) string {
 		if real := b.snapshot.Systemd.Units[name].ID; real != "" {
@@ -43,23 +42,25 @@ func (b *builder) survives(unit string) bool {
 		}
 		return name
 	}
-	return slices.ContainsFunc(b.policy.MustSurvive, func(kept string) bool { return id(kept) == id(unit) })
+	return slices.ContainsFunc(b.policy.MustSurvive, func(name string) bool { return id(name) == id(unit) })
 }
 
-// unwanted lists the units of vLLM that are not known to be down and are not the
-// mode's, and those that ended and left the GPU full, the mode's own too. One that
-// isolating stops goes before that, drained, whichever it is.
+// unwanted lists the units of vLLM to stop: those that are not known to be inactive and
+// are not the mode's, and those that have ended while a process of them has a GPU open,
+// the mode's own among them. If the plan isolates, the mode's own is stopped too, so
+// that it is drained before.
 func (b *builder) unwanted(isolates bool) []string {
 	own := b.policy.VLLMUnit(b.plan.To)
 	if !b.policy.VLLM.Enabled && b.plan.To == policy.Compute {
-		return nil // nobody's business there
+		return nil // the policy does not manage vLLM in compute
 	}
 	return slices.DeleteFunc(observer.VLLMUnits(b.policy, b.snapshot.Systemd), func(unit string) bool {
 		return b.down(unit) || unit == own && !isolates && b.active(unit) != observer.False
 	})
 }
 
-// down: a unit of vLLM is known to be down, and nothing of it is seen on a GPU.
+// down reports whether a unit of vLLM is known to be inactive, and no process of it is
+// seen on a GPU.
 func (b *builder) down(unit string) bool {
 	return b.active(unit) == observer.False && len(observer.Workers(b.snapshot, []string{unit}, nil)) == 0
 }
@@ -75,20 +76,19 @@ func (b *builder) stopVLLM(units []string) {
 			Optional: b.policy.VLLM.OnDrainTimeout == policy.DrainStop,
 		})
 	}
-	b.noReturn()
+	b.commit()
 	for _, unit := range units {
 		b.endVLLM("stop-"+bare(unit), unit)
 	}
 	// Workers in other units may serve the profile that keeps running.
-	kept := b.policy.VLLMUnit(b.plan.To)
-	if slices.Contains(units, kept) || b.active(kept) == observer.False {
-		kept = ""
+	running := b.policy.VLLMUnit(b.plan.To)
+	if slices.Contains(units, running) || b.active(running) == observer.False {
+		running = ""
 	}
-	b.plan.Steps[len(b.plan.Steps)-1].Units = b.policy.VLLMWorkerUnits(kept)
+	b.plan.Steps[len(b.plan.Steps)-1].Units = b.policy.VLLMWorkerUnits(running)
 }
 
-// workerGrace is how long a worker in another unit than vLLM's has to see that it is
-// alone.
+// workerGrace is how long a worker in another unit than vLLM's has to exit by itself.
 const workerGrace = 5 * time.Second
 
 func (b *builder) endVLLM(id, unit string) {
@@ -98,10 +98,10 @@ func (b *builder) endVLLM(id, unit string) {
 	})
 }
 
-// startVLLM has the mode served in its profile. A compute target that was isolated
-// may have brought another one along, which has served nobody yet, and may have
-// stopped the right one. Only compute waits until it serves, and cannot do without:
-// the way back to a person's desktop does not hang on a model.
+// startVLLM starts the unit of the mode's profile. Isolating the compute target may have
+// started another profile, which has served no request yet, and may have stopped the
+// right one. Only compute requires vLLM and waits until it is healthy: the way to a
+// desktop does not depend on it.
 func (b *builder) startVLLM(isolates bool) {
 	compute, unit := b.plan.To == policy.Compute, b.policy.VLLMUnit(b.plan.To)
 	if compute && isolates && b.policy.VLLM.Enabled {

@@ -29,7 +29,7 @@ func contracted() policy.Policy {
 	return p
 }
 
-// of is a host under contracted, of which these units are active too.
+// of is a host under contracted, with these further units active.
 func of(h host, more ...string) observer.Snapshot {
 	s := h.snapshot()
 	for _, name := range Watched(contracted()) {
@@ -163,8 +163,8 @@ func missing(s observer.Snapshot, unit string) observer.Snapshot {
 	return s
 }
 
-// TestTheWayToADesktopDoesNotHangOnThePolicysUnits: elsewhere they are as strict
-// as any step.
+// The units that the policy requires are optional steps on the way to desktop, and
+// strict on the others.
 func TestTheWayToADesktopDoesNotHangOnThePolicysUnits(t *testing.T) {
 	optional := func(p policy.Policy, from observer.Snapshot, to policy.Mode) (list []string) {
 		for _, s := range Build(p, from, to).Steps {
@@ -209,10 +209,9 @@ func TestWhatTheContractNamesIsWatched(t *testing.T) {
 	assert.Equal(t, slices.Compact(slices.Clone(watched)), watched, "each once")
 }
 
-// TestEveryPlanWithAContractIsSafe: out of whatever mixture of facts, no step is
-// there twice or unbounded, nothing of must_survive is stopped, nothing is stopped
-// that the policy does not let be, no unit of vLLM that ran is stopped without a
-// drain before it, and done, the plan is what the contract asks.
+// From any facts, no step is duplicated or without a timeout, nothing of must_survive
+// and nothing that the policy does not allow is stopped, no running unit of vLLM is
+// stopped without a drain before it, and the plan leads to the contract.
 func TestEveryPlanWithAContractIsSafe(t *testing.T) {
 	named := append(contracted().ContractUnits(), contracted().VLLMUnits()...)
 	units := append(slices.Clone(named), "graphical.target", "desktop.target", "compute.target",

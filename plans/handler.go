@@ -11,7 +11,7 @@ type StepHandler interface {
 	Prepare(ctx context.Context, s Step) (before json.RawMessage, err error)
 	// Apply makes the change. It is idempotent.
 	Apply(ctx context.Context, s Step) error
-	// Verify reads the host and returns nil only when it saw the step's postcondition.
+	// Verify reads the host and returns nil only if the step's postcondition holds.
 	Verify(ctx context.Context, s Step) error
 	// Undo reverts the change. It is idempotent and valid after a partial Apply; before
 	// is what Prepare returned.

@@ -22,35 +22,36 @@ type Context struct {
 	Impact   unitgraph.Impact
 }
 
-// UnitOperations is what the plan does to units, for unitgraph.ComputeImpact. needed reports whether the
-// impact has to be known: all units are read for it, which costs much more than a look, so that it is
-// wanted only where a step can reach beyond the units that it names, or where a job may be in its way.
-// Maintenance is not among the operations: a job of its own is what is to be stopped.
-func (p Plan) UnitOperations(pol policy.Policy, s observer.Snapshot) (e unitgraph.UnitOperations, needed bool) {
+// UnitOperations lists the units that the plan starts, stops or isolates, for unitgraph.ComputeImpact. needed
+// reports whether the impact has to be computed. That requires reading all units, which costs much more than a
+// snapshot; it is needed only where a step can reach beyond the units that it names, or where a queued job may
+// conflict with it. Quiesce is excluded: it stops jobs that these units started themselves.
+func (p Plan) UnitOperations(pol policy.Policy, s observer.Snapshot) (ops unitgraph.UnitOperations, needed bool) {
 	for _, step := range p.Steps {
 		switch {
 		case step.Kind == Isolate:
-			e.Isolate = step.Unit
+			ops.Isolate = step.Unit
 		case step.Kind == StartUnit:
-			e.Starts = append(e.Starts, step.Unit)
+			ops.Starts = append(ops.Starts, step.Unit)
 		case step.Kind == StopUnit && p.EndsSessions() && step.Unit == pol.Units.DisplayManager:
-			e.SessionUnits = append(e.SessionUnits, step.Unit)
+			ops.SessionUnits = append(ops.SessionUnits, step.Unit)
 		case step.Kind == StopUnit, step.Kind == StopVLLM:
-			e.Stops = append(e.Stops, step.Unit)
+			ops.Stops = append(ops.Stops, step.Unit)
 		}
 	}
 	for _, session := range p.Ends(s) {
-		e.SessionUnits = append(e.SessionUnits, session.Scope)
+		ops.SessionUnits = append(ops.SessionUnits, session.Scope)
 	}
 	queued := false
 	for _, u := range s.Systemd.Units {
 		queued = queued || u.Job != 0
 	}
-	touches := len(e.Starts)+len(e.Stops) > 0
-	return e, e.Isolate != "" || p.EndsSessions() || touches && queued || len(e.Stops) > 0 && len(pol.MustSurvive) > 0
+	changes := len(ops.Starts)+len(ops.Stops) > 0
+	return ops, ops.Isolate != "" || p.EndsSessions() || changes && queued ||
+		len(ops.Stops) > 0 && len(pol.MustSurvive) > 0
 }
 
-// Ends lists the sessions that the plan ends, of what is known of them.
+// Ends lists the sessions of the snapshot that the plan ends.
 func (p Plan) Ends(s observer.Snapshot) []observer.Session {
 	if !p.EndsSessions() {
 		return nil
@@ -58,19 +59,17 @@ func (p Plan) Ends(s observer.Snapshot) []observer.Session {
 	return append(s.Logind.Graphical(), s.Logind.Greeters()...)
 }
 
-// Judged is how one guard judged a plan.
+// Judged is the verdict of one guard on a plan.
 type Judged struct {
 	Guard policy.GuardID `json:"guard"`
 	Code  policy.Code    `json:"code"`
 }
 
-// Fingerprint is the same for two outlooks that mean the same to whoever agrees to
-// one: the same steps with the same bounds, the same answers of the guards, the
-// same sessions that end, the same units that stop. Whatever else the host does
-// between two looks is not in it: other sessions and processes, measures, who of
-// a session holds the GPU, what starts (polkit does, whenever somebody asks for
-// something), and the words.
-func (o Context) Fingerprint(judged []Judged) string {
+// Fingerprint identifies what the requester agrees to: the steps with their timeouts, the codes of the guards,
+// the sessions that end and the units that stop. Anything else may change between two snapshots without
+// changing the fingerprint: other sessions and processes, measured values, which process of a session holds the
+// GPU, the units that start (polkit is started whenever it is called), and texts.
+func (c Context) Fingerprint(judged []Judged) string {
 	type session struct {
 		ID, Seat, Class, Type string
 		UID                   uint32
@@ -79,7 +78,7 @@ func (o Context) Fingerprint(judged []Judged) string {
 		Unit      string
 		Transient bool
 	}
-	matters := struct {
+	content := struct {
 		Format   int // raised when the same plan gets another fingerprint
 		To       policy.Mode
 		Reached  bool
@@ -89,146 +88,156 @@ func (o Context) Fingerprint(judged []Judged) string {
 		Stops    []stopped
 		Refused  string
 		Unread   bool
-	}{Format: 2, To: o.To, Reached: o.Reached, Steps: o.Steps, Judged: judged, Unread: !o.Impact.Known()}
-	for _, s := range o.Ends(o.Snapshot) {
-		matters.Sessions = append(matters.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
+	}{Format: 2, To: c.To, Reached: c.Reached, Steps: c.Steps, Judged: judged, Unread: !c.Impact.Known()}
+	for _, s := range c.Ends(c.Snapshot) {
+		content.Sessions = append(content.Sessions, session{s.ID, s.Seat, s.Class, s.Type, s.UID})
 	}
-	for _, c := range o.Impact.StoppedUnits() {
-		if o.Started(c.Unit) {
-			continue
+	for _, u := range c.Impact.StoppedUnits() {
+		if !c.Started(u.Unit) {
+			content.Stops = append(content.Stops, stopped{u.Unit, u.Transient})
 		}
-		matters.Stops = append(matters.Stops, stopped{c.Unit, c.Transient})
 	}
-	if i := o.Impact.Isolation; i != nil {
-		matters.Refused = i.Refused
+	if i := c.Impact.Isolation; i != nil {
+		content.Refused = i.Refused
 	}
-	data, err := json.Marshal(matters)
+	data, err := json.Marshal(content)
 	if err != nil {
-		panic("a plan is not plain data: " + err.Error())
+		panic("a plan cannot be marshaled: " + err.Error())
 	}
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:16])
 }
 
 // Started reports whether a step of the plan starts the unit of that Id.
-func (o Context) Started(unit string) bool {
-	return slices.ContainsFunc(o.Steps, func(s Step) bool { return s.Kind == StartUnit && o.Impact.ID(s.Unit) == unit })
+func (c Context) Started(unit string) bool {
+	return slices.ContainsFunc(c.Steps, func(s Step) bool { return s.Kind == StartUnit && c.Impact.ID(s.Unit) == unit })
 }
 
-// Words say what a step does, for people.
+// Words describe a step to people.
 type Words struct {
 	Does string
-	// Undo says how it is taken back when a later step fails; empty when it changes
-	// nothing.
+	// Undo is what reverts it when a later step fails; empty when it changes nothing.
 	Undo string
-	// Changes are what it changes, a line each like "CPUWeight of user.slice: 100 ->
-	// 20", where Does is not enough.
+	// Changes has a line like "CPUWeight of user.slice: 100 -> 20" for each change, where Does is not enough.
 	Changes []string
 }
 
-// Describe puts a step of the plan into words.
-func (o Context) Describe(s Step) Words {
+// Describe returns the description of a step of the plan.
+func (c Context) Describe(s Step) Words {
 	switch s.Kind {
 	case StartUnit:
 		return Words{Does: "start " + s.Unit, Undo: "stop " + s.Unit}
 	case StopUnit:
 		return Words{Does: "stop " + s.Unit, Undo: "start " + s.Unit}
-	case EndSessions:
-		return Words{
-			Does: fmt.Sprintf("end %s: ask, and kill after %s", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
-			Undo: s.Kind.Irreversible(),
-		}
 	case StopVLLM:
 		return Words{
-			Does: "stop " + s.Unit + ", until nothing of it has a GPU", Undo: "start " + s.Unit,
-			Changes: workerWords(s.Units),
+			Does: "stop " + s.Unit + " until none of its processes has a GPU open", Undo: "start " + s.Unit,
+			Changes: describeWorkers(s.Units),
 		}
-	case AskSessions:
-		return Words{
-			Does: fmt.Sprintf("ask %s to end, for %s at most", count(len(o.Ends(o.Snapshot)), "session"), s.Grace),
-			Undo: s.Kind.Irreversible(),
-		}
-	case EndManagers:
-		return Words{
-			Does: fmt.Sprintf("wait until what %s left lets go of the GPU, and stop their user managers after %s",
-				count(len(s.Users), "user"), s.Grace),
-			Undo: "start again those that logind keeps for somebody",
-		}
+	case AskSessions, EndSessions, EndManagers:
+		return c.describeSessions(s)
 	case Isolate:
 		return Words{
-			Does: fmt.Sprintf("isolate %s, which stops %s", s.Unit, o.isolated()),
-			Undo: "start again what was there before" + o.forGood(),
+			Does: fmt.Sprintf("isolate %s, which stops %s", s.Unit, c.isolatedUnits()),
+			Undo: "start what was active before" + c.exceptTransient(),
 		}
 	case SetSlices:
 		return Words{
-			Does: "set " + count(len(s.Slices), "value") + " of slices", Undo: "give them back what they had",
-			Changes: sliceWords(s.Slices),
+			Does: "set " + count(len(s.Slices), "slice propert", "y", "ies"), Undo: "restore the previous values",
+			Changes: describeSlices(s.Slices),
 		}
 	case Quiesce:
-		return Words{Does: "stop maintenance: " + strings.Join(s.Units, ", "), Undo: "start again those that were up"}
+		return Words{Does: "stop maintenance: " + strings.Join(s.Units, ", "), Undo: "start the units that were active"}
 	case Resume:
-		return Words{Does: "start maintenance again: " + strings.Join(s.Units, ", "), Undo: "stop it again"}
+		return Words{Does: "restart maintenance: " + strings.Join(s.Units, ", "), Undo: "stop the units again"}
+	}
+	return Words{Does: describeWait(s)}
+}
+
+// describeSessions describes a step that ends sessions or user managers.
+func (c Context) describeSessions(s Step) Words {
+	sessions := count(len(c.Ends(c.Snapshot)), "session", "", "s")
+	switch s.Kind {
+	case AskSessions:
+		return Words{
+			Does: fmt.Sprintf("run the end hook of %s, for %s at most", sessions, s.Grace), Undo: s.Kind.Irreversible(),
+		}
+	case EndSessions:
+		return Words{
+			Does: fmt.Sprintf("terminate %s, kill after %s", sessions, s.Grace), Undo: s.Kind.Irreversible(),
+		}
+	}
+	return Words{
+		Does: fmt.Sprintf("wait until processes of %s release the GPU, stop their user managers after %s",
+			count(len(s.Users), "user", "", "s"), s.Grace),
+		Undo: "start the user managers that logind keeps",
+	}
+}
+
+// describeWait describes a step that only waits.
+func describeWait(s Step) string {
+	switch s.Kind {
 	case Gate:
-		return Words{Does: fmt.Sprintf("wait until %s passes", s.Guard)}
+		return fmt.Sprintf("wait until %s passes", s.Guard)
 	case Drain:
-		return Words{Does: "wait until vLLM has nothing in flight"}
+		return "wait until vLLM has no request in flight"
 	case AwaitHealthy:
-		return Words{Does: "wait until " + s.Unit + " is healthy"}
+		return "wait until " + s.Unit + " is healthy"
 	}
-	return Words{}
+	return ""
 }
 
-func (o Context) isolated() string {
-	if i := o.Impact.Isolation; i != nil {
-		return count(len(i.Stops), "unit")
+func (c Context) isolatedUnits() string {
+	if i := c.Impact.Isolation; i != nil {
+		return count(len(i.Stops), "unit", "", "s")
 	}
-	return "units that could not be told"
+	return "an unknown number of units"
 }
 
-// forGood says how many of the units that isolate stops do not come back.
-func (o Context) forGood() string {
-	if o.Impact.Isolation == nil {
+// exceptTransient counts the units that isolate stops and that cannot be started again.
+func (c Context) exceptTransient() string {
+	if c.Impact.Isolation == nil {
 		return ""
 	}
-	hasFile := func(c unitgraph.StoppedUnit) bool { return !c.Transient }
-	gone := len(slices.DeleteFunc(slices.Clone(o.Impact.Isolation.Stops), hasFile))
-	if gone == 0 {
+	hasFile := func(u unitgraph.StoppedUnit) bool { return !u.Transient }
+	transient := len(slices.DeleteFunc(slices.Clone(c.Impact.Isolation.Stops), hasFile))
+	if transient == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", except %s without a file", count(gone, "unit"))
+	return fmt.Sprintf(", except %s without a unit file", count(transient, "unit", "", "s"))
 }
 
-// workerWords are a line for each further unit in which workers of vLLM are ended.
-func workerWords(units []string) []string {
+// describeWorkers has a line for each further unit in which workers of vLLM are killed.
+func describeWorkers(units []string) []string {
 	var lines []string
 	for _, unit := range units {
-		lines = append(lines, "what has a GPU in "+unit+" then is killed with all of it")
+		lines = append(lines, "kill "+unit+" if a process in it still has a GPU open")
 	}
 	return lines
 }
 
-// sliceWords are a line for each change, old and new.
-func sliceWords(changes []SliceChange) []string {
-	word := func(v string) string {
-		if v == "" {
+// describeSlices has a line for each change, with the old and the new value.
+func describeSlices(changes []SliceChange) []string {
+	text := func(value string) string {
+		if value == "" {
 			return "not set"
 		}
-		return v
+		return value
 	}
 	lines := make([]string, len(changes))
 	for i, c := range changes {
 		old := "unknown"
 		if c.Old != nil {
-			old = word(*c.Old)
+			old = text(*c.Old)
 		}
-		lines[i] = fmt.Sprintf("%s of %s: %s -> %s", c.Property, c.Slice, old, word(c.New))
+		lines[i] = fmt.Sprintf("%s of %s: %s -> %s", c.Property, c.Slice, old, text(c.New))
 	}
 	return lines
 }
 
-func count(n int, what string) string {
+func count(n int, noun, one, many string) string {
 	if n == 1 {
-		return "1 " + what
+		return "1 " + noun + one
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s%s", n, noun, many)
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// impactOf is what the units of the host, and one more that nothing wants, do on the
-// plan's errand.
+// impactOf is the impact of the plan on the units of the host and on further ones that
+// no unit wants.
 func impactOf(p Plan, s observer.Snapshot, more ...string) unitgraph.Impact {
 	g := unitgraph.Graph{}
 	for name, u := range s.Systemd.Units {
@@ -28,13 +28,13 @@ func impactOf(p Plan, s observer.Snapshot, more ...string) unitgraph.Impact {
 	for _, name := range more {
 		g[name] = unitgraph.Unit{Names: []string{name}, LoadState: "loaded", ActiveState: "active", Transient: true}
 	}
-	errand, _ := p.UnitOperations(policy.Default(), s)
-	b := unitgraph.ComputeImpact(g, errand)
+	ops, _ := p.UnitOperations(policy.Default(), s)
+	b := unitgraph.ComputeImpact(g, ops)
 	b.At = time.Unix(1, 0)
 	return b
 }
 
-func outlook(s observer.Snapshot, to policy.Mode, more ...string) Context {
+func planContext(s observer.Snapshot, to policy.Mode, more ...string) Context {
 	plan := Build(policy.Default(), s, to)
 	return Context{Plan: plan, Snapshot: s, Impact: impactOf(plan, s, more...)}
 }
@@ -47,8 +47,8 @@ func passing(o Context) []Judged {
 	return all
 }
 
-// TestAnErrandHasWhatThePlanDoes: and says whether the units have to be read.
-func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
+// The operations are complete, and report whether the impact has to be computed.
+func TestUnitOperations(t *testing.T) {
 	p, s := policy.Default(), onStudio.snapshot()
 	s.Logind.Sessions[0].Scope = "session-2.scope"
 	e, needed := Build(p, s, policy.Compute).UnitOperations(p, s)
@@ -72,31 +72,31 @@ func TestAnErrandHasWhatThePlanDoes(t *testing.T) {
 	u.Job = 7
 	s.Systemd.Units["k3s.service"] = u
 	_, needed = toDesktop.UnitOperations(p, s)
-	require.True(t, needed, "somebody's jobs may be in the way")
+	require.True(t, needed, "a queued job may conflict")
 	_, needed = Build(p, onDesktop.snapshot(), policy.Desktop).UnitOperations(p, s)
 	require.False(t, needed, "there is nothing to do")
 }
 
 func TestEveryKindOfStepIsDescribed(t *testing.T) {
-	o := outlook(onStudio.snapshot(), policy.Compute, "run-1.service")
+	o := planContext(onStudio.snapshot(), policy.Compute, "run-1.service")
 	for _, kind := range Kinds() {
 		words := o.Describe(
 			Step{ID: "x", Kind: kind, Unit: "compute.target", Guard: policy.CheckAudioIdle, Grace: time.Second},
 		)
 		assert.NotEmpty(t, words.Does, kind)
 		assert.Equal(
-			t, Step{Kind: kind}.Waits(), words.Undo == "", "%s: what changes something says how it is taken back", kind,
+			t, Step{Kind: kind}.Waits(), words.Undo == "", "%s: a step that changes something has an undo", kind,
 		)
 	}
 	require.Empty(t, o.Describe(Step{Kind: "invent"}))
 	isolate := o.Describe(Step{Kind: Isolate, Unit: "compute.target"})
 	require.Equal(t, "isolate compute.target, which stops 6 units", isolate.Does)
-	require.Equal(t, "start again what was there before, except 1 unit without a file", isolate.Undo)
+	require.Equal(t, "start what was active before, except 1 unit without a unit file", isolate.Undo)
 	o.Impact = unitgraph.Impact{}
-	require.Contains(t, o.Describe(Step{Kind: Isolate, Unit: "compute.target"}).Does, "units that could not be told")
+	require.Contains(t, o.Describe(Step{Kind: Isolate, Unit: "compute.target"}).Does, "an unknown number of units")
 }
 
-// noise are changes of a host that nobody who agreed to a plan would care about.
+// noise are changes of a host that do not change the fingerprint.
 var noise = map[string]func(*observer.Snapshot){
 	"a later look": func(s *observer.Snapshot) {
 		s.Systemd.At, s.Logind.At, s.Processes.At = time.Unix(9, 0), time.Unix(9, 0), time.Unix(9, 0)
@@ -127,16 +127,16 @@ var noise = map[string]func(*observer.Snapshot){
 	},
 }
 
-// TestWhatAPlanHasStartedIsItsOwn: a preparation that is done stays up until isolate,
-// and the plan is still the same.
-func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
+// A preparation that is done stays active until isolate, and does not change the
+// fingerprint.
+func TestFingerprintKeepsStartedUnits(t *testing.T) {
 	h := onDesktop
 	h.prepares = []policy.Mode{policy.Compute}
-	before := outlook(h.snapshot(), policy.Compute)
+	before := planContext(h.snapshot(), policy.Compute)
 	prepare := policy.PrepareUnit(policy.Compute)
 	require.Equal(t, prepare, before.Steps[0].Unit)
 	h.active = append(slices.Clone(h.active), prepare)
-	after := outlook(h.snapshot(), policy.Compute)
+	after := planContext(h.snapshot(), policy.Compute)
 	require.True(
 		t, slices.ContainsFunc(after.Impact.StoppedUnits(),
 			func(c unitgraph.StoppedUnit) bool { return c.Unit == prepare }),
@@ -144,7 +144,7 @@ func TestWhatAPlanHasStartedIsItsOwn(t *testing.T) {
 	require.Equal(t, before.Fingerprint(passing(before)), after.Fingerprint(passing(after)))
 }
 
-// meaning are changes that somebody who agreed to a plan has to be asked about.
+// meaning are changes that change the fingerprint.
 var meaning = map[string]func(*Context, *[]Judged){
 	"another guard's answer": func(_ *Context, j *[]Judged) { (*j)[0].Code = 18 },
 	"a guard less":           func(_ *Context, j *[]Judged) { *j = (*j)[1:] },
@@ -175,12 +175,12 @@ var meaning = map[string]func(*Context, *[]Judged){
 	"nothing to do":            func(o *Context, _ *[]Judged) { o.Reached = true },
 }
 
-// TestAFingerprintIsOfWhatMatters: any noise leaves it, and any change with a
-// meaning, with or without noise, makes it another.
-func TestAFingerprintIsOfWhatMatters(t *testing.T) {
+// Noise leaves the fingerprint; a change with a meaning, with or without noise, changes
+// it.
+func TestFingerprintIgnoresNoise(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		h := rapid.SampledFrom([]host{onDesktop, onStudio}).Draw(t, "host")
-		was := outlook(h.snapshot(), policy.Compute, "run-1.service")
+		was := planContext(h.snapshot(), policy.Compute, "run-1.service")
 		before := was.Fingerprint(passing(was))
 		require.Regexp(t, "^[0-9a-f]{32}$", before)
 
@@ -188,7 +188,7 @@ func TestAFingerprintIsOfWhatMatters(t *testing.T) {
 		for _, name := range rapid.SliceOfDistinct(rapid.SampledFrom(keys(noise)), rapid.ID).Draw(t, "noise") {
 			noise[name](&s)
 		}
-		now := outlook(s, policy.Compute, "run-1.service")
+		now := planContext(s, policy.Compute, "run-1.service")
 		require.Equal(t, before, now.Fingerprint(passing(now)), "noise")
 
 		judged := passing(now)
@@ -198,11 +198,11 @@ func TestAFingerprintIsOfWhatMatters(t *testing.T) {
 	})
 }
 
-// TestNoTwoChangesLookAlike: each has a fingerprint of its own.
-func TestNoTwoChangesLookAlike(t *testing.T) {
+// Each change has a fingerprint of its own.
+func TestFingerprintsDiffer(t *testing.T) {
 	seen := map[string]string{}
 	for what, change := range meaning {
-		o := outlook(onStudio.snapshot(), policy.Compute, "run-1.service")
+		o := planContext(onStudio.snapshot(), policy.Compute, "run-1.service")
 		judged := passing(o)
 		change(&o, &judged)
 		print := o.Fingerprint(judged)

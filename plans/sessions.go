@@ -8,8 +8,8 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// askSessions has the policy's hook ask each person's session to end. What comes of
-// it is no condition of anything: a hook that fails is told.
+// askSessions adds the step that runs the policy's end hook for each graphical user. It
+// is optional: a hook that fails is recorded, and the plan continues.
 func (b *builder) askSessions() {
 	own, users := b.policy.Sessions, b.snapshot.Logind.GraphicalUsers()
 	if len(own.EndHook) == 0 || len(users) == 0 {
@@ -21,8 +21,8 @@ func (b *builder) askSessions() {
 	})
 }
 
-// endSessions ends the sessions, and then what keeps a display GPU of those whose
-// sessions these were.
+// endSessions adds the step that ends the sessions, and one for the user managers that
+// hold a display GPU.
 func (b *builder) endSessions() {
 	own, users := b.policy.Sessions, b.snapshot.Logind.GraphicalUsers()
 	var ids []string
@@ -45,16 +45,16 @@ func (b *builder) endSessions() {
 	}
 }
 
-// Person is somebody at the screen, with their session.
+// Person is a user with a graphical session.
 type Person struct {
 	Session string `json:"session"`
 	User    string `json:"user"`
 	UID     uint32 `json:"uid"`
 }
 
-// notePeople has the steps that end sessions say whose they are, the stop of the display
-// manager included: it may take a session along.
-func (b *builder) notePeople() {
+// setPeople sets People of the steps that may end sessions, the stop of the display
+// manager among them.
+func (b *builder) setPeople() {
 	var people []Person
 	for _, s := range b.snapshot.Logind.Graphical() {
 		if s.State != closing {
@@ -68,12 +68,12 @@ func (b *builder) notePeople() {
 	}
 }
 
-// closing is the state of a session whose person has left, while anything of it lives.
+// closing is the state of a session whose user has logged out while processes of it run.
 const closing = "closing"
 
-// Lost says whose sessions are gone of those that the step may have ended; empty for
-// nobody's. Of sessions that were ended, the postcondition was seen once the step is done;
-// else what logind says now decides.
+// Lost describes which sessions of People the step has ended; empty for none. done: the
+// step was verified, so that EndSessions has ended them all. Otherwise a session is lost
+// when it is not in now.
 func (s Step) Lost(done bool, now observer.Logind) string {
 	done = done && s.Kind == EndSessions
 	gone := slices.DeleteFunc(slices.Clone(s.People), func(p Person) bool {
@@ -88,12 +88,12 @@ func (s Step) Lost(done bool, now observer.Logind) string {
 	for i, p := range gone {
 		names[i] = fmt.Sprintf("%s (uid %d)", p.User, p.UID)
 	}
-	what, was := "the session of ", " was"
+	noun, verb := "the session of ", " was"
 	if len(gone) > 1 {
-		what, was = "the sessions of ", " were"
+		noun, verb = "the sessions of ", " were"
 	}
 	if !done && !now.Known() {
-		was = " may have been"
+		verb = " may have been"
 	}
-	return what + strings.Join(names, ", ") + was + " ended and cannot be restored"
+	return noun + strings.Join(names, ", ") + verb + " ended and cannot be restored"
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// asking is the policy of a host that asks sessions to end.
+// asking is a policy with an end hook.
 func asking() policy.Policy {
 	p := policy.Default()
 	p.Sessions.EndHook = []string{"uwsm", "stop"}
 	return p
 }
 
-// aliceAt is a desktop with alice's session, where that process has the display GPU.
+// aliceAt is a desktop with a session of alice, where a process of that cgroup holds the
+// display GPU.
 func aliceAt(unit string) observer.Snapshot {
 	s := onDesktop.snapshot()
 	s.Logind.Sessions[0].UID = 1000
@@ -35,8 +36,8 @@ func stepOf(t *testing.T, p Plan, kind Kind) Step {
 	return p.Steps[i]
 }
 
-// A display manager takes its session along when it stops, so the hook comes first;
-// and nobody is asked before the point of no return.
+// The stop of a display manager may end its session, so the hook runs before it, and
+// behind the point of no return.
 func TestAHookIsRunAsThosePeopleBeforeAnythingIsTaken(t *testing.T) {
 	p := asking()
 	plan := Build(p, aliceAt("session-2.scope"), policy.Compute)
@@ -77,7 +78,7 @@ func TestAUserManagerThatMustSurviveIsLeftToTheGate(t *testing.T) {
 	assert.Contains(t, list, "check-gpu-display-released")
 }
 
-// orphaned is a host on which a unit of vLLM is down and a worker of it has the GPU.
+// orphaned is a host where a unit of vLLM is inactive and a worker of it holds the GPU.
 func orphaned(from host, unit string) observer.Snapshot {
 	s := of(from)
 	s.Processes.Holders = append(
@@ -128,7 +129,7 @@ func TestWhatADrainThatTakesTooLongMeansIsThePolicys(t *testing.T) {
 	assert.True(t, stepOf(t, Build(p, onCompute.snapshot(), policy.Desktop), Drain).Optional)
 }
 
-// instance adds an instance of the template that nobody knew of before.
+// instance adds an instance of the template that the policy does not name.
 func instance(s observer.Snapshot, name, state string) observer.Snapshot {
 	s.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: state}
 	return s
@@ -169,22 +170,21 @@ func TestTheNewStepsHaveWords(t *testing.T) {
 	p.VLLM.Profiles[policy.ProfileDefault] = policy.Profile{Unit: "vllm.service", WorkerUnits: []string{"ray.service"}}
 	s := aliceAt("user@1000.service/x.service")
 	o := Context{Plan: Build(p, s, policy.Compute), Snapshot: s}
-	assert.Equal(t, "ask 1 session to end, for 30s at most", o.Describe(stepOf(t, o.Plan, AskSessions)).Does)
+	assert.Equal(t, "run the end hook of 1 session, for 30s at most", o.Describe(stepOf(t, o.Plan, AskSessions)).Does)
 	assert.Equal(
-		t, "wait until what 1 user left lets go of the GPU, and stop their user managers after 15s",
+		t, "wait until processes of 1 user release the GPU, stop their user managers after 15s",
 		o.Describe(stepOf(t, o.Plan, EndManagers)).Does,
 	)
 	s = onCompute.snapshot()
 	o = Context{Plan: Build(p, s, policy.Desktop), Snapshot: s}
 	words := o.Describe(stepOf(t, o.Plan, StopVLLM))
-	assert.Equal(t, "stop vllm.service, until nothing of it has a GPU", words.Does)
-	assert.Equal(t, []string{"what has a GPU in ray.service then is killed with all of it"}, words.Changes)
-	errand, _ := o.UnitOperations(p, s)
-	assert.Equal(t, []string{"vllm.service"}, errand.Stops)
+	assert.Equal(t, "stop vllm.service until none of its processes has a GPU open", words.Does)
+	assert.Equal(t, []string{"kill ray.service if a process in it still has a GPU open"}, words.Changes)
+	ops, _ := o.UnitOperations(p, s)
+	assert.Equal(t, []string{"vllm.service"}, ops.Stops)
 }
 
-// Whose session was lost is told by what logind says, and by what was seen of a step
-// that is done.
+// Which sessions are lost follows from logind, and from a step that is done.
 func TestStepsSayWhoseSessionsAreLost(t *testing.T) {
 	const lost = "the session of alice (uid 1000) was ended and cannot be restored"
 	active := func(ids ...string) observer.Logind {
@@ -233,18 +233,18 @@ func TestThePlanKnowsWhoseSessionsItTakes(t *testing.T) {
 	}
 	at.Logind.Sessions[0].State = "closing"
 	assert.Empty(t, stepOf(t, Build(asking(), at, policy.Compute), EndSessions).People,
-		"whoever has left loses nothing")
+		"a closing session is not lost")
 }
 
-// What a preview says of a step's undo is what its record says of it.
+// The preview and the record describe an irreversible step alike.
 func TestWhatIsIrreversibleIsToldBefore(t *testing.T) {
-	outlook := Context{Plan: Build(asking(), aliceAt("session-2.scope"), policy.Compute)}
-	told := 0
-	for _, s := range outlook.Steps {
+	c := Context{Plan: Build(asking(), aliceAt("session-2.scope"), policy.Compute)}
+	described := 0
+	for _, s := range c.Steps {
 		if why := s.Kind.Irreversible(); why != "" {
-			told++
-			assert.Equal(t, "not reversible: the user has to log in again", outlook.Describe(s).Undo)
+			described++
+			assert.Equal(t, "not reversible: the user has to log in again", c.Describe(s).Undo)
 		}
 	}
-	assert.Equal(t, 2, told)
+	assert.Equal(t, 2, described)
 }

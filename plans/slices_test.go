@@ -12,9 +12,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Whatever modes give and whatever was there, each slice has what the mode gives
-// and else what was there before; and where the last mode gives nothing, it is as
-// if there had never been another.
+// Each property has the mode's value, or its original where the mode sets none.
 func TestSlicesEndAsTheyBegan(t *testing.T) {
 	names := []string{"a.slice", "b.slice", "c.slice"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -27,12 +25,12 @@ func TestSlicesEndAsTheyBegan(t *testing.T) {
 		mode := rapid.MapOf(rapid.SampledFrom(names), rapid.Custom(func(t *rapid.T) policy.Slice {
 			return policy.Slice{CPUWeight: weight.Draw(t, "cpu"), IOWeight: weight.Draw(t, "io")}
 		}))
-		f := sliceFacts{now: map[string]policy.Properties{}, kept: map[string]policy.Properties{}}
+		f := sliceFacts{now: map[string]policy.Properties{}, saved: map[string]policy.Properties{}}
 		for name, properties := range began {
 			f.now[name] = maps.Clone(properties)
 		}
 		for _, of := range append(rapid.SliceOf(mode).Draw(t, "modes"), nil) {
-			f.after(f.changes(of))
+			f.apply(f.changes(of))
 			for _, name := range names {
 				want := maps.Clone(began[name])
 				maps.Copy(want, of[name].Properties())
@@ -40,8 +38,8 @@ func TestSlicesEndAsTheyBegan(t *testing.T) {
 			}
 			require.Empty(t, f.changes(of), "what is there needs no step")
 		}
-		for _, kept := range f.kept {
-			require.Empty(t, kept, "nothing is left to undo")
+		for _, saved := range f.saved {
+			require.Empty(t, saved, "nothing is left to undo")
 		}
 	})
 }
@@ -65,7 +63,7 @@ func TestAChangeSaysWhatWasAndWhatWillBe(t *testing.T) {
 	}
 }
 
-// A note that cannot be read is an error of a step, and not forgotten.
+// A saved state that cannot be read is an error of a step.
 func TestAnUnreadableNoteIsNotNothingToUndo(t *testing.T) {
 	s := onDesktop.snapshot()
 	s.Saved = observer.SavedState{Reading: observer.Reading{At: s.Systemd.At, Reason: "cannot read it"}}

@@ -1,8 +1,8 @@
-// Package plans turns a wish and the facts into steps. It is pure: the same
+// Package plans builds the steps to a mode from the facts. It is pure: the same
 // policy, snapshot and target always give the same plan. A step is in a plan if
-// and only if its postcondition is not observed, so the plan out of a healthy
-// mode, a degraded one and a half-finished transition come from one builder, and
-// a host that is already there gets an empty plan.
+// and only if its postcondition is not observed. One builder therefore plans from a
+// healthy mode, a degraded one and a half-finished transition, and a host that is in
+// the mode already gets an empty plan.
 package plans
 
 import (
@@ -13,33 +13,33 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Kind says what a step does. The words are stored in the journal: a daemon that
-// meets one it does not know refuses to act.
+// Kind says what a step does. The values are stored in the journal: a daemon that
+// reads an unknown one refuses to act.
 type Kind string
 
 // The kinds.
 const (
-	// StartUnit starts Unit; undone by stopping it when it was down before.
+	// StartUnit starts Unit. Undo stops it if it was inactive before.
 	StartUnit Kind = "start-unit"
-	// StopUnit stops Unit; undone by starting it when it was up before.
+	// StopUnit stops Unit. Undo starts it if it was active before.
 	StopUnit Kind = "stop-unit"
-	// StopVLLM stops Unit, which is vLLM, and is done when nothing of it has a GPU any
-	// more: a worker that outlives it is ended, with the unit that it is in, where that
-	// is Unit or, after Grace, one of Units; undone by starting it when it was up.
+	// StopVLLM stops Unit, a unit of vLLM, and waits until none of its processes has a
+	// GPU open. A worker that outlives the unit is killed with the unit that it is in, if
+	// that is Unit or, after Grace, one of Units. Undo starts Unit if it was active.
 	StopVLLM Kind = "stop-vllm"
-	// AskSessions runs the policy's hook as each of Users, for Grace at most. It is
-	// irreversible, and always optional: a session that was not asked is ended too.
+	// AskSessions runs the policy's end hook as each of Users, for Grace at most. It is
+	// irreversible, and always optional: EndSessions ends the sessions anyway.
 	AskSessions Kind = "ask-sessions"
-	// EndManagers ends the user managers of Users that hold a display GPU for longer
-	// than Grace after their sessions have gone: a compositor that runs under one
-	// outlives its session; undone by starting those that logind keeps for somebody.
+	// EndManagers stops the user managers of Users that hold a display GPU for longer
+	// than Grace after their sessions have ended: a compositor that runs under a user
+	// manager outlives its session. Undo starts those that logind keeps.
 	EndManagers Kind = "end-user-managers"
-	// EndSessions ends every graphical session and greeter: TerminateSession,
-	// after Grace KillSession, until logind has removed them. It is irreversible; the
-	// display manager's return is what brings the login screen back.
+	// EndSessions ends every graphical session and greeter: TerminateSession, after Grace
+	// KillSession, until logind has removed them. It is irreversible; the undo of the
+	// display manager's stop brings the login screen back.
 	EndSessions Kind = "end-sessions"
-	// Isolate isolates the target Unit, until everything it stops is down; undone
-	// by starting the target it replaced and what was stopped with it.
+	// Isolate isolates the target Unit and waits for all its stop jobs. Undo starts the
+	// target that was active before, and the units that were stopped.
 	Isolate Kind = "isolate"
 	// Gate waits until Guard passes. It changes nothing.
 	Gate Kind = "gate"
@@ -47,17 +47,16 @@ const (
 	Drain Kind = "drain"
 	// AwaitHealthy waits until vLLM answers its health check. It changes nothing.
 	AwaitHealthy Kind = "await-healthy"
-	// SetSlices sets properties of slices until the next boot, and writes down what
-	// was there before the first change; undone by setting and writing down what was.
+	// SetSlices sets properties of slices until the next boot, and saves the values from
+	// before the first change. Undo restores the values and what was saved.
 	SetSlices Kind = "set-slices"
-	// Quiesce stops those of Units that are up and writes down which; undone by
-	// starting them.
+	// Quiesce stops those of Units that are active, and saves their names. Undo starts them.
 	Quiesce Kind = "quiesce"
-	// Resume starts what Quiesce stopped, which Units lists; undone by stopping it.
+	// Resume starts Units, which Quiesce stopped. Undo stops them.
 	Resume Kind = "resume"
 )
 
-// Irreversible says why a step of the kind cannot be undone; empty for one that can.
+// Irreversible returns why a step of the kind cannot be undone; empty for one that can.
 func (k Kind) Irreversible() string {
 	if k == EndSessions || k == AskSessions {
 		return "not reversible: the user has to log in again"
@@ -65,46 +64,46 @@ func (k Kind) Irreversible() string {
 	return ""
 }
 
-// ErrSessionInTheWay ends an undo: the way back leads to a machine without anybody
-// at it, and somebody is there. What has not been undone stays as it is.
-var ErrSessionInTheWay = errors.New("a graphical session is there now, and it is not ended for the way back")
+// ErrSessionInTheWay stops an undo that would lead back to compute while a graphical
+// session exists. The steps that are not undone yet stay done.
+var ErrSessionInTheWay = errors.New("a graphical session exists, and an undo does not end sessions")
 
-// Step is one bounded change of the host, or one bounded wait.
+// Step is one change of the host, or one wait, with a timeout.
 type Step struct {
 	ID      string         `json:"id"`
 	Kind    Kind           `json:"kind"`
 	Unit    string         `json:"unit,omitempty"`
 	Guard   policy.GuardID `json:"guard,omitempty"`
 	Timeout time.Duration  `json:"timeout"`
-	// Grace, of EndSessions, is how long a session has before it is killed; of the
-	// others that have one, how long they wait before they use force.
+	// Grace is how long the step waits before it uses force: EndSessions kills a session
+	// after it, for example.
 	Grace time.Duration `json:"grace,omitempty"`
-	// Users, of EndSessions, AskSessions and EndManagers, are those whom they may
-	// touch: whoever logs in after the guards have judged was not judged by them.
+	// Users are the uids that EndSessions, AskSessions and EndManagers may affect. The
+	// guards have not judged anybody who logs in later.
 	Users []uint32 `json:"users,omitempty"`
-	// People, of EndSessions and AskSessions, and of the stop of the display manager
-	// before them, are those whose sessions were there when the plan was made.
+	// People have a graphical session when the plan is made. Set for EndSessions,
+	// AskSessions and the stop of the display manager before them.
 	People []Person `json:"people,omitempty"`
-	// Newcomers, of EndSessions: a session of anybody else that begins meanwhile is
-	// ended too, where it would else make the step fail.
+	// Newcomers: EndSessions also ends sessions that other users begin meanwhile. Without
+	// it such a session makes the step fail.
 	Newcomers bool `json:"newcomers,omitempty"`
-	// Sessions, of EndSessions, are the graphical ones by their ids: without its
-	// compositor a session may be none any more, and what is left of it still lives.
+	// Sessions are the ids of the graphical sessions, for EndSessions: logind reports
+	// another type once the compositor has exited, while processes of it still run.
 	Sessions []string `json:"sessions,omitempty"`
 	// Slices are the changes of SetSlices.
 	Slices []SliceChange `json:"slices,omitempty"`
-	// Units are those of Quiesce and Resume, in the order in which they are stopped,
-	// and of StopVLLM those in which workers may be found.
+	// Units are the units of Quiesce and Resume, in the order in which they are stopped,
+	// or the units in which StopVLLM may find workers.
 	Units []string `json:"units,omitempty"`
-	// NeedsMemory, of StopVLLM: the GPUs' memory has to be free as well.
+	// NeedsMemory: StopVLLM fails unless the GPUs' memory is free as well.
 	NeedsMemory bool `json:"needs_memory,omitempty"`
-	// Optional: the plan goes on when the step fails, and what the host then lacks of
-	// the mode is observed.
+	// Optional: the transition continues if the step fails; what the mode then lacks is
+	// observed as degraded.
 	Optional bool `json:"optional,omitempty"`
 }
 
-// Waits reports whether the step only waits: after a crash in it there is
-// nothing to undo, and the wait can be taken up again.
+// Waits reports whether the step only waits. After a crash in such a step there is
+// nothing to undo, and the wait can be repeated.
 func (s Step) Waits() bool { return s.Kind == Gate || s.Kind == Drain || s.Kind == AwaitHealthy }
 
 // Plan is what a transition will do.
@@ -113,8 +112,8 @@ type Plan struct {
 	// Guards are judged before the first step.
 	Guards []policy.GuardID
 	Steps  []Step
-	// CommitIndex is how many of the first steps only prepare and wait: nobody has lost
-	// anything before the one behind them.
+	// CommitIndex is the index of the first step behind the point of no return. The steps
+	// before it only prepare and wait.
 	CommitIndex int
 }
 
@@ -128,16 +127,16 @@ func (p Plan) EndsSessions() bool {
 	return false
 }
 
-// EndsSessionsOfOthers reports whether the plan ends graphical sessions of anybody
-// but uid.
+// EndsSessionsOfOthers reports whether the plan ends graphical sessions of other users
+// than uid.
 func (p Plan) EndsSessionsOfOthers(uid uint32) bool {
 	return slices.ContainsFunc(p.Steps, func(s Step) bool {
 		return s.Kind == EndSessions && slices.ContainsFunc(s.Users, func(other uint32) bool { return other != uid })
 	})
 }
 
-// WithNewcomers is the plan that also ends the sessions of people who log in while it is
-// carried out.
+// WithNewcomers returns the plan that also ends the sessions of users who log in while
+// it runs.
 func (p Plan) WithNewcomers() Plan {
 	p.Steps = slices.Clone(p.Steps)
 	for i := range p.Steps {
@@ -146,8 +145,7 @@ func (p Plan) WithNewcomers() Plan {
 	return p
 }
 
-// Watched lists the units that building a plan or judging a mode needs to know
-// about.
+// Watched lists the units that a plan, a guard or the classification depends on.
 func Watched(p policy.Policy) []string {
 	units := []string{
 		"graphical.target",

@@ -294,7 +294,7 @@ func worse() map[string]outcome {
 		"failed: a person is on the way back": {
 			from:  policy.Compute,
 			fault: func(t *testing.T, w *embedded.Workstation) { require.NoError(t, w.Fail("audio-priority.service")) },
-			ask:   policy.StudioLocal, code: 51, result: "failed", says: "a graphical session is there now",
+			ask:   policy.StudioLocal, code: 51, result: "failed", says: "a graphical session exists",
 			leaves: policy.Desktop,
 		},
 		"failed: somebody else has the lock": {
