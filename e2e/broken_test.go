@@ -105,7 +105,7 @@ func TestAUnitThatRefusesToStopIsTold(t *testing.T) {
 	w.audioKnown()
 	out, code := w.modectl("request compute")
 	require.Zero(t, code, out)
-	assert.Contains(t, out, "systemd is still at stubborn.service (stop)")
+	assert.Contains(t, out, "running jobs: stubborn.service (stop)")
 	w.requireCompute()
 	assert.Equal(t, "deactivating", w.active("stubborn.service"))
 	w.sh("systemctl kill -s KILL stubborn.service")

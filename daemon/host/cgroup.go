@@ -13,10 +13,10 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// cgroups is the directory of the unified hierarchy (cgroups(7)).
+// cgroups is the mount point of the unified hierarchy (cgroups(7)).
 type cgroups string
 
-// controlFile is where the kernel shows a property.
+// controlFile is the file in which the kernel shows a property.
 type controlFile struct{ controller, name string }
 
 var controlFiles = map[string]controlFile{
@@ -25,9 +25,9 @@ var controlFiles = map[string]controlFile{
 	policy.AllowedCPUs: {"cpuset", "cpuset.cpus"},
 }
 
-// read returns what the kernel has for a property of a control group, in the form
-// of policy.Properties. hidden says why it shows nothing: it has not got the
-// controller there, or not built in what the property is about.
+// read returns the kernel's value of a property of a control group, in the form of
+// policy.Properties. hidden is the reason why there is none: the controller is not
+// enabled there, or the kernel is built without it.
 func (c cgroups) read(group, property string) (value, hidden string, err error) {
 	dir, file := filepath.Join(string(c), group), controlFiles[property]
 	data, err := os.ReadFile(filepath.Join(dir, file.name))
@@ -37,7 +37,7 @@ func (c cgroups) read(group, property string) (value, hidden string, err error) 
 	if err != nil {
 		return "", "", fmt.Errorf("cannot read back %s: %w", property, err)
 	}
-	value, err = kernelWord(property, strings.TrimSpace(string(data)))
+	value, err = parseKernelValue(property, strings.TrimSpace(string(data)))
 	return value, "", err
 }
 
@@ -45,21 +45,21 @@ func (c cgroups) missing(dir string, file controlFile) string {
 	enabled, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	switch {
 	case err != nil:
-		return fmt.Sprintf("%s is not there, and neither is its control group (%v)", file.name, err)
+		return fmt.Sprintf("the control group of %s does not exist (%v)", file.name, err)
 	case slices.Contains(strings.Fields(string(enabled)), file.controller):
-		return fmt.Sprintf("this kernel has no %s", file.name)
+		return fmt.Sprintf("this kernel does not provide %s", file.name)
 	}
 	return fmt.Sprintf("the controller %s is not enabled for its control group", file.controller)
 }
 
-// kernelWord turns what a file says into a word of policy.Properties. Beside its
-// default, io.weight may have weights of single devices.
-func kernelWord(property, text string) (string, error) {
+// parseKernelValue converts the text of a control file into a value of policy.Properties.
+// io.weight may have weights of single devices behind the default.
+func parseKernelValue(property, text string) (string, error) {
 	switch property {
 	case policy.AllowedCPUs:
 		mask, err := policy.ParseCPUs(text)
 		if err != nil {
-			return "", fmt.Errorf("the kernel's list is not as documented: %w", err)
+			return "", fmt.Errorf("cannot parse the kernel's %s: %w", property, err)
 		}
 		return policy.FormatCPUs(mask), nil
 	case policy.IOWeight:
@@ -71,13 +71,13 @@ func kernelWord(property, text string) (string, error) {
 		}
 	}
 	if _, err := strconv.ParseUint(text, 10, 64); err != nil {
-		return "", fmt.Errorf("the kernel's %s is not as documented: %q", property, text)
+		return "", fmt.Errorf("cannot parse the kernel's %s: %q", property, text)
 	}
 	return text, nil
 }
 
-// unsetWord is a property that nobody has given.
-func unsetWord(property string) string {
+// unsetValue is the value of a property that is not set.
+func unsetValue(property string) string {
 	switch property {
 	case policy.MemoryHigh:
 		return policy.Infinity
@@ -90,8 +90,8 @@ func unsetWord(property string) string {
 // pageSize is what the kernel rounds memory down to.
 var pageSize = uint64(os.Getpagesize())
 
-// effective is what the kernel has for a value of systemd's: its own default for a
-// weight that is not set, and whole pages.
+// effective is the kernel's value for a value of systemd: the default of a weight that
+// is not set, and memory in whole pages.
 func effective(property, value string) string {
 	switch property {
 	case policy.CPUWeight, policy.IOWeight:

@@ -7,9 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzMemory: whatever is in the note of what was there before, it is an error, or it
-// can be gone on with.
-func FuzzMemory(f *testing.F) {
+// FuzzSavedState requires that any content of the file is an error, or usable.
+func FuzzSavedState(f *testing.F) {
 	f.Add([]byte(`{"boot_id":"boot","slices":{"user.slice":{"CPUWeight":"100"}},"quiesced":["fstrim.timer"]}`))
 	f.Add([]byte(`{"boot_id":"boot","slices":{"user.slice":null},"quiesced":null}`))
 	f.Add([]byte(`{"boot_id":"another"}`))
@@ -30,7 +29,7 @@ func FuzzMemory(f *testing.F) {
 		}
 		n, err := m.read()
 		require.NoError(t, err)
-		require.Equal(t, &value, n.of("user.slice", "CPUWeight"))
+		require.Equal(t, &value, n.get("user.slice", "CPUWeight"))
 		require.Contains(t, n.Quiesced, "fstrim.timer")
 	})
 }

@@ -12,46 +12,46 @@ import (
 	"github.com/dubnium/dubnium/plans"
 )
 
-// askSessions is plans.AskSessions: it has systemd run the policy's hook as each of
-// the users, and stops what has not come to its end when the grace is over. Whether
-// the sessions ended is the next step's business.
+// askSessions handles plans.AskSessions: systemd runs the policy's end hook as each of
+// the users. A hook that has not exited after the grace is stopped. The next step ends
+// the sessions.
 type askSessions struct{ units }
 
-// hookUnit runs the hook of one user.
+// hookUnit is the unit that runs the hook as one user.
 func hookUnit(uid uint32) string { return fmt.Sprintf("dubnium-session-end@%d.service", uid) }
 
-func (a askSessions) Prepare(context.Context, plans.Step) (json.RawMessage, error) { return nil, nil }
+func (h askSessions) Prepare(context.Context, plans.Step) (json.RawMessage, error) { return nil, nil }
 
-func (a askSessions) Verify(context.Context, plans.Step) error { return nil }
+func (h askSessions) Verify(context.Context, plans.Step) error { return nil }
 
-func (a askSessions) Undo(context.Context, plans.Step, json.RawMessage) error { return nil }
+func (h askSessions) Undo(context.Context, plans.Step, json.RawMessage) error { return nil }
 
-func (a askSessions) Apply(ctx context.Context, s plans.Step) error {
+func (h askSessions) Apply(ctx context.Context, s plans.Step) error {
 	errs := make([]error, len(s.Users))
 	var asked sync.WaitGroup
 	for i, uid := range s.Users {
-		asked.Go(func() { errs[i] = a.ask(ctx, uid, s.Grace) })
+		asked.Go(func() { errs[i] = h.ask(ctx, uid, s.Grace) })
 	}
 	asked.Wait()
 	return errors.Join(errs...)
 }
 
-func (a askSessions) ask(ctx context.Context, uid uint32, grace time.Duration) error {
+func (h askSessions) ask(ctx context.Context, uid uint32, grace time.Duration) error {
 	unit := hookUnit(uid)
 	bounded, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	err := a.start(bounded, unit, replace)
+	err := h.start(bounded, unit, replace)
 	switch {
 	case err == nil:
 		return nil
 	case systemd1.NoUnit(err):
-		return fmt.Errorf("the session of uid %d was not asked to end: %w", uid, err)
+		return fmt.Errorf("cannot run the end hook of uid %d: %w", uid, err)
 	case ctx.Err() == nil && bounded.Err() != nil:
 		err = fmt.Errorf("it took longer than %s", grace)
 	}
-	// Whatever it still does, its time is over. Nobody waits for a transition that is
-	// told to stop: the unit has a bound of its own.
+	// If ctx has ended, the stop fails at once and does not delay the end of the
+	// transition: the unit has a timeout of its own.
 	return errors.Join(
-		fmt.Errorf("the session of uid %d was asked to end by %s, which failed: %w", uid, unit, err), a.stop(ctx, unit),
+		fmt.Errorf("the end hook of uid %d failed (%s): %w", uid, unit, err), h.stop(ctx, unit),
 	)
 }

@@ -27,7 +27,7 @@ func hooks(ran chan<- string) testhost.Unit {
 
 func TestTheHookOfEachPersonIsRun(t *testing.T) {
 	ran := make(chan string, 8)
-	h := newHands(t, testhost.Options{Units: []testhost.Unit{hooks(ran)}})
+	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{hooks(ran)}})
 	step := asks(time.Minute, 1000, 1001)
 	h.prepare(step)
 	require.NoError(t, h.apply(step))
@@ -39,26 +39,26 @@ func TestTheHookOfEachPersonIsRun(t *testing.T) {
 }
 
 func TestAHookThatHangsIsStopped(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetFault(hook, testhost.Fault{HangStart: true}))
 	err := h.apply(asks(50*time.Millisecond, 1000))
 	require.ErrorContains(
-		t, err, "the session of uid 1000 was asked to end by "+hook+", which failed: it took longer than 50ms",
+		t, err, "the end hook of uid 1000 failed ("+hook+"): it took longer than 50ms",
 	)
 	require.NoError(t, h.host.WaitUnit(bounded(t), hook, "inactive"))
 }
 
 func TestAHookThatFailsIsToldAndTheOthersAreRun(t *testing.T) {
 	ran := make(chan string, 8)
-	h := newHands(t, testhost.Options{Units: []testhost.Unit{hooks(ran)}})
+	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{hooks(ran)}})
 	require.NoError(t, h.host.Fail(hook))
 	err := h.apply(asks(time.Minute, 1000, 1001))
-	require.ErrorContains(t, err, hook+", which failed: cannot start "+hook+": job failed (exit-code)")
+	require.ErrorContains(t, err, "failed ("+hook+"): cannot start "+hook+": job failed (exit-code)")
 	require.NotContains(t, err.Error(), "uid 1001")
 	require.Len(t, ran, 1)
 }
 
 func TestAHostWithoutTheUnitAsksNobody(t *testing.T) {
-	h := newHands(t, testhost.Options{Units: []testhost.Unit{{Name: "dubnium-session-end@.service", Masked: true}}})
-	require.ErrorContains(t, h.apply(asks(time.Minute, 1000)), "the session of uid 1000")
+	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{{Name: "dubnium-session-end@.service", Masked: true}}})
+	require.ErrorContains(t, h.apply(asks(time.Minute, 1000)), "end hook of uid 1000")
 }

@@ -2,12 +2,12 @@
 // units, isolates targets, ends sessions and sets properties of slices, through
 // systemd and logind.
 //
-// Failure semantics: nothing counts as done because it was asked for. Apply waits
-// for the job or the removal that it asked for, bounded by its context; Verify
-// reads the host anew. An error says what could not be done, to which unit or
-// session, and in systemd's own words why. When the context ends first, the
-// error wraps the context's; when systemd, logind or the bus goes away, it says
-// so and nothing hangs. do and undo of each kind stand next to each other.
+// Failure semantics: a call that was accepted is not success. Apply waits for the job
+// or the removal that it requested, bounded by its context; Verify reads the host
+// again. An error has the operation, the unit or session, and the reason that systemd
+// gives. If the context ends first, the error wraps that of the context. If systemd,
+// logind or the bus disappears, the error says so, and nothing hangs. Apply and Undo of
+// each kind are next to each other.
 package host
 
 import (
@@ -24,15 +24,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Cgroups is where the kernel shows control groups.
+// Cgroups is the mount point of the kernel's control groups.
 const Cgroups = "/sys/fs/cgroup"
 
-// Options are what the actors need beside the bus and the policy.
+// Options are what the handlers need besides the bus and the policy.
 type Options struct {
 	SavedState *SavedState
 	// Cgroups is the directory in which properties of slices are read back.
 	Cgroups string
-	// Monitor see who has a GPU.
+	// Monitor reads which processes hold a GPU.
 	Monitor SnapshotWaiter
 	Log     *zap.Logger
 }
@@ -67,23 +67,23 @@ func StepHandlers(bus *busconn.Bus, p policy.Policy, o Options) map[plans.Kind]p
 	}
 }
 
-// encodeUndo writes what Undo will need.
+// encodeUndo encodes what Undo will need, for the journal.
 func encodeUndo(before any) (json.RawMessage, error) {
 	data, err := json.Marshal(before)
 	if err != nil {
-		return nil, fmt.Errorf("cannot write down what was there before: %w", err)
+		return nil, fmt.Errorf("cannot encode the previous state: %w", err)
 	}
 	return data, nil
 }
 
-// decodeUndo reads what Prepare wrote. It reports false when Prepare never finished:
-// then Apply never began, and there is nothing to undo.
+// decodeUndo decodes what Prepare returned. It reports false if Prepare never finished:
+// then Apply did not begin, and there is nothing to undo.
 func decodeUndo(before json.RawMessage, into any) (bool, error) {
 	if len(before) == 0 {
 		return false, nil
 	}
 	if err := json.Unmarshal(before, into); err != nil {
-		return false, fmt.Errorf("cannot read what was there before: %w", err)
+		return false, fmt.Errorf("cannot decode the previous state: %w", err)
 	}
 	return true, nil
 }

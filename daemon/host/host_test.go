@@ -24,38 +24,37 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// hands are the actors on a simulated host.
-type hands struct {
+// handlers are the handlers on a simulated host.
+type handlers struct {
 	t      *testing.T
 	host   *testhost.Host
 	bus    *busconn.Bus
-	memory *host.SavedState
-	actors map[plans.Kind]plans.StepHandler
+	saved  *host.SavedState
+	byKind map[plans.Kind]plans.StepHandler
 	nvml   *nvml
 }
 
-func newHands(t *testing.T, opts testhost.Options) *hands {
+func newHandlers(t *testing.T, opts testhost.Options) *handlers {
 	t.Helper()
 	h := hosttest.Start(t, opts)
 	bus, err := busconn.Dial(h.Address())
 	require.NoError(t, err)
 	t.Cleanup(func() { bus.Close() })
-	memory := host.OpenSavedState(t.TempDir(), "this boot")
-	hands := &hands{t: t, host: h, bus: bus, memory: memory, nvml: &nvml{}}
-	hands.govern(policy.Default())
-	return hands
+	saved := host.OpenSavedState(t.TempDir(), "this boot")
+	handlers := &handlers{t: t, host: h, bus: bus, saved: saved, nvml: &nvml{}}
+	handlers.setPolicy(policy.Default())
+	return handlers
 }
 
-// govern makes the actors those of another policy.
-func (h *hands) govern(p policy.Policy) {
-	o := options(h.t, h.host, h.memory)
-	o.Monitor = h.eyes(o.Log)
-	h.actors = host.StepHandlers(h.bus, p, o)
+// setPolicy makes the handlers those of another policy.
+func (h *handlers) setPolicy(p policy.Policy) {
+	o := options(h.t, h.host, h.saved)
+	o.Monitor = h.monitor(o.Log)
+	h.byKind = host.StepHandlers(h.bus, p, o)
 }
 
-// eyes see who has a GPU by the holders probe's own code, and what a test has NVML
-// say.
-func (h *hands) eyes(log *zap.Logger) *monitor.Monitor {
+// monitor reads the holders by the probe's own code, and NVML's values of the test.
+func (h *handlers) monitor(log *zap.Logger) *monitor.Monitor {
 	roots := probe.Roots{Proc: filepath.Join(h.host.Root(), "proc"), Sys: filepath.Join(h.host.Root(), "sys")}
 	m := monitor.New(10*time.Second, log, holders{roots, h.nvml}, h.nvml)
 	ctx, cancel := context.WithCancel(h.t.Context())
@@ -89,7 +88,7 @@ func (s holders) Read(ctx context.Context) observer.Part {
 	return part
 }
 
-// nvml is what the driver says, none at first; and whether the holders can be seen.
+// nvml has what the driver reports, and the error that hides the holders.
 type nvml struct {
 	mu    sync.Mutex
 	says  observer.NVML
@@ -125,15 +124,15 @@ func (n *nvml) Read(context.Context) observer.Part {
 	return says
 }
 
-// told are the asides of a step.
-type told struct {
+// noteRecorder records the notes of a step.
+type noteRecorder struct {
 	mu    sync.Mutex
 	notes []string
 }
 
-func (*told) Progress(string)               {}
-func (*told) Residual([]observer.GPUMemory) {}
-func (s *told) Note(text string, _ []observer.Secret) {
+func (*noteRecorder) Progress(string)               {}
+func (*noteRecorder) Residual([]observer.GPUMemory) {}
+func (s *noteRecorder) Note(text string, _ []observer.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.notes = append(s.notes, text)
@@ -152,22 +151,22 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-func (h *hands) prepare(s plans.Step) json.RawMessage {
+func (h *handlers) prepare(s plans.Step) json.RawMessage {
 	h.t.Helper()
-	before, err := h.actors[s.Kind].Prepare(bounded(h.t), s)
+	before, err := h.byKind[s.Kind].Prepare(bounded(h.t), s)
 	require.NoError(h.t, err)
 	return before
 }
 
-func (h *hands) apply(s plans.Step) error  { return h.actors[s.Kind].Apply(bounded(h.t), s) }
-func (h *hands) verify(s plans.Step) error { return h.actors[s.Kind].Verify(bounded(h.t), s) }
+func (h *handlers) apply(s plans.Step) error  { return h.byKind[s.Kind].Apply(bounded(h.t), s) }
+func (h *handlers) verify(s plans.Step) error { return h.byKind[s.Kind].Verify(bounded(h.t), s) }
 
-func (h *hands) undo(s plans.Step, before json.RawMessage) error {
-	return h.actors[s.Kind].Undo(bounded(h.t), s, before)
+func (h *handlers) undo(s plans.Step, before json.RawMessage) error {
+	return h.byKind[s.Kind].Undo(bounded(h.t), s, before)
 }
 
 // state is a unit's ActiveState.
-func (h *hands) state(unit string) string {
+func (h *handlers) state(unit string) string {
 	h.t.Helper()
 	u, err := h.host.Unit(unit)
 	require.NoError(h.t, err)
@@ -175,14 +174,14 @@ func (h *hands) state(unit string) string {
 }
 
 // applying runs Apply beside the test.
-func (h *hands) applying(ctx context.Context, s plans.Step) <-chan error {
+func (h *handlers) applying(ctx context.Context, s plans.Step) <-chan error {
 	done := make(chan error, 1)
-	go func() { done <- h.actors[s.Kind].Apply(ctx, s) }()
+	go func() { done <- h.byKind[s.Kind].Apply(ctx, s) }()
 	return done
 }
 
-// expiring is a context whose deadline is over when the test says so, however
-// slow the machine is.
+// expiring is a context whose deadline passes when the test calls expire, regardless of
+// the speed of the machine.
 type expiring struct {
 	context.Context
 	done chan struct{}
@@ -214,8 +213,8 @@ func receive(t *testing.T, from <-chan error) error {
 	}
 }
 
-// forge sends the actors' connection a signal that looks like a service's.
-func (h *hands) forge(path dbus.ObjectPath, iface, member string, body ...any) {
+// forge sends the handlers' connection a signal that looks like a service's.
+func (h *handlers) forge(path dbus.ObjectPath, iface, member string, body ...any) {
 	h.t.Helper()
 	from := hosttest.Connect(h.t, h.host)
 	from.Send(&dbus.Message{Type: dbus.TypeSignal, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
@@ -227,18 +226,18 @@ func (h *hands) forge(path dbus.ObjectPath, iface, member string, body ...any) {
 }
 
 func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	for _, kind := range []plans.Kind{
 		plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions, plans.SetSlices, plans.Quiesce, plans.Resume,
 		plans.StopVLLM, plans.AskSessions, plans.EndManagers,
 	} {
-		require.NotNil(t, h.actors[kind], kind)
+		require.NotNil(t, h.byKind[kind], kind)
 	}
 }
 
 // A step whose Prepare never finished never began, so undo leaves things alone.
 func TestUndoWithoutAPreparedStepChangesNothing(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	for kind, unit := range map[plans.Kind]string{
 		plans.StartUnit: "greetd.service", plans.StopUnit: "vllm.service", plans.Isolate: "desktop.target",
 		plans.EndSessions: "",
@@ -251,10 +250,10 @@ func TestUndoWithoutAPreparedStepChangesNothing(t *testing.T) {
 }
 
 func TestUndoOfAnUnreadableJournalSaysSo(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	for _, kind := range []plans.Kind{plans.StartUnit, plans.StopUnit, plans.Isolate} {
 		err := h.undo(plans.Step{Kind: kind, Unit: "vllm.service"}, json.RawMessage("{"))
-		require.ErrorContains(t, err, "cannot read what was there before")
+		require.ErrorContains(t, err, "cannot decode the previous state")
 	}
 }
 
@@ -264,7 +263,7 @@ func TestALostBusIsAnErrorAndNoHang(t *testing.T) {
 		plans.EndSessions: "",
 	} {
 		t.Run(string(kind), func(t *testing.T) {
-			h := newHands(t, testhost.Options{})
+			h := newHandlers(t, testhost.Options{})
 			for _, name := range []string{"vllm.service", "greetd.service"} {
 				require.NoError(t, h.host.Hang(name))
 			}
@@ -277,7 +276,7 @@ func TestALostBusIsAnErrorAndNoHang(t *testing.T) {
 			h.bus.Close()
 			require.ErrorIs(t, receive(t, done), busconn.ErrDisconnected)
 			require.ErrorIs(t, h.verify(step), busconn.ErrDisconnected)
-			_, err := h.actors[kind].Prepare(bounded(t), step)
+			_, err := h.byKind[kind].Prepare(bounded(t), step)
 			require.ErrorIs(t, err, busconn.ErrDisconnected)
 		})
 	}

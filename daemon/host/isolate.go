@@ -16,55 +16,55 @@ import (
 	"github.com/dubnium/dubnium/plans"
 )
 
-// isolate is plans.Isolate: it starts a target and stops whatever the target
-// does not want.
+// isolate handles plans.Isolate: it starts a target and stops every unit that the target
+// does not pull in.
 type isolate struct {
 	units
 	modeTargets []string
 	// modeUnits lists, by target, the units that belong to its mode and to no other.
 	modeUnits map[string][]string
-	// maintenance are the units that studio-local stops. Every mode target wants
-	// those timers again, be it started or isolated.
+	// maintenance are the units that studio-local stops. Every mode target wants these
+	// timers, and so starts them, whether it is started or isolated.
 	maintenance []string
-	// headless is the target that nobody may sit at, and logind knows who does.
+	// headless is the target without graphical sessions.
 	headless string
 	logind   *login1.Client
 }
 
-// isolateBefore is what ran before.
+// isolateBefore is what was active before.
 type isolateBefore struct {
 	// Target is the mode target that was active, empty for none.
 	Target string `json:"target"`
-	// Active are the units that isolate could stop and that were active. What runs
-	// a transient unit is gone with it; it is listed to be told, not started again.
+	// Active are the active units that isolate could stop. Transient are those without a
+	// file: they cannot be started again, and are listed for the record.
 	Active    []string `json:"active"`
 	Transient []string `json:"transient,omitempty"`
 }
 
-// stoppable knows the unit types that isolate stops: the others ignore it by
-// default (systemd.unit(5), IgnoreOnIsolate=).
+// stoppable reports whether isolate stops units of this type. The others have
+// IgnoreOnIsolate= by default (systemd.unit(5)).
 func stoppable(unit string) bool {
 	return slices.Contains(
 		[]string{"service", "socket", "timer", "path", "target"}, unit[strings.LastIndexByte(unit, '.')+1:],
 	)
 }
 
-func (a isolate) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	rows, err := a.active(ctx)
+func (h isolate) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
+	rows, err := h.active(ctx)
 	if err != nil {
 		return nil, err
 	}
-	before := isolateBefore{Target: a.otherTarget(s.Unit, rows)}
+	before := isolateBefore{Target: h.otherTarget(s.Unit, rows)}
 	transient := make([]bool, len(rows))
 	err = busconn.Parallel(len(rows), func(i int) (err error) {
-		transient[i], err = a.manager.Transient(ctx, rows[i].Path)
+		transient[i], err = h.manager.Transient(ctx, rows[i].Path)
 		if systemd1.NoUnit(err) {
-			transient[i], err = true, nil // it has gone since it was listed
+			transient[i], err = true, nil // it was unloaded after it was listed
 		}
 		return err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot tell which units could come back: %w", err)
+		return nil, fmt.Errorf("cannot determine which units are transient: %w", err)
 	}
 	for i, row := range rows {
 		if transient[i] {
@@ -76,10 +76,10 @@ func (a isolate) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, er
 	return encodeUndo(before)
 }
 
-// active lists what is up of the units that isolate stops. What is on its way up
-// is left out: a oneshot that was cut off is not to be run again by an undo.
-func (a isolate) active(ctx context.Context) ([]systemd1.Row, error) {
-	rows, err := a.manager.List(ctx)
+// active lists the active units that isolate stops. Units that are activating are left
+// out: an undo must not run an interrupted oneshot service again.
+func (h isolate) active(ctx context.Context) ([]systemd1.Row, error) {
+	rows, err := h.manager.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -88,11 +88,11 @@ func (a isolate) active(ctx context.Context) ([]systemd1.Row, error) {
 	}), nil
 }
 
-// otherTarget names the mode target to go back to: the active one that is not
-// the one to isolate, else that one itself if it was active.
-func (a isolate) otherTarget(unit string, active []systemd1.Row) string {
+// otherTarget returns the mode target that an undo starts: the active one that is not
+// the target to isolate, else that target itself if it is active, else none.
+func (h isolate) otherTarget(unit string, active []systemd1.Row) string {
 	found := ""
-	for _, target := range a.modeTargets {
+	for _, target := range h.modeTargets {
 		if slices.ContainsFunc(active, func(r systemd1.Row) bool { return r.Name == target }) &&
 			(found == "" || target != unit) {
 			found = target
@@ -101,113 +101,112 @@ func (a isolate) otherTarget(unit string, active []systemd1.Row) string {
 	return found
 }
 
-// Apply is done when the target's job is, and every stop job of the same
-// transaction: isolate answers while units are still stopping. All jobs of a
-// transaction are queued before systemd answers the call.
-func (a isolate) Apply(ctx context.Context, s plans.Step) error {
-	jobs, err := a.manager.WatchJobs(ctx)
+// Apply waits for the target's job and every stop job of the same transaction: the
+// target can be active while units are still stopping. systemd queues all jobs of a
+// transaction before it replies.
+func (h isolate) Apply(ctx context.Context, s plans.Step) error {
+	jobs, err := h.manager.WatchJobs(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot isolate %s: %w", s.Unit, err)
 	}
 	defer jobs.Close()
-	return a.withUnfinished(ctx, a.change(ctx, jobs, s))
+	return h.withUnfinished(ctx, h.change(ctx, jobs, s))
 }
 
-func (a isolate) change(ctx context.Context, jobs *systemd1.Jobs, s plans.Step) error {
-	job, err := a.manager.Start(ctx, s.Unit, "isolate")
+func (h isolate) change(ctx context.Context, jobs *systemd1.Jobs, s plans.Step) error {
+	job, err := h.manager.Start(ctx, s.Unit, "isolate")
 	if err != nil {
 		return fmt.Errorf("cannot isolate %s: %w", s.Unit, err)
 	}
-	queued, err := a.manager.ListJobs(ctx)
+	queued, err := h.manager.ListJobs(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot isolate %s: %w", s.Unit, err)
 	}
-	if err := a.started(ctx, jobs, s.Unit, job); err != nil {
+	if err := h.started(ctx, jobs, s.Unit, job); err != nil {
 		return err
 	}
 	for _, q := range queued {
 		if q.Type != "stop" || !stoppable(q.Unit) {
 			continue
 		}
-		if err := a.stopped(ctx, jobs, q.Unit, q.Path); err != nil {
+		if err := h.stopped(ctx, jobs, q.Unit, q.Path); err != nil {
 			return fmt.Errorf("cannot isolate %s: %w", s.Unit, err)
 		}
 	}
 	return nil
 }
 
-// withUnfinished adds to the error of a step whose time is over what systemd is still
-// at: the target waits for units that are not it.
-func (a isolate) withUnfinished(ctx context.Context, err error) error {
+// withUnfinished adds the running jobs to the error of a step that timed out: the target
+// waits for other units.
+func (h isolate) withUnfinished(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() == nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), afterwards)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), diagnosisTimeout)
 	defer cancel()
-	queued, listErr := a.manager.ListJobs(ctx)
+	queued, listErr := h.manager.ListJobs(ctx)
 	if listErr != nil {
 		return errors.Join(err, listErr)
 	}
-	var at []string
+	var running []string
 	for _, q := range queued {
 		if q.State == "running" {
-			at = append(at, q.Unit+" ("+q.Type+")")
+			running = append(running, q.Unit+" ("+q.Type+")")
 		}
 	}
-	if len(at) == 0 {
+	if len(running) == 0 {
 		return err
 	}
-	slices.Sort(at)
-	return fmt.Errorf("%w; systemd is still at %s", err, strings.Join(at, ", "))
+	slices.Sort(running)
+	return fmt.Errorf("%w; running jobs: %s", err, strings.Join(running, ", "))
 }
 
-// afterwards is how long may be asked, once a step's time is over, why it is.
-const afterwards = 2 * time.Second
+// diagnosisTimeout bounds the calls that find out why a step has timed out.
+const diagnosisTimeout = 2 * time.Second
 
-// Undo stops the mode's own units that came with the target, goes back to the
-// mode target that was active, whose Conflicts= stops the other, and starts again
-// what was up. It goes on past what fails.
-func (a isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
+// Undo stops the mode's own units that were started with the target, starts the mode
+// target that was active, whose Conflicts= stops the other, and starts the units that
+// were active. It continues after a failure.
+func (h isolate) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was isolateBefore
 	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
 	}
-	stopped, leave := a.stopModeUnits(ctx, s.Unit, was.Active)
-	if was.Target == a.headless {
-		// Only now can nobody log in any more.
-		if err := a.requireNoSession(ctx); err != nil {
-			return errors.Join(leave, err, a.startAgain(ctx, stopped))
+	stopped, stopErr := h.stopModeUnits(ctx, s.Unit, was.Active)
+	if was.Target == h.headless {
+		// The display manager is stopped, so that no session can begin after this check.
+		if err := h.requireNoSession(ctx); err != nil {
+			return errors.Join(stopErr, err, h.startAgain(ctx, stopped))
 		}
 	}
-	var back error
-	switch was.Target {
-	case "": // no mode was claimed before, so none is after
-		back = a.stop(ctx, s.Unit)
-	default:
-		back = a.start(ctx, was.Target, replace)
+	var targetErr error
+	if was.Target == "" { // no mode target was active before
+		targetErr = h.stop(ctx, s.Unit)
+	} else {
+		targetErr = h.start(ctx, was.Target, replace)
 	}
-	return errors.Join(leave, back, a.startAgain(ctx, was.Active), a.stopMaintenance(ctx, was.Active))
+	return errors.Join(stopErr, targetErr, h.startAgain(ctx, was.Active), h.stopMaintenance(ctx, was.Active))
 }
 
-// stopMaintenance stops what of maintenance was down before.
-func (a isolate) stopMaintenance(ctx context.Context, before []string) error {
+// stopMaintenance stops the maintenance units that were down before.
+func (h isolate) stopMaintenance(ctx context.Context, before []string) error {
 	var errs []error
-	for _, unit := range a.maintenance {
-		now, err := a.manager.Unit(ctx, unit)
+	for _, unit := range h.maintenance {
+		now, err := h.manager.Unit(ctx, unit)
 		if err == nil && !now.Down() && !slices.Contains(before, now.ID) {
-			err = a.stop(ctx, unit)
+			err = h.stop(ctx, unit)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// requireNoSession fails with plans.ErrSessionInTheWay while a person's session exists,
-// or one of a kind that may be a person's.
-func (a isolate) requireNoSession(ctx context.Context) error {
-	sessions, err := a.logind.Sessions(ctx)
+// requireNoSession fails with plans.ErrSessionInTheWay while a graphical session or one
+// of an unknown kind exists.
+func (h isolate) requireNoSession(ctx context.Context) error {
+	sessions, err := h.logind.Sessions(ctx)
 	if err != nil {
-		return errors.Join(plans.ErrSessionInTheWay, fmt.Errorf("cannot tell who is logged in: %w", err))
+		return errors.Join(plans.ErrSessionInTheWay, fmt.Errorf("cannot read the sessions: %w", err))
 	}
 	for _, s := range sessions {
 		if s.Kind() == observer.KindGraphical || s.Kind() == observer.KindUnknown {
@@ -217,30 +216,30 @@ func (a isolate) requireNoSession(ctx context.Context) error {
 	return nil
 }
 
-// stopModeUnits stops what the target brought along, and says what that was: a
-// target that wants a unit does not take it with it when it is stopped.
-func (a isolate) stopModeUnits(ctx context.Context, target string, before []string) (stopped []string, err error) {
+// stopModeUnits stops the units of the mode that were started with the target, and
+// returns them: to stop a target does not stop the units that it wants.
+func (h isolate) stopModeUnits(ctx context.Context, target string, before []string) (stopped []string, err error) {
 	var errs []error
-	for _, unit := range a.modeUnits[target] {
-		now, err := a.manager.Unit(ctx, unit)
+	for _, unit := range h.modeUnits[target] {
+		now, err := h.manager.Unit(ctx, unit)
 		if err == nil && !now.Down() && !slices.Contains(before, now.ID) {
 			stopped = append(stopped, now.ID)
-			err = a.stop(ctx, unit)
+			err = h.stop(ctx, unit)
 		}
 		errs = append(errs, err)
 	}
 	return stopped, errors.Join(errs...)
 }
 
-// startAgain starts those of the units that are not up, together, so that
-// systemd puts them into their order.
-func (a isolate) startAgain(ctx context.Context, wanted []string) error {
-	jobs, err := a.manager.WatchJobs(ctx)
+// startAgain starts those of the units that are not active. It queues all jobs before it
+// waits, so that systemd orders them.
+func (h isolate) startAgain(ctx context.Context, wanted []string) error {
+	jobs, err := h.manager.WatchJobs(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot start again what was stopped: %w", err)
 	}
 	defer jobs.Close()
-	up, err := a.active(ctx)
+	up, err := h.active(ctx)
 	if err != nil {
 		return fmt.Errorf("cannot start again what was stopped: %w", err)
 	}
@@ -248,17 +247,17 @@ func (a isolate) startAgain(ctx context.Context, wanted []string) error {
 	var waits []func() error
 	for _, unit := range wanted {
 		isUp := slices.ContainsFunc(up, func(r systemd1.Row) bool { return r.Name == unit })
-		if isUp || slices.Contains(a.modeTargets, unit) {
+		if isUp || slices.Contains(h.modeTargets, unit) {
 			continue
 		}
-		job, err := a.manager.Start(ctx, unit, replace)
+		job, err := h.manager.Start(ctx, unit, replace)
 		switch {
 		case busconn.IsError(err, systemd1.ErrOnlyByDependency):
-			// RefuseManualStart=: it comes with what needs it.
+			// RefuseManualStart=: the units that need it start it.
 		case err != nil:
 			errs = append(errs, fmt.Errorf("cannot start %s: %w", unit, err))
 		default:
-			waits = append(waits, func() error { return a.started(ctx, jobs, unit, job) })
+			waits = append(waits, func() error { return h.started(ctx, jobs, unit, job) })
 		}
 	}
 	for _, wait := range waits {
@@ -267,16 +266,16 @@ func (a isolate) startAgain(ctx context.Context, wanted []string) error {
 	return errors.Join(errs...)
 }
 
-// Verify wants the target up and no other mode's.
-func (a isolate) Verify(ctx context.Context, s plans.Step) error {
-	if err := a.confirmUp(ctx, s.Unit); err != nil {
+// Verify fails unless the target is active and no other mode target is.
+func (h isolate) Verify(ctx context.Context, s plans.Step) error {
+	if err := h.confirmUp(ctx, s.Unit); err != nil {
 		return err
 	}
-	for _, target := range a.modeTargets {
+	for _, target := range h.modeTargets {
 		if target == s.Unit {
 			continue
 		}
-		if err := a.confirmDown(ctx, target); err != nil {
+		if err := h.confirmDown(ctx, target); err != nil {
 			return err
 		}
 	}

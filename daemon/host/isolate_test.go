@@ -18,7 +18,7 @@ var (
 )
 
 func TestIsolateIsDoneWhenItsCasualtiesAreDown(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.Slow("greetd.service", 50*time.Millisecond))
 	require.ErrorContains(t, h.verify(toCompute), "compute.target is inactive")
 	require.NoError(t, h.apply(toCompute))
@@ -30,7 +30,7 @@ func TestIsolateIsDoneWhenItsCasualtiesAreDown(t *testing.T) {
 }
 
 func TestTwoModeTargetsAreNotVerified(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetActive("compute.target", "active"))
 	require.ErrorContains(t, h.verify(toCompute), "desktop.target is active")
 }
@@ -38,7 +38,7 @@ func TestTwoModeTargetsAreNotVerified(t *testing.T) {
 // Where both mode targets are active, the way back is the one that is not to be
 // isolated.
 func TestTheWayBackIsTheOtherMode(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetActive("compute.target", "active"))
 	for _, c := range []struct {
 		step plans.Step
@@ -52,7 +52,7 @@ func TestTheWayBackIsTheOtherMode(t *testing.T) {
 
 // A target that wants a unit does not take it with it when it is stopped.
 func TestUndoOfIsolateLeavesNothingOfTheModeRunning(t *testing.T) {
-	h := newHands(t, testhost.Options{NoAutoLogin: true})
+	h := newHandlers(t, testhost.Options{NoAutoLogin: true})
 	before := h.prepare(toCompute)
 	require.NoError(t, h.apply(toCompute))
 	require.NoError(t, h.host.WaitUnit(bounded(t), "vllm.service", "active"), "compute.target wants it")
@@ -69,7 +69,7 @@ func TestUndoOfIsolateLeavesNothingOfTheModeRunning(t *testing.T) {
 }
 
 func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
-	h := newHands(t, testhost.Options{Units: []testhost.Unit{
+	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{
 		{Name: "byhand.service"},
 		{Name: "byhand.timer"},
 		{Name: "run-u1.service", Transient: true},
@@ -104,7 +104,7 @@ func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
 }
 
 func TestUndoOfIsolateGoesOnPastWhatFails(t *testing.T) {
-	h := newHands(
+	h := newHandlers(
 		t, testhost.Options{Units: []testhost.Unit{{Name: "a.service"}, {Name: "b.service"}, {Name: "c.service"}}},
 	)
 	for _, unit := range []string{"a.service", "b.service", "c.service"} {
@@ -122,7 +122,7 @@ func TestUndoOfIsolateGoesOnPastWhatFails(t *testing.T) {
 }
 
 func TestUndoOfIsolateIsValidAfterAPartialApply(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	before := h.prepare(toCompute)
 	require.NoError(t, h.host.Hang("greetd.service"))
 	ctx := newExpiring(t)
@@ -132,7 +132,7 @@ func TestUndoOfIsolateIsValidAfterAPartialApply(t *testing.T) {
 	err := receive(t, done)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "cannot isolate compute.target: ")
-	require.ErrorContains(t, err, "systemd is still at greetd.service (stop)", "the target waits for others")
+	require.ErrorContains(t, err, "running jobs: greetd.service (stop)", "the target waits for others")
 	require.NoError(t, h.host.Heal("greetd.service"))
 	require.NoError(t, h.undo(toCompute, before))
 	require.NoError(t, h.verify(toDesktop))
@@ -140,7 +140,7 @@ func TestUndoOfIsolateIsValidAfterAPartialApply(t *testing.T) {
 }
 
 func TestAHostWithoutAModeGoesBackToNone(t *testing.T) {
-	h := newHands(t, testhost.Options{DefaultTarget: "graphical.target"})
+	h := newHandlers(t, testhost.Options{DefaultTarget: "graphical.target"})
 	before := h.prepare(toCompute)
 	require.NoError(t, h.apply(toCompute))
 	require.NoError(t, h.undo(toCompute, before))
@@ -161,7 +161,7 @@ func TestATargetThatCannotBeIsolatedChangesNothing(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			h := newHands(t, testhost.Options{})
+			h := newHandlers(t, testhost.Options{})
 			require.NoError(t, c.breaks(h.host))
 			require.ErrorContains(t, h.apply(toCompute), c.want)
 			require.NoError(t, h.verify(toDesktop))
@@ -170,7 +170,7 @@ func TestATargetThatCannotBeIsolatedChangesNothing(t *testing.T) {
 }
 
 func TestATargetWhoseOwnUnitFailsSaysSo(t *testing.T) {
-	h := newHands(
+	h := newHandlers(
 		t, testhost.Options{Units: []testhost.Unit{{Name: "weights.service", RequiredBy: []string{"compute.target"}}}},
 	)
 	require.NoError(t, h.host.Fail("weights.service"))

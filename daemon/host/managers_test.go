@@ -19,9 +19,9 @@ func endManagers(grace time.Duration, users ...uint32) plans.Step {
 
 // left is a host whose sessions have ended while something under alice's user manager
 // has the display GPU.
-func left(t *testing.T, opts testhost.Options) *hands {
+func left(t *testing.T, opts testhost.Options) *handlers {
 	t.Helper()
-	h := newHands(t, opts)
+	h := newHandlers(t, opts)
 	h.host.AddProcess(testhost.Process{
 		UID: 1000, Comm: "Hyprland", Opens: []string{"card0", "renderD128"},
 		Cgroup: "/user.slice/user-1000.slice/" + manager + "/session.slice/wayland-wm@hyprland.service",
@@ -50,7 +50,7 @@ func TestACompositorUnderAUserManagerThatStaysIsEnded(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, notes, 1)
 	require.Regexp(t, `^Hyprland \(pid \d+, user@1000\.service/wayland-wm@hyprland\.service\) held `+card+
-		` for 50ms after the session was gone, and user@1000\.service was stopped$`, notes[0])
+		` for 50ms after the session had ended, and user@1000\.service was stopped$`, notes[0])
 	require.Equal(t, "inactive", h.state(manager))
 
 	require.NoError(t, h.undo(step, before))
@@ -58,20 +58,20 @@ func TestACompositorUnderAUserManagerThatStaysIsEnded(t *testing.T) {
 }
 
 func TestTheUserManagerOfSomebodyWhoIsThereComesBack(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := endManagers(0, 1000)
 	before := h.prepare(step)
 	require.NoError(t, h.apply(plans.Step{Kind: plans.StopUnit, Unit: manager}))
 	require.NoError(t, h.undo(step, before))
 	require.Equal(t, "active", h.state(manager))
 	require.NoError(t, h.undo(step, before), "once more changes nothing")
-	require.NoError(t, h.undo(step, nil), "it has not begun")
+	require.NoError(t, h.undo(step, nil), "Prepare has not finished")
 }
 
-// logind keeps the manager of somebody who is logged in over ssh too, and with it a
-// PipeWire that has the GPU's HDMI output.
+// logind keeps the manager of a user who has a session over ssh too, and with it a
+// PipeWire that has the GPU's HDMI output open.
 func TestAnAudioServerGoesAndASessionElsewhereStays(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	h.host.AddProcess(testhost.Process{
 		UID: 1000, Comm: "pipewire", Opens: []string{"pcmC0D3p"},
 		Cgroup: "/user.slice/user-1000.slice/" + manager + "/session.slice/pipewire.service",

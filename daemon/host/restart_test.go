@@ -92,8 +92,8 @@ func (l logind) export(t *testing.T, conn *dbus.Conn) {
 func endSessions(t *testing.T, bus *busconn.Bus) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
-	ctx, actor := bounded(t), host.StepHandlers(bus, policy.Default(), host.Options{})[plans.EndSessions]
-	go func() { done <- actor.Apply(ctx, ends(time.Minute)) }()
+	ctx, handler := bounded(t), host.StepHandlers(bus, policy.Default(), host.Options{})[plans.EndSessions]
+	go func() { done <- handler.Apply(ctx, ends(time.Minute)) }()
 	return done
 }
 
@@ -104,14 +104,13 @@ func TestSessionsEndAcrossARestartOfLogind(t *testing.T) {
 	done := endSessions(t, bustest.Connect(t, address))
 	require.Equal(t, "1", <-l.asked)
 	require.NoError(t, first.Close())
-	l.gone.Store(true) // its session ended while it was away, and nobody said so
+	l.gone.Store(true) // its session ended while it was away, without a signal
 	l.run(t, address)
 	require.NoError(t, receive(t, done))
 }
 
-// The bus may say that nobody owns the name, or that whoever owned it has left
-// without an answer, and pass on the next owner's first signals before that is
-// looked into.
+// The bus may reply that the name has no owner, or that its owner left without a reply,
+// and deliver the first signals of the next owner before the listener has noticed.
 func TestSessionsEndAlthoughLogindIsBackBeforeItsAbsenceIsNoticed(t *testing.T) {
 	for _, reply := range []string{"ServiceUnknown", "NoReply"} {
 		t.Run(reply, func(t *testing.T) {

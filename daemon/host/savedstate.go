@@ -18,34 +18,33 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// SavedState is what was there before modes changed it: a file, so that it outlives
-// the daemon, and of one boot, since what it is about does not outlive that. It is
-// written before the host is changed and after the host is as it was; of anything
-// that it names, the value that counts is its own. It is a source too: a plan
-// follows from what it says.
+// SavedState persists, for this boot, the values that modes have overridden. An entry is
+// written before the host is changed and removed after the value is restored; it takes
+// precedence over the current value when a mode is left. SavedState is also a source,
+// since plans depend on it.
 type SavedState struct {
 	path, boot string
 	mu         sync.Mutex
 	changed    chan struct{} // capacity 1
 }
 
-// OpenSavedState returns the memory of this boot in a directory.
+// OpenSavedState returns the saved state of this boot, which is a file in dir.
 func OpenSavedState(dir, bootID string) *SavedState {
 	return &SavedState{path: filepath.Join(dir, "before.json"), boot: bootID, changed: make(chan struct{}, 1)}
 }
 
-// savedValues is what the file holds.
+// savedValues is the content of the file.
 type savedValues struct {
 	BootID   string                       `json:"boot_id"`
 	Slices   map[string]policy.Properties `json:"slices"`
 	Quiesced []string                     `json:"quiesced"`
 }
 
-func (m *SavedState) load() (savedValues, error) {
-	n := savedValues{BootID: m.boot, Slices: map[string]policy.Properties{}, Quiesced: []string{}}
-	data, err := os.ReadFile(m.path)
+func (s *SavedState) load() (savedValues, error) {
+	v := savedValues{BootID: s.boot, Slices: map[string]policy.Properties{}, Quiesced: []string{}}
+	data, err := os.ReadFile(s.path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return n, nil
+		return v, nil
 	}
 	var found savedValues
 	if err == nil {
@@ -53,94 +52,94 @@ func (m *SavedState) load() (savedValues, error) {
 	}
 	switch {
 	case err != nil:
-		return n, fmt.Errorf("cannot read %s, which says what was there before: %w", m.path, err)
-	case found.BootID != m.boot:
-		return n, nil
+		return v, fmt.Errorf("cannot read the saved state %s: %w", s.path, err)
+	case found.BootID != s.boot:
+		return v, nil
 	}
-	maps.Copy(n.Slices, found.Slices)
-	n.Quiesced = append(n.Quiesced, found.Quiesced...)
-	return n, nil
+	maps.Copy(v.Slices, found.Slices)
+	v.Quiesced = append(v.Quiesced, found.Quiesced...)
+	return v, nil
 }
 
-// read returns what is written down.
-func (m *SavedState) read() (savedValues, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.load()
+// read returns the saved values.
+func (s *SavedState) read() (savedValues, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load()
 }
 
-// change writes down what f makes of the note. When it fails, what f announces
-// must not be done.
-func (m *SavedState) change(f func(*savedValues)) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	n, err := m.load()
+// change applies f to the saved values and writes them. If it fails, the caller must not
+// make the change that f prepares.
+func (s *SavedState) change(f func(*savedValues)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, err := s.load()
 	if err != nil {
 		return err
 	}
-	f(&n)
-	maps.DeleteFunc(n.Slices, func(_ string, p policy.Properties) bool { return len(p) == 0 })
-	data, err := json.MarshalIndent(n, "", "  ")
+	f(&v)
+	maps.DeleteFunc(v.Slices, func(_ string, p policy.Properties) bool { return len(p) == 0 })
+	data, err := json.MarshalIndent(v, "", "  ")
 	if err == nil {
-		err = atomicfile.Write(m.path, append(data, '\n'), 0o644)
+		err = atomicfile.Write(s.path, append(data, '\n'), 0o644)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write down what was there before: %w", err)
+		return fmt.Errorf("cannot write the saved state: %w", err)
 	}
 	select {
-	case m.changed <- struct{}{}:
+	case s.changed <- struct{}{}:
 	default:
 	}
 	return nil
 }
 
-// set writes down a value of before, nil for none.
-func (n *savedValues) set(slice, property string, value *string) {
+// set sets the saved value of a property; nil removes it.
+func (v *savedValues) set(slice, property string, value *string) {
 	if value == nil {
-		delete(n.Slices[slice], property)
+		delete(v.Slices[slice], property)
 		return
 	}
-	if n.Slices[slice] == nil {
-		n.Slices[slice] = policy.Properties{}
+	if v.Slices[slice] == nil {
+		v.Slices[slice] = policy.Properties{}
 	}
-	n.Slices[slice][property] = *value
+	v.Slices[slice][property] = *value
 }
 
-// of is the value of before that is written down, nil for none.
-func (n savedValues) of(slice, property string) *string {
-	if value, kept := n.Slices[slice][property]; kept {
+// get returns the saved value of a property, nil for none.
+func (v savedValues) get(slice, property string) *string {
+	if value, ok := v.Slices[slice][property]; ok {
 		return &value
 	}
 	return nil
 }
 
-func (n *savedValues) quiesce(units ...string) {
+func (v *savedValues) quiesce(units ...string) {
 	for _, unit := range units {
-		if !slices.Contains(n.Quiesced, unit) {
-			n.Quiesced = append(n.Quiesced, unit)
+		if !slices.Contains(v.Quiesced, unit) {
+			v.Quiesced = append(v.Quiesced, unit)
 		}
 	}
 }
 
-// Name names the source in facts and logs.
-func (m *SavedState) Name() string { return observer.SourceSaved }
+// Name is the name of the source in facts and logs.
+func (s *SavedState) Name() string { return observer.SourceSaved }
 
-// Watch calls changed after each change of the note, until ctx ends.
-func (m *SavedState) Watch(ctx context.Context, changed func()) error {
+// Watch calls changed after each change of the saved values, until ctx ends.
+func (s *SavedState) Watch(ctx context.Context, changed func()) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-m.changed:
+		case <-s.changed:
 			changed()
 		}
 	}
 }
 
-// Read reads the note.
-func (m *SavedState) Read(context.Context) observer.Part {
-	n, err := m.read()
-	part := observer.SavedState{Reading: observer.Reading{At: time.Now()}, Slices: n.Slices, Quiesced: n.Quiesced}
+// Read reads the saved values.
+func (s *SavedState) Read(context.Context) observer.Part {
+	v, err := s.read()
+	part := observer.SavedState{Reading: observer.Reading{At: time.Now()}, Slices: v.Slices, Quiesced: v.Quiesced}
 	if err != nil {
 		part.Reason = err.Error()
 	}

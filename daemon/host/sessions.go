@@ -18,24 +18,23 @@ import (
 	"github.com/dubnium/dubnium/plans"
 )
 
-// endSessions is plans.EndSessions: it ends every graphical session and every
-// greeter. A session is gone when logind has removed it; one that is `closing`
-// may stay so for ever, and still holds the GPU; logind calls it a tty's as soon as
-// its compositor has let go. user@UID.service outlives the session and is not this
-// step's business.
+// endSessions handles plans.EndSessions: it endings every graphical session and every
+// greeter. A session has ended when logind has removed it. One in the state closing may
+// stay so for ever and hold the GPU; logind reports the type tty once its compositor has
+// exited. user@UID.service outlives the session; endManagers handles it.
 type endSessions struct{ logind *login1.Client }
 
-func (a endSessions) Prepare(ctx context.Context, step plans.Step) (json.RawMessage, error) {
-	ending, err := a.ending(ctx, step)
+func (h endSessions) Prepare(ctx context.Context, step plans.Step) (json.RawMessage, error) {
+	ending, err := h.ending(ctx, step)
 	if err != nil {
 		return nil, err
 	}
-	return encodeUndo(ending) // for whoever reads the journal
+	return encodeUndo(ending) // for the record only
 }
 
-// ending lists the sessions that have to go.
-func (a endSessions) ending(ctx context.Context, step plans.Step) ([]observer.Session, error) {
-	sessions, err := a.logind.Sessions(ctx)
+// ending lists the sessions that have to end.
+func (h endSessions) ending(ctx context.Context, step plans.Step) ([]observer.Session, error) {
+	sessions, err := h.logind.Sessions(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -45,88 +44,85 @@ func (a endSessions) ending(ctx context.Context, step plans.Step) ([]observer.Se
 	}), nil
 }
 
-// Apply asks each session to end, kills what outlasts its grace, and waits until
-// logind has removed them all, those too that begin in the meantime. It fails at
-// the session of a person who was not there when the guards judged, unless the
-// step takes newcomers in.
-func (a endSessions) Apply(ctx context.Context, s plans.Step) error {
-	signals, err := a.logind.Listen(ctx, nil)
+// Apply terminates each session, kills those that outlive the grace, and waits until
+// logind has removed them all, those that begin meanwhile included. It fails if a user
+// logs in whom the guards have not judged, unless the step includes newcomers.
+func (h endSessions) Apply(ctx context.Context, s plans.Step) error {
+	signals, err := h.logind.Listen(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("cannot end sessions: %w", err)
 	}
 	defer signals.Close()
-	ends := map[string]*end{}
+	endings := map[string]*ending{}
 	var left []observer.Session
 	for {
-		now, err := a.ending(ctx, s)
+		now, err := h.ending(ctx, s)
 		switch {
 		case errors.Is(err, busconn.ErrAbsent): // logind restarts: its sessions stay
 		case err != nil:
-			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
+			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, endErrors(endings)))
 		case len(now) == 0:
 			return nil
 		case !s.Newcomers && len(otherUsersSessions(now, s.Users)) > 0:
-			return fmt.Errorf(
-				"there is %s now, who was not there when this was decided", describe(otherUsersSessions(now, s.Users)),
-			)
+			return fmt.Errorf("%s began after the guards were evaluated", describe(otherUsersSessions(now, s.Users)))
 		default:
 			left = now
-			a.terminateOrKill(ctx, left, ends, s.Grace)
+			h.terminateOrKill(ctx, left, endings, s.Grace)
 		}
-		if err := awaitChange(ctx, signals, ends); err != nil {
-			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, faults(ends)))
+		if err := awaitChange(ctx, signals, endings); err != nil {
+			return fmt.Errorf("cannot end %s: %w", describe(left), errors.Join(err, endErrors(endings)))
 		}
 	}
 }
 
-// otherUsersSessions are the sessions of people who are not among users. A greeter is
-// nobody's.
+// otherUsersSessions are the graphical sessions of users that are not among users.
+// Greeters are left out.
 func otherUsersSessions(sessions []observer.Session, users []uint32) []observer.Session {
 	return slices.DeleteFunc(slices.Clone(sessions), func(s observer.Session) bool {
 		return s.Kind() != observer.KindGraphical || slices.Contains(users, s.UID)
 	})
 }
 
-// end is how far the ending of one session has got.
-type end struct {
+// ending is the progress of ending one session.
+type ending struct {
 	grace  time.Time // when it will be killed
 	killed bool
-	fault  error // logind's refusal, told if the session stays
+	err    error // of logind, returned if the session stays
 }
 
-// terminateOrKill asks each session to end that was not asked yet, and kills it when its
-// grace is over. It forgets those that are gone.
-func (a endSessions) terminateOrKill(
-	ctx context.Context, left []observer.Session, ends map[string]*end, grace time.Duration,
+// terminateOrKill terminates each session that was not terminated yet, and kills it after
+// its grace. It removes those that are gone from endings.
+func (h endSessions) terminateOrKill(
+	ctx context.Context, left []observer.Session, endings map[string]*ending, grace time.Duration,
 ) {
-	maps.DeleteFunc(ends, func(id string, _ *end) bool {
+	maps.DeleteFunc(endings, func(id string, _ *ending) bool {
 		return !slices.ContainsFunc(left, func(s observer.Session) bool { return s.ID == id })
 	})
 	for _, s := range left {
-		e := ends[s.ID]
+		e := endings[s.ID]
 		switch {
 		case e == nil:
-			ends[s.ID] = &end{grace: time.Now().Add(grace), fault: a.logind.Terminate(ctx, s.ID)}
+			endings[s.ID] = &ending{grace: time.Now().Add(grace), err: h.logind.Terminate(ctx, s.ID)}
 		case !e.killed && !time.Now().Before(e.grace):
 			e.killed = true
-			e.fault = errors.Join(e.fault, a.logind.Kill(ctx, s.ID, int32(unix.SIGKILL)))
+			e.err = errors.Join(e.err, h.logind.Kill(ctx, s.ID, int32(unix.SIGKILL)))
 		}
 	}
 }
 
-// awaitChange waits until logind has something to say or a grace is over.
-func awaitChange(ctx context.Context, signals *busconn.Listener, ends map[string]*end) error {
-	var over <-chan time.Time
-	if at, waiting := firstGrace(ends); waiting {
+// awaitChange waits for a signal of logind or for the end of a grace.
+func awaitChange(ctx context.Context, signals *busconn.Listener, endings map[string]*ending) error {
+	var graceEnd <-chan time.Time
+	if at, waiting := firstGrace(endings); waiting {
 		timer := time.NewTimer(time.Until(at))
 		defer timer.Stop()
-		over = timer.C
+		graceEnd = timer.C
 	}
-	return signals.Wait(ctx, over)
+	return signals.Wait(ctx, graceEnd)
 }
 
-func firstGrace(ends map[string]*end) (at time.Time, waiting bool) {
-	for _, e := range ends {
+func firstGrace(endings map[string]*ending) (at time.Time, waiting bool) {
+	for _, e := range endings {
 		if !e.killed && (!waiting || e.grace.Before(at)) {
 			at, waiting = e.grace, true
 		}
@@ -134,10 +130,10 @@ func firstGrace(ends map[string]*end) (at time.Time, waiting bool) {
 	return at, waiting
 }
 
-func faults(ends map[string]*end) error {
+func endErrors(endings map[string]*ending) error {
 	var errs []error
-	for _, e := range ends {
-		errs = append(errs, e.fault)
+	for _, e := range endings {
+		errs = append(errs, e.err)
 	}
 	return errors.Join(errs...)
 }
@@ -153,17 +149,17 @@ func describe(sessions []observer.Session) string {
 	return strings.Join(words, ", ")
 }
 
-// Undo does nothing: nobody but the person can log in again. What brings the
-// login screen back is the undo of the step that stopped the display manager.
-func (a endSessions) Undo(context.Context, plans.Step, json.RawMessage) error { return nil }
+// Undo does nothing: only the user can log in again. The undo of the step that stopped
+// the display manager brings the login screen back.
+func (h endSessions) Undo(context.Context, plans.Step, json.RawMessage) error { return nil }
 
-func (a endSessions) Verify(ctx context.Context, s plans.Step) error {
-	left, err := a.ending(ctx, s)
+func (h endSessions) Verify(ctx context.Context, s plans.Step) error {
+	left, err := h.ending(ctx, s)
 	if err != nil {
 		return err
 	}
 	if len(left) > 0 {
-		return fmt.Errorf("there is still %s", describe(left))
+		return fmt.Errorf("%s still exists", describe(left))
 	}
 	return nil
 }

@@ -18,17 +18,17 @@ func ends(grace time.Duration) plans.Step {
 }
 
 // quiet stops the display manager, as the plan does before it ends sessions.
-func quiet(t *testing.T, h *hands) {
+func quiet(t *testing.T, h *handlers) {
 	t.Helper()
 	require.NoError(t, h.apply(stop("greetd.service")))
 }
 
 func TestSessionsAreEndedAndGone(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := ends(time.Minute)
 	before := h.prepare(step)
 	require.Contains(t, string(before), `"user":"alice"`)
-	require.ErrorContains(t, h.verify(step), "there is still session")
+	require.ErrorContains(t, h.verify(step), " still exists")
 	quiet(t, h)
 	require.NoError(t, h.apply(step))
 	require.NoError(t, h.verify(step))
@@ -39,7 +39,7 @@ func TestSessionsAreEndedAndGone(t *testing.T) {
 }
 
 func TestASessionThatIgnoresTheRequestIsKilledAfterItsGrace(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	alice, _ := h.host.SessionOf("user")
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
 	quiet(t, h)
@@ -49,17 +49,17 @@ func TestASessionThatIgnoresTheRequestIsKilledAfterItsGrace(t *testing.T) {
 	require.NoError(t, h.verify(ends(0)))
 }
 
-// logind calls a session a tty's once its compositor has let go of the devices: what is
-// left of it is ended all the same, and nobody's session on a console is.
+// logind reports the type tty once a session's compositor has released the devices: the
+// session is ended as well, and a session on a console is not.
 func TestWhatIsLeftOfASessionWithoutItsCompositorIsEnded(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	alice, _ := h.host.SessionOf("user")
 	console := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "alice", UID: 1000, Seat: "seat0"})
 	step := ends(time.Millisecond)
 	step.Sessions = []string{alice.ID}
 	quiet(t, h)
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.Type, s.IgnoresTerm = "tty", true }))
-	require.ErrorContains(t, h.verify(step), "there is still session "+alice.ID)
+	require.ErrorContains(t, h.verify(step), "session "+alice.ID)
 	require.NoError(t, h.apply(step))
 	require.NoError(t, h.verify(step))
 	require.False(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == alice.ID }))
@@ -67,7 +67,7 @@ func TestWhatIsLeftOfASessionWithoutItsCompositorIsEnded(t *testing.T) {
 }
 
 func TestOnlyTheSeatsSessionsAreEnded(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	ssh := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "bob", UID: 1001, Remote: true})
 	quiet(t, h)
 	require.NoError(t, h.apply(ends(time.Minute)))
@@ -80,7 +80,7 @@ func TestOnlyTheSeatsSessionsAreEnded(t *testing.T) {
 }
 
 func TestAGreeterIsEndedToo(t *testing.T) {
-	h := newHands(t, testhost.Options{NoAutoLogin: true})
+	h := newHandlers(t, testhost.Options{NoAutoLogin: true})
 	require.NoError(t, h.host.WaitSession(bounded(t), "greeter", true))
 	quiet(t, h)
 	require.NoError(t, h.apply(ends(time.Minute)))
@@ -89,7 +89,7 @@ func TestAGreeterIsEndedToo(t *testing.T) {
 
 // whileEnding begins a session while alice's is being ended, and returns what
 // became of the step.
-func whileEnding(t *testing.T, h *hands, grace time.Duration, begins testhost.Session) error {
+func whileEnding(t *testing.T, h *handlers, grace time.Duration, begins testhost.Session) error {
 	t.Helper()
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
@@ -101,7 +101,7 @@ func whileEnding(t *testing.T, h *hands, grace time.Duration, begins testhost.Se
 }
 
 func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	again := testhost.Session{Class: "user", Type: "wayland", User: "alice", UID: 1000, Seat: "seat0"}
 	require.NoError(t, whileEnding(t, h, 200*time.Millisecond, again))
 	require.NoError(t, h.verify(ends(0)))
@@ -109,10 +109,10 @@ func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
 
 // The guards have judged whether alice's sessions may end, and nothing of carol.
 func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	carol := testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"}
 	require.ErrorContains(
-		t, whileEnding(t, h, time.Minute, carol), "of carol (active) now, who was not there when this was decided",
+		t, whileEnding(t, h, time.Minute, carol), "of carol (active) began after the guards were evaluated",
 	)
 	require.True(
 		t,
@@ -124,7 +124,7 @@ func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
 
 // Root may end anybody's session, and asked for that.
 func TestNewcomersAreEndedWhereTheStepTakesThemIn(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
@@ -138,10 +138,10 @@ func TestNewcomersAreEndedWhereTheStepTakesThemIn(t *testing.T) {
 	require.False(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.User == "carol" }))
 }
 
-// Over ssh anybody can call their session graphical (SetType), and logind gives it no
-// seat: it is in nobody's way.
+// Over ssh any user can declare their session graphical (SetType). logind gives it no
+// seat, and it is not ended.
 func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	mallory := testhost.Session{
 		Class: "user", Type: "wayland", User: "mallory", UID: 1003, Remote: true,
 		Service: "sshd",
@@ -157,7 +157,7 @@ func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
 }
 
 func TestASessionThatStaysIsNamed(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.Stuck = true }))
@@ -168,11 +168,11 @@ func TestASessionThatStaysIsNamed(t *testing.T) {
 	err := receive(t, done)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "cannot end session "+alice.ID+" of alice")
-	require.ErrorContains(t, h.verify(ends(0)), "there is still session "+alice.ID+" of alice (closing)")
+	require.ErrorContains(t, h.verify(ends(0)), "session "+alice.ID+" of alice (closing) still exists")
 }
 
 func TestAForgedRemovalIsNotBelieved(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.Stuck = true }))
@@ -183,7 +183,7 @@ func TestAForgedRemovalIsNotBelieved(t *testing.T) {
 		"/org/freedesktop/login1", "org.freedesktop.login1.Manager", "SessionRemoved", alice.ID,
 		testhost.SessionPath(alice.ID),
 	)
-	require.ErrorContains(t, h.verify(ends(0)), "there is still", "by now the actor has had its poke, if it takes it")
+	require.ErrorContains(t, h.verify(ends(0)), "still exists", "a signal that was accepted has arrived by now")
 	ctx.expire()
 	require.ErrorIs(t, receive(t, done), context.DeadlineExceeded)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// setSlices is plans.SetSlices.
+// setSlices handles plans.SetSlices.
 type setSlices struct {
 	manager *systemd1.Client
 	saved   *SavedState
@@ -22,16 +22,16 @@ type setSlices struct {
 	log     *zap.Logger
 }
 
-// propertyBefore is one property as the step found it.
+// propertyBefore is one property before the step.
 type propertyBefore struct {
 	Slice    string `json:"slice"`
 	Property string `json:"property"`
 	Value    string `json:"value"`
-	// Kept is what was written down for it, nil for nothing.
+	// Kept is the saved value, nil for none.
 	Kept *string `json:"kept"`
 }
 
-// perSlice hands the changes of each slice to do, in the step's order.
+// perSlice calls do with the changes of each slice, in the order of the step.
 func perSlice(changes []plans.SliceChange, do func(slice string, changes []plans.SliceChange) error) error {
 	for first := 0; first < len(changes); {
 		end := first
@@ -46,18 +46,18 @@ func perSlice(changes []plans.SliceChange, do func(slice string, changes []plans
 	return nil
 }
 
-func (a setSlices) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	kept, err := a.saved.read()
+func (h setSlices) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
+	saved, err := h.saved.read()
 	if err != nil {
 		return nil, err
 	}
 	before := []propertyBefore{}
 	err = perSlice(s.Slices, func(slice string, changes []plans.SliceChange) error {
-		now, err := a.manager.Slice(ctx, slice)
+		now, err := h.manager.Slice(ctx, slice)
 		for _, c := range changes {
 			before = append(before, propertyBefore{
-				slice, c.Property, now.Properties[c.Property],
-				kept.of(slice, c.Property),
+				Slice: slice, Property: c.Property, Value: now.Properties[c.Property],
+				Kept: saved.get(slice, c.Property),
 			})
 		}
 		return err
@@ -68,18 +68,18 @@ func (a setSlices) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, 
 	return encodeUndo(before)
 }
 
-// Apply writes down what was there, sets what the mode gives, and forgets what is
-// as it was. Each slice gets all of its values or none.
-func (a setSlices) Apply(ctx context.Context, s plans.Step) error {
+// Apply saves the original values, sets those of the mode, and removes the saved values
+// of properties that are restored. Each slice gets all of its values or none.
+func (h setSlices) Apply(ctx context.Context, s plans.Step) error {
 	err := perSlice(s.Slices, func(slice string, changes []plans.SliceChange) error {
-		now, err := a.manager.Slice(ctx, slice)
+		now, err := h.manager.Slice(ctx, slice)
 		if err != nil {
 			return err
 		}
-		err = a.saved.change(func(n *savedValues) {
+		err = h.saved.change(func(v *savedValues) {
 			for _, c := range changes {
-				if was := now.Properties[c.Property]; !c.Returns && n.of(slice, c.Property) == nil {
-					n.set(slice, c.Property, &was)
+				if was := now.Properties[c.Property]; !c.Returns && v.get(slice, c.Property) == nil {
+					v.set(slice, c.Property, &was)
 				}
 			}
 		})
@@ -90,23 +90,23 @@ func (a setSlices) Apply(ctx context.Context, s plans.Step) error {
 		for _, c := range changes {
 			want[c.Property] = c.New
 		}
-		return a.manager.SetSlice(ctx, slice, want)
+		return h.manager.SetSlice(ctx, slice, want)
 	})
 	if err != nil {
 		return err
 	}
-	return a.saved.change(func(n *savedValues) {
+	return h.saved.change(func(v *savedValues) {
 		for _, c := range s.Slices {
 			if c.Returns {
-				n.set(c.Slice, c.Property, nil)
+				v.set(c.Slice, c.Property, nil)
 			}
 		}
 	})
 }
 
-// Undo sets what was, and writes down what was written down. It goes on past a
-// slice that cannot be set.
-func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessage) error {
+// Undo restores the previous property values and the saved originals. A slice that cannot
+// be set does not keep it from the others.
+func (h setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessage) error {
 	var was []propertyBefore
 	if known, err := decodeUndo(before, &was); err != nil || !known {
 		return err
@@ -115,11 +115,11 @@ func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessag
 	for i, b := range was {
 		back[i] = plans.SliceChange{Slice: b.Slice, Property: b.Property, New: b.Value}
 	}
-	// What is returned to counts until it is there.
-	errs := []error{a.saved.change(func(n *savedValues) {
+	// The saved originals are written first: they count until the values are restored.
+	errs := []error{h.saved.change(func(v *savedValues) {
 		for _, b := range was {
 			if b.Kept != nil {
-				n.set(b.Slice, b.Property, b.Kept)
+				v.set(b.Slice, b.Property, b.Kept)
 			}
 		}
 	})}
@@ -128,9 +128,9 @@ func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessag
 		for _, c := range changes {
 			want[c.Property] = c.New
 		}
-		err := a.manager.SetSlice(ctx, slice, want)
+		err := h.manager.SetSlice(ctx, slice, want)
 		if err == nil {
-			err = a.confirm(ctx, slice, changes)
+			err = h.confirm(ctx, slice, changes)
 		}
 		errs = append(errs, err)
 		return nil
@@ -138,31 +138,31 @@ func (a setSlices) Undo(ctx context.Context, _ plans.Step, before json.RawMessag
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return a.saved.change(func(n *savedValues) {
+	return h.saved.change(func(v *savedValues) {
 		for _, b := range was {
-			n.set(b.Slice, b.Property, b.Kept)
+			v.set(b.Slice, b.Property, b.Kept)
 		}
 	})
 }
 
-func (a setSlices) Verify(ctx context.Context, s plans.Step) error {
+func (h setSlices) Verify(ctx context.Context, s plans.Step) error {
 	return perSlice(
-		s.Slices, func(slice string, changes []plans.SliceChange) error { return a.confirm(ctx, slice, changes) },
+		s.Slices, func(slice string, changes []plans.SliceChange) error { return h.confirm(ctx, slice, changes) },
 	)
 }
 
-// The kernel is told by systemd after it has answered, for some of it: a value
-// that is wrong is looked at again for a while.
+// systemd applies some properties to the kernel after it has replied. A value that
+// differs is read again every kernelInterval, for kernelTimeout.
 const (
-	kernelPatience = time.Second
-	kernelPace     = 20 * time.Millisecond
+	kernelTimeout  = time.Second
+	kernelInterval = 20 * time.Millisecond
 )
 
-// confirm reads back what systemd has, and what the kernel has where the slice has
-// a control group. What the kernel does not show, because it does not have that
-// controller there, is no contradiction; it is logged.
-func (a setSlices) confirm(ctx context.Context, slice string, changes []plans.SliceChange) error {
-	now, err := a.manager.Slice(ctx, slice)
+// confirm compares the changes with the properties of systemd, and with those of the
+// kernel if the slice has a control group. A property that the kernel does not show,
+// because the controller is not enabled there, is logged and does not count.
+func (h setSlices) confirm(ctx context.Context, slice string, changes []plans.SliceChange) error {
+	now, err := h.manager.Slice(ctx, slice)
 	if err != nil {
 		return err
 	}
@@ -174,35 +174,36 @@ func (a setSlices) confirm(ctx context.Context, slice string, changes []plans.Sl
 	if now.ControlGroup == "" {
 		return nil
 	}
-	patience, end := context.WithTimeout(ctx, kernelPatience)
-	defer end()
-	again := time.NewTicker(kernelPace)
-	defer again.Stop()
+	bounded, cancel := context.WithTimeout(ctx, kernelTimeout)
+	defer cancel()
+	retry := time.NewTicker(kernelInterval)
+	defer retry.Stop()
 	for {
-		hidden, wrong := a.compare(now.ControlGroup, changes)
-		if wrong == nil {
+		hidden, err := h.compare(now.ControlGroup, changes)
+		if err == nil {
 			for _, reason := range hidden {
-				a.log.Warn("the kernel does not show a property", zap.String("slice", slice), zap.String("why", reason))
+				h.log.Warn("cannot compare a property with the kernel",
+					zap.String("slice", slice), zap.String("why", reason))
 			}
 			return nil
 		}
 		select {
-		case <-patience.Done():
-			return fmt.Errorf("%s is not as systemd has it: %w", slice, wrong)
-		case <-again.C:
+		case <-bounded.Done():
+			return fmt.Errorf("cannot confirm the properties of %s: %w", slice, err)
+		case <-retry.C:
 		}
 	}
 }
 
-// compare looks at the files of a control group: what they do not show, and the
-// first that shows something else.
-func (a setSlices) compare(group string, changes []plans.SliceChange) (hidden []string, wrong error) {
+// compare compares the changes with the files of a control group. hidden has the reasons
+// for properties that are not shown; err is the first that differs or cannot be read.
+func (h setSlices) compare(group string, changes []plans.SliceChange) (hidden []string, err error) {
 	for _, c := range changes {
-		got, reason, err := a.cgroups.read(group, c.Property)
+		got, reason, err := h.cgroups.read(group, c.Property)
 		switch {
 		case err != nil:
 			return nil, err
-		case reason != "" && c.New != unsetWord(c.Property):
+		case reason != "" && c.New != unsetValue(c.Property):
 			hidden = append(hidden, reason)
 		case reason == "" && got != effective(c.Property, c.New):
 			return nil, fmt.Errorf("the kernel has %q for %s, not %q", got, c.Property, effective(c.Property, c.New))

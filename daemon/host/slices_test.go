@@ -28,30 +28,30 @@ func sets(changes ...plans.SliceChange) plans.Step {
 }
 
 // slice is what systemd has.
-func (h *hands) slice(name string) policy.Properties {
+func (h *handlers) slice(name string) policy.Properties {
 	h.t.Helper()
 	s, err := systemd1.New(h.bus).Slice(bounded(h.t), name)
 	require.NoError(h.t, err)
 	return s.Properties
 }
 
-func (h *hands) kernel(slice, file string) string {
+func (h *handlers) kernel(slice, file string) string {
 	h.t.Helper()
 	text, err := h.host.Cgroup(slice, file)
 	require.NoError(h.t, err)
 	return text
 }
 
-func (h *hands) kept() observer.SavedState {
+func (h *handlers) kept() observer.SavedState {
 	h.t.Helper()
 	var s observer.Snapshot
-	h.memory.Read(h.t.Context()).Into(&s)
+	h.saved.Read(h.t.Context()).Into(&s)
 	require.True(h.t, s.Saved.Known(), s.Saved.Reason)
 	return s.Saved
 }
 
 func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	h.host.Do(func(m *sim.Model) {
 		require.NoError(
 			t,
@@ -98,7 +98,7 @@ func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
 }
 
 func TestWhatReturnsIsForgottenAndItsUndoRemembersIt(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	first := sets(gives("user.slice", policy.CPUWeight, "400"))
 	require.NoError(t, h.apply(first))
 	back := first
@@ -113,7 +113,7 @@ func TestWhatReturnsIsForgottenAndItsUndoRemembersIt(t *testing.T) {
 }
 
 func TestTheKernelHasTheLastWord(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := sets(
 		gives("user.slice", policy.CPUWeight, "400"), gives("user.slice", policy.IOWeight, "300"),
 		gives("user.slice", policy.MemoryHigh, "1048577"),
@@ -126,16 +126,16 @@ func TestTheKernelHasTheLastWord(t *testing.T) {
 		{"io.weight", "default 300\n259:0 7", "default 100\n259:0 300"},
 	} {
 		require.NoError(t, h.host.WriteFile(group+c.file, c.wrong+"\n"))
-		require.ErrorContains(t, h.verify(step), "user.slice is not as systemd has it: ", c.file)
+		require.ErrorContains(t, h.verify(step), "cannot confirm the properties of user.slice: ", c.file)
 		require.NoError(t, h.host.WriteFile(group+c.file, c.right+"\n"))
 	}
 	require.NoError(t, h.verify(step))
 	require.NoError(t, h.host.WriteFile(group+"cpu.weight", "much\n"))
-	require.ErrorContains(t, h.verify(step), "not as documented")
+	require.ErrorContains(t, h.verify(step), "cannot parse")
 }
 
 func TestWhatTheKernelDoesNotShowIsNotWrong(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := sets(gives("user.slice", policy.CPUWeight, "400"))
 	require.NoError(t, h.apply(step))
 	require.NoError(t, h.host.RemoveFile("sys/fs/cgroup/user.slice/cpu.weight"))
@@ -147,7 +147,7 @@ func TestWhatTheKernelDoesNotShowIsNotWrong(t *testing.T) {
 }
 
 func TestAPropertyThatSystemdRefusesChangesNothing(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := sets(
 		gives("ai.slice", policy.CPUWeight, "7"), gives("user.slice", policy.CPUWeight, "400"),
 		gives("user.slice", policy.IOWeight, "10001"),
@@ -165,10 +165,10 @@ func TestAPropertyThatSystemdRefusesChangesNothing(t *testing.T) {
 
 // Nothing is changed of which it cannot be written down what it was.
 func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	dir := t.TempDir()
-	memory := host.OpenSavedState(dir, "this boot")
-	h.actors = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, memory))
+	saved := host.OpenSavedState(dir, "this boot")
+	h.byKind = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, saved))
 	require.NoError(t, h.host.SetActive("fstrim.timer", "active"))
 	steps := []plans.Step{
 		sets(gives("user.slice", policy.CPUWeight, "400")), {Kind: plans.Quiesce, Units: []string{"fstrim.timer"}},
@@ -176,39 +176,39 @@ func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "before.json"), []byte("{"), 0o644))
 	var s observer.Snapshot
-	memory.Read(t.Context()).Into(&s)
-	require.Contains(t, s.Saved.Reason, "which says what was there before")
+	saved.Read(t.Context()).Into(&s)
+	require.Contains(t, s.Saved.Reason, "cannot read the saved state")
 	for _, step := range steps {
-		_, err := h.actors[step.Kind].Prepare(bounded(t), step)
-		require.ErrorContains(t, err, "which says what was there before")
+		_, err := h.byKind[step.Kind].Prepare(bounded(t), step)
+		require.ErrorContains(t, err, "cannot read the saved state")
 	}
 	require.NoError(t, os.RemoveAll(dir))
 	for _, step := range steps {
 		h.prepare(step)
-		require.ErrorContains(t, h.apply(step), "cannot write down what was there before")
+		require.ErrorContains(t, h.apply(step), "cannot write the saved state")
 	}
 	require.Empty(t, h.slice("user.slice")[policy.CPUWeight])
 	require.Equal(t, "active", h.state("fstrim.timer"))
 }
 
 func TestTheNoteIsOfOneBoot(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	dir := t.TempDir()
-	h.actors = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, host.OpenSavedState(dir, "this boot")))
+	h.byKind = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, host.OpenSavedState(dir, "this boot")))
 	require.NoError(t, h.apply(sets(gives("user.slice", policy.CPUWeight, "400"))))
 	for boot, want := range map[string]int{"this boot": 1, "the next one": 0} {
-		h.memory = host.OpenSavedState(dir, boot)
+		h.saved = host.OpenSavedState(dir, boot)
 		require.Len(t, h.kept().Slices, want, boot)
 	}
 }
 
 func TestAChangeOfTheNotePokes(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	ctx, cancel := context.WithCancel(bounded(t))
 	defer cancel()
 	poked := make(chan struct{}, 1)
 	ended := make(chan error, 1)
-	go func() { ended <- h.memory.Watch(ctx, func() { poked <- struct{}{} }) }()
+	go func() { ended <- h.saved.Watch(ctx, func() { poked <- struct{}{} }) }()
 	require.NoError(t, h.apply(sets(gives("user.slice", policy.CPUWeight, "400"))))
 	<-poked
 	cancel()
@@ -221,7 +221,7 @@ func maintenance(kind plans.Kind, units ...string) plans.Step {
 }
 
 func TestWhatWasQuiescedComesBackAndNothingElse(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	units := []string{"fstrim.timer", "logrotate.timer", "no-such.timer", "nix-gc.service"}
 	require.NoError(t, h.host.SetActive("logrotate.timer", "inactive"))
 	require.NoError(t, h.host.Hang("nix-gc.service"))
@@ -250,7 +250,7 @@ func TestWhatWasQuiescedComesBackAndNothingElse(t *testing.T) {
 	before = h.prepare(loud)
 	require.ErrorContains(t, h.verify(loud), "fstrim.timer is inactive")
 	for range 2 {
-		require.NoError(t, h.apply(loud), "nobody waits for the work to be done")
+		require.NoError(t, h.apply(loud), "the step does not wait for the service to finish")
 		require.NoError(t, h.verify(loud))
 		require.Equal(t, []string{"active", "inactive", "activating"},
 			[]string{h.state("fstrim.timer"), h.state("logrotate.timer"), h.state("nix-gc.service")})
@@ -262,7 +262,7 @@ func TestWhatWasQuiescedComesBackAndNothingElse(t *testing.T) {
 }
 
 func TestAQuiescedUnitThatHasGoneDoesNotStandInTheWay(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	quiet := maintenance(plans.Quiesce, "fstrim.timer", "logrotate.timer")
 	require.NoError(t, h.apply(quiet))
 	require.NoError(t, h.host.Mask("fstrim.timer"))
@@ -273,10 +273,10 @@ func TestAQuiescedUnitThatHasGoneDoesNotStandInTheWay(t *testing.T) {
 	require.Empty(t, h.kept().Quiesced)
 }
 
-// Whatever modes there were, of whatever policies, in which steps failed and were
-// taken back: on a desktop that gives nothing, slices and timers are as they were.
+// After any sequence of modes and policies, with steps that failed and were undone, a
+// desktop that sets nothing has the original slices and timers.
 func TestAnySequenceOfModesEndsAsItBegan(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	names := []string{"user.slice", "ai.slice", "interactive.slice"}
 	timers := []string{"fstrim.timer", "plocate-updatedb.timer"}
 	p := policy.Default()
@@ -319,13 +319,13 @@ func drawPolicy(t *rapid.T, p policy.Policy, names []string) policy.Policy {
 }
 
 // changeMode goes to a mode and, if that is drawn, takes it back.
-func (h *hands) changeMode(t *rapid.T, p policy.Policy, to policy.Mode) {
+func (h *handlers) changeMode(t *rapid.T, p policy.Policy, to policy.Mode) {
 	h.goTo(t, p, to, rapid.Bool().Draw(t, "fails"))
 }
 
 // goTo does those steps of a plan that are about slices and timers; what a plan
 // still has afterwards is nothing. When it fails, every step is taken back.
-func (h *hands) goTo(t *rapid.T, p policy.Policy, to policy.Mode, fails bool) {
+func (h *handlers) goTo(t *rapid.T, p policy.Policy, to policy.Mode, fails bool) {
 	names, timers := p.Slices.Names(), p.Studio.Units()
 	was, kept := h.maintained(names, timers), h.kept()
 	var undo []func() error
@@ -348,7 +348,7 @@ func (h *hands) goTo(t *rapid.T, p policy.Policy, to policy.Mode, fails bool) {
 }
 
 // maintenanceSteps are those of a plan from what is observed.
-func (h *hands) maintenanceSteps(p policy.Policy, to policy.Mode) []plans.Step {
+func (h *handlers) maintenanceSteps(p policy.Policy, to policy.Mode) []plans.Step {
 	h.t.Helper()
 	var s observer.Snapshot
 	systemd.New(h.bus, plans.Watched, p).Read(bounded(h.t)).Into(&s)
@@ -365,7 +365,7 @@ func (h *hands) maintenanceSteps(p policy.Policy, to policy.Mode) []plans.Step {
 }
 
 // maintained is what steps for slices and timers change.
-func (h *hands) maintained(names, timers []string) map[string]any {
+func (h *handlers) maintained(names, timers []string) map[string]any {
 	all := map[string]any{}
 	for _, name := range names {
 		all[name] = h.slice(name)

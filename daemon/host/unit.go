@@ -12,17 +12,16 @@ import (
 	"github.com/dubnium/dubnium/plans"
 )
 
-// replace is the job mode of everything but isolate: a queued job that says the
-// opposite gives way. (fail would refuse, and leave the transition to whoever
-// queued it.)
+// replace is the job mode of all jobs but isolate: a conflicting queued job is replaced.
+// With the mode fail, a job that anybody has queued would make the transition fail.
 const replace = "replace"
 
 // units runs jobs and waits for them.
 type units struct{ manager *systemd1.Client }
 
-// unitBefore is what the start or stop of a unit found.
+// unitBefore is the state before the start or stop of a unit.
 type unitBefore struct {
-	// Up: it ran, or was on its way up.
+	// Up: it was active, reloading or activating.
 	Up bool `json:"up"`
 }
 
@@ -68,7 +67,7 @@ func (u units) started(ctx context.Context, jobs *systemd1.Jobs, unit string, jo
 	return fmt.Errorf("cannot start %s: job %s%s", unit, result, u.detail(ctx, unit))
 }
 
-// stop stops a unit and waits for its job. One that is not loaded is down.
+// stop stops a unit and waits for its job. A unit that is not loaded is down.
 func (u units) stop(ctx context.Context, unit string) error {
 	jobs, err := u.manager.WatchJobs(ctx)
 	if err != nil {
@@ -85,8 +84,8 @@ func (u units) stop(ctx context.Context, unit string) error {
 	return u.stopped(ctx, jobs, unit, job)
 }
 
-// stopped waits for a stop job. A unit that failed while it stopped is down all
-// the same, so the unit decides and not the result.
+// stopped waits for a stop job. A unit that fails while it stops is down as well, so the
+// state of the unit decides, not the result of the job.
 func (u units) stopped(ctx context.Context, jobs *systemd1.Jobs, unit string, job dbus.ObjectPath) error {
 	result, err := jobs.Wait(ctx, job)
 	if err != nil {
@@ -101,7 +100,7 @@ func (u units) stopped(ctx context.Context, jobs *systemd1.Jobs, unit string, jo
 	return nil
 }
 
-// detail says how the unit's last run ended, in brackets.
+// detail returns the result of the unit's last run in brackets, empty for success.
 func (u units) detail(ctx context.Context, unit string) string {
 	if result := u.manager.Result(ctx, unit); result != "" && result != "success" {
 		return " (" + result + ")"
@@ -118,8 +117,8 @@ func (u units) confirmActive(ctx context.Context, unit string) error {
 	return fmt.Errorf("%s is %s", unit, now.ActiveState)
 }
 
-// confirmUp fails unless the unit is up. A oneshot service that does not remain
-// has done its work when it is down again without a failure.
+// confirmUp fails unless the unit is active, or is a oneshot service that has exited
+// successfully and has no RemainAfterExit=.
 func (u units) confirmUp(ctx context.Context, unit string) error {
 	now, err := u.manager.Unit(ctx, unit)
 	switch {
@@ -140,7 +139,7 @@ func (u units) hasRun(ctx context.Context, unit string) bool {
 	return err == nil && s.Type == "oneshot" && !s.RemainAfterExit && s.Result == "success"
 }
 
-// confirmDown fails unless nothing of the unit runs.
+// confirmDown fails unless the unit is down.
 func (u units) confirmDown(ctx context.Context, unit string) error {
 	now, err := u.manager.Unit(ctx, unit)
 	if err != nil {
@@ -152,42 +151,42 @@ func (u units) confirmDown(ctx context.Context, unit string) error {
 	return nil
 }
 
-// startUnit is plans.StartUnit.
+// startUnit handles plans.StartUnit.
 type startUnit struct{ units }
 
-func (a startUnit) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	return a.prepare(ctx, s.Unit)
+func (h startUnit) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
+	return h.prepare(ctx, s.Unit)
 }
 
-func (a startUnit) Apply(ctx context.Context, s plans.Step) error {
-	return a.start(ctx, s.Unit, replace)
+func (h startUnit) Apply(ctx context.Context, s plans.Step) error {
+	return h.start(ctx, s.Unit, replace)
 }
 
-func (a startUnit) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
+func (h startUnit) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was unitBefore
 	if known, err := decodeUndo(before, &was); err != nil || !known || was.Up {
 		return err
 	}
-	return a.stop(ctx, s.Unit)
+	return h.stop(ctx, s.Unit)
 }
 
-func (a startUnit) Verify(ctx context.Context, s plans.Step) error { return a.confirmUp(ctx, s.Unit) }
+func (h startUnit) Verify(ctx context.Context, s plans.Step) error { return h.confirmUp(ctx, s.Unit) }
 
-// stopUnit is plans.StopUnit.
+// stopUnit handles plans.StopUnit.
 type stopUnit struct{ units }
 
-func (a stopUnit) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	return a.prepare(ctx, s.Unit)
+func (h stopUnit) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
+	return h.prepare(ctx, s.Unit)
 }
 
-func (a stopUnit) Apply(ctx context.Context, s plans.Step) error { return a.stop(ctx, s.Unit) }
+func (h stopUnit) Apply(ctx context.Context, s plans.Step) error { return h.stop(ctx, s.Unit) }
 
-func (a stopUnit) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
+func (h stopUnit) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
 	var was unitBefore
 	if known, err := decodeUndo(before, &was); err != nil || !known || !was.Up {
 		return err
 	}
-	return a.start(ctx, s.Unit, replace)
+	return h.start(ctx, s.Unit, replace)
 }
 
-func (a stopUnit) Verify(ctx context.Context, s plans.Step) error { return a.confirmDown(ctx, s.Unit) }
+func (h stopUnit) Verify(ctx context.Context, s plans.Step) error { return h.confirmDown(ctx, s.Unit) }

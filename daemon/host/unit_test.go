@@ -17,8 +17,8 @@ import (
 func start(unit string) plans.Step { return plans.Step{Kind: plans.StartUnit, Unit: unit} }
 func stop(unit string) plans.Step  { return plans.Step{Kind: plans.StopUnit, Unit: unit} }
 
-// awaitBegun waits until the host has begun what a step asked for.
-func (h *hands) awaitBegun(kind plans.Kind) {
+// awaitBegun waits until the simulated host has begun what the step requested.
+func (h *handlers) awaitBegun(kind plans.Kind) {
 	h.t.Helper()
 	err := h.host.Wait(bounded(h.t), "the step has begun", func(m *sim.Model) bool {
 		if kind != plans.EndSessions {
@@ -35,7 +35,7 @@ func (h *hands) awaitBegun(kind plans.Kind) {
 }
 
 func TestStartIsDoneWhenTheUnitIsUp(t *testing.T) {
-	h := newHands(t, testhost.Options{JobTime: 5 * time.Millisecond})
+	h := newHandlers(t, testhost.Options{JobTime: 5 * time.Millisecond})
 	step := start("vllm.service")
 	before := h.prepare(step)
 	require.ErrorContains(t, h.verify(step), "vllm.service is inactive")
@@ -50,7 +50,7 @@ func TestStartIsDoneWhenTheUnitIsUp(t *testing.T) {
 }
 
 func TestUndoOfAStartLeavesWhatWasUp(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := start("greetd.service")
 	before := h.prepare(step)
 	require.NoError(t, h.apply(step))
@@ -59,7 +59,7 @@ func TestUndoOfAStartLeavesWhatWasUp(t *testing.T) {
 }
 
 func TestStopIsDoneWhenTheUnitIsDown(t *testing.T) {
-	h := newHands(t, testhost.Options{JobTime: 5 * time.Millisecond})
+	h := newHandlers(t, testhost.Options{JobTime: 5 * time.Millisecond})
 	step := stop("display-manager.service") // an alias
 	before := h.prepare(step)
 	require.ErrorContains(t, h.verify(step), "display-manager.service is active")
@@ -71,7 +71,7 @@ func TestStopIsDoneWhenTheUnitIsDown(t *testing.T) {
 }
 
 func TestUndoOfAStopLeavesWhatWasDown(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := stop("vllm.service")
 	before := h.prepare(step)
 	require.NoError(t, h.apply(step))
@@ -80,7 +80,7 @@ func TestUndoOfAStopLeavesWhatWasDown(t *testing.T) {
 }
 
 func TestAUnitThatIsNotThereIsStopped(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	step := stop("mode-prepare-compute.service")
 	h.prepare(step)
 	require.NoError(t, h.apply(step))
@@ -125,7 +125,7 @@ func TestAStartThatFailsSaysHow(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			h := newHands(t, testhost.Options{})
+			h := newHandlers(t, testhost.Options{})
 			require.NoError(t, c.breaks(h.host))
 			before := h.prepare(start(c.unit))
 			require.EqualError(t, h.apply(start(c.unit)), c.want)
@@ -136,7 +136,7 @@ func TestAStartThatFailsSaysHow(t *testing.T) {
 }
 
 func TestAJobThatSomebodyCancelsIsNoSuccess(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.Hang("vllm.service"))
 	done := h.applying(bounded(t), start("vllm.service"))
 	h.awaitBegun(plans.StartUnit)
@@ -146,7 +146,7 @@ func TestAJobThatSomebodyCancelsIsNoSuccess(t *testing.T) {
 }
 
 func TestAOneshotThatDoesNotRemainIsDoneWhenItHasRun(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	h.host.AddUnit(testhost.Unit{Name: "mode-prepare-compute.service", Oneshot: true, StartTakes: 5 * time.Millisecond})
 	step := start("mode-prepare-compute.service")
 	require.NoError(t, h.apply(step))
@@ -161,7 +161,7 @@ func TestAOneshotThatDoesNotRemainIsDoneWhenItHasRun(t *testing.T) {
 func TestAJobThatHangsIsBounded(t *testing.T) {
 	for name, step := range map[string]plans.Step{"start": start("vllm.service"), "stop": stop("greetd.service")} {
 		t.Run(name, func(t *testing.T) {
-			h := newHands(t, testhost.Options{})
+			h := newHandlers(t, testhost.Options{})
 			require.NoError(t, h.host.Hang(step.Unit))
 			before := h.prepare(step)
 			ctx := newExpiring(t)
@@ -181,7 +181,7 @@ func TestAJobThatHangsIsBounded(t *testing.T) {
 }
 
 func TestAUnitThatFailsWhileItStopsIsDown(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetFault("greetd.service", testhost.Fault{TimeoutStop: true}))
 	require.NoError(t, h.apply(stop("greetd.service")))
 	require.NoError(t, h.verify(stop("greetd.service")))
@@ -189,7 +189,7 @@ func TestAUnitThatFailsWhileItStopsIsDown(t *testing.T) {
 }
 
 func TestAForgedEndOfAJobIsNotBelieved(t *testing.T) {
-	h := newHands(t, testhost.Options{})
+	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.Hang("vllm.service"))
 	done := h.applying(bounded(t), start("vllm.service"))
 	h.awaitBegun(plans.StartUnit)

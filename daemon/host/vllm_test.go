@@ -23,27 +23,27 @@ const (
 func stopVLLM() plans.Step { return plans.Step{Kind: plans.StopVLLM, Unit: vllm} }
 
 // serving is a host on which vLLM runs.
-func serving(t *testing.T, units ...testhost.Unit) *hands {
+func serving(t *testing.T, units ...testhost.Unit) *handlers {
 	t.Helper()
-	h := newHands(t, testhost.Options{Units: units})
+	h := newHandlers(t, testhost.Options{Units: units})
 	require.NoError(t, h.apply(plans.Step{Kind: plans.StartUnit, Unit: vllm}))
 	return h
 }
 
 // doing does the whole of a step, and returns what it had to tell.
-func (h *hands) doing(s plans.Step) (notes []string, err error) {
+func (h *handlers) doing(s plans.Step) (notes []string, err error) {
 	h.t.Helper()
 	h.prepare(s)
-	var asides told
-	ctx := stepreport.With(bounded(h.t), &asides)
-	if err = h.actors[s.Kind].Apply(ctx, s); err == nil {
-		err = h.actors[s.Kind].Verify(ctx, s)
+	var recorded noteRecorder
+	ctx := stepreport.With(bounded(h.t), &recorded)
+	if err = h.byKind[s.Kind].Apply(ctx, s); err == nil {
+		err = h.byKind[s.Kind].Verify(ctx, s)
 	}
-	return asides.notes, err
+	return recorded.notes, err
 }
 
 // worker is the process of that command.
-func (h *hands) worker(command string) testhost.Process {
+func (h *handlers) worker(command string) testhost.Process {
 	h.t.Helper()
 	for _, p := range h.host.Processes() {
 		if p.Comm == command {
@@ -54,7 +54,7 @@ func (h *hands) worker(command string) testhost.Process {
 	return testhost.Process{}
 }
 
-func (h *hands) runs(pid int) bool {
+func (h *handlers) runs(pid int) bool {
 	for _, p := range h.host.Processes() {
 		if p.PID == pid {
 			return true
@@ -64,7 +64,7 @@ func (h *hands) runs(pid int) bool {
 }
 
 // moves puts a process into another control group, as one that forks away does.
-func (h *hands) moves(p testhost.Process, cgroup string) {
+func (h *handlers) moves(p testhost.Process, cgroup string) {
 	h.host.RemoveProcess(p.PID)
 	p.Cgroup = cgroup
 	h.host.AddProcess(p)
@@ -95,7 +95,7 @@ func TestAWorkerThatOutlivesVLLMIsFoundNamedAndKilled(t *testing.T) {
 		`, and vllm\.service was killed$`, notes[0])
 }
 
-// What cannot be killed, or is nobody's to kill, is no freed GPU.
+// A GPU is not free while a process that cannot or must not be killed has it open.
 func TestAWorkerThatStaysFailsTheStepAndIsNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault  testhost.Fault
@@ -125,7 +125,7 @@ func TestAWorkerThatStaysFailsTheStepAndIsNamed(t *testing.T) {
 			ctx.expire()
 			err := receive(t, done)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
-			require.ErrorContains(t, err, "vllm.service has stopped, and vllm (pid ")
+			require.ErrorContains(t, err, "vllm.service has stopped, but vllm (pid ")
 			require.ErrorContains(t, err, c.want)
 			require.True(t, h.runs(worker.PID))
 		})
@@ -160,11 +160,11 @@ func TestUnknownIsNotFree(t *testing.T) {
 	ctx := newExpiring(t)
 	done := h.applying(ctx, stopVLLM())
 	require.NoError(t, h.host.WaitUnit(bounded(t), vllm, "inactive"))
-	require.ErrorContains(t, h.verify(stopVLLM()), "could not be found out: the probe hangs")
+	require.ErrorContains(t, h.verify(stopVLLM()), ": the probe hangs")
 	ctx.expire()
 	err := receive(t, done)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "it is not known whether its GPUs are free")
+	require.ErrorContains(t, err, "it is unknown whether its GPUs are free")
 }
 
 // A context without an open node, which only NVML knows of, is a worker too.
@@ -183,7 +183,7 @@ func TestNVMLsWordAgainstItCounts(t *testing.T) {
 	require.NoError(t, h.host.WaitUnit(bounded(t), vllm, "inactive"))
 	require.ErrorContains(t, h.verify(stopVLLM()), "vllm.service) has "+card)
 	ctx.expire()
-	require.ErrorContains(t, receive(t, done), "vllm.service has stopped, and vllm (pid ")
+	require.ErrorContains(t, receive(t, done), "vllm.service has stopped, but vllm (pid ")
 }
 
 // The next vLLM needs the memory, and a desktop does not.
@@ -192,14 +192,14 @@ func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 	p := policy.Default()
 	p.GPU.AI = []string{card}
 	p.GPU.ResidualMiB, p.Timeouts.GPURelease = 160, policy.Duration(100*time.Millisecond)
-	h.govern(p)
+	h.setPolicy(p)
 	used := float64(900 << 20)
 	h.nvml.set(
 		"nvidia",
 		observer.NVML{Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}},
 		nil,
 	)
-	const told = "nobody has " + card + ", and 900 MiB of its memory are in use, more than 160"
+	const residual = "nobody has " + card + ", and 900 MiB of its memory are in use, more than 160"
 
 	require.NoError(t, h.host.SetActive("greetd.service", "inactive"))
 	alice, _ := h.host.SessionOf("user")
@@ -207,12 +207,12 @@ func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 	strict := stopVLLM()
 	strict.NeedsMemory = true
 	_, err := h.doing(strict)
-	require.ErrorContains(t, err, told)
+	require.ErrorContains(t, err, residual)
 
 	require.NoError(t, h.apply(plans.Step{Kind: plans.StartUnit, Unit: vllm}))
 	notes, err := h.doing(stopVLLM())
 	require.NoError(t, err)
-	require.Equal(t, []string{told}, notes)
+	require.Equal(t, []string{residual}, notes)
 
 	require.NoError(t, h.apply(plans.Step{Kind: plans.StartUnit, Unit: vllm}))
 	h.nvml.set("nvidia", observer.NVML{Reading: observer.Reading{Reason: "Driver/library version mismatch"}}, nil)

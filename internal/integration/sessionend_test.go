@@ -157,7 +157,7 @@ func TestAWorkerThatOutlivesVLLM(t *testing.T) {
 	require.NoError(t, w.SetFault("vllm.service", testhost.Fault{Unkillable: true}))
 	a := modectl(t, w, "request", "desktop")
 	require.Equal(t, 53, a.code, a.stdout)
-	require.Contains(t, a.stdout, "vllm.service has stopped, and vllm (pid ")
+	require.Contains(t, a.stdout, "vllm.service has stopped, but vllm (pid ")
 	requireHost(t, w, policy.Compute)
 
 	require.NoError(t, w.SetFault("vllm.service", testhost.Fault{LeavesWorker: true}))
