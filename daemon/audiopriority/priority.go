@@ -1,14 +1,15 @@
-// Package audiopriority holds what keeps audio latency low for as long as
-// studio-local lasts: the processors' latency, the power profile, and PipeWire's
-// quantum for each person at a screen.
+// Package audiopriority keeps audio latency low during studio-local: it holds the CPU
+// latency, the power profile, and PipeWire's quantum for each user with a graphical
+// session.
 //
-// Each is held by something that ends with the process, however it ends: a
-// descriptor, a connection to the bus, a unit that is bound to this one. Nothing
-// has to be put back by it, so that nothing is left behind when it is killed.
+// Each is bound to something that ends with the process, however it ends: a file
+// descriptor, a connection to the bus, a unit with BindsTo=. Nothing has to be restored,
+// so nothing is left behind if the process is killed.
 //
-// Failure semantics: Run is ready only when all that policy asks for is held; what
-// the machine has no service for is said and not missed. What cannot be held is an
-// error, and what was held is let go with the process.
+// Failure semantics: Run calls Ready only when everything that the policy requires is
+// held. A machine without a service for power profiles is reported and is no error.
+// Anything else that cannot be held is an error; what is held is released when the
+// process exits.
 package audiopriority
 
 import (
@@ -26,23 +27,23 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Device is where the kernel takes the latency from.
+// Device is the kernel's file for the CPU latency.
 const Device = "/dev/cpu_dma_latency"
 
-// Options are what Run works with.
+// Options configure Run.
 type Options struct {
 	Studio policy.Studio
-	// Device is a file like Device.
+	// Device is the path of a file like Device.
 	Device string
-	// Bus looks at sessions, starts units, and holds the power profile for as long as
-	// it is connected.
+	// Bus is used to read sessions, to start units, and to hold the power profile, which
+	// the service releases when the connection ends.
 	Bus *busconn.Bus
-	// Ready is called once, when all is held, with what that is.
+	// Ready is called once, when everything is held, with a line that lists it.
 	Ready func(held string) error
 	Log   *zap.Logger
 }
 
-// Run holds what policy asks for until ctx ends.
+// Run holds what the policy requires until ctx ends.
 func Run(ctx context.Context, o Options) (err error) {
 	var held []string
 	if latency := o.Studio.CPUDMALatency; latency >= 0 {
@@ -51,40 +52,41 @@ func Run(ctx context.Context, o Options) (err error) {
 			return err
 		}
 		defer func() { err = errors.Join(err, f.Close()) }()
-		held = append(held, fmt.Sprintf("a latency of %d µs", latency))
+		held = append(held, fmt.Sprintf("CPU latency %d µs", latency))
 	}
 	profile := powerProfile{o.Bus, o.Studio.PowerProfile, o.Log}
-	keepProfile, said, err := profile.hold(ctx)
+	watchProfile, what, err := profile.hold(ctx)
 	if err != nil {
 		return err
 	}
-	held = append(held, said...)
+	held = append(held, what...)
 	q := quanta{bus: o.Bus, samples: o.Studio.Quantum, log: o.Log, held: map[uint32]bool{}}
-	keepQuanta, said, err := q.hold(ctx)
+	watchSessions, what, err := q.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, q.release(ctx)) }()
-	held = append(held, said...)
+	held = append(held, what...)
 	if len(held) == 0 {
-		held = []string{"nothing, as policy has it"}
+		held = []string{"nothing, by the policy"}
 	}
 	if err := o.Ready("held: " + strings.Join(held, ", ")); err != nil {
-		return fmt.Errorf("cannot tell that all is held: %w", err)
+		return fmt.Errorf("cannot report readiness: %w", err)
 	}
-	return keep(ctx, keepProfile, keepQuanta)
+	return runAll(ctx, watchProfile, watchSessions)
 }
 
-// keep runs what keeps something held until ctx ends or one of them cannot.
-func keep(ctx context.Context, keepers ...func(context.Context) error) error {
+// runAll runs the functions until ctx ends or one of them returns, and then ends the
+// others. It returns the first error.
+func runAll(ctx context.Context, run ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, len(keepers))
-	for _, k := range keepers {
-		go func() { ended <- k(ctx) }()
+	ended := make(chan error, len(run))
+	for _, f := range run {
+		go func() { ended <- f(ctx) }()
 	}
 	var first error
-	for range keepers {
+	for range run {
 		if err := <-ended; err != nil && first == nil {
 			first = err
 		}
@@ -93,14 +95,14 @@ func keep(ctx context.Context, keepers ...func(context.Context) error) error {
 	return first
 }
 
-// idle keeps what needs no keeping.
-func idle(ctx context.Context) error {
+// untilDone waits for the end of ctx, for what needs no watching.
+func untilDone(ctx context.Context) error {
 	<-ctx.Done()
 	return nil
 }
 
-// holdLatency keeps the processors out of sleep states that take longer to leave,
-// for as long as the file is open (Documentation/power/pm_qos_interface.rst).
+// holdLatency keeps the processors out of idle states with a longer exit latency, for as
+// long as the file is open (Documentation/power/pm_qos_interface.rst).
 func holdLatency(device string, microseconds int) (*os.File, error) {
 	f, err := os.OpenFile(device, os.O_WRONLY, 0)
 	if err != nil {
@@ -112,5 +114,6 @@ func holdLatency(device string, microseconds int) (*os.File, error) {
 	return f, nil
 }
 
-// patience bounds what is done once ctx has ended.
-const patience = 10 * time.Second
+// callTimeout bounds each call to PipeWire or the power profile service, and the release
+// of the quanta after ctx has ended.
+const callTimeout = 10 * time.Second

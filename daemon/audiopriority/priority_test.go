@@ -148,14 +148,14 @@ func TestTheLatencyIsWhatPolicySays(t *testing.T) {
 	data, err := os.ReadFile(r.device)
 	require.NoError(t, err)
 	require.Equal(t, []byte{3, 0, 0, 0}, data)
-	require.Equal(t, "held: a latency of 3 µs, no power profile, for no service has any", r.held)
+	require.Equal(t, "held: CPU latency 3 µs, no power profile (no service for power profiles)", r.held)
 	require.NoError(t, r.end())
 
 	r = run(t, h, studio(func(s *policy.Studio) { s.CPUDMALatency, s.PowerProfile = -1, policy.ProfileAlone }))
 	data, err = os.ReadFile(r.device)
 	require.NoError(t, err)
 	require.Empty(t, data, "it is left alone")
-	require.Equal(t, "held: nothing, as policy has it", r.held)
+	require.Equal(t, "held: nothing, by the policy", r.held)
 	require.NoError(t, r.end())
 }
 
@@ -203,7 +203,7 @@ func TestTheProfileIsHeldByTheConnection(t *testing.T) {
 			h := hosttest.Start(t, testhost.Options{})
 			p := serve(t, h, name, "power-saver", "performance")
 			r := run(t, h, studio(func(*policy.Studio) {}))
-			require.Contains(t, r.held, "the power profile performance")
+			require.Contains(t, r.held, "power profile performance")
 			<-p.wake
 			require.Equal(t, map[dbus.Sender]string{dbus.Sender(r.name): "performance"}, p.holders())
 
@@ -224,7 +224,7 @@ func TestAMachineWithoutTheProfileIsTold(t *testing.T) {
 	h := hosttest.Start(t, testhost.Options{})
 	p := serve(t, h, upower, "power-saver", "balanced")
 	r := run(t, h, studio(func(*policy.Studio) {}))
-	require.Contains(t, r.held, "no power profile, for this machine has no performance")
+	require.Contains(t, r.held, "no power profile (this machine has no profile performance)")
 	require.Empty(t, p.holders())
 	require.NoError(t, r.end())
 }
@@ -241,7 +241,7 @@ func TestEachPersonAtAScreenHasTheQuantumForced(t *testing.T) {
 	require.NoError(t, none.end())
 
 	r := run(t, h, studio(func(s *policy.Studio) { s.Quantum = 128 }))
-	require.Contains(t, r.held, "a quantum of 128 for the uids [1000]")
+	require.Contains(t, r.held, "quantum 128 for uids [1000]")
 	require.True(t, active(1000), "ready means that it is forced")
 
 	bob := h.AddSession(

@@ -14,8 +14,8 @@ import (
 	"github.com/dubnium/dubnium/observer/logind"
 )
 
-// quanta are the units that force a quantum, one for each person at a screen. Each
-// runs as that user, without any privilege, and is bound to audio-priority.service.
+// quanta are the units that force a quantum, one for each user with a graphical session.
+// Each runs as that user, without privileges, and has BindsTo=audio-priority.service.
 type quanta struct {
 	bus     *busconn.Bus
 	samples int
@@ -23,14 +23,15 @@ type quanta struct {
 	held    map[uint32]bool
 }
 
-// Unit forces the quantum of one user's PipeWire for as long as it is up.
+// Unit is the name of the unit that forces the quantum of one user's PipeWire while it is
+// active.
 func Unit(uid uint32) string { return fmt.Sprintf("dubnium-quantum@%d.service", uid) }
 
-// hold starts the units of those who are there, and returns what follows who comes
-// and goes.
-func (q *quanta) hold(ctx context.Context) (keeper func(context.Context) error, said []string, err error) {
+// hold starts the units of the present users, and returns a function that follows the
+// sessions. held describes what is held.
+func (q *quanta) hold(ctx context.Context) (watch func(context.Context) error, held []string, err error) {
 	if q.samples == 0 {
-		return idle, nil, nil
+		return untilDone, nil, nil
 	}
 	users, err := q.users(ctx)
 	if err != nil {
@@ -41,20 +42,20 @@ func (q *quanta) hold(ctx context.Context) (keeper func(context.Context) error, 
 			return nil, nil, errors.Join(err, q.release(ctx))
 		}
 	}
-	said = []string{fmt.Sprintf("a quantum of %d for the uids %v", q.samples, users)}
-	return q.follow, said, nil
+	return q.follow, []string{fmt.Sprintf("quantum %d for uids %v", q.samples, users)}, nil
 }
 
 func (q *quanta) users(ctx context.Context) ([]uint32, error) {
 	var s observer.Snapshot
 	logind.New(q.bus).Read(ctx).Into(&s)
 	if !s.Logind.Known() {
-		return nil, fmt.Errorf("cannot tell whose quantum to force: %s", s.Logind.Reason)
+		return nil, fmt.Errorf("cannot determine the users whose quantum to force: %s", s.Logind.Reason)
 	}
 	return s.Logind.GraphicalUsers(), nil
 }
 
-// start waits until the quantum is forced. A unit that fails tries again by itself.
+// start starts the unit of a user, and returns when the quantum is forced. systemd
+// restarts a unit that fails.
 func (q *quanta) start(ctx context.Context, uid uint32) error {
 	q.held[uid] = true
 	if err := systemd1.NewUnits(q.bus).Start(ctx, Unit(uid)); err != nil {
@@ -64,16 +65,16 @@ func (q *quanta) start(ctx context.Context, uid uint32) error {
 }
 
 func (q *quanta) stop(ctx context.Context, uid uint32) error {
-	// Being bound to our unit, it may have gone already.
+	// BindsTo= may have stopped it already.
 	if err := systemd1.NewUnits(q.bus).Stop(ctx, Unit(uid)); err != nil && !systemd1.NoUnit(err) {
-		return fmt.Errorf("cannot let go of the quantum of uid %d: %w", uid, err)
+		return fmt.Errorf("cannot release the quantum of uid %d: %w", uid, err)
 	}
 	delete(q.held, uid)
 	return nil
 }
 
-// follow starts and stops units as people come and go. What cannot be done for
-// somebody who comes later takes nothing from those who are there.
+// follow starts and stops units as sessions begin and end. A failure is logged, and does
+// not affect the units of other users.
 func (q *quanta) follow(ctx context.Context) error {
 	changed := make(chan struct{}, 1)
 	watching := make(chan error, 1)
@@ -91,7 +92,7 @@ func (q *quanta) follow(ctx context.Context) error {
 			return err
 		case <-changed:
 			if err := q.adjust(ctx); err != nil && ctx.Err() == nil {
-				q.log.Warn("quanta are not as policy has them", zap.Error(err))
+				q.log.Warn("cannot apply the policy's quantum to all users", zap.Error(err))
 			}
 		}
 	}
@@ -116,10 +117,10 @@ func (q *quanta) adjust(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// release waits until every unit has put its quantum back, so that this unit is
-// down only after that. Without it they would go all the same, being bound to it.
+// release stops the units and waits until each has restored its quantum, so that
+// audio-priority.service is inactive only after that. Without it BindsTo= would stop them.
 func (q *quanta) release(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	var errs []error
 	for uid := range q.held {

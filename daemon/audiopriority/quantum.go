@@ -12,25 +12,24 @@ import (
 	"strings"
 )
 
-// Quantum is the forced quantum of one user's PipeWire, which is reached by that
-// user's own pw-metadata.
+// Quantum is the forced quantum of one user's PipeWire, set by pw-metadata as that user.
 type Quantum struct {
-	// Command is pw-metadata; Env is what it runs with, nil for our own.
+	// Command is the path of pw-metadata; Env its environment, nil for that of the process.
 	Command string
 	Env     []string
-	// Note is the file that says what was there before, for as long as it is forced.
+	// Note is the path of the file that has the previous quantum while one is forced.
 	Note string
 }
 
-// quantumNote is what Note holds.
+// quantumNote is the content of Note.
 type quantumNote struct {
 	Before int `json:"before"`
 	Forced int `json:"forced"`
 }
 
-// Hold forces a quantum, calls ready, and returns when ctx ends, with nil, or when
-// PipeWire has gone and the quantum with it, with an error. It puts nothing back:
-// Release does, after whatever end.
+// Hold forces a quantum of so many samples, calls ready, and returns nil when ctx ends,
+// or an error when PipeWire exits. It does not restore the quantum: Release does, however
+// Hold ends.
 func (q Quantum) Hold(ctx context.Context, samples int, ready func() error) error {
 	before, err := q.get(ctx)
 	if err != nil {
@@ -41,7 +40,7 @@ func (q Quantum) Hold(ctx context.Context, samples int, ready func() error) erro
 		err = os.WriteFile(q.Note, data, 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot note what the quantum was: %w", err)
+		return fmt.Errorf("cannot save the previous quantum: %w", err)
 	}
 	if err := q.set(ctx, samples); err != nil {
 		return err
@@ -57,59 +56,58 @@ func (q Quantum) Hold(ctx context.Context, samples int, ready func() error) erro
 	if ctx.Err() != nil {
 		return nil
 	}
-	return fmt.Errorf("PipeWire has gone, and the quantum with it (%v)", err)
+	return fmt.Errorf("PipeWire has exited, and its quantum is lost (%v)", err)
 }
 
-// Release puts back what was there before Hold, where its value is still forced: a
-// person who has changed it since has the last word. Of a PipeWire that has gone
-// nothing is to be put back.
-func (q Quantum) Release(ctx context.Context) (said string, err error) {
+// Release restores the quantum from before Hold, unless the user has changed it since or
+// PipeWire does not run. outcome describes what it has done.
+func (q Quantum) Release(ctx context.Context) (outcome string, err error) {
 	data, err := os.ReadFile(q.Note)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "nothing was forced", nil
+		return "no quantum was forced", nil
 	}
 	var was quantumNote
 	if err == nil {
 		err = json.Unmarshal(data, &was)
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot read what the quantum was: %w", err)
+		return "", fmt.Errorf("cannot read the previous quantum: %w", err)
 	}
 	now, err := q.get(ctx)
 	switch {
 	case err != nil:
-		said = "there is nothing to put back: " + err.Error()
+		outcome = "no quantum to restore: " + err.Error()
 	case now != was.Forced:
-		said = fmt.Sprintf("left alone, it is %d by now", now)
+		outcome = fmt.Sprintf("quantum not restored: it was changed to %d", now)
 	default:
-		said = fmt.Sprintf("put back to %d", was.Before)
+		outcome = fmt.Sprintf("quantum restored to %d", was.Before)
 		if err := q.set(ctx, was.Before); err != nil {
 			return "", err
 		}
 	}
-	return said, os.Remove(q.Note)
+	return outcome, os.Remove(q.Note)
 }
 
 const quantumKey = "clock.force-quantum"
 
-// quantumWords are how pw-metadata tells the value.
-const quantumWords = "key:'" + quantumKey + "' value:'"
+// quantumPrefix is the text before the value in the output of pw-metadata.
+const quantumPrefix = "key:'" + quantumKey + "' value:'"
 
 func (q Quantum) get(ctx context.Context) (int, error) {
 	out, err := q.run(ctx)
 	if err != nil {
 		return 0, err
 	}
-	_, value, _ := strings.Cut(out, quantumWords)
-	value, _, told := strings.Cut(value, "'")
+	_, value, _ := strings.Cut(out, quantumPrefix)
+	value, _, found := strings.Cut(value, "'")
 	n, err := strconv.ParseUint(value, 10, strconv.IntSize-1)
-	if !told || err != nil {
-		return 0, fmt.Errorf("cannot read PipeWire's quantum: pw-metadata says %q", out)
+	if !found || err != nil {
+		return 0, fmt.Errorf("cannot read PipeWire's quantum: unexpected output of pw-metadata: %q", out)
 	}
 	return int(n), nil
 }
 
-// set is done when the value has been read back.
+// set sets the quantum and reads it back.
 func (q Quantum) set(ctx context.Context, samples int) error {
 	if _, err := q.run(ctx, strconv.Itoa(samples)); err != nil {
 		return err
@@ -122,24 +120,25 @@ func (q Quantum) set(ctx context.Context, samples int) error {
 }
 
 func (q Quantum) run(ctx context.Context, value ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	cmd := q.command(ctx, append([]string{"-n", "settings", "0", quantumKey}, value...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return "", fmt.Errorf("cannot reach PipeWire: %w: %s", err, strings.TrimSpace(string(out)))
+		return "", fmt.Errorf("cannot connect to PipeWire: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	return string(out), nil
 }
 
-// command is one that ends with our unit, however that ends.
+// command runs pw-metadata in the control group of the unit, so that systemd ends it with
+// the unit.
 func (q Quantum) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, q.Command, args...)
 	cmd.Env = q.Env
 	return cmd
 }
 
-// ignoreExit takes away that a program ended as it was told to.
+// ignoreExit drops the error of a program that was stopped.
 func ignoreExit(err error) error {
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {

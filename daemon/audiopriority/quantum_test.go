@@ -10,7 +10,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/audiopriority"
 )
 
-// What pw-metadata says is believed only where it is a number.
+// What unexpected output of pw-metadata is believed only where it is a number.
 func TestAQuantumThatIsNoNumberIsRefused(t *testing.T) {
 	for name, value := range map[string]string{
 		"a word": "value:'many'", "none": "value:''", "a sign": "value:'+64'", "less than none": "value:'-1'",
@@ -28,7 +28,7 @@ func TestAQuantumThatIsNoNumberIsRefused(t *testing.T) {
 				require.Fail(t, "it is ready without having read the quantum")
 				return nil
 			})
-			require.ErrorContains(t, err, "cannot read PipeWire's quantum: pw-metadata says")
+			require.ErrorContains(t, err, "cannot read PipeWire's quantum: unexpected output of pw-metadata")
 			require.NoFileExists(t, q.Note)
 		})
 	}

@@ -62,7 +62,7 @@ func TestTheHelperOfAudioPriorityHoldsAndIsKilled(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, string(message[:n]), "READY=1")
 	require.True(t, strings.HasSuffix(string(message[:n]),
-		"held: a latency of 5 µs, the power profile performance, a quantum of 128 for the uids [1000]"), string(message[:n]))
+		"held: CPU latency 5 µs, power profile performance, quantum 128 for uids [1000]"), string(message[:n]))
 	latency, err := os.ReadFile(device)
 	require.NoError(t, err)
 	require.Equal(t, []byte{5, 0, 0, 0}, latency)

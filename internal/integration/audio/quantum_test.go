@@ -62,16 +62,16 @@ func (d *desk) release() string {
 
 func TestAForcedQuantumIsPutBack(t *testing.T) {
 	d := newDesk(t)
-	require.Equal(t, "nothing was forced", d.release())
+	require.Equal(t, "no quantum was forced", d.release())
 	d.quantum("256") // her own
 	stop, ended := d.hold(128)
 	d.requireQuantum("128")
 	stop()
 	require.NoError(t, <-ended)
 	d.requireQuantum("128") // to put it back is for what runs after whatever end
-	require.Equal(t, "put back to 256", d.release())
+	require.Equal(t, "quantum restored to 256", d.release())
 	d.requireQuantum("256")
-	require.Equal(t, "nothing was forced", d.release())
+	require.Equal(t, "no quantum was forced", d.release())
 }
 
 func TestAQuantumThatSomebodyHasChangedSinceIsTheirs(t *testing.T) {
@@ -80,7 +80,7 @@ func TestAQuantumThatSomebodyHasChangedSinceIsTheirs(t *testing.T) {
 	d.quantum("64")
 	stop()
 	require.NoError(t, <-ended)
-	require.Equal(t, "left alone, it is 64 by now", d.release())
+	require.Equal(t, "quantum not restored: it was changed to 64", d.release())
 	d.requireQuantum("64")
 }
 
@@ -90,10 +90,10 @@ func TestAQuantumGoesWithItsPipeWire(t *testing.T) {
 	d.pipewire.kill()
 	select {
 	case err := <-ended:
-		require.ErrorContains(t, err, "PipeWire has gone, and the quantum with it")
+		require.ErrorContains(t, err, "PipeWire has exited")
 	case <-time.After(20 * time.Second):
 		require.FailNow(t, "nobody noticed")
 	}
-	require.Contains(t, d.release(), "there is nothing to put back")
+	require.Contains(t, d.release(), "no quantum to restore")
 	require.ErrorContains(t, d.forced().Hold(d.ctx, 128, nil), "cannot reach PipeWire")
 }
