@@ -1,10 +1,10 @@
-// Package sessionend asks a person's graphical session to end: it runs the policy's
-// hook as that person, in the environment that their session would give it.
+// Package sessionend requests the end of a user's graphical session: it runs the policy's
+// hook as that user, in the environment of their session.
 //
-// It runs in dubnium-session-end@UID.service, which is that person's process and can
-// do less than they can. Nothing that it finds is trusted: who put a wrong socket
-// into /run/user/UID has fooled a program of their own. That a hook failed, or is not
-// there, is the exit code, for the record; the session is ended all the same.
+// It runs in dubnium-session-end@UID.service, with fewer rights than the user has.
+// Nothing that it reads is trusted, and nothing has to be: a wrong socket in
+// /run/user/UID affects only a process of the same user. The exit code reports a hook
+// that failed or does not exist, for the record; the session is ended in any case.
 package sessionend
 
 import (
@@ -27,8 +27,8 @@ import (
 // ErrNoHook: the policy has no hook.
 var ErrNoHook = errors.New("the policy has no sessions.end_hook")
 
-// Run replaces this process with the policy's hook, in the environment that Environ
-// makes of environ. It returns only what kept it from that.
+// Run replaces this process with the policy's hook, in the environment Environ(runtime,
+// environ). It returns only if that fails.
 func Run(p policy.Policy, runtime string, environ []string) error {
 	hook := p.Sessions.EndHook
 	if len(hook) == 0 {
@@ -42,9 +42,9 @@ func Run(p policy.Policy, runtime string, environ []string) error {
 	return fmt.Errorf("cannot run the hook %s: %w", path, unix.Exec(path, hook, environ))
 }
 
-// Environ returns environ with what programs of a graphical session find theirs by:
-// the sockets below runtime, which is XDG_RUNTIME_DIR, that somebody answers at.
-// What nobody answers at is left out, whatever environ had.
+// Environ returns environ with the variables by which programs find their graphical
+// session. Their values are the sockets below runtime (XDG_RUNTIME_DIR) that accept
+// connections. A variable without such a socket is removed from environ.
 func Environ(runtime string, environ []string) []string {
 	found := []struct{ name, value string }{
 		{"XDG_RUNTIME_DIR", runtime},
@@ -65,19 +65,19 @@ func Environ(runtime string, environ []string) []string {
 	return environ
 }
 
-// first returns the oldest of the sockets of that pattern at which somebody answers,
-// empty for none. A compositor that runs in a window of another came after it, and one
-// that crashed has left its socket behind.
+// first returns the oldest socket that matches the pattern and accepts connections, empty
+// for none. A compositor that runs in a window of another has a newer socket, and the
+// socket of one that crashed does not accept connections.
 func first(pattern string) string {
 	paths, err := filepath.Glob(pattern)
 	if err != nil {
-		return "" // the runtime directory's name is no pattern
+		return "" // the name of the runtime directory is not a valid pattern
 	}
 	var oldest string
 	var since time.Time
 	for _, path := range paths {
 		info, err := os.Lstat(path)
-		if err != nil || info.Mode().Type() != fs.ModeSocket || !answers(path) {
+		if err != nil || info.Mode().Type() != fs.ModeSocket || !accepts(path) {
 			continue
 		}
 		if oldest == "" || info.ModTime().Before(since) {
@@ -87,11 +87,11 @@ func first(pattern string) string {
 	return oldest
 }
 
-// patience is for a server that is too busy to take a connection.
-const patience = time.Second
+// dialTimeout bounds the connection to a server that is too busy to accept it.
+const dialTimeout = time.Second
 
-func answers(socket string) bool {
-	conn, err := net.DialTimeout("unix", socket, patience)
+func accepts(socket string) bool {
+	conn, err := net.DialTimeout("unix", socket, dialTimeout)
 	if err != nil {
 		return false
 	}
@@ -112,8 +112,8 @@ func prefixed(prefix, path string) string {
 	return prefix + path
 }
 
-// find returns the path of a program: in PATH, and then where NixOS has the programs
-// of the system and of single users, which no unit's PATH names.
+// find returns the path of a program: from PATH, and then from the directories of NixOS
+// for a user and for the system, which are not in the PATH of a unit.
 func find(name string, environ []string) (string, error) {
 	if strings.ContainsRune(name, '/') {
 		return name, nil
