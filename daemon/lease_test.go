@@ -472,10 +472,10 @@ func TestALeaseLeadsToNoCompute(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *rig) {
 		hour := status.Terms{For: time.Hour}
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop, Terms: hour})
-		require.ErrorContains(t, err, "nowhere to go back to")
+		require.ErrorContains(t, err, "needs another mode to go back to")
 		r.request(policy.Compute)
 		_, err = r.Request(t.Context(), status.Request{Mode: policy.Desktop, Terms: hour})
-		require.ErrorContains(t, err, "nowhere to go back to")
+		require.ErrorContains(t, err, "needs another mode to go back to")
 		assert.Equal(t, policy.Compute, r.View().Desired.Mode, "nothing was written")
 		r.leased(policy.StudioLocal, hour)
 		assert.Equal(t, policy.Desktop, r.View().Lease.BackTo, "and not compute, where it came from")

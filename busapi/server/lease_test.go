@@ -24,7 +24,8 @@ func TestTheTermsOfARequest(t *testing.T) {
 		refused(t, request("compute", key, uint32(busapi.MaxTerm+1)), busapi.ErrBadOption, "more than 2678400")
 	}
 	refused(
-		t, request("desktop", busapi.OptionFor, uint32(60)), busapi.ErrBadOption, "desktop would have nowhere to go back to",
+		t, request("desktop", busapi.OptionFor, uint32(60)), busapi.ErrBadOption,
+			"a lease on desktop needs another mode to go back to",
 	)
 	refused(
 		t, request("studio-local", busapi.OptionUntilIdle, uint32(60)), busapi.ErrBadOption,

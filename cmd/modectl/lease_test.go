@@ -41,7 +41,7 @@ func TestTermsThatMakeNoSenseAreMisuse(t *testing.T) {
 	serve(t, &engine{}, authorizer{})
 	r := modectl(t.Context(), "request", "desktop", "--for", "1h")
 	require.Equal(t, exitMisuse, r.code)
-	require.Contains(t, r.stderr, "desktop would have nowhere to go back to")
+	require.Contains(t, r.stderr, "a lease on desktop needs another mode to go back to")
 }
 
 func TestConfirm(t *testing.T) {

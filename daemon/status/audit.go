@@ -7,45 +7,44 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// The rights by which something is asked for, beside ByPolkit.
+// The sources of a permission, besides ByPolkit.
 const (
-	// ByCredentials: uid 0, by what the bus knows of the sender.
+	// ByCredentials: the sender is uid 0 by its credentials on the bus.
 	ByCredentials = "bus credentials"
-	// ByPolicy: the daemon itself, under what the policy grants.
+	// ByPolicy: the daemon itself, with the permissions that the policy grants.
 	ByPolicy = "policy"
 )
 
-// ByPolkit: polkit granted these actions.
+// ByPolkit: polkit authorized these actions.
 func ByPolkit(actions ...string) string { return "polkit " + strings.Join(actions, ", ") }
 
-// RejectedRequest is something that was asked for and turned down before it did anything.
+// RejectedRequest is a call that was rejected before it changed anything.
 type RejectedRequest struct {
-	// Asked says what for: request, force, cancel, postpone, confirm, inhibit or release.
+	// Asked is the call: request, force, cancel, postpone, confirm, inhibit or release.
 	Asked string
-	Mode  string // the word that was asked for, which may be no mode
+	Mode  string // the argument, which may not be a mode
 	By    string // e.g. "uid 1000 (alice)"
 	UID   uint32
-	// Reason is a word for what was wrong: the last part of the error's D-Bus name,
-	// like Busy or AccessDenied.
+	// Reason is the last part of the error's D-Bus name, like Busy or AccessDenied.
 	Reason string
-	Text   string // what the requester was told
-	Why    string // the requester's own words, where they could be read
+	Text   string // of the error
+	Why    string // the requester's reason, if it could be read
 }
 
-// Filter chooses finished transitions. A zero field asks for nothing.
+// Filter selects records. A zero field matches all.
 type Filter struct {
-	// Since and Until bound when a transition ended: from Since on, before Until.
+	// Since and Until bound the end of a transition: from Since on, before Until.
 	Since  time.Time   `json:"since"`
 	Until  time.Time   `json:"until"`
 	Result Result      `json:"result" bus:",omitempty"`
-	Mode   policy.Mode `json:"mode" bus:",omitempty"` // that was asked for
+	Mode   policy.Mode `json:"mode" bus:",omitempty"` // that was requested
 	By     string      `json:"by" bus:",omitempty"`   // a user's name, or all of Record.By
 	UID    *uint32     `json:"uid"`
 	ID     uint64      `json:"id" bus:",omitempty"`
-	Limit  int         `json:"limit" bus:"u,omitempty"` // at most so many; at least 1
+	Limit  int         `json:"limit" bus:"u,omitempty"` // number of records, at least 1
 }
 
-// Match reports whether the filter chooses r. The limit is not its business.
+// Match reports whether the filter selects r. It ignores the limit.
 func (f Filter) Match(r Record) bool {
 	switch {
 	case !f.Since.IsZero() && r.Finished.Before(f.Since),
@@ -60,12 +59,12 @@ func (f Filter) Match(r Record) bool {
 	return true
 }
 
-// What is wrong with the daemon itself.
+// The codes of View.Warnings.
 const (
 	// WarnHistory: the history cannot be written.
 	WarnHistory = "history-not-written"
-	// WarnConsole: the consoles' text cannot be written.
+	// WarnConsole: the text for the consoles cannot be written.
 	WarnConsole = "console-not-written"
-	// WarnPolicy: what the policy's file says is not in force.
+	// WarnPolicy: the policy file was rejected, and the previous policy is in force.
 	WarnPolicy = "policy-refused"
 )

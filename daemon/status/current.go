@@ -7,21 +7,21 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Current is what the host is, for scripts: current.json, and what modectl prints.
+// Current is the observed state for scripts: current.json, and the output of modectl.
 type Current struct {
 	State      observer.State             `json:"observed_state"`
 	Confidence observer.Confidence        `json:"confidence"`
 	Degraded   bool                       `json:"degraded"`
-	Signals    map[observer.Signal]any    `json:"signals"` // null: not known
-	Unknown    map[observer.Signal]string `json:"unknown"` // why it is not
+	Signals    map[observer.Signal]any    `json:"signals"` // null: unknown
+	Unknown    map[observer.Signal]string `json:"unknown"` // why a signal is unknown
 	Conflicts  []observer.Reason          `json:"conflicts"`
 	Reasons    []observer.Reason          `json:"reasons"`
-	// Since is when the state last changed; current.json does not say.
+	// Since is when the state last changed; current.json does not have it.
 	Since     time.Time `json:"since,omitzero"`
 	Timestamp time.Time `json:"timestamp"`
 }
 
-// CurrentOf is an observation for scripts. Its lists are never nil.
+// CurrentOf returns the observation for scripts. Its lists are never nil.
 func CurrentOf(o observer.Observation, since time.Time) Current {
 	c := Current{
 		State: o.State, Confidence: o.Confidence, Degraded: o.Degraded(),

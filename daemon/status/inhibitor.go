@@ -2,7 +2,7 @@ package status
 
 import "github.com/dubnium/dubnium/guards"
 
-// Inhibitor is one of those that a client takes; guards judge by the same value.
+// Inhibitor is an inhibitor that a client holds. Guards use the same type.
 type (
 	Inhibitor = guards.Inhibitor
 	How       = guards.How

@@ -7,52 +7,50 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Terms say for how long a mode is asked for. The zero value is for as long as
-// nobody asks for another. All of them count from when the mode was reached, and
-// the first that is over ends it.
+// Terms limit how long a requested mode lasts. The zero value is no limit. All of them
+// count from when the mode is reached, and the first that expires ends it.
 type Terms struct {
 	// For is how long the mode lasts.
 	For time.Duration `json:"for,omitempty"`
 	// UntilIdle ends it when vLLM has had no request for that long.
 	UntilIdle time.Duration `json:"until_idle,omitempty"`
-	// Confirm ends it unless a person confirms it within that time.
+	// Confirm ends it unless it is confirmed within that time.
 	Confirm time.Duration `json:"confirm,omitempty"`
 }
 
-// Lease is a mode that ends by itself: when its terms are over the daemon asks for
-// the way back.
+// Lease is a mode that ends by itself: when a term expires the daemon requests the way
+// back.
 type Lease struct {
-	// ID is the transition that was asked for on these terms.
+	// ID is that of the transition that was requested on these terms.
 	ID     uint64      `json:"id"`
 	Mode   policy.Mode `json:"mode"`
 	BackTo policy.Mode `json:"back_to"`
 	By     string      `json:"by"`
 	UID    uint32      `json:"uid"` // of By
-	// For, UntilIdle and Confirm are the terms; 0 is one that was not made, or was
-	// met.
+	// For, UntilIdle and Confirm are the terms; 0 is one that is not set, or was met.
 	For       time.Duration `json:"for"`
 	UntilIdle time.Duration `json:"until_idle"`
 	Confirm   time.Duration `json:"confirm"`
-	// Until and ConfirmBy are when it ends, by today's wall clock; zero until the mode
-	// is reached, and where there is no such term.
+	// Until and ConfirmBy are when it ends, by the wall clock; zero until the mode is
+	// reached, and without such a term.
 	Until     time.Time `json:"until,omitzero"`
 	ConfirmBy time.Time `json:"confirm_by,omitzero"`
-	// IdleSince is since when vLLM has had no request; zero while it has, while that is
-	// not known, and where nobody asks.
+	// IdleSince is when vLLM had its last request; zero while it has one, while that is
+	// unknown, and without the term UntilIdle.
 	IdleSince time.Time `json:"idle_since,omitzero"`
-	// ExpiredReason says why the mode is to end; empty while it lasts.
+	// ExpiredReason is why the lease has expired; empty before that.
 	ExpiredReason string `json:"over"`
-	// LastFailure says why the way back was not taken yet, Attempts how often it was tried,
-	// and Next when it is tried again.
+	// LastFailure is why the last attempt at the way back failed, Attempts the number of
+	// attempts, and Next the time of the next one.
 	LastFailure string    `json:"waits"`
 	Attempts    int       `json:"attempts"`
 	Next        time.Time `json:"next,omitzero"`
 }
 
-// WayBack is where a lease on mode would lead back to: to what was asked before it,
-// else to the default mode; a lease that takes another's place on the same mode
-// keeps its way back. It never leads to compute, since that may end the session of
-// somebody who asked for nothing. Empty: there is nowhere to go back to.
+// WayBack is the mode that a lease on mode leads back to: the desired mode before it,
+// else the default mode. A lease that replaces another on the same mode keeps its way
+// back. It is never compute, since an automatic transition must not end sessions. Empty:
+// there is none.
 func (v View) WayBack(mode policy.Mode) policy.Mode {
 	before := v.Desired.Mode
 	if v.Lease != nil && v.Lease.Mode == mode {
@@ -66,37 +64,38 @@ func (v View) WayBack(mode policy.Mode) policy.Mode {
 	return ""
 }
 
-// ValidateTerms returns why a request makes no sense on its terms, nil when it does.
+// ValidateTerms returns why the terms of a request cannot be met, or nil.
 func (v View) ValidateTerms(r Request) error {
 	switch {
 	case r.Terms == (Terms{}):
 		return nil
 	case v.WayBack(r.Mode) == "":
-		return fmt.Errorf("%s would have nowhere to go back to: a lease does not lead to compute", r.Mode)
+		return fmt.Errorf("a lease on %s needs another mode to go back to; compute is never entered automatically",
+			r.Mode)
 	case r.Terms.UntilIdle > 0 && v.Policy.VLLMUnit(r.Mode) == "":
-		return fmt.Errorf("vLLM does not run in %s by the policy: nothing would tell when it is idle", r.Mode)
+		return fmt.Errorf("vLLM does not run in %s by the policy, so it cannot be idle there", r.Mode)
 	}
 	return nil
 }
 
-// Confirmation is a person's word that a mode may stay.
+// Confirmation confirms that a mode may stay.
 type Confirmation struct {
 	By  string // e.g. "uid 1000 (alice)"
 	UID uint32
-	// Authorization is by what right, as in Request.
+	// Authorization is the source of the permission, as in Request.
 	Authorization string
 }
 
-// AutoReconcile says what the daemon does by itself about a host that is not what
-// was asked.
+// AutoReconcile is the state of automatic reconciliation.
 type AutoReconcile struct {
 	Enabled bool `json:"enabled"`
-	// Armed: the host is not what was asked, and at Next the daemon asks for it.
+	// Armed: the observed state is not the desired mode, and the daemon requests it at Next.
 	Armed bool      `json:"armed"`
 	Next  time.Time `json:"next,omitzero"`
-	// Attempts is how often it has asked since a person did or all was well.
+	// Attempts is the number of automatic requests since an operator made one or the host
+	// was converged.
 	Attempts int `json:"attempts"`
-	// Refusal says why it does not ask, or how its last attempt ended; empty for
-	// neither.
+	// Refusal is why the daemon makes no request, or how its last attempt failed; else
+	// empty.
 	Refusal string `json:"refusal"`
 }

@@ -1,6 +1,6 @@
-// Package status holds the values that the engine publishes and its clients
-// read: what was asked, what is, the transition that runs, and how the last ones
-// ended. They are plain immutable data; nothing here acts.
+// Package status has the values that the controller publishes and its clients read: the
+// desired mode, the observed state, the running transition, and the records of past ones.
+// They are immutable data.
 package status
 
 import (
@@ -13,8 +13,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Origin says what kind of actor asked for a mode. The daemon sets it; a client
-// never names its own.
+// Origin says who requested a mode. The daemon sets it, never a client.
 type Origin string
 
 // The origins.
@@ -25,10 +24,10 @@ const (
 	OriginLease    Origin = "lease"
 )
 
-// IsAutomatic reports whether nobody asked but the daemon itself.
+// IsAutomatic reports whether the daemon itself made the request.
 func (o Origin) IsAutomatic() bool { return o == OriginBoot || o == OriginRecovery || o == OriginLease }
 
-// Desired is what was asked of the host last.
+// Desired is the mode that was requested last.
 type Desired struct {
 	Mode   policy.Mode `json:"mode"`
 	Origin Origin      `json:"origin"`
@@ -36,8 +35,8 @@ type Desired struct {
 	Since  time.Time   `json:"since"`
 }
 
-// Result is how a transition ended. Only Success and Noop mean that the target
-// was observed.
+// Result says how a transition ended. Only Success and Noop mean that the target was
+// observed.
 type Result string
 
 // The results.
@@ -55,7 +54,7 @@ const (
 	Interrupted    Result = "interrupted"
 )
 
-// Results lists them all.
+// Results lists all results.
 func Results() []Result {
 	return []Result{
 		Success, Noop, Blocked, Inhibited, Canceled, Failed, TimedOut, RolledBack, RollbackFailed, Degraded,
@@ -66,9 +65,9 @@ func Results() []Result {
 // Reached reports whether the target was observed.
 func (r Result) Reached() bool { return r == Success || r == Noop }
 
-// LeavesDoubt reports whether the host may have been left where nobody asked
-// it to be. A refusal, a cancel and a verified way back do not: they left a
-// truthful mode behind.
+// LeavesDoubt reports whether the host may have been left in a state that nobody
+// requested. Not so after a refusal, a cancel or a verified rollback: the host is in the
+// mode that is observed.
 func (r Result) LeavesDoubt() bool {
 	switch r {
 	case Failed, TimedOut, RollbackFailed, Interrupted:
@@ -77,20 +76,20 @@ func (r Result) LeavesDoubt() bool {
 	return false
 }
 
-// Phase is where a running transition is.
+// Phase is the phase of a running transition.
 type Phase string
 
 // The phases, in order; a phase may be skipped.
 const (
 	PhaseObserving  Phase = "observing"
-	PhaseAnnounced  Phase = "announced" // people are warned, and may put it off
+	PhaseAnnounced  Phase = "announced" // users are warned, and may postpone it
 	PhaseActing     Phase = "acting"
 	PhaseVerifying  Phase = "verifying"
 	PhaseUndoing    Phase = "undoing"
 	PhaseRecovering Phase = "recovering"
 )
 
-// Transition is the one that runs.
+// Transition is the running transition.
 type Transition struct {
 	ID        uint64         `json:"id"`
 	From      observer.State `json:"from"`
@@ -98,22 +97,22 @@ type Transition struct {
 	Origin    Origin         `json:"origin"`
 	By        string         `json:"by"`
 	Phase     Phase          `json:"phase"`
-	Step      string         `json:"step"`               // id of the step that runs, empty before the first
+	Step      string         `json:"step"`               // id of the running step, empty before the first
 	StepIndex int            `json:"step_index" bus:"u"` // of Step, from 0
 	StepCount int            `json:"step_count" bus:"u"`
 	Started   time.Time      `json:"started"`
-	// Progress says how far Step is, where it takes long; else empty.
+	// Progress describes the progress of a long step; else empty.
 	Progress string `json:"progress,omitempty" bus:",omitempty"`
-	// Cancellable: the point of no return lies ahead.
+	// Cancellable: the transition is before its point of no return.
 	Cancellable bool `json:"cancellable"`
-	// Deadline is when an announced transition goes on at the latest, zero in every
+	// Deadline is when an announced transition continues at the latest; zero in every
 	// other phase.
 	Deadline time.Time `json:"deadline,omitzero"`
-	// UID is who asked, who may cancel without asking anybody. It is not told.
+	// UID is the requester's, who may cancel without authorization. It is not published.
 	UID uint32 `json:"-"`
 }
 
-// StepStatus is how far a step got.
+// StepStatus is the status of a step.
 type StepStatus string
 
 // The step statuses.
@@ -128,7 +127,7 @@ const (
 	StepNotUndoable StepStatus = "not-undoable"
 )
 
-// OfUndo reports whether the status is how an undo ended.
+// OfUndo reports whether the status is the result of an undo.
 func (s StepStatus) OfUndo() bool {
 	return s == StepUndone || s == StepUndoFailed || s == StepNotUndoable
 }
@@ -138,21 +137,20 @@ type Step struct {
 	ID     string     `json:"id"`
 	Status StepStatus `json:"status"`
 	Error  string     `json:"error,omitempty"`
-	// Notes are what there is to know although the step was done.
+	// Notes are remarks on a step that succeeded.
 	Notes []string `json:"notes,omitempty" bus:",omitempty"`
-	// Residual is the memory that the release of the display GPUs left in use, where
-	// the step waited for one and it could be measured.
+	// Residual is the memory that is still in use after the release of the display GPUs,
+	// if the step waited for that and it could be measured.
 	Residual []observer.GPUMemory `json:"residual,omitempty" bus:",omitempty"`
 	Started  time.Time            `json:"started,omitzero"`
 	Finished time.Time            `json:"finished,omitzero"`
-	// Of the undo, where there was one; the error says why it failed, or what was lost.
+	// The undo, if there was one. UndoError is why it failed, or what was lost.
 	UndoStarted  time.Time `json:"undo_started,omitzero"`
 	UndoFinished time.Time `json:"undo_finished,omitzero"`
 	UndoError    string    `json:"undo_error,omitempty"`
 }
 
-// Record is a finished transition, as it stands in last-transition.json and in
-// the history.
+// Record is a finished transition, as in last-transition.json and in the history.
 type Record struct {
 	ID     uint64         `json:"id"`
 	From   observer.State `json:"from"`
@@ -162,53 +160,53 @@ type Record struct {
 	Cause  string         `json:"cause,omitempty"`
 	Origin Origin         `json:"origin"`
 	By     string         `json:"by"`
-	// UID is who asked; nil in records of older versions, which did not say.
+	// UID is the requester's; nil in records of older versions, which do not have it.
 	UID *uint32 `json:"uid,omitempty"`
-	// Authorization says by what right: see Request.
+	// Authorization is the source of the requester's permission, as in Request.
 	Authorization string    `json:"authorization,omitempty"`
-	Why           string    `json:"why,omitempty"` // the requester's own words
+	Why           string    `json:"why,omitempty"` // the requester's reason
 	Started       time.Time `json:"started"`
-	// Judged is when the guards were asked; zero when they were not.
+	// Judged is when the guards were evaluated; zero if they were not.
 	Judged   time.Time        `json:"judged,omitzero"`
 	Finished time.Time        `json:"finished"`
 	Guards   []guards.Verdict `json:"guards"`
-	// Forced are the guards whose refusal did not count, by the requester's word.
+	// Forced are the soft guards that blocked and were skipped on request.
 	Forced []policy.GuardID `json:"forced,omitempty"`
 	Steps  []Step           `json:"steps"`
-	// Restarted: the machine was restarted before the daemon could deal with its end.
-	// Nothing of it is left, and so no doubt either.
+	// Restarted: the machine was restarted before the daemon could recover. Nothing of
+	// the transition is left, so the record leaves no doubt.
 	Restarted bool `json:"restarted,omitempty" bus:"-"`
-	// Private is what the texts tell of people's processes. It stays in root's files.
+	// Private are the secrets in the texts about users' processes. Only files of root have
+	// them.
 	Private []observer.Secret `json:"private,omitempty" bus:"-"`
 }
 
-// View is everything a client may read, at one moment. The engine publishes a
-// new one for each change and never changes one that it has published.
+// View is everything that clients may read, at one moment. The controller publishes a new
+// one for each change and never modifies a published one.
 type View struct {
-	// Policy is what all of this was judged by.
+	// Policy is the policy that the view was made by.
 	Policy      policy.Document
 	Desired     Desired
 	Observation observer.Observation
-	// Snapshot is what Observation was made of.
+	// Snapshot is what Observation was derived from.
 	Snapshot observer.Snapshot
 	// ObservedSince is when the observed state last changed.
 	ObservedSince time.Time
 	Running       *Transition // nil when none runs
 	Last          *Record     // nil before the first
-	// BlockedBy holds the verdicts that blocked the last request, which are Last's.
+	// BlockedBy are the verdicts of Last that blocked it.
 	BlockedBy  []guards.Verdict
 	Inhibitors []Inhibitor // in the order in which they were taken
-	// Placement says where each capability is, and Topology which GPUs there are, as
-	// the files have them.
+	// Placement is the host of each capability, and Topology the GPUs, as in the files.
 	Placement map[string]policy.Place
 	Topology  observer.Topology
 	Lease     *Lease // nil for none
 	Reconcile AutoReconcile
-	// Warnings say what is wrong with the daemon itself, not with the host.
+	// Warnings are faults of the daemon itself, not of the host.
 	Warnings []observer.Reason
 }
 
-// Context is what classification may know beside the facts.
+// Context is the input of the classification besides the facts.
 func (v View) Context() observer.Context {
 	return observer.Context{
 		InFlight:   v.Running != nil,
@@ -217,10 +215,10 @@ func (v View) Context() observer.Context {
 	}
 }
 
-// Converged reports whether the host is observed to be what was asked.
+// Converged reports whether the observed state is the desired mode.
 func (v View) Converged() bool { return v.Observation.Is(v.Desired.Mode) }
 
-// Request asks for a mode. It has been authorized before it is one.
+// Request is an authorized request for a mode.
 type Request struct {
 	Mode      policy.Mode
 	Origin    Origin
@@ -229,25 +227,25 @@ type Request struct {
 	EndOthers bool // may end other people's sessions
 	// LeaveCompute: may take the host out of compute. root always may.
 	LeaveCompute bool
-	Why          string // the requester's own words
-	// Authorization is by what right: ByCredentials, ByPolicy or ByPolkit.
+	Why          string // the requester's reason
+	// Authorization is the source of the permission: ByCredentials, ByPolicy or ByPolkit.
 	Authorization string
-	// Plan is the fingerprint of the one plan that may be carried out; empty for
-	// whatever the host needs.
+	// Plan is the fingerprint of the only plan that may be carried out; empty for any.
 	Plan string
-	// Grace is how long people are warned, nil for what policy says.
+	// Grace overrides the policy's warning period; nil keeps it.
 	Grace *time.Duration
-	// NoWait: delay inhibitors are not waited for.
+	// NoWait: delay inhibitors are ignored.
 	NoWait bool
-	// Skip are soft guards whose refusal does not count.
+	// Skip are the soft guards that do not block this request.
 	Skip []policy.GuardID
-	// Terms say for how long.
+	// Terms limit how long the mode lasts.
 	Terms Terms
-	// KeepTerms: the mode is the desired one, and stays on the terms that it was asked on.
+	// KeepTerms: the mode is the desired one already, and keeps its terms.
 	KeepTerms bool
 }
 
-// Joins reports whether a request asks for no more than what runs for another.
+// Joins reports whether the request is equivalent to one that is running, so that it can
+// wait for the same transition.
 func (r Request) Joins(running Request) bool {
 	grace := func(r Request) time.Duration {
 		if r.Grace == nil {
@@ -260,7 +258,7 @@ func (r Request) Joins(running Request) bool {
 		r.Terms == running.Terms
 }
 
-// Event is one thing that happened, in order. Exactly one field is set.
+// Event is one event; they are published in order. Exactly one field is set.
 type Event struct {
 	StateChanged *StateChanged
 	Started      *Transition
@@ -270,28 +268,28 @@ type Event struct {
 	Finished     *Record
 }
 
-// StateChanged says that the observed state has another name now.
+// StateChanged: the observed state has changed.
 type StateChanged struct {
 	Old, New observer.State
 	Reasons  []observer.Reason
-	// Private is what the reasons tell of people's processes.
+	// Private are the secrets in the reasons about users' processes.
 	Private []observer.Secret
 }
 
-// Prepare announces a transition before its point of no return, and says when it
-// is over, whatever came of it.
+// Prepare announces a transition before its point of no return (Begin), and the end of
+// the transition, whatever its result.
 type Prepare struct {
 	Begin bool
 	ID    uint64
 	From  observer.State
 	To    policy.Mode
-	// Deadline is when it goes on at the latest; it may be put off.
+	// Deadline is when it continues at the latest; it may be postponed.
 	Deadline time.Time
 	// EndsSessions: graphical sessions will end.
 	EndsSessions bool
 }
 
-// StepEvent says how far a step of the running transition got.
+// StepEvent: a step of the running transition has a new status.
 type StepEvent struct {
 	ID     uint64
 	Index  int `bus:"u"`
@@ -300,7 +298,7 @@ type StepEvent struct {
 	Status StepStatus
 }
 
-// StepProgress says how far the running step is, in words.
+// StepProgress describes the progress of the running step.
 type StepProgress struct {
 	ID    uint64
 	Index int `bus:"u"`
@@ -309,23 +307,22 @@ type StepProgress struct {
 	Text  string
 }
 
-// The refusals. A request that meets one has changed nothing.
+// The errors of requests that were rejected. A rejected request has changed nothing.
 var (
 	// ErrBusy: another transition runs.
 	ErrBusy = errors.New("another transition is running")
-	// ErrStalePlan: the request was for one plan, and the host would need another.
+	// ErrStalePlan: the request has the fingerprint of another plan than the host needs.
 	ErrStalePlan = errors.New("the plan is not what was previewed")
-	// ErrNoSuchTransition: no record of that id is kept.
+	// ErrNoSuchTransition: the history has no record of that id.
 	ErrNoSuchTransition = errors.New("no such transition")
 	// ErrNotCancellable: the transition is past its point of no return.
 	ErrNotCancellable = errors.New("the transition cannot be canceled")
 	// ErrNotPostponable: the transition is not announced, is past its point of no
-	// return, or was postponed often or long enough.
+	// return, or has reached the limit of postponements.
 	ErrNotPostponable = errors.New("the transition cannot be postponed")
-	// ErrNoSuchInhibitor: nobody holds an inhibitor of that cookie, or it is not the
-	// caller's.
+	// ErrNoSuchInhibitor: there is no inhibitor of that cookie, or it is not the caller's.
 	ErrNoSuchInhibitor = errors.New("no such inhibitor")
-	// ErrTooMany: a bound on what one user, or all of them, may hold is reached.
+	// ErrTooMany: a limit of one user, or of all of them, is reached.
 	ErrTooMany = errors.New("too many")
 	// ErrShuttingDown: the daemon is stopping.
 	ErrShuttingDown = errors.New("dubniumd is stopping")
