@@ -12,7 +12,7 @@ import (
 func TestAnUpgradeThatMustNotBeShutDownBlocksCompute(t *testing.T) {
 	w := onDesktop(t)
 	p := w.Start(w.ctx, "exec systemd-inhibit --what=shutdown --who=dpkg --why=upgrade --mode=block sleep 1000")
-	w.blocked("check_user_jobs_safe", 13, "blocks shutting down: upgrade")
+	w.blocked("check_user_jobs_safe", 13, "inhibits shutdown: upgrade")
 	require.NoError(t, p.Kill(w.ctx))
 	w.verdict("check_user_jobs_safe", 0)
 }
@@ -41,7 +41,7 @@ func TestAModelStoreIsSeenWhereItIs(t *testing.T) {
 	w.sh("mount -t tmpfs -o ro none /home/alice/models")
 	assert.Contains(t, w.verdict("check_persistence_paths_ready", 18).Reason, "mounted read-only")
 	w.sh("umount /home/alice/models && mount -t tmpfs -o size=1m none /home/alice/models")
-	assert.Contains(t, w.verdict("check_persistence_paths_ready", 18).Reason, "MiB of room")
+	assert.Contains(t, w.verdict("check_persistence_paths_ready", 18).Reason, "MiB free, less than")
 	w.sh("umount /home/alice/models")
 	w.verdict("check_persistence_paths_ready", 0)
 }

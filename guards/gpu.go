@@ -7,14 +7,13 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// gpuDisplayReleased blocks while any process but the permitted ones keeps a
-// node of a display GPU open. Evidence that is missing never passes: a GPU that
-// is released is proved, not assumed.
+// gpuDisplayReleased blocks while any process but the permitted ones has a device node of
+// a display GPU open. Missing evidence does not pass.
 func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	fact := observer.Derive(p, s)[observer.DisplayReleased]
 	switch fact.Truth {
 	case observer.True:
-		if f, blocks := onTheCard(p, s); blocks {
+		if f, blocks := judgeNVML(p, s); blocks {
 			return f
 		}
 		return pass(fact.Reason)
@@ -25,10 +24,9 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 		}
 		return f
 	}
-	f := cannotTell("who holds the display GPU could not be found out: "+fact.Reason,
-		"look at `systemctl status dubnium-probe-holders.socket`")
+	f := cannotTell("cannot determine which processes hold the display GPU: "+fact.Reason, seeHolders)
 	if unseen := observer.MayHold(p, s.Processes); len(unseen) > 0 {
-		f.remedy = "end that process, or have its user close what it has open"
+		f.remedy = "end that process, or close its files"
 		for _, u := range unseen {
 			f.evidence = append(f.evidence, u.Evidence())
 		}
@@ -36,18 +34,18 @@ func gpuDisplayReleased(p policy.Policy, s observer.Snapshot, _ Request) finding
 	return f
 }
 
-// onTheCard is what NVML knows against a release that the open files do not show,
-// where policy names the display GPUs. What NVML cannot tell does not block: the
-// open files have been judged already.
-func onTheCard(p policy.Policy, s observer.Snapshot) (finding, bool) {
+// judgeNVML blocks on what NVML reports of the policy's display GPUs and the open files
+// do not show. What NVML cannot report does not block: the open files have been judged
+// already.
+func judgeNVML(p policy.Policy, s observer.Snapshot) (finding, bool) {
 	if len(p.GPU.Display) == 0 {
 		return finding{}, false
 	}
 	facts := observer.Derive(p, s)
 	if f := facts[observer.DisplayGraphics]; f.Truth == observer.True {
-		return block(f.Reason, "end that program: none may draw on a display GPU that is given away"), true
+		return block(f.Reason, "end that program: none may draw on a display GPU that compute uses"), true
 	}
-	// On the way out of compute the desktop needs no memory to spare.
+	// Out of compute, residual memory does not matter to the desktop.
 	if p.GPU.ResidualMiB == 0 || facts.Is(observer.ComputeTarget) == observer.True {
 		return finding{}, false
 	}
@@ -55,9 +53,9 @@ func onTheCard(p policy.Policy, s observer.Snapshot) (finding, bool) {
 		if memory.MiB() <= float64(p.GPU.ResidualMiB) {
 			continue
 		}
-		return block(fmt.Sprintf("nobody holds %s, and %.0f MiB of its memory are in use, more than %d",
+		return block(fmt.Sprintf("no process holds %s, but %.0f MiB of its memory are in use, more than %d",
 			memory.GPU, memory.MiB(), p.GPU.ResidualMiB),
-			"wait a moment; if it stays so, `modectl doctor` proposes another gpu.residual_mib for the policy"), true
+			"wait a moment; if it persists, `modectl doctor` proposes another gpu.residual_mib"), true
 	}
 	return finding{}, false
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// judge is one guard: a pure function of what is asked and what is so.
+// judge is one guard: a pure function of policy, snapshot and request.
 type judge func(policy.Policy, observer.Snapshot, Request) finding
 
 // finding is a verdict before its identity and code are filled in.
@@ -35,8 +35,8 @@ var judges = map[policy.GuardID]judge{
 	policy.CheckComputeCapabilityLocal:     computeLocal,
 }
 
-// Evaluate judges each of the named guards, in order. A name that is no guard
-// blocks: a plan that names one is not to be trusted.
+// Evaluate evaluates the named guards, in order. An unknown name blocks: a plan that has
+// one cannot be trusted.
 func Evaluate(p policy.Policy, s observer.Snapshot, r Request, ids []policy.GuardID) []Verdict {
 	verdicts := make([]Verdict, len(ids))
 	for i, id := range ids {
@@ -67,7 +67,7 @@ func evaluate(p policy.Policy, s observer.Snapshot, r Request, id policy.GuardID
 	return v
 }
 
-// Blocking returns the verdicts that stand in the way, in order.
+// Blocking returns the verdicts that do not pass, in order.
 func Blocking(verdicts []Verdict) []Verdict {
 	var blocking []Verdict
 	for _, v := range verdicts {

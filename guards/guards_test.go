@@ -93,19 +93,19 @@ func TestVerdicts(t *testing.T) {
 			change: unit("compute.target", func(u *observer.Unit) { u.Job = 7 }),
 		},
 		"trust that does not go that far": {
-			guard: policy.CheckTargetReachable, trust: policy.TrustOverlay, code: 18, remedy: "raise `transitions`",
+			guard: policy.CheckTargetReachable, trust: policy.TrustOverlay, code: 18, remedy: "raise transitions",
 		},
 		"a systemd that does not answer cannot be judged": {
-			guard: policy.CheckTargetReachable, code: 28, remedy: "ask again",
+			guard: policy.CheckTargetReachable, code: 28, remedy: "retry",
 			change: func(s *observer.Snapshot) { s.Systemd.Reason = "no answer" },
 		},
 		"a unit nobody read cannot be judged": {
-			guard: policy.CheckTargetReachable, code: 28, remedy: "ask again",
+			guard: policy.CheckTargetReachable, code: 28, remedy: "retry",
 			change: func(s *observer.Snapshot) { delete(s.Systemd.Units, "compute.target") },
 		},
 		"one's own session may be ended": {guard: policy.CheckGraphicalSessionTerminable},
 		"another's may not": {
-			guard: policy.CheckGraphicalSessionTerminable, code: 17, remedy: "ask them to log out",
+			guard: policy.CheckGraphicalSessionTerminable, code: 17, remedy: "wait until they log out",
 			ask: func(r *Request) { r.UID = 1001 },
 		},
 		"unless one is authorized": {
@@ -257,6 +257,6 @@ func TestAVerdictIsOneLineOfTheContract(t *testing.T) {
 	require.NoError(t, err)
 	assert.JSONEq(t, `{"guard":"check_graphical_session_terminable","ok":false,"code":17,"hard":true,
 		"reason":"session 2 belongs to alice",
-		"remedy":"ask them to log out, or ask for the transition with the right to end other people's sessions",
+		"remedy":"wait until they log out, or request the mode with permission to end sessions of other users",
 		"evidence":["session 2: alice (uid 1000), wayland user on seat0, active"]}`, string(line))
 }

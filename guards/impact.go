@@ -8,8 +8,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// judgeImpact judges what the plan does to units beyond those that it names. The impact is that of the worst
-// case, since which case it is shows only when systemd isolates.
+// judgeImpact judges the effect of the plan on units that it does not name. The impact is that of the worst
+// case: which case applies is known only when systemd isolates.
 func judgeImpact(p policy.Policy, r Request) (f finding, blocks bool) {
 	b := r.Impact
 	if !b.Known() {
@@ -32,8 +32,7 @@ func judgeImpact(p policy.Policy, r Request) (f finding, blocks bool) {
 }
 
 func unitsUnread(b unitgraph.Impact) finding {
-	return cannotTell("cannot determine which units would stop: "+unread(b.Reading),
-		"look at `systemctl status` and ask again")
+	return cannotTell("cannot determine which units would stop: "+unread(b.Reading), seeSystemd)
 }
 
 func judgeAffected(b unitgraph.Impact, affected []unitgraph.StoppedUnit) finding {
@@ -44,7 +43,7 @@ func judgeAffected(b unitgraph.Impact, affected []unitgraph.StoppedUnit) finding
 	return f
 }
 
-// describeStop says what happens to a unit, and why.
+// describeStop describes the stop of a unit, with its cause.
 func describeStop(b unitgraph.Impact, c unitgraph.StoppedUnit) string {
 	line := fmt.Sprintf("%s would stop (%s)", c.Unit, c.Why())
 	if b.Isolation != nil {
@@ -53,7 +52,7 @@ func describeStop(b unitgraph.Impact, c unitgraph.StoppedUnit) string {
 	return line
 }
 
-// remedyFor says what would keep the unit up.
+// remedyFor returns what would keep the unit active.
 func remedyFor(b unitgraph.Impact, c unitgraph.StoppedUnit) string {
 	const otherwise = ", or remove it from must_survive in the policy"
 	switch {
@@ -87,8 +86,7 @@ func judgeQueued(b unitgraph.Impact, jobs []unitgraph.QueuedJob) (f finding, blo
 	return f, true
 }
 
-// shutdown is pulled in by every way to shut the machine down, by jobs that are irreversible
-// (systemd.special(7)).
+// shutdown is started by every kind of shutdown, by irreversible jobs (systemd.special(7)).
 const shutdown = "shutdown.target"
 
 // judgeStoppedWithSessions blocks when a queued job conflicts with the end of a session. logind stops a scope

@@ -9,22 +9,21 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// userJobsSafe blocks while somebody's work is under way: by the policy's lists of
-// processes, by who keeps logind from shutting down, which a change of mode
-// resembles, and while NixOS switches to another configuration, which stops and
-// starts units behind everybody's back.
+// userJobsSafe blocks while user jobs run: processes that match the policy's lists, and
+// holders of a shutdown inhibitor of logind, since a change of mode resembles a shutdown.
+// It also blocks while NixOS switches to another configuration, which stops and starts
+// units by itself.
 func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
-		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading),
-			"look at `systemctl status systemd-logind` and ask again")
+		return unreadLogind(s)
 	}
 	if f, blocks := judgeRebuild(s.Locks); blocks {
 		return f
 	}
 	for _, i := range s.Logind.Inhibitors {
 		if (i.Mode == "block" || i.Mode == "block-weak") && slices.Contains(strings.Split(i.What, ":"), "shutdown") {
-			f := block(fmt.Sprintf("%s (pid %d, uid %d) blocks shutting down: %s", i.Who, i.PID, i.UID, i.Why),
-				"wait for it; `systemd-inhibit --list` shows who holds what")
+			f := block(fmt.Sprintf("%s (pid %d, uid %d) inhibits shutdown: %s", i.Who, i.PID, i.UID, i.Why),
+				"wait for it; `systemd-inhibit --list` shows all inhibitors")
 			f.evidence = []string{f.reason}
 			return f
 		}
@@ -32,15 +31,13 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 	jobs := s.Processes.Jobs
 	switch {
 	case !s.Processes.Known():
-		return cannotTell("what runs could not be found out: "+unread(s.Processes.Reading),
-			"look at `systemctl status dubnium-probe-holders.socket`")
+		return cannotTell("cannot read the processes: "+unread(s.Processes.Reading), seeHolders)
 	case !jobs.Complete:
 		reason := jobs.Reason
 		if reason == "" {
-			reason = "the holders probe does not say"
+			reason = "the holders probe reports no reason"
 		}
-		return cannotTell("whether somebody's work is under way could not be found out: "+reason,
-			"look at `systemctl status dubnium-probe-holders.socket`")
+		return cannotTell("cannot determine whether user jobs run: "+reason, seeHolders)
 	}
 	if f, blocks := judgeJobs(jobs, s.Logind, r); blocks {
 		return f
@@ -49,10 +46,8 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 		return f
 	}
 	if jobs.Truncated > 0 {
-		return cannotTell(
-			fmt.Sprintf("there are %d jobs more than could be looked at", jobs.Truncated),
-			"wait for them to end, and ask again",
-		)
+		return cannotTell(fmt.Sprintf("%d more jobs could not be examined", jobs.Truncated),
+			"wait for them to end, and retry")
 	}
 	return pass("no user jobs are running")
 }
@@ -60,11 +55,11 @@ func userJobsSafe(p policy.Policy, s observer.Snapshot, r Request) finding {
 func judgeRebuild(l observer.Locks) (f finding, blocks bool) {
 	switch {
 	case !l.Known():
-		return cannotTell("whether a nixos-rebuild is under way could not be found out: "+unread(l.Reading),
-			"look at `journalctl -u dubniumd` and ask again"), true
+		return cannotTell("cannot determine whether nixos-rebuild runs: "+unread(l.Reading),
+			"see `journalctl -u dubniumd`, and retry"), true
 	case l.Rebuild.Held:
 		f = block(
-			fmt.Sprintf("NixOS switches to another configuration: pid %d holds %s", l.Rebuild.PID, l.Rebuild.Path),
+			fmt.Sprintf("NixOS is switching to another configuration: pid %d holds %s", l.Rebuild.PID, l.Rebuild.Path),
 			"wait for nixos-rebuild to end",
 		)
 		f.evidence = []string{f.reason}
@@ -83,7 +78,7 @@ func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, blo
 	if len(found) == 0 {
 		return finding{}, false
 	}
-	f = block(found[0], "wait for it to end, or name it under guards.not_jobs in the policy")
+	f = block(found[0], "wait for it to end, or add it to guards.not_jobs in the policy")
 	if more := len(found) - 1; more > 0 {
 		f.reason += fmt.Sprintf(", and %d more", more)
 	}
@@ -91,36 +86,34 @@ func judgeJobs(jobs observer.Jobs, l observer.Logind, r Request) (f finding, blo
 	return f, true
 }
 
-// judgeUnread: a process whose command line could not be read may be a job, unless it
-// would not count as one.
+// judgeUnread reports that it cannot tell while a process whose command line could not be
+// read may be a job that counts.
 func judgeUnread(jobs observer.Jobs, l observer.Logind, r Request) (f finding, blocks bool) {
 	others := jobs.MoreUnread
 	var found []string
 	for _, u := range jobs.Unread {
 		if u.Truncated > 0 || counts(observer.Job{Process: u.Process}, l, r) {
-			found, others = append(found, u.String()+" does not let its command line be read"), others+1+u.Truncated
+			found, others = append(found, "cannot read the command line of "+u.String()), others+1+u.Truncated
 		}
 	}
 	if others == 0 {
 		return finding{}, false
 	}
-	reason := fmt.Sprintf("the command lines of %d processes could not be read", others)
+	reason := fmt.Sprintf("cannot read the command lines of %d processes", others)
 	if len(found) > 0 {
 		reason = found[0]
 		if others > 1 {
-			reason += fmt.Sprintf(", nor do %d more processes", others-1)
+			reason += fmt.Sprintf(", and of %d more", others-1)
 		}
 	}
-	f = cannotTell(
-		"whether somebody's work is under way could not be found out: "+reason,
-		"end that process, or wait until it answers",
-	)
+	f = cannotTell("cannot determine whether user jobs run: "+reason,
+		"end that process, or wait until it can be read")
 	f.evidence = found
 	return f, true
 }
 
-// counts: what the requester does in a remote session of their own they know of,
-// and it goes on: a change of mode ends the sessions at the screen.
+// counts reports whether a job blocks. One in a remote session of the requester does not:
+// a change of mode ends graphical sessions only, so that it continues.
 func counts(job observer.Job, l observer.Logind, r Request) bool {
 	i := slices.IndexFunc(l.Sessions, func(s observer.Session) bool { return job.Session != "" && s.ID == job.Session })
 	remote := i >= 0 && l.Sessions[i].Remote
@@ -133,8 +126,8 @@ func counts(job observer.Job, l observer.Logind, r Request) bool {
 	return true
 }
 
-// noInhibitor blocks while somebody holds a block inhibitor with the daemon. Those
-// of logind are userJobsSafe's.
+// noInhibitor blocks while a client holds a block inhibitor of the daemon. userJobsSafe
+// judges those of logind.
 func noInhibitor(_ policy.Policy, _ observer.Snapshot, r Request) finding {
 	var held []string
 	for _, i := range r.Inhibitors {
@@ -143,9 +136,9 @@ func noInhibitor(_ policy.Policy, _ observer.Snapshot, r Request) finding {
 		}
 	}
 	if len(held) == 0 {
-		return pass("nobody holds an inhibitor against it")
+		return pass("no inhibitor blocks it")
 	}
-	f := block(held[0], "wait for it; `modectl inhibit --list` shows who holds what")
+	f := block(held[0], "wait for it; `modectl inhibit --list` shows all inhibitors")
 	if more := len(held) - 1; more > 0 {
 		f.reason += fmt.Sprintf(", and %d more", more)
 	}

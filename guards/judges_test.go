@@ -104,16 +104,16 @@ func TestCPULoadSafe(t *testing.T) {
 		"calm":               {},
 		"as much as allowed": {change: func(s *observer.Snapshot) { s.Procfs.LoadPerCore = measure(4) }},
 		"a little more": {
-			code: 12, reason: "is 4.001, allowed is 4",
+			code: 12, reason: "is 4.001, maximum 4",
 			change: func(s *observer.Snapshot) { s.Procfs.LoadPerCore = measure(4.001) },
 		},
 		"pressure at 95": {change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95) }},
 		"pressure above it": {
-			code: 12, reason: "processors is 95.01 %",
+			code: 12, reason: "CPU pressure is 95.01 %",
 			change: func(s *observer.Snapshot) { s.Procfs.PressureCPU = measure(95.01) },
 		},
 		"disks": {
-			code: 12, reason: "disks is 80.1 %",
+			code: 12, reason: "I/O pressure is 80.1 %",
 			change: func(s *observer.Snapshot) { s.Procfs.PressureIO = measure(80.1) },
 		},
 		"no PSI": {
@@ -138,11 +138,11 @@ func TestMemoryHeadroom(t *testing.T) {
 	play(t, policy.CheckMemoryHeadroom, map[string]scene{
 		"plenty":               {},
 		"just enough":          {change: least(512)},
-		"not enough":           {code: 14, reason: "is 511.5 MiB, needed is 512 MiB", change: least(511.5)},
+		"not enough":           {code: 14, reason: "is 511.5 MiB, minimum 512 MiB", change: least(511.5)},
 		"enough for a desktop": {change: least(256), ask: func(r *Request) { r.Target = policy.Desktop }},
 		"not for the studio":   {code: 14, change: least(300), ask: func(r *Request) { r.Target = policy.StudioLocal }},
 		"pressure": {
-			code: 14, reason: "memory is 40.5 %",
+			code: 14, reason: "memory pressure is 40.5 %",
 			change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40.5) },
 		},
 		"pressure at 40": {change: func(s *observer.Snapshot) { s.Procfs.PressureMemory = measure(40) }},
@@ -191,7 +191,7 @@ func TestUserJobsSafe(t *testing.T) {
 		"tmux over ssh":            {code: 13, change: overSSH(1001, in("9", true))},
 		"one's own tmux over ssh":  {change: overSSH(1000, in("9", true))},
 		"an upgrade blocks shutting down": {
-			code: 13, reason: "dpkg (pid 5, uid 0) blocks shutting down: upgrade",
+			code: 13, reason: "dpkg (pid 5, uid 0) inhibits shutdown: upgrade",
 			change: inhibitor("sleep:shutdown", "block"),
 		},
 		"one that only delays it": {change: inhibitor("shutdown", "delay")},
@@ -201,7 +201,8 @@ func TestUserJobsSafe(t *testing.T) {
 			change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{Reason: "a broken policy"} },
 		},
 		"an old probe": {
-			code: 23, reason: "does not say", change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{} },
+			code: 23, reason: "reports no reason",
+			change: func(s *observer.Snapshot) { s.Processes.Jobs = observer.Jobs{} },
 		},
 		"a probe that is away": {
 			code: 23, change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" },
@@ -224,7 +225,7 @@ func TestUserJobsSafe(t *testing.T) {
 			change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} },
 		},
 		"more than there is room for": {
-			code: 23, reason: "3 jobs more", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 },
+			code: 23, reason: "3 more jobs", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 },
 		},
 		"more than that, and one that counts": {
 			code: 13, change: func(s *observer.Snapshot) { job(in("2", false))(s); s.Processes.Jobs.Truncated = 3 },
@@ -243,11 +244,11 @@ func TestNoInhibitor(t *testing.T) {
 	}
 	held := func(modes ...policy.Mode) func(*Request) { return as(Block, modes...) }
 	play(t, policy.CheckNoInhibitor, map[string]scene{
-		"nobody":            {reason: "nobody holds"},
+		"nobody":            {reason: "no inhibitor"},
 		"against all":       {ask: held(""), code: 13, reason: "backup (uid 1001) blocks it: a snapshot"},
 		"against this mode": {ask: held(policy.Compute), code: 13, reason: "backup"},
-		"against another":   {ask: held(policy.Desktop), reason: "nobody holds"},
-		"one that delays":   {ask: as(Delay, ""), reason: "nobody holds"},
+		"against another":   {ask: held(policy.Desktop), reason: "no inhibitor"},
+		"one that delays":   {ask: as(Delay, ""), reason: "no inhibitor"},
 		"two of three":      {ask: held("", policy.Desktop, policy.Compute), code: 13, reason: "and 1 more"},
 	})
 }
@@ -273,7 +274,7 @@ func TestVLLMDrainable(t *testing.T) {
 		"it serves and may not be": {code: 15, reason: "5 requests in flight", policy: never, change: serves(3, 2)},
 		"it is idle, by any rule":  {policy: never, change: serves(0, 0)},
 		"as many as may wait":      {change: serves(8, 64)},
-		"more than may wait":       {code: 15, reason: "65 requests wait", change: serves(8, 65)},
+		"more than may wait":       {code: 15, reason: "65 waiting requests", change: serves(8, 65)},
 		"the queue is not judged": {
 			policy: func(p *policy.Policy) { p.Guards.MaxWaiting = 0 },
 			change: serves(8, 1e6),
@@ -285,7 +286,8 @@ func TestVLLMDrainable(t *testing.T) {
 			change: unread(func(i *observer.Inference) { i.NotListening, i.Running = true, nil }),
 		},
 		"no metrics": {
-			code: 25, reason: "metrics do not say", change: unread(func(i *observer.Inference) { i.Waiting = nil }),
+			code: 25, reason: "metrics do not have them",
+			change: unread(func(i *observer.Inference) { i.Waiting = nil }),
 		},
 		"no probe":   {code: 25, change: unread(func(i *observer.Inference) { i.Reason = "nothing listens" })},
 		"no systemd": {code: 25, change: func(s *observer.Snapshot) { s.Systemd.Reason = "no answer" }},
@@ -330,7 +332,7 @@ func TestPathsReady(t *testing.T) {
 	play(t, policy.CheckPersistencePathsReady, map[string]scene{
 		"there":              {},
 		"just enough room":   {change: room(32)},
-		"not enough":         {code: 18, reason: "31 MiB of room, less than 32", change: room(31)},
+		"not enough":         {code: 18, reason: "31 MiB free, less than 32", change: room(31)},
 		"room is not judged": {policy: func(p *policy.Policy) { p.Guards.MinFreeMiB = 0 }, change: room(0)},
 		"models": {
 			policy: withModels,
@@ -345,7 +347,7 @@ func TestPathsReady(t *testing.T) {
 			change: stores(observer.Store{Path: models, Reason: "its file system does not answer"}),
 		},
 		"room nobody knows":   {code: 28, policy: withModels, change: stores(observer.Store{Path: models})},
-		"models nobody asked": {code: 28, reason: models + " has not been looked at", policy: withModels},
+		"models nobody asked": {code: 28, reason: models + " has not been read", policy: withModels},
 		"no probe": {
 			code:   28,
 			change: func(s *observer.Snapshot) { s.Processes.Reason = "nothing listens" },
@@ -369,12 +371,12 @@ func TestStudioLocal(t *testing.T) {
 	})
 }
 
-// TestOutOfAnExternalizedStudio: only the way to desktop is open.
+// TestOutOfAnExternalizedStudio: only desktop can be requested.
 func TestOutOfAnExternalizedStudio(t *testing.T) {
 	away := func(p *policy.Policy) { p.Placement.Studio, p.Transitions = policy.Remote, policy.TrustAll }
 	active := unit("studio-local-policy.service", func(u *observer.Unit) { u.ActiveState = "active" })
 	play(t, policy.CheckComputeCapabilityLocal, map[string]scene{
-		"to compute":            {code: 19, reason: "only the way to desktop is open", policy: away, change: active},
+		"to compute":            {code: 19, reason: "only desktop can be requested", policy: away, change: active},
 		"not while it is local": {change: active},
 		"nor while it is off":   {policy: away},
 		"a marker on its way": {

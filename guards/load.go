@@ -7,15 +7,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// limit is one number against its threshold. A threshold of 0 is not judged.
+// limit is a value with its threshold. A threshold of 0 disables the check.
 type limit struct {
 	what      string
 	measure   observer.Measure
 	threshold float64
-	least     bool // the threshold is the least that is enough, not the most that is allowed
+	least     bool // the threshold is a minimum, not a maximum
 	unit      string
 	scale     float64 // of the unit
-	key       string  // the policy's, of the threshold
+	key       string  // the policy key of the threshold
 }
 
 func (l limit) exceeded() bool {
@@ -26,25 +26,25 @@ func (l limit) exceeded() bool {
 }
 
 func (l limit) text() string {
-	relation := "allowed"
+	bound := "maximum"
 	if l.least {
-		relation = "needed"
+		bound = "minimum"
 	}
 	value := *l.measure.Value / l.scale
-	return fmt.Sprintf("%s is %.4g%s, %s is %.4g%s", l.what, value, l.unit, relation, l.threshold, l.unit)
+	return fmt.Sprintf("%s is %.4g%s, %s %.4g%s", l.what, value, l.unit, bound, l.threshold, l.unit)
 }
 
-// judgeLimits blocks on what is certain before it complains about what is not
-// known.
+// judgeLimits blocks on a limit that is exceeded, and only then reports one whose value
+// is unknown.
 func judgeLimits(limits []limit, reading observer.Reading, good, remedy string) finding {
 	f, unknown := pass(good), cannotTell("", "")
 	for _, l := range limits {
 		switch {
 		case l.threshold == 0:
 		case !reading.Known():
-			return cannotTell(l.what+" is not known: "+unread(reading), "look at /proc, and ask again")
+			return cannotTell(l.what+" is unknown: "+unread(reading), "check /proc, and retry")
 		case l.measure.Value == nil:
-			unknown.reason = l.what + " is not known: " + l.measure.Reason
+			unknown.reason = l.what + " is unknown: " + l.measure.Reason
 			unknown.remedy = "fix that, or disable this check with " + l.key + " = 0 in the policy"
 		case l.exceeded():
 			f.evidence = append(f.evidence, l.text())
@@ -61,41 +61,36 @@ func judgeLimits(limits []limit, reading observer.Reading, good, remedy string) 
 	return f
 }
 
-// cpuLoadSafe blocks while the machine is busy: somebody works on it, whoever it
-// is.
+// cpuLoadSafe blocks while the machine is busy.
 func cpuLoadSafe(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	g := p.Guards
 	return judgeLimits([]limit{
 		{
-			what: "the load for each core", measure: s.Procfs.LoadPerCore, threshold: g.MaxLoadPerCore, scale: 1,
+			what: "load per core", measure: s.Procfs.LoadPerCore, threshold: g.MaxLoadPerCore, scale: 1,
 			key: "guards.max_load_per_core",
 		},
 		{
-			what: "the pressure on the processors", measure: s.Procfs.PressureCPU, threshold: g.MaxCPUPressure,
-			unit:  " %",
-			scale: 1, key: "guards.max_cpu_pressure",
+			what: "CPU pressure", measure: s.Procfs.PressureCPU, threshold: g.MaxCPUPressure, unit: " %", scale: 1,
+			key: "guards.max_cpu_pressure",
 		},
 		{
-			what: "the pressure on the disks", measure: s.Procfs.PressureIO, threshold: g.MaxIOPressure, unit: " %",
-			scale: 1,
-			key:   "guards.max_io_pressure",
+			what: "I/O pressure", measure: s.Procfs.PressureIO, threshold: g.MaxIOPressure, unit: " %", scale: 1,
+			key: "guards.max_io_pressure",
 		},
-	}, s.Procfs.Reading, "the machine is not too busy", "wait until it is less busy")
+	}, s.Procfs.Reading, "load and pressure are below the limits", "wait until the machine is less busy")
 }
 
-// memoryHeadroom blocks while there is less memory than the mode needs.
+// memoryHeadroom blocks while less memory is available than the mode needs.
 func memoryHeadroom(p policy.Policy, s observer.Snapshot, r Request) finding {
 	g := p.Guards
 	return judgeLimits([]limit{
 		{
-			what: "the available memory", measure: s.Procfs.MemAvailable,
-			threshold: float64(g.MinMemoryMiB.Of(r.Target)),
-			least:     true, unit: " MiB", scale: 1 << 20, key: "guards.min_memory_mib." + string(r.Target),
+			what: "available memory", measure: s.Procfs.MemAvailable, threshold: float64(g.MinMemoryMiB.Of(r.Target)),
+			least: true, unit: " MiB", scale: 1 << 20, key: "guards.min_memory_mib." + string(r.Target),
 		},
 		{
-			what: "the pressure on memory", measure: s.Procfs.PressureMemory, threshold: g.MaxMemoryPressure,
-			unit:  " %",
+			what: "memory pressure", measure: s.Procfs.PressureMemory, threshold: g.MaxMemoryPressure, unit: " %",
 			scale: 1, key: "guards.max_memory_pressure",
 		},
-	}, s.Procfs.Reading, "there is enough memory for "+string(r.Target), "end what uses memory")
+	}, s.Procfs.Reading, "enough memory is available for "+string(r.Target), "end processes that use memory")
 }

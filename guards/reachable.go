@@ -7,21 +7,18 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// targetReachable blocks what cannot or may not be reached at all: a mode the
-// stage of trust does not allow, a unit that is missing, masked or cannot be
-// isolated, a job of somebody else's that the plan would reverse, a unit that must
-// survive and would not.
+// targetReachable blocks what cannot or must not be reached: a mode that the policy's
+// transitions do not allow, a unit that is missing, masked or cannot be isolated, a
+// queued job that the plan would cancel, a unit of must_survive that would stop.
 func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Systemd.Known() {
-		return cannotTell("systemd could not be asked: "+unread(s.Systemd.Reading),
-			"look at `systemctl status` and ask again")
+		return unreadSystemd(s)
 	}
 	leavesCompute := s.Systemd.Units[p.Units.ComputeTarget].Active()
 	if !p.Transitions.Allows(r.Target, leavesCompute) {
 		return block(
-			fmt.Sprintf("policy trusts the daemon with transitions = %q, which does not include %s", p.Transitions,
-				r.Target),
-			"raise `transitions` in the policy file when you trust it")
+			fmt.Sprintf("the policy has transitions = %q, which does not include %s", p.Transitions, r.Target),
+			"raise transitions in the policy")
 	}
 	target := p.Target(r.Target)
 	for _, name := range needed(p, r.Target) {
@@ -43,8 +40,8 @@ func targetReachable(p policy.Policy, s observer.Snapshot, r Request) finding {
 	return pass(target + " can be reached")
 }
 
-// needed lists the units that mode cannot do without. The way to a desktop does not
-// hang on what the policy requires there: it is open, and ends degraded.
+// needed lists the units that a mode cannot be reached without. The way to desktop does
+// not depend on the units that the policy requires there: without them it ends degraded.
 func needed(p policy.Policy, mode policy.Mode) []string {
 	units := []string{p.Target(mode)}
 	switch {
@@ -58,22 +55,27 @@ func needed(p policy.Policy, mode policy.Mode) []string {
 	return append(units, p.Contract(mode).Required...)
 }
 
-// loadable returns false, with what to say, for a unit that systemd would not
-// start.
+// loadable returns false and the finding for a unit that systemd would not start.
 func loadable(s observer.Systemd, name string) (finding, bool) {
 	u, seen := s.Units[name]
 	switch {
 	case !seen:
-		return cannotTell(name+" has not been read", "ask again"), false
+		return cannotTell(name+" has not been read", "retry"), false
 	case u.LoadState == "masked":
 		return block(name+" is masked", "run `systemctl unmask "+name+"`"), false
 	case u.LoadState == "not-found":
 		return block(name+" does not exist", "install it, or name the right unit in the policy"), false
 	case !u.Loaded():
-		return block(fmt.Sprintf("%s cannot be loaded (%s)", name, u.LoadState), "look at `systemctl status "+name+"`"),
+		return block(fmt.Sprintf("%s cannot be loaded (%s)", name, u.LoadState), "see `systemctl status "+name+"`"),
 			false
 	}
 	return finding{}, true
+}
+
+const seeSystemd = "see `systemctl status`, and retry"
+
+func unreadSystemd(s observer.Snapshot) finding {
+	return cannotTell("cannot read systemd: "+unread(s.Systemd.Reading), seeSystemd)
 }
 
 func unread(r observer.Reading) string {

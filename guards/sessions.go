@@ -7,22 +7,18 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// sessionTerminable blocks when a session that the transition would end may not
-// be ended by the one who asks, cannot be told from other sessions, or would not
-// stop because of a job that is queued.
+// sessionTerminable blocks when the requester may not end a session that the transition
+// would end, when the kind of a session is unknown, or when a queued job would keep a
+// session from stopping.
 func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding {
 	if !s.Logind.Known() {
-		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading),
-			"look at `systemctl status systemd-logind` and ask again")
+		return unreadLogind(s)
 	}
 	for _, session := range s.Logind.Sessions {
 		if session.Kind() == observer.KindUnknown {
 			return cannotTell(
-				fmt.Sprintf(
-					"session %s has class %q and type %q, which this version does not know", session.ID, session.Class,
-					session.Type,
-				),
-				"end it with `loginctl terminate-session "+session.ID+"` if you may")
+				fmt.Sprintf("session %s has the unknown class %q and type %q", session.ID, session.Class, session.Type),
+				"end it with `loginctl terminate-session "+session.ID+"`")
 		}
 	}
 	graphical := s.Logind.Graphical()
@@ -34,7 +30,7 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 	}
 	if len(foreign) > 0 {
 		f := block(fmt.Sprintf("session %s belongs to %s", foreign[0].ID, foreign[0].User),
-			"ask them to log out, or ask for the transition with the right to end other people's sessions")
+			"wait until they log out, or request the mode with permission to end sessions of other users")
 		f.evidence = describe(foreign)
 		return f
 	}
@@ -53,7 +49,7 @@ func sessionTerminable(_ policy.Policy, s observer.Snapshot, r Request) finding 
 	return f
 }
 
-// sessionPresent blocks what is of use only to somebody at the screen.
+// sessionPresent blocks a mode that is of use only with a graphical session.
 func sessionPresent(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	fact := observer.Derive(p, s)[observer.GraphicalSession]
 	switch fact.Truth {
@@ -62,10 +58,15 @@ func sessionPresent(p policy.Policy, s observer.Snapshot, _ Request) finding {
 		f.evidence = describe(s.Logind.Graphical())
 		return f
 	case observer.False:
-		return block("nobody is at the screen", "log in at the screen first")
+		return block("there is no graphical session", "log in at the screen first")
 	}
-	return cannotTell("whether anybody is at the screen could not be found out: "+unknownReason(fact, s.Logind.Reading),
-		"look at `loginctl` and `systemctl status systemd-logind`")
+	return cannotTell("cannot determine whether there is a graphical session: "+unknownReason(fact, s.Logind.Reading),
+		"see `loginctl` and `systemctl status systemd-logind`")
+}
+
+func unreadLogind(s observer.Snapshot) finding {
+	return cannotTell("cannot read logind: "+unread(s.Logind.Reading),
+		"see `systemctl status systemd-logind`, and retry")
 }
 
 func unknownReason(f observer.Fact, r observer.Reading) string {
@@ -75,12 +76,11 @@ func unknownReason(f observer.Fact, r observer.Reading) string {
 	return unread(r)
 }
 
-// sessionAbsent is the gate after sessions were ended: a session that is still
-// closing is still there.
+// sessionAbsent is the gate after sessions were ended. A session in the state closing
+// still exists.
 func sessionAbsent(_ policy.Policy, s observer.Snapshot, _ Request) finding {
 	if !s.Logind.Known() {
-		return cannotTell("logind could not be asked: "+unread(s.Logind.Reading),
-			"look at `systemctl status systemd-logind`")
+		return unreadLogind(s)
 	}
 	var left []observer.Session
 	for _, session := range s.Logind.Sessions {
@@ -93,12 +93,12 @@ func sessionAbsent(_ policy.Policy, s observer.Snapshot, _ Request) finding {
 		}
 	}
 	if len(left) > 0 {
-		f := block(fmt.Sprintf("session %s of %s is still there (%s)", left[0].ID, left[0].User, left[0].State),
+		f := block(fmt.Sprintf("session %s of %s still exists (%s)", left[0].ID, left[0].User, left[0].State),
 			"end it with `loginctl kill-session "+left[0].ID+" -s KILL`")
 		f.evidence = describe(left)
 		return f
 	}
-	return pass("no graphical session is left")
+	return pass("no graphical session")
 }
 
 func describe(sessions []observer.Session) []string {

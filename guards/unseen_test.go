@@ -55,14 +55,14 @@ func TestAHiddenCommandLineMayBeAJob(t *testing.T) {
 	}
 	play(t, policy.CheckUserJobsSafe, map[string]scene{
 		"one": {
-			code: 23, reason: "strange (pid 7, uid 1001) does not let its command line be read",
+			code: 23, reason: "cannot read the command line of strange (pid 7, uid 1001)",
 			change: hide(unseen(7, "5", 1001, 0)),
 		},
 		"one with its kind": {
-			code: 23, reason: "be read, nor do 2 more processes", change: hide(unseen(7, "5", 1001, 2)),
+			code: 23, reason: "(pid 7, uid 1001), and of 2 more", change: hide(unseen(7, "5", 1001, 2)),
 		},
 		"one's own over ssh": {change: hide(unseen(7, "9", 1000, 0))},
-		"that and others":    {code: 23, reason: "nor do 1 more processes", change: hide(unseen(7, "9", 1000, 1))},
+		"that and others":    {code: 23, reason: ", and of 1 more", change: hide(unseen(7, "9", 1000, 1))},
 		"some that are not named": {
 			code: 23, reason: "the command lines of 4 processes",
 			change: func(s *observer.Snapshot) { s.Processes.Jobs.MoreUnread = 4 },

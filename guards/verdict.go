@@ -1,7 +1,6 @@
-// Package guards judges whether a transition may happen. A guard is a pure
-// function of policy, a fresh snapshot and the request; it passes, blocks, or
-// says that it cannot judge, which blocks as well. Every refusal says what
-// would clear it.
+// Package guards evaluates whether a transition may happen. A guard is a pure function of
+// the policy, a fresh snapshot and the request. It passes, blocks, or cannot tell, which
+// blocks as well. Every verdict that blocks has a remedy.
 package guards
 
 import (
@@ -9,8 +8,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Verdict is what one guard says of one request. Its JSON form is a line of the
-// operator's contract.
+// Verdict is the answer of one guard to one request. Its JSON form is part of the
+// contract with operators.
 type Verdict struct {
 	Guard    policy.GuardID `json:"guard"`
 	OK       bool           `json:"ok"`
@@ -21,21 +20,20 @@ type Verdict struct {
 	Evidence []string       `json:"evidence,omitempty"`
 }
 
-// Request is what is asked, as far as guards care.
+// Request is the part of a request that guards depend on.
 type Request struct {
 	Target policy.Mode
-	// UID is who asks.
+	// UID is the requester's.
 	UID uint32
 	// EndOthers: the requester is authorized to end other people's sessions.
 	EndOthers bool
-	// Impact is how far the plan of the request reaches. It has to be known where
-	// JudgesUnits: the zero value could not be judged.
+	// Impact is that of the plan. The guards of JudgesUnits cannot tell from the zero value.
 	Impact unitgraph.Impact
-	// Inhibitors are all that are held.
+	// Inhibitors are all inhibitors that are held.
 	Inhibitors []Inhibitor
 }
 
-// JudgesUnits reports whether a guard looks at Request.Impact.
+// JudgesUnits reports whether a guard depends on Request.Impact.
 func JudgesUnits(id policy.GuardID) bool {
 	return id == policy.CheckTargetReachable || id == policy.CheckGraphicalSessionTerminable
 }

@@ -25,7 +25,7 @@ func TestTheTermsOfARequest(t *testing.T) {
 	}
 	refused(
 		t, request("desktop", busapi.OptionFor, uint32(60)), busapi.ErrBadOption,
-			"a lease on desktop needs another mode to go back to",
+		"a lease on desktop needs another mode to go back to",
 	)
 	refused(
 		t, request("studio-local", busapi.OptionUntilIdle, uint32(60)), busapi.ErrBadOption,

@@ -213,7 +213,7 @@ func TestAReleaseIsGatedAndMeasured(t *testing.T) {
 
 	s.say(displayCard + "943718400\n" + aiCard)
 	out := s.modectl(53, "request", "compute")
-	require.Contains(t, out, "nobody holds 0000:01:00.0, and 900 MiB of its memory are in use, more than 160")
+	require.Contains(t, out, "no process holds 0000:01:00.0, but 900 MiB of its memory are in use, more than 160")
 	require.Equal(t, "desktop", s.current().State, "it went back")
 	require.Equal(t, left(900), s.residual())
 
