@@ -17,18 +17,18 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// inForce is the policy that the daemon goes by: the file in /etc may have been
-// refused, or may not have been reloaded yet.
+// inForce is the file of the policy in force: the one in /etc may have been rejected, or
+// not reloaded yet.
 const inForce = "/run/mode-controller/policy.toml"
 
 func audioPriorityCommand() *cobra.Command {
 	var policyFile, device string
-	cmd := newCommand("audio-priority", "Hold what keeps audio latency low, until told to end",
+	cmd := newCommand("audio-priority", "Keep audio latency low until terminated",
 		func(ctx context.Context, _ io.Writer, _ []string) error {
 			return holdAudioPriority(ctx, policyFile, device)
 		})
 	policyFlag(cmd, &policyFile, inForce)
-	cmd.Flags().StringVar(&device, "device", audiopriority.Device, "the kernel's `FILE` for the latency")
+	cmd.Flags().StringVar(&device, "device", audiopriority.Device, "the kernel's `FILE` for the CPU latency")
 	hideFlag(cmd, "device")
 	return cmd
 }
@@ -48,23 +48,23 @@ func holdAudioPriority(ctx context.Context, policyFile, device string) error {
 		Studio: p.Studio, Device: device, Bus: bus, Log: log,
 		Ready: func(held string) error {
 			log.Info(held)
-			return tellReady(held)
+			return notifyReady(held)
 		},
 	})
 }
 
-func tellReady(status string) error {
+func notifyReady(status string) error {
 	_, err := sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS="+status)
 	return err
 }
 
-// ourQuantum is what dubnium-quantum@UID.service, running as that user, holds while
-// it is up, and releases after whatever end.
-func ourQuantum() (audiopriority.Quantum, error) {
+// newQuantum returns the quantum of the user that dubnium-quantum@UID.service runs as.
+// The unit holds it while it is active, and releases it in ExecStopPost=.
+func newQuantum() (audiopriority.Quantum, error) {
 	dir := os.Getenv("RUNTIME_DIRECTORY")
 	if dir == "" {
 		return audiopriority.Quantum{},
-			errors.New("cannot tell where to note what the quantum was: RUNTIME_DIRECTORY is not set")
+			errors.New("cannot save the previous quantum: RUNTIME_DIRECTORY is not set")
 	}
 	return audiopriority.Quantum{Command: "pw-metadata", Note: filepath.Join(dir, "before.json")}, nil
 }
@@ -75,7 +75,7 @@ func quantumCommand() *cobra.Command {
 		Short: "Hold or release the quantum of this user's PipeWire",
 		Args:  noCommand,
 		RunE: func(*cobra.Command, []string) error {
-			return errors.New("quantum takes what to do: hold or release")
+			return errors.New("quantum needs a command: hold or release")
 		},
 	}
 	cmd.AddCommand(holdQuantumCommand(), releaseQuantumCommand())
@@ -84,7 +84,7 @@ func quantumCommand() *cobra.Command {
 
 func holdQuantumCommand() *cobra.Command {
 	var policyFile string
-	cmd := newCommand("hold", "Hold the policy's quantum, until told to end",
+	cmd := newCommand("hold", "Force the policy's quantum until terminated",
 		func(ctx context.Context, _ io.Writer, _ []string) error {
 			return holdQuantum(ctx, policyFile)
 		})
@@ -93,7 +93,7 @@ func holdQuantumCommand() *cobra.Command {
 }
 
 func holdQuantum(ctx context.Context, policyFile string) error {
-	q, err := ourQuantum()
+	q, err := newQuantum()
 	if err != nil {
 		return err
 	}
@@ -105,19 +105,19 @@ func holdQuantum(ctx context.Context, policyFile string) error {
 		return errors.New("the policy has no studio.quantum")
 	}
 	return q.Hold(ctx, p.Studio.Quantum, func() error {
-		return tellReady(fmt.Sprintf("PipeWire's quantum is %d", p.Studio.Quantum))
+		return notifyReady(fmt.Sprintf("PipeWire's quantum is %d", p.Studio.Quantum))
 	})
 }
 
 func releaseQuantumCommand() *cobra.Command {
-	return newCommand("release", "Put back the quantum from before",
+	return newCommand("release", "Restore the previous quantum",
 		func(ctx context.Context, _ io.Writer, _ []string) error {
-			q, err := ourQuantum()
+			q, err := newQuantum()
 			if err != nil {
 				return err
 			}
-			said, err := q.Release(ctx)
-			fmt.Fprintln(os.Stderr, said)
+			outcome, err := q.Release(ctx)
+			fmt.Fprintln(os.Stderr, outcome)
 			return err
 		})
 }

@@ -13,25 +13,25 @@ import (
 	"github.com/dubnium/dubnium/internal/version"
 )
 
-// execute runs the command that args call, which writes to out.
+// execute runs the command of args, which writes to out.
 func execute(ctx context.Context, out io.Writer, args []string) error {
 	root := rootCommand()
 	root.SetOut(out)
-	root.SetArgs(append([]string{}, args...)) // cobra takes those of the process instead of nil
+	root.SetArgs(append([]string{}, args...)) // for nil, cobra uses the arguments of the process
 	return root.ExecuteContext(ctx)
 }
 
-// rootCommand sets none of cobra's templates: to execute them costs 1.8 MB of resident
+// rootCommand sets none of cobra's templates: executing them costs 1.8 MB of resident
 // memory (docs/decisions/0013-small-daemon.md).
 func rootCommand() *cobra.Command {
 	root := serveCommand()
 	root.Version = version.Version
 	root.Args = noCommand
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.DisableSuggestions = true // they would be lines of their own
+	root.DisableSuggestions = true // an error is one line
 	root.CompletionOptions.DisableDefaultCmd = true
-	// --help is enough: cobra's own command answers a topic that it does not know with
-	// success. This one has no name.
+	// --help is enough: cobra's help command exits with 0 for an unknown topic. This one has
+	// no name.
 	root.SetHelpCommand(&cobra.Command{Hidden: true, RunE: func(*cobra.Command, []string) error {
 		return noCommand(root, []string{""})
 	}})
@@ -40,8 +40,7 @@ func rootCommand() *cobra.Command {
 	return root
 }
 
-// newCommand returns a command that takes one argument for each word of use after its
-// name.
+// newCommand returns a command with one argument for each word of use after the name.
 func newCommand(use, short string, run func(ctx context.Context, out io.Writer, args []string) error) *cobra.Command {
 	takes := len(strings.Fields(use)) - 1
 	return &cobra.Command{
@@ -49,7 +48,7 @@ func newCommand(use, short string, run func(ctx context.Context, out io.Writer, 
 		Short: short,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != takes {
-				return fmt.Errorf("it is called as `%s`", cmd.UseLine())
+				return fmt.Errorf("usage: %s", cmd.UseLine())
 			}
 			return nil
 		},
@@ -59,7 +58,7 @@ func newCommand(use, short string, run func(ctx context.Context, out io.Writer, 
 	}
 }
 
-// noCommand refuses the arguments of a command that has none but its subcommands.
+// noCommand rejects an argument that is not a subcommand.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unknown command %q; see `%s --help`", args[0], cmd.CommandPath())
@@ -67,7 +66,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// flagError leaves out how a library failed to read a value.
+// flagError replaces the parse error of a library by a message with the value and flag.
 func flagError(cmd *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	if errors.As(err, &invalid) {
@@ -81,5 +80,5 @@ func policyFlag(cmd *cobra.Command, file *string, otherwise string) {
 	cmd.Flags().StringVar(file, "policy", otherwise, "policy `FILE`")
 }
 
-// hideFlag keeps a flag that is for tests out of the help.
+// hideFlag removes a flag for tests from the help.
 func hideFlag(cmd *cobra.Command, name string) { cmd.Flags().Lookup(name).Hidden = true }

@@ -76,14 +76,14 @@ func TestWhatIsCalledWronglyIsOneLine(t *testing.T) {
 		"an empty one":       {[]string{""}, "unknown command \"\"; see `dubniumd --help`"},
 		"cobra's help":       {[]string{"help", "impact"}, "unknown command \"help\"; see `dubniumd --help`"},
 		"cobra's completion": {[]string{"completion", "bash"}, "unknown command \"completion\"; see `dubniumd --help`"},
-		"no subcommand":      {[]string{"quantum"}, "quantum takes what to do: hold or release"},
+		"no subcommand":      {[]string{"quantum"}, "quantum needs a command: hold or release"},
 		"an unknown one":     {[]string{"quantum", "hodl"}, "unknown command \"hodl\"; see `dubniumd quantum --help`"},
 		"an argument":        {[]string{"--policy", "x", "y"}, "unknown command \"y\"; see `dubniumd --help`"},
-		"too few":            {[]string{"impact"}, "it is called as `dubniumd impact TARGET [flags]`"},
-		"too many":           {[]string{"replay", "a", "b"}, "it is called as `dubniumd replay FILE [flags]`"},
+		"too few":            {[]string{"impact"}, "usage: dubniumd impact TARGET [flags]"},
+		"too many":           {[]string{"replay", "a", "b"}, "usage: dubniumd replay FILE [flags]"},
 		"one too many": {
 			[]string{"quantum", "release", "x"},
-			"it is called as `dubniumd quantum release [flags]`",
+			"usage: dubniumd quantum release [flags]",
 		},
 		"an unknown flag": {[]string{"impact", "a", "--jsn"}, "unknown flag: --jsn; see `dubniumd impact --help`"},
 		"a flag of another command": {

@@ -14,11 +14,11 @@ import (
 	"github.com/dubnium/dubnium/observer/unitgraph"
 )
 
-// impactCommand tells what isolating a target would do now. It reads the bus and
-// changes nothing; anybody may run it, with or without a daemon.
+// impactCommand prints what isolating a target would do now. It reads the bus and changes
+// nothing. Any user may run it, and the daemon is not needed.
 func impactCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newCommand("impact TARGET", "Tell which units isolating a target would stop and start",
+	cmd := newCommand("impact TARGET", "List the units that isolating a target would stop and start",
 		func(ctx context.Context, out io.Writer, args []string) error {
 			impact, err := readImpact(ctx, args[0])
 			if err != nil {
@@ -43,7 +43,7 @@ func readImpact(ctx context.Context, target string) (unitgraph.IsolateImpact, er
 	defer bus.Close()
 	graph, err := systemd1.New(bus).Graph(ctx, target)
 	if err != nil {
-		return unitgraph.IsolateImpact{}, fmt.Errorf("cannot tell what isolating %s does: %w", target, err)
+		return unitgraph.IsolateImpact{}, fmt.Errorf("cannot determine the impact of isolating %s: %w", target, err)
 	}
 	return unitgraph.ComputeIsolate(graph, target), nil
 }

@@ -1,8 +1,8 @@
-// Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the
-// system bus. `dubniumd audio-priority` is the helper behind
-// audio-priority.service, and `dubniumd quantum` that behind the units which it
-// starts; `dubniumd impact` tells what isolating a target would do, and `dubniumd
-// replay` classifies a recording again.
+// Command dubniumd is the mode controller: it owns org.dubnium.Mode1 on the system bus.
+// `dubniumd audio-priority` is the program of audio-priority.service, `dubniumd quantum`
+// that of the units which it starts, and `dubniumd session-end` that of
+// dubnium-session-end@.service. `dubniumd impact` lists what isolating a target would do,
+// and `dubniumd replay` classifies a recording again.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	defer stop()
 	err := execute(ctx, os.Stdout, os.Args[1:])
 	if errors.Is(err, errDiffers) {
-		os.Exit(2) // 1 is a replay that could not be done
+		os.Exit(2) // 1 is a replay that failed
 	}
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "dubniumd: %v\n", err)
@@ -39,22 +39,22 @@ func main() {
 func serveCommand() *cobra.Command {
 	var policyFile string
 	var roots roots
-	cmd := newCommand("dubniumd", "Keep a workstation in the mode it was asked to be in",
+	cmd := newCommand("dubniumd", "Keep a workstation in its desired mode",
 		func(ctx context.Context, _ io.Writer, _ []string) error {
 			return serve(ctx, policyFile, roots, newLog())
 		})
 	policyFlag(cmd, &policyFile, "/etc/dubnium/policy.toml")
-	cmd.Flags().StringVar(&roots.proc, "proc", procfs.Root, "the kernel's `DIRECTORY` of processes")
-	cmd.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "the kernel's `DIRECTORY` of control groups")
+	cmd.Flags().StringVar(&roots.proc, "proc", procfs.Root, "`DIRECTORY` of the kernel's processes")
+	cmd.Flags().StringVar(&roots.cgroups, "cgroups", host.Cgroups, "`DIRECTORY` of the kernel's control groups")
 	hideFlag(cmd, "proc")
 	hideFlag(cmd, "cgroups")
 	return cmd
 }
 
-// newLog writes structured lines to stderr, or with their fields to the journal
-// where that is what stderr leads to.
+// newLog returns a logger that writes structured lines to stderr, or to the journal with
+// their fields if stderr is connected to it.
 func newLog() *zap.Logger {
-	// The journal has times of its own.
+	// No TimeKey: the journal has timestamps of its own.
 	encoder := zapcore.NewConsoleEncoder(zapcore.EncoderConfig{
 		LevelKey: "level", MessageKey: "msg", LineEnding: zapcore.DefaultLineEnding,
 		EncodeLevel: zapcore.LowercaseLevelEncoder, EncodeTime: zapcore.EpochTimeEncoder,

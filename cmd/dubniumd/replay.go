@@ -16,11 +16,11 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// errDiffers ends a replay that found differences: they have been printed.
-var errDiffers = errors.New("the recording is classified otherwise")
+// errDiffers is the error of a replay that has printed differences.
+var errDiffers = errors.New("the recording is classified differently")
 
-// replayCommand classifies what `modectl record` wrote under another policy, or
-// without --policy under the one it was recorded with. It touches nothing.
+// replayCommand classifies the recording of `modectl record` again, by the policy of
+// --policy or else by the recorded one. It changes nothing.
 func replayCommand() *cobra.Command {
 	var policyFile string
 	var asJSON bool
@@ -38,7 +38,7 @@ func replayCommand() *cobra.Command {
 			}
 			return nil
 		})
-	cmd.Long = cmd.Short + ".\nThe exit code is 2 if there are any, and 1 if it could not be done."
+	cmd.Long = cmd.Short + ".\nThe exit code is 2 if there are any, and 1 if the replay failed."
 	cmd.Flags().StringVar(&policyFile, "policy", "", "policy `FILE` (default: that of the recording)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -56,8 +56,8 @@ func replay(path, policyFile string) (count int, differences []recording.Differe
 	}
 	p, err := policy.Parse("the recording's policy", []byte(h.Policy))
 	if policyFile != "" {
-		if _, missing := os.Stat(policyFile); missing != nil { // to Load that would be the default
-			return 0, nil, fmt.Errorf("cannot read the policy: %w", missing)
+		if _, statErr := os.Stat(policyFile); statErr != nil { // Load uses the default for a missing file
+			return 0, nil, fmt.Errorf("cannot read the policy: %w", statErr)
 		}
 		p, err = policy.Load(policyFile)
 	}
@@ -75,15 +75,15 @@ func printDifferences(w io.Writer, count int, differences []recording.Difference
 	}
 	for _, d := range differences {
 		if _, err := fmt.Fprintf(
-			w, "%s  %s -> %s\n", d.At.Format(time.RFC3339), verdictWords(d.Recorded), verdictWords(d.Replayed),
+			w, "%s  %s -> %s\n", d.At.Format(time.RFC3339), describe(d.Recorded), describe(d.Replayed),
 		); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "%d of %d snapshots are called otherwise\n", len(differences), count)
+	_, err := fmt.Fprintf(w, "%d of %d snapshots are classified differently\n", len(differences), count)
 	return err
 }
 
-func verdictWords(v recording.Verdict) string {
+func describe(v recording.Verdict) string {
 	return fmt.Sprintf("%s (%s; %s)", v.State, v.Confidence, strings.Join(v.Reasons, ", "))
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// sessionEndCommand is what dubnium-session-end@UID.service runs, as the user whose
-// session is to end.
+// sessionEndCommand is the command of dubnium-session-end@UID.service, which runs as the
+// user whose session is to end.
 func sessionEndCommand() *cobra.Command {
 	var policyFile, runtime string
-	cmd := newCommand("session-end", "Ask this user's graphical session to end, by the policy's hook",
+	cmd := newCommand("session-end", "Run the policy's hook that ends this user's graphical session",
 		func(context.Context, io.Writer, []string) error {
-			// What dubniumd wrote down as in force: only root can write there. None at all is
-			// not a policy without a hook.
+			// The file of the policy in force, which only root can write. A missing file is an
+			// error, not a policy without a hook.
 			if _, err := os.Stat(policyFile); err != nil {
 				return fmt.Errorf("cannot read the policy in force: %w", err)
 			}

@@ -12,13 +12,13 @@ import (
 	"github.com/dubnium/dubnium/daemon"
 )
 
-// feedWatchdog tells systemd that the daemon lives, but only while its loop
-// turns and the bus answers it: a daemon whose connection the bus no longer
-// reads looks idle while every call to it hangs.
-func feedWatchdog(ctx context.Context, engine *daemon.Controller, conn *dbus.Conn, log *zap.Logger) {
+// feedWatchdog notifies systemd's watchdog while the controller's loop runs and the bus
+// replies. When the bus no longer reads a connection, the daemon looks idle while every
+// call to it hangs.
+func feedWatchdog(ctx context.Context, controller *daemon.Controller, conn *dbus.Conn, log *zap.Logger) {
 	every, err := sd.SdWatchdogEnabled(false)
 	if err != nil {
-		log.Error("cannot read the watchdog's interval: it will end this daemon", zap.Error(err))
+		log.Error("cannot read the watchdog interval; systemd will end the daemon", zap.Error(err))
 	}
 	if every == 0 {
 		return
@@ -26,10 +26,10 @@ func feedWatchdog(ctx context.Context, engine *daemon.Controller, conn *dbus.Con
 	ticker := time.NewTicker(every / 3)
 	defer ticker.Stop()
 	for {
-		if err := alive(ctx, engine, conn, every/3); err != nil {
-			log.Warn("the watchdog is not fed", zap.Error(err))
+		if err := alive(ctx, controller, conn, every/3); err != nil {
+			log.Warn("watchdog notification withheld", zap.Error(err))
 		} else if _, err := sd.SdNotify(false, sd.SdNotifyWatchdog); err != nil {
-			log.Warn("cannot feed the watchdog", zap.Error(err))
+			log.Warn("cannot notify the watchdog", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():
@@ -39,14 +39,14 @@ func feedWatchdog(ctx context.Context, engine *daemon.Controller, conn *dbus.Con
 	}
 }
 
-func alive(ctx context.Context, engine *daemon.Controller, conn *dbus.Conn, bound time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, bound)
+func alive(ctx context.Context, controller *daemon.Controller, conn *dbus.Conn, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := engine.Turn(ctx); err != nil {
-		return fmt.Errorf("the engine does not turn: %w", err)
+	if err := controller.Turn(ctx); err != nil {
+		return fmt.Errorf("the controller does not respond: %w", err)
 	}
 	if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetId", 0).Err; err != nil {
-		return fmt.Errorf("the bus does not answer: %w", err)
+		return fmt.Errorf("the bus does not respond: %w", err)
 	}
 	return nil
 }
