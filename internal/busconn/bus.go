@@ -1,15 +1,14 @@
-// Package busconn talks to systemd and logind over the system bus, and hears
-// from them what can be relied on.
+// Package busconn connects to the system bus, calls systemd and logind, and receives
+// their signals.
 //
-// Anybody on the host may send this process a signal that looks like systemd's.
-// So a signal counts only when it comes from the connection that owns the
-// service's name now, as the bus itself says, and its contents are never taken
-// for facts: it is a hint to look again. (go-systemd's signal code checks
+// Any user on the host can send this process a signal that looks like systemd's. So a
+// signal is accepted only from the connection that owns the service's name, and its
+// content is not trusted: it is a hint to read again. (go-systemd's signal code checks
 // neither sender nor body: one forged signal crashes it or completes a job.)
 //
-// Failure semantics: every call ends with its context or with the connection,
-// whichever is first. A connection that broke stays broken: Done says so, and
-// the process is expected to exit and be started again.
+// Failure semantics: every call ends with its context or with the connection, whichever
+// is first. A connection is not restored: Done is closed, and the process is expected to
+// exit and to be restarted.
 package busconn
 
 import (
@@ -24,8 +23,8 @@ import (
 	"github.com/dubnium/dubnium/internal/fault"
 )
 
-// Bus is a connection to the system bus of its own, so that no amount of traffic
-// with clients gets in the way of talking to systemd.
+// Bus is a private connection to the system bus, so that traffic with clients does not
+// delay calls to systemd.
 type Bus struct {
 	conn    *dbus.Conn
 	absence time.Duration
@@ -34,12 +33,12 @@ type Bus struct {
 	listeners map[*Listener]struct{}
 }
 
-// maxReply is the longest message that a system bus passes on, 32 MiB: systemd tells all
+// maxReply is the longest message that a system bus passes on, in bytes: systemd lists all
 // units of a host in one reply.
 const maxReply = 32 << 20
 
-// Connect connects to the system bus, or to what DBUS_SYSTEM_BUS_ADDRESS names, and
-// takes a name there.
+// Connect connects to the system bus, or the bus of DBUS_SYSTEM_BUS_ADDRESS, and takes a
+// name there.
 func Connect(name string) (*Bus, error) { return connect(Options{Name: name}) }
 
 // Dial connects to the bus at address.
@@ -56,14 +55,14 @@ func connect(o Options) (*Bus, error) {
 	return b, nil
 }
 
-// Close ends the connection, and with it every call and every wait.
+// Close closes the connection, which ends every call and every wait.
 func (b *Bus) Close() error { return b.conn.Close() }
 
 // Done is closed when the connection has ended.
 func (b *Bus) Done() <-chan struct{} { return b.conn.Context().Done() }
 
-// SetAbsence changes how long a service may be away from the bus while somebody
-// waits for it. It is for tests, before anybody waits.
+// SetAbsence sets how long Listener.Wait tolerates the absence of a service. It is for
+// tests, and must be called before any wait.
 func (b *Bus) SetAbsence(d time.Duration) { b.absence = d }
 
 // UniqueName is the connection's own name on the bus.
@@ -72,12 +71,12 @@ func (b *Bus) UniqueName() string { return b.conn.Names()[0] }
 // ErrDisconnected: the connection to the bus has ended.
 var ErrDisconnected = errors.New("the connection to the bus is gone")
 
-// ErrAbsent: the service is not on the bus, or left it before it answered. What
-// the call asked for may have been done all the same.
+// ErrAbsent: the service is not on the bus, or left it before it replied. The call may
+// have taken effect.
 var ErrAbsent = errors.New("not on the bus")
 
-// Call calls a method and returns the reply's values. It never starts a service
-// that is not running: to look at a thing must not change it.
+// Call calls a method and returns the values of the reply. It does not start a service
+// that is not running: a read must not change the host.
 func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method string, args ...any) ([]any, error) {
 	if err := fault.At(ctx, method, "call"); err != nil {
 		return nil, err
@@ -89,8 +88,8 @@ func (b *Bus) Call(ctx context.Context, name string, at dbus.ObjectPath, method 
 	return call.Body, b.explain(ctx, name, call.Err)
 }
 
-// Activate starts a service that the bus starts on demand. Its errors are those of the
-// bus.
+// Activate starts a service that is activated by the bus. Errors: the reply of the bus, or
+// as of Call.
 func (b *Bus) Activate(ctx context.Context, name string) error {
 	call := b.conn.BusObject().CallWithContext(ctx, busName+".StartServiceByName", 0, name, uint32(0))
 	if IsError(call.Err, busName+".Error.ServiceUnknown") {
@@ -99,7 +98,7 @@ func (b *Bus) Activate(ctx context.Context, name string) error {
 	return b.explain(ctx, busName, call.Err)
 }
 
-// Property reads one property. Its value is not unpacked.
+// Property reads one property.
 func (b *Bus) Property(
 	ctx context.Context, name string, at dbus.ObjectPath, iface, property string,
 ) (dbus.Variant, error) {
@@ -112,8 +111,8 @@ func (b *Bus) Properties(ctx context.Context, name string, at dbus.ObjectPath, i
 	return all, err
 }
 
-// Single reads a reply that is one value, as the bus library reads it: dbus.Store
-// makes a copy of each part of it, which costs as much again as to receive it.
+// Single returns the only value of a reply, of the Go type that the bus library decodes.
+// dbus.Store would copy it, which costs as much as receiving it.
 func Single[T any](body []any, err error) (value T, _ error) {
 	if err != nil {
 		return value, err
@@ -123,21 +122,21 @@ func Single[T any](body []any, err error) (value T, _ error) {
 			return value, nil
 		}
 	}
-	return value, fmt.Errorf("its answer is not as documented")
+	return value, fmt.Errorf("the reply has an unexpected type")
 }
 
-// explain puts the failures that are not the service's own words into words.
+// explain words the errors that are not an error reply of the service.
 func (b *Bus) explain(ctx context.Context, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case ctx.Err() != nil:
-		return fmt.Errorf("no answer from %s: %w", name, ctx.Err())
+		return fmt.Errorf("no reply from %s: %w", name, ctx.Err())
 	case b.conn.Context().Err() != nil:
 		return ErrDisconnected
 	case IsError(err, "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"):
 		return fmt.Errorf("%s is %w", name, ErrAbsent)
-	case IsError(err, "org.freedesktop.DBus.Error.NoReply"): // the bus says this when the service has left
+	case IsError(err, "org.freedesktop.DBus.Error.NoReply"): // the service left the bus before it replied
 		return fmt.Errorf("%s is %w any more", name, ErrAbsent)
 	}
 	return err
@@ -157,12 +156,12 @@ func IsError(err error, names ...string) bool {
 	return false
 }
 
-// parallel is how many calls of Parallel are under way at once. The bus refuses
-// more than 128 pending replies of one connection.
+// parallel is the number of concurrent calls of Parallel. The bus allows 128 pending
+// replies on one connection.
 const parallel = 32
 
-// Parallel calls do for 0 to n-1, several at a time, and returns the first error
-// in that order: when a service is away, every call says so.
+// Parallel calls do for 0 to n-1, several at a time, and returns the first error in that
+// order.
 func Parallel(n int, do func(i int) error) error {
 	if n == 1 {
 		return do(0)

@@ -242,7 +242,7 @@ func TestACallSaysWhatWentWrong(t *testing.T) {
 	defer cancel()
 	_, err = bus.Call(soon, service, object, service+".Hang")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.ErrorContains(t, err, "no answer from org.example.Service")
+	require.ErrorContains(t, err, "no reply from org.example.Service")
 
 	_, err = bus.Properties(bounded(t), service, object, service)
 	require.True(
@@ -293,7 +293,7 @@ func TestAPropertyOfAnotherTypeIsAnError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := p.Read()
 			read(r)
-			require.ErrorContains(t, r.Err(), "its property")
+			require.ErrorContains(t, r.Err(), "the property")
 		})
 	}
 }

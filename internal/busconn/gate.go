@@ -13,39 +13,39 @@ import (
 	"github.com/dubnium/dubnium/internal/wire"
 )
 
-// MaxUnasked bounds the method calls that are read, and, where Options say nothing else,
-// all other messages, in bytes. No method of the daemon takes more, and no signal that it
-// listens to has more.
+// MaxUnasked bounds the method calls that are read and, unless Options set another limit,
+// all other messages, in bytes. No method of the daemon and no signal that it subscribes
+// to is longer.
 const MaxUnasked = 64 << 10
 
-// gate stands between the socket and the bus library, which decodes whatever it reads,
-// closes the connection over what it cannot decode, and serves each call in a goroutine
-// of its own. The library gets only replies and signals, and only those that it can
-// decode. Method calls go to calls.
+// gate filters messages between the socket and the bus library. The library decodes
+// whatever it reads, closes the connection if it cannot decode a message, and serves each
+// call in a goroutine of its own. So it gets only replies and signals that it can decode.
+// Method calls go to calls.
 //
-//   - A message that is too long is discarded unread; a call is answered.
+//   - A message that is too long is discarded unread; a call gets an error reply.
 //   - A signal that was sent to this connection alone is discarded, unless by the bus
-//     itself: the services that we listen to broadcast theirs.
-//   - A body that the library cannot read is discarded; a call of ours ends with an error.
+//     itself: services broadcast their signals.
+//   - A reply that the library cannot decode becomes an error; such a signal is discarded.
 //
-// The library negotiates file descriptors only over its own transport. So the bus sends
-// us none.
+// The library negotiates file descriptors only over its own transport, so the bus sends
+// none.
 type gate struct {
 	net.Conn
 	in *bufio.Reader
-	// maxReply bounds the replies to calls of ours, and maxSignal the signals, in bytes.
+	// maxReply bounds replies, and maxSignal signals, in bytes.
 	maxReply, maxSignal int
 	calls               func(Call)
-	conn                *dbus.Conn // the library's, which answers are sent over
-	// begun: authentication is over, and messages follow.
+	conn                *dbus.Conn // the library's, by which replies are sent
+	// begun: authentication has ended, and messages follow.
 	begun atomic.Bool
-	// pending is what the library has not read yet of a message that passed.
+	// pending is the rest of a passed message that the library has not read yet.
 	pending []byte
-	// message is reused for what passes.
+	// message is the buffer of the current message, which is reused.
 	message []byte
 }
 
-// Call is a method call that somebody sent us.
+// Call is an incoming method call.
 type Call struct {
 	wire.Header
 	// TooLong: the call was longer than MaxUnasked, and its body was not read.
@@ -55,24 +55,24 @@ type Call struct {
 	conn *dbus.Conn
 }
 
-// Context ends with the connection.
+// Context returns a context that ends with the connection.
 func (c Call) Context() context.Context { return c.conn.Context() }
 
 // Args reads the arguments (wire.Header.Args).
 func (c Call) Args() ([]any, error) { return c.Header.Args(c.body) }
 
-// Bare is the call without its arguments, for whoever keeps it only to answer it.
+// Bare returns the call without its arguments, which is enough to reply to it.
 func (c Call) Bare() Call {
 	c.body = nil
 	return c
 }
 
-// Reply answers the call with values.
-func (c Call) Reply(values ...any) error { return c.answer(dbus.TypeMethodReply, values) }
+// Reply sends a reply with values.
+func (c Call) Reply(values ...any) error { return c.send(dbus.TypeMethodReply, values) }
 
-// Fail answers the call with an error.
+// Fail sends an error reply.
 func (c Call) Fail(err *dbus.Error) error {
-	return c.answer(dbus.TypeError, err.Body, header{dbus.FieldErrorName, err.Name})
+	return c.send(dbus.TypeError, err.Body, header{dbus.FieldErrorName, err.Name})
 }
 
 type header struct {
@@ -80,7 +80,7 @@ type header struct {
 	value any
 }
 
-func (c Call) answer(t dbus.Type, body []any, more ...header) error {
+func (c Call) send(t dbus.Type, body []any, more ...header) error {
 	if c.NoReply() {
 		return nil
 	}
@@ -98,8 +98,7 @@ func newGate(socket net.Conn, calls func(Call)) *gate {
 	return &gate{Conn: socket, in: bufio.NewReaderSize(socket, 16<<10), calls: calls}
 }
 
-// Write passes on what the library writes. Its last line of authentication tells that
-// messages follow.
+// Write writes what the library sends. Messages follow the last line of authentication.
 func (g *gate) Write(data []byte) (int, error) {
 	if !g.begun.Load() && bytes.Equal(data, []byte("BEGIN\r\n")) {
 		g.begun.Store(true)
@@ -107,7 +106,7 @@ func (g *gate) Write(data []byte) (int, error) {
 	return g.Conn.Write(data)
 }
 
-// Read gives the library what passes.
+// Read returns the messages that pass.
 func (g *gate) Read(data []byte) (int, error) {
 	if !g.begun.Load() {
 		return g.in.Read(data)
@@ -122,8 +121,8 @@ func (g *gate) Read(data []byte) (int, error) {
 	return n, nil
 }
 
-// next reads a message. If it passes it is pending then. Errors: the socket's, or
-// wire.ErrNotDBus; either way nothing more can be read.
+// next reads a message; if it passes, it is pending. Errors: that of the socket, or
+// wire.ErrNotDBus. After either, nothing more can be read.
 func (g *gate) next() error {
 	var fixed [wire.FixedSize]byte
 	if _, err := io.ReadFull(g.in, fixed[:]); err != nil {
@@ -133,7 +132,7 @@ func (g *gate) next() error {
 	if err != nil {
 		return err
 	}
-	if f.Fields > MaxUnasked { // a path has no bound; of whom such a message is stays unknown
+	if f.Fields > MaxUnasked { // a path has no bound; the sender of such a message stays unknown
 		return g.discard(f.Fields + f.Body)
 	}
 	g.message = append(g.message[:0], fixed[:]...)
@@ -145,7 +144,7 @@ func (g *gate) next() error {
 		return g.discard(f.Body)
 	}
 	if h.Body > g.limit(h) || g.unwanted(h) {
-		return g.refuse(h)
+		return g.reject(h)
 	}
 	head := len(g.message)
 	if err := g.read(h.Body); err != nil {
@@ -155,7 +154,7 @@ func (g *gate) next() error {
 	return nil
 }
 
-// limit is the longest body that is read.
+// limit is the longest body that is read, in bytes.
 func (g *gate) limit(h wire.Header) int {
 	switch h.Type {
 	case wire.MethodReturn, wire.Error:
@@ -166,13 +165,15 @@ func (g *gate) limit(h wire.Header) int {
 	return MaxUnasked
 }
 
-// unwanted reports whether the message is one that nobody has business to send us.
+// unwanted reports whether the message is a signal to this connection alone that the bus
+// did not send.
 func (g *gate) unwanted(h wire.Header) bool {
 	return h.Type == wire.Signal && h.Destination != "" && h.Sender != busName
 }
 
-// refuse discards a message's body, and answers where somebody waits for an answer.
-func (g *gate) refuse(h wire.Header) error {
+// reject discards the body of a message. A call gets an error reply, and a reply becomes
+// an error.
+func (g *gate) reject(h wire.Header) error {
 	if err := g.discard(h.Body); err != nil {
 		return err
 	}
@@ -185,7 +186,7 @@ func (g *gate) refuse(h wire.Header) error {
 	return nil
 }
 
-// pass hands a whole message to whom it is for.
+// pass delivers a message to its receiver.
 func (g *gate) pass(h wire.Header, body []byte) {
 	switch h.Type {
 	case wire.MethodCall:
@@ -193,11 +194,11 @@ func (g *gate) pass(h wire.Header, body []byte) {
 		return
 	case wire.MethodReturn, wire.Error, wire.Signal:
 	default:
-		return // of a later version of the protocol
+		return // a type of a later version of the protocol
 	}
 	switch err := h.Check(body, true); {
 	case err == nil:
-		// The library takes a copy, so that the next message may be read over it.
+		// The library copies it, so that the buffer can be reused.
 		g.pending = g.message
 		if head := h.Rewritten(); head != nil {
 			g.pending = append(head, body...)
@@ -209,7 +210,7 @@ func (g *gate) pass(h wire.Header, body []byte) {
 
 // read appends n bytes to the message.
 func (g *gate) read(n int) error {
-	const kept = 4 * MaxUnasked // a longer one is rare, and not kept for the next
+	const kept = 4 * MaxUnasked // a larger buffer is rarely needed, and is not kept
 	if cap(g.message) > kept && len(g.message)+n <= kept {
 		g.message = append(make([]byte, 0, kept), g.message...)
 	}

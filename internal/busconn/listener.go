@@ -11,7 +11,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Rule says which signals of a service to hear. Fields left empty do not matter.
+// Rule selects signals of a service. An empty field matches all.
 type Rule struct {
 	Path      dbus.ObjectPath
 	Below     dbus.ObjectPath // any path below this one, in place of Path
@@ -20,7 +20,7 @@ type Rule struct {
 	Arg0      string
 }
 
-// match writes the rule for the bus (D-Bus specification, "Match Rules").
+// match formats the rule for the bus (D-Bus specification, "Match Rules").
 func (r Rule) match(sender string) string {
 	var b strings.Builder
 	b.WriteString("type='signal'")
@@ -39,8 +39,8 @@ func (r Rule) match(sender string) string {
 	return b.String()
 }
 
-// covers repeats the match on this side: the bus hands over what any rule of
-// the connection asks for, and what was sent to us alone without any rule.
+// covers reports whether the rule matches the signal. The bus delivers what any rule of
+// the connection matches, and, without a rule, what is sent to this connection alone.
 func (r Rule) covers(s *dbus.Signal) bool {
 	if r.Path != "" && r.Path != s.Path ||
 		r.Below != "" && !strings.HasPrefix(string(s.Path), string(r.Below)+"/") ||
@@ -57,31 +57,30 @@ func (r Rule) covers(s *dbus.Signal) bool {
 	return ok && arg == r.Arg0
 }
 
-// Listener hears one service's signals.
+// Listener receives the signals of one service.
 type Listener struct {
 	bus    *Bus
 	name   string
-	hear   func(*dbus.Signal)
+	handle func(*dbus.Signal)
 	notify chan struct{} // capacity 1
 	owning Rule
 
 	mu         sync.Mutex
 	rules      []Rule
 	owner      string
-	told       bool   // the bus has told of an owner since the rule is in place
+	signaled   bool   // a signal has set owner since the rule is in place
 	generation uint64 // counts changes of owner
 }
 
-// Listen starts to hear the signals of the service that owns name, those that
-// rules cover. hear may be nil; it runs on the goroutine that reads from the
-// bus, so it must not block nor call anything that waits: it looks at the
-// signal's body, whose types it has to check, and notes something down. C is
-// poked after each signal and each change of owner.
-func (b *Bus) Listen(ctx context.Context, name string, hear func(*dbus.Signal), rules ...Rule) (*Listener, error) {
-	if hear == nil {
-		hear = func(*dbus.Signal) {}
+// Listen subscribes to the signals of the owner of name that match one of the rules.
+// handle may be nil. It runs on the goroutine that reads from the bus, so it must not
+// block or wait, and it has to check the types of the signal's body. C is notified after
+// each signal and each change of owner.
+func (b *Bus) Listen(ctx context.Context, name string, handle func(*dbus.Signal), rules ...Rule) (*Listener, error) {
+	if handle == nil {
+		handle = func(*dbus.Signal) {}
 	}
-	l := &Listener{bus: b, name: name, hear: hear, notify: make(chan struct{}, 1), owning: Rule{
+	l := &Listener{bus: b, name: name, handle: handle, notify: make(chan struct{}, 1), owning: Rule{
 		Interface: "org.freedesktop.DBus", Member: "NameOwnerChanged", Arg0: name,
 	}}
 	b.mu.Lock()
@@ -103,9 +102,8 @@ func (b *Bus) Listen(ctx context.Context, name string, hear func(*dbus.Signal), 
 
 const busName = "org.freedesktop.DBus"
 
-// addMatch always sends the rule, even when ctx has ended and nobody waits for
-// the reply: Close takes every rule back, and one that was never there would
-// take away another listener's equal one.
+// addMatch sends the rule even if ctx has ended: Close removes every rule, and removing
+// one that was never added would remove an equal rule of another listener.
 func (b *Bus) addMatch(ctx context.Context, match string) error {
 	call := b.conn.BusObject().Go(busName+".AddMatch", 0, make(chan *dbus.Call, 1), match)
 	select {
@@ -116,8 +114,8 @@ func (b *Bus) addMatch(ctx context.Context, match string) error {
 	}
 }
 
-// findOwner asks who owns the name at first. What a signal has told in the
-// meantime is at least as new as the answer.
+// findOwner reads the owner of the name. An owner from a signal that arrived meanwhile is
+// at least as new as the reply.
 func (l *Listener) findOwner(ctx context.Context) error {
 	var owner string
 	reply := l.bus.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, l.name)
@@ -131,13 +129,13 @@ func (l *Listener) findOwner(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.told {
+	if !l.signaled {
 		l.owner = owner
 	}
 	return nil
 }
 
-// SetRules makes rules what is heard. New ones are in place when it returns.
+// SetRules replaces the rules. New ones are in effect when it returns.
 func (l *Listener) SetRules(ctx context.Context, rules ...Rule) error {
 	l.mu.Lock()
 	old := l.rules
@@ -156,12 +154,12 @@ func (l *Listener) SetRules(ctx context.Context, rules ...Rule) error {
 	})
 }
 
-// removeMatch asks for no reply: what a rule too many lets in is not covered.
+// removeMatch does not wait for the reply: covers drops what a remaining rule lets in.
 func (b *Bus) removeMatch(match string) {
 	b.conn.BusObject().Go(busName+".RemoveMatch", dbus.FlagNoReplyExpected, nil, match)
 }
 
-// Close stops listening. hear does not run after it.
+// Close ends the subscription. The handler does not run after it.
 func (l *Listener) Close() {
 	l.bus.mu.Lock()
 	delete(l.bus.listeners, l)
@@ -176,25 +174,25 @@ func (l *Listener) Close() {
 	l.bus.removeMatch(l.owning.match(busName))
 }
 
-// C is poked when there was a signal or a change of owner. Many make one poke.
+// C receives a value after signals and changes of owner; several are coalesced.
 func (l *Listener) C() <-chan struct{} { return l.notify }
 
-// Owner says whether the service is on the bus, and how often that has changed:
-// another number means that signals may have been missed.
+// Owner reports whether the service is on the bus, and counts the changes of its owner.
+// After a change signals may have been missed.
 func (l *Listener) Owner() (present bool, generation uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.owner != "", l.generation
 }
 
-// absence is how long a service may be away from the bus while somebody waits
-// for it. systemd is away for a moment when it executes itself anew, and keeps
-// its jobs; logind when it restarts, and keeps its sessions.
+// absence is how long Wait tolerates the absence of a service. systemd leaves the bus for
+// a moment when it re-executes itself, and keeps its jobs; logind when it restarts, and
+// keeps its sessions.
 const absence = 10 * time.Second
 
-// Wait waits for a poke, or until over gives a value. It fails when ctx ends,
-// when the connection does, and when the service stays away from the bus.
-func (l *Listener) Wait(ctx context.Context, over <-chan time.Time) error {
+// Wait waits for a value of C or of timeout. It fails when ctx or the connection ends,
+// and when the service stays absent from the bus.
+func (l *Listener) Wait(ctx context.Context, timeout <-chan time.Time) error {
 	var away <-chan time.Time
 	if present, _ := l.Owner(); !present {
 		timer := time.NewTimer(l.bus.absence)
@@ -204,7 +202,7 @@ func (l *Listener) Wait(ctx context.Context, over <-chan time.Time) error {
 	select {
 	case <-l.notify:
 		return nil
-	case <-over:
+	case <-timeout:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -215,9 +213,9 @@ func (l *Listener) Wait(ctx context.Context, over <-chan time.Time) error {
 	}
 }
 
-// DeliverSignal makes Bus a dbus.SignalHandler of its own: godbus's own one
-// spawns a goroutine for each signal that overflows, and reorders. It runs on
-// the goroutine that reads from the bus.
+// DeliverSignal implements dbus.SignalHandler: the default handler of godbus starts a
+// goroutine for each signal that overflows, which reorders them. It runs on the goroutine
+// that reads from the bus.
 func (b *Bus) DeliverSignal(_, _ string, s *dbus.Signal) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -241,7 +239,7 @@ func (l *Listener) deliver(s *dbus.Signal) bool {
 		slices.ContainsFunc(l.rules, func(r Rule) bool { return r.covers(s) })
 	l.mu.Unlock()
 	if ours {
-		l.hear(s)
+		l.handle(s)
 	}
 	return ours
 }
@@ -256,7 +254,7 @@ func (l *Listener) setOwner(s *dbus.Signal) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.owner, l.told = owner, true
+	l.owner, l.signaled = owner, true
 	l.generation++
 	return true
 }

@@ -11,25 +11,24 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Options shape a connection.
+// Options configure a connection.
 type Options struct {
-	// Address is the bus's, empty for the system bus.
+	// Address is the address of the bus; empty for the system bus.
 	Address string
-	// Name is a well-known name to take: the bus policy protects a connection by its
-	// names. Empty: none.
+	// Name is a well-known name to take, by which the bus policy protects the connection.
+	// Empty: none.
 	Name string
-	// MaxReply bounds the replies to calls of ours, and MaxSignal the signals, in bytes.
-	// 0: MaxUnasked.
+	// MaxReply bounds replies, and MaxSignal signals, in bytes. 0: MaxUnasked.
 	MaxReply, MaxSignal int
-	// Calls gets the method calls that arrive. It runs on the goroutine that reads from
-	// the bus, so it must not block. nil: they are refused.
+	// Calls handles incoming method calls. It runs on the goroutine that reads from the
+	// bus, so it must not block. nil: calls are rejected.
 	Calls func(Call)
-	// Library are the bus library's own options.
+	// Library are options of the bus library.
 	Library []dbus.ConnOption
 }
 
-// Open connects to the bus. What others send passes a gate before the bus library
-// decodes it. Errors: the bus cannot be reached, or somebody else has the name.
+// Open connects to the bus. Incoming messages pass a gate before the bus library decodes
+// them. Errors: the bus cannot be reached, or another process owns the name.
 func Open(o Options) (*dbus.Conn, error) {
 	socket, err := dial(cmp.Or(o.Address, os.Getenv("DBUS_SYSTEM_BUS_ADDRESS"), systemBus))
 	if err != nil {
@@ -37,7 +36,7 @@ func Open(o Options) (*dbus.Conn, error) {
 	}
 	calls := o.Calls
 	if calls == nil {
-		calls = refuse
+		calls = reject
 	}
 	gate := newGate(socket, calls)
 	gate.maxReply, gate.maxSignal = cmp.Or(o.MaxReply, MaxUnasked), cmp.Or(o.MaxSignal, MaxUnasked)
@@ -72,16 +71,16 @@ func TakeName(conn *dbus.Conn, name string) error {
 	return nil
 }
 
-// refuse answers a call on a connection that serves nothing.
-func refuse(call Call) {
-	// An error means that the connection has ended, which its context tells.
+// reject replies to a call on a connection without objects.
+func reject(call Call) {
+	// An error means that the connection has ended; its context ends as well.
 	_ = call.Fail(dbus.NewError(busName+".Error.UnknownObject", []any{"this connection serves no objects"}))
 }
 
-// systemBus is where the specification puts the system bus.
+// systemBus is the address of the system bus in the specification.
 const systemBus = "unix:path=/var/run/dbus/system_bus_socket"
 
-// dial connects to the first address of a list that can be reached.
+// dial connects to the first reachable address of a list.
 func dial(addresses string) (net.Conn, error) {
 	var errs []error
 	for address := range strings.SplitSeq(addresses, ";") {
@@ -97,8 +96,8 @@ func dial(addresses string) (net.Conn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// socketPath is the path of a unix socket (D-Bus specification, "Server Addresses").
-// One that begins with an @ is in the abstract namespace.
+// socketPath returns the path of a unix socket (D-Bus specification, "Server Addresses").
+// A path that begins with @ is in the abstract namespace.
 func socketPath(address string) (string, error) {
 	rest, unix := strings.CutPrefix(address, "unix:")
 	for pair := range strings.SplitSeq(rest, ",") {
@@ -113,5 +112,5 @@ func socketPath(address string) (string, error) {
 			return "@" + value, nil
 		}
 	}
-	return "", fmt.Errorf("cannot read the bus address %q: it names no unix socket", address)
+	return "", fmt.Errorf("cannot read the bus address %q: not a unix socket", address)
 }

@@ -2,8 +2,8 @@ package busconn
 
 import "context"
 
-// AwaitGone returns when the connection of that unique name has left the bus, at
-// once if it has. Errors: ctx ended, or our own connection did.
+// AwaitGone returns when the connection with the unique name has left the bus, at once if
+// it has already. Errors: ctx or this connection has ended.
 func (b *Bus) AwaitGone(ctx context.Context, name string) error {
 	l, err := b.Listen(ctx, name, nil)
 	if err != nil {
@@ -12,7 +12,7 @@ func (b *Bus) AwaitGone(ctx context.Context, name string) error {
 	defer l.Close()
 	for {
 		if present, _ := l.Owner(); !present {
-			return nil // a unique name does not come back
+			return nil // a unique name is not reused
 		}
 		select {
 		case <-l.C():

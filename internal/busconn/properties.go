@@ -9,20 +9,19 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Properties are those of one interface of one object. The readers of a value
-// fail when it is missing or of another type, so that a service that changed is
-// an unknown and not a zero.
+// Properties are the properties of one interface of one object. Reading a value fails if
+// it is missing or has another type, so that it is unknown instead of zero.
 type Properties map[string]dbus.Variant
 
 func get[T any](p Properties, name string) (T, error) {
 	value, ok := p[name].Value().(T)
 	if !ok {
-		return value, fmt.Errorf("its property %s is missing or not as documented", name)
+		return value, fmt.Errorf("the property %s is missing or has an unexpected type", name)
 	}
 	return value, nil
 }
 
-// Reader reads several values and keeps the first error.
+// Reader reads several values and has the first error.
 type Reader struct {
 	properties Properties
 	err        error
@@ -94,7 +93,7 @@ func first[T any](r *Reader, name string) T {
 		}
 	}
 	if r.err == nil {
-		r.err = fmt.Errorf("its property %s is not as documented", name)
+		r.err = fmt.Errorf("the property %s has an unexpected type", name)
 	}
 	var none T
 	return none

@@ -332,7 +332,7 @@ func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
 	var s observer.Snapshot
 	w.source.Read(ctx).Into(&s)
 	require.False(t, s.Systemd.Known())
-	require.Contains(t, s.Systemd.Reason, "no answer from org.freedesktop.systemd1")
+	require.Contains(t, s.Systemd.Reason, "no reply from org.freedesktop.systemd1")
 }
 
 // An instance of the template that no policy names is found, and heard of when it is

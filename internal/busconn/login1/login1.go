@@ -1,6 +1,5 @@
-// Package login1 is the part of org.freedesktop.login1 that the modes need
-// (man 5 org.freedesktop.login1): reading sessions, ending them, and hearing of
-// changes.
+// Package login1 is a client of org.freedesktop.login1 (man 5 org.freedesktop.login1): it
+// reads sessions, ends them, and subscribes to changes.
 package login1
 
 import (
@@ -21,7 +20,7 @@ const (
 	sessionInterface = Name + ".Session"
 )
 
-// Client talks to logind.
+// Client calls logind.
 type Client struct{ bus *busconn.Bus }
 
 // New returns a client on bus.
@@ -63,8 +62,8 @@ func (c *Client) Sessions(ctx context.Context) ([]observer.Session, error) {
 	return sessions, nil
 }
 
-// Users lists whom logind keeps a user manager for: who is logged in, who has just
-// been, and who lingers.
+// Users lists the uids that logind keeps a user manager for: users with a session or
+// lingering, and for some seconds those whose last session has ended.
 func (c *Client) Users(ctx context.Context) ([]uint32, error) {
 	var rows []struct {
 		UID  uint32
@@ -104,7 +103,7 @@ func (c *Client) session(ctx context.Context, at dbus.ObjectPath) (*observer.Ses
 	return &s, r.Err()
 }
 
-// Inhibitors lists what programs hold logind back from.
+// Inhibitors lists the inhibitors of logind.
 func (c *Client) Inhibitors(ctx context.Context) ([]observer.Inhibitor, error) {
 	var rows []struct {
 		What, Who, Why, Mode string
@@ -124,36 +123,37 @@ func (c *Client) Inhibitors(ctx context.Context) ([]observer.Inhibitor, error) {
 	return inhibitors, nil
 }
 
-// Preparing says whether the machine is on its way to sleep or to a shutdown.
+// Preparing reports whether the machine is about to sleep or to shut down.
 func (c *Client) Preparing(ctx context.Context) (sleep, shutdown bool, err error) {
-	answers := make([]bool, 2)
-	err = busconn.Parallel(len(answers), func(i int) error {
+	values := make([]bool, 2)
+	err = busconn.Parallel(len(values), func(i int) error {
 		property := []string{"PreparingForSleep", "PreparingForShutdown"}[i]
 		value, err := c.bus.Property(ctx, Name, path, managerInterface, property)
 		if err != nil {
 			return fmt.Errorf("cannot read %s: %w", property, err)
 		}
-		answer, ok := value.Value().(bool)
+		preparing, ok := value.Value().(bool)
 		if !ok {
-			return fmt.Errorf("its property %s is not as documented", property)
+			return fmt.Errorf("the property %s has an unexpected type", property)
 		}
-		answers[i] = answer
+		values[i] = preparing
 		return nil
 	})
-	return answers[0], answers[1], err
+	return values[0], values[1], err
 }
 
-// gone reports whether err says that there is no such session.
+// gone reports whether err means that there is no such session.
 func gone(err error) bool {
 	return busconn.IsError(err, Name+".NoSuchSession", "org.freedesktop.DBus.Error.UnknownObject")
 }
 
-// Terminate asks logind to end a session. One that is gone is fine.
+// Terminate terminates a session. It is no error if the session is gone.
 func (c *Client) Terminate(ctx context.Context, id string) error {
 	return c.end(ctx, "TerminateSession", id)
 }
 
-// Kill sends a signal to every process of a session. One that is gone is fine.
+// Kill sends a signal to every process of a session. It is no error if the session is
+// gone.
 func (c *Client) Kill(ctx context.Context, id string, signal int32) error {
 	return c.end(ctx, "KillSession", id, "all", signal)
 }
@@ -166,11 +166,10 @@ func (c *Client) end(ctx context.Context, method string, args ...any) error {
 	return err
 }
 
-// Listen hears of sessions and inhibitors that come, go or change, and of the
-// machine's sleep and end. logind needs no asking to send its signals. woken,
-// unless nil, is called when the machine has woken up; it must not block.
+// Listen subscribes to changes of sessions and inhibitors, and to sleep and shutdown.
+// woken, unless nil, is called after the machine has resumed; it must not block.
 func (c *Client) Listen(ctx context.Context, woken func()) (*busconn.Listener, error) {
-	hear := func(s *dbus.Signal) {
+	handle := func(s *dbus.Signal) {
 		if s.Name != managerInterface+".PrepareForSleep" || len(s.Body) != 1 || woken == nil {
 			return
 		}
@@ -178,7 +177,7 @@ func (c *Client) Listen(ctx context.Context, woken func()) (*busconn.Listener, e
 			woken()
 		}
 	}
-	return c.bus.Listen(ctx, Name, hear,
+	return c.bus.Listen(ctx, Name, handle,
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "PrepareForSleep"},
 		busconn.Rule{Path: path, Interface: managerInterface, Member: "PrepareForShutdown"},
 		busconn.Rule{

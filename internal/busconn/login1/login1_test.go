@@ -131,7 +131,7 @@ func TestASessionThatAnswersOtherwiseIsAnError(t *testing.T) {
 			delete(f.sessions["1"], property)
 		})
 		_, err := c.Sessions(bounded(t))
-		require.ErrorContains(t, err, "cannot read session 1: its property "+property)
+		require.ErrorContains(t, err, "cannot read session 1: the property "+property)
 	}
 }
 

@@ -137,8 +137,7 @@ func (c *Client) graphUnit(ctx context.Context, row unitRow) (id string, u unitg
 	id = r.String("Id")
 	u = unitgraph.Unit{
 		Names: r.Strings("Names"), LoadState: r.String("LoadState"), ActiveState: r.String("ActiveState"),
-		Job:          row.JobType,
-		AllowIsolate: r.Bool("AllowIsolate"), IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"),
+		Job: row.JobType, AllowIsolate: r.Bool("AllowIsolate"), IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"),
 		StopWhenUnneeded: r.Bool("StopWhenUnneeded"), Perpetual: r.Bool("Perpetual"), Transient: r.Bool("Transient"),
 		Relations: map[unitgraph.Relation][]string{},
 	}

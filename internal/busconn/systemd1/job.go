@@ -16,13 +16,13 @@ import (
 const (
 	ResultDone     = "done"
 	ResultCanceled = "canceled"
-	// ResultLost is ours: the manager left the bus while the job ran, and when it
-	// was back the job was gone. Only the unit can tell how it ended.
+	// ResultLost is not of systemd: the manager left the bus while the job ran, and the job
+	// was gone when it was back. Only the state of the unit shows how it ended.
 	ResultLost = "lost"
 )
 
-// Start queues a job that starts the unit, in one of systemd's modes (replace,
-// isolate, ...).
+// Start queues a job that starts the unit, in a job mode of systemd (replace, isolate,
+// ...).
 func (c *Client) Start(ctx context.Context, unit, mode string) (dbus.ObjectPath, error) {
 	return busconn.Single[dbus.ObjectPath](c.call(ctx, "StartUnit", unit, mode))
 }
@@ -32,12 +32,12 @@ func (c *Client) Stop(ctx context.Context, unit, mode string) (dbus.ObjectPath, 
 	return busconn.Single[dbus.ObjectPath](c.call(ctx, "StopUnit", unit, mode))
 }
 
-// Kill sends a signal to every process in the unit's control group. A unit that is
-// down may have left some there.
+// Kill sends a signal to every process in the unit's control group. A unit that is down
+// may have processes left there.
 func (c *Client) Kill(ctx context.Context, unit string, signal int32) error {
 	_, err := c.call(ctx, "KillUnit", unit, "all", signal)
 	if err != nil {
-		return fmt.Errorf("cannot kill what is left in %s: %w", unit, err)
+		return fmt.Errorf("cannot kill the processes of %s: %w", unit, err)
 	}
 	return nil
 }
@@ -62,8 +62,8 @@ func (c *Client) ListJobs(ctx context.Context) ([]Job, error) {
 	return jobs, nil
 }
 
-// Jobs hears of jobs that end. It has to be there before a job is queued, or a
-// quick one ends unheard.
+// Jobs receives the results of jobs. It has to exist before a job is queued, or the
+// result of a quick one is missed.
 type Jobs struct {
 	client   *Client
 	listener *busconn.Listener
@@ -73,10 +73,10 @@ type Jobs struct {
 	seen  uint64 // the owner's generation whose signals are complete
 }
 
-// WatchJobs starts to hear of jobs.
+// WatchJobs subscribes to the results of jobs.
 func (c *Client) WatchJobs(ctx context.Context) (*Jobs, error) {
 	j := &Jobs{client: c, ended: map[dbus.ObjectPath]string{}}
-	listener, err := c.bus.Listen(ctx, Name, j.hear, busconn.Rule{
+	listener, err := c.bus.Listen(ctx, Name, j.handle, busconn.Rule{
 		Path: Path, Interface: managerInterface, Member: "JobRemoved",
 	})
 	if err != nil {
@@ -91,11 +91,11 @@ func (c *Client) WatchJobs(ctx context.Context) (*Jobs, error) {
 	return j, nil
 }
 
-// Close stops hearing.
+// Close ends the subscription.
 func (j *Jobs) Close() { j.listener.Close() }
 
-// hear notes how a job ended: JobRemoved(u id, o job, s unit, s result).
-func (j *Jobs) hear(s *dbus.Signal) {
+// handle records the result of a job: JobRemoved(u id, o job, s unit, s result).
+func (j *Jobs) handle(s *dbus.Signal) {
 	if len(s.Body) != 4 {
 		return
 	}
@@ -116,9 +116,9 @@ func (j *Jobs) result(job dbus.ObjectPath) (string, bool) {
 	return result, ended
 }
 
-// Wait waits until the job has ended and returns its result. It fails when ctx
-// ends, when the connection does, or when the manager stays away from the bus.
-// One goroutine at a time may wait.
+// Wait waits until the job has ended and returns its result. It fails when ctx or the
+// connection ends, or when the manager stays absent from the bus. Only one goroutine may
+// wait at a time.
 func (j *Jobs) Wait(ctx context.Context, job dbus.ObjectPath) (string, error) {
 	for {
 		if result, ended := j.result(job); ended {
@@ -140,8 +140,8 @@ func (j *Jobs) Wait(ctx context.Context, job dbus.ObjectPath) (string, error) {
 	}
 }
 
-// catchUp subscribes to a manager that is back, and says whether the job is gone
-// although its end was not heard.
+// catchUp subscribes to a manager that is back, and reports whether the job is gone
+// without a signal of its result.
 func (j *Jobs) catchUp(ctx context.Context, job dbus.ObjectPath, generation uint64) (gone bool, err error) {
 	err = j.client.Subscribe(ctx)
 	var jobs []Job
@@ -150,13 +150,13 @@ func (j *Jobs) catchUp(ctx context.Context, job dbus.ObjectPath, generation uint
 	}
 	if err != nil {
 		if errors.Is(err, busconn.ErrAbsent) {
-			return false, nil // it has left again: there is a poke for that
+			return false, nil // it has left again, which notifies the listener
 		}
-		return false, fmt.Errorf("cannot ask systemd for the job: %w", err)
+		return false, fmt.Errorf("cannot read the jobs of systemd: %w", err)
 	}
 	j.seen = generation
 	queued := slices.ContainsFunc(jobs, func(q Job) bool { return q.Path == job })
 	// The reply came after every signal that the manager sent before it.
-	_, heard := j.result(job)
-	return !queued && !heard, nil
+	_, ended := j.result(job)
+	return !queued && !ended, nil
 }

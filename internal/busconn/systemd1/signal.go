@@ -12,13 +12,13 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 )
 
-// unitNew is sent for each unit that is loaded, scopes and mounts among them: it is
-// heard only where somebody looks for units whose names are not known before.
+// unitNew is sent for each unit that is loaded, scopes and mounts included. It is
+// subscribed to only with a pattern of units whose names are not known before.
 var unitNew = busconn.Rule{Path: Path, Interface: managerInterface, Member: "UnitNew"}
 
-// managerRules are the manager's signals after which an answer may be another:
-// the end of the boot (SystemState itself sends no change signal), a reload and
-// a change of unit files, after which a name may mean another unit.
+// managerRules are the manager's signals after which a read may give another result: the
+// end of the boot (SystemState has no change signal), a reload and a change of unit files,
+// after which a name may mean another unit.
 func managerRules() []busconn.Rule {
 	var rules []busconn.Rule
 	for _, member := range []string{"StartupFinished", "Reloading", "UnitFilesChanged"} {
@@ -27,8 +27,8 @@ func managerRules() []busconn.Rule {
 	return rules
 }
 
-// unitRule is for the changes of one unit's properties, its Job among them. A
-// rule for all units would wake us for every scope and mount of the host.
+// unitRule matches changes of one unit's properties, its Job included. A rule for all
+// units would wake the daemon for every scope and mount of the host.
 func unitRule(at dbus.ObjectPath) busconn.Rule {
 	return busconn.Rule{
 		Path: at, Interface: "org.freedesktop.DBus.Properties", Member: "PropertiesChanged", Arg0: unitInterface,
@@ -37,17 +37,16 @@ func unitRule(at dbus.ObjectPath) busconn.Rule {
 
 const propertiesChanged = "org.freedesktop.DBus.Properties.PropertiesChanged"
 
-// Watch calls changed whenever reading the units or the manager's state may give
-// another answer, until ctx ends: with the objects of the units that have
-// signalled, by the names they were asked by, or with nil when it may be any of
-// them. It follows units across reloads, and the manager across its own restarts.
-// So it does units that match pattern, unless it is empty. It fails when it cannot go
-// on.
+// Watch calls changed whenever a read of the units or the manager's state may give
+// another result, until ctx ends: with the objects of the units that have sent a signal,
+// by their given names, or with nil if it may be any of them. It follows the units, and
+// those that match pattern unless it is empty, across reloads and restarts of the
+// manager. Errors: systemd can no longer be watched.
 func (c *Client) Watch(
 	ctx context.Context, units []string, pattern string, changed func(map[string]dbus.ObjectPath),
 ) error {
 	w := &watch{client: c, units: units, pattern: pattern, renamed: make(chan struct{}, 1)}
-	l, err := c.bus.Listen(ctx, Name, w.hear, w.rules()...)
+	l, err := c.bus.Listen(ctx, Name, w.handle, w.rules()...)
 	if err != nil {
 		return err
 	}
@@ -55,7 +54,7 @@ func (c *Client) Watch(
 	for {
 		present, generation := l.Owner()
 		if present {
-			w.held.of(generation)
+			w.held.setGeneration(generation)
 			if err := w.follow(ctx, l); err != nil && !errors.Is(err, busconn.ErrAbsent) {
 				return err
 			}
@@ -68,13 +67,13 @@ func (c *Client) Watch(
 	}
 }
 
-// watch is what one Watch knows.
+// watch is the state of one Watch.
 type watch struct {
 	client  *Client
 	units   []string
 	pattern string        // of further units, empty for none
 	renamed chan struct{} // capacity 1: names may mean other units
-	held    holds
+	held    references
 
 	mu         sync.Mutex
 	names      map[dbus.ObjectPath][]string // of the units that are followed
@@ -82,8 +81,8 @@ type watch struct {
 	everything bool
 }
 
-// hear notes what a signal is about.
-func (w *watch) hear(s *dbus.Signal) {
+// handle records what a signal is about.
+func (w *watch) handle(s *dbus.Signal) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch s.Name {
@@ -93,7 +92,7 @@ func (w *watch) hear(s *dbus.Signal) {
 		default:
 		}
 	case unitNew.Interface + "." + unitNew.Member:
-		if !w.looksFor(s) {
+		if !w.isNewMatch(s) {
 			return
 		}
 		select {
@@ -112,7 +111,7 @@ func (w *watch) hear(s *dbus.Signal) {
 	w.everything = true
 }
 
-// rules are those that do not depend on which units there are.
+// rules are the rules that do not depend on the units.
 func (w *watch) rules() []busconn.Rule {
 	if w.pattern == "" {
 		return managerRules()
@@ -120,9 +119,9 @@ func (w *watch) rules() []busconn.Rule {
 	return append(managerRules(), unitNew)
 }
 
-// looksFor reports whether UnitNew(s id, o unit) is of a unit that is looked for and
-// not followed yet.
-func (w *watch) looksFor(s *dbus.Signal) bool {
+// isNewMatch reports whether UnitNew(s id, o unit) is of a unit that matches the pattern
+// and is not followed yet.
+func (w *watch) isNewMatch(s *dbus.Signal) bool {
 	if len(s.Body) != 2 {
 		return false
 	}
@@ -133,7 +132,7 @@ func (w *watch) looksFor(s *dbus.Signal) bool {
 	return isString && isPath && err == nil && matches && !followed
 }
 
-// take returns what has been noted since it was taken last; nil is everything.
+// take returns what was recorded since the last take; nil means everything.
 func (w *watch) take() map[string]dbus.ObjectPath {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,27 +144,27 @@ func (w *watch) take() map[string]dbus.ObjectPath {
 	return signalled
 }
 
-// holds are the units that the present manager was asked to keep loaded. It
-// forgets one that is down and that nothing refers to as soon as it has answered:
-// each look would read its files anew, and announce it to the whole bus. What is
-// held is let go when our connection ends.
-type holds struct {
+// references are the units that the manager keeps loaded for this connection (RefUnit).
+// Otherwise it unloads an inactive unit that nothing refers to after each call, so that
+// every read loads its files and sends a signal. The manager drops the references when the
+// connection ends.
+type references struct {
 	generation uint64
 	mu         sync.Mutex
 	units      map[dbus.ObjectPath]bool
 }
 
-// of begins anew with another manager. One that has only executed itself anew
-// remembers, and counts twice, which is no harm.
-func (h *holds) of(generation uint64) {
+// setGeneration drops the references of another manager. One that has re-executed itself
+// keeps them, and counts them twice, which is harmless.
+func (h *references) setGeneration(generation uint64) {
 	if h.units == nil || h.generation != generation {
 		h.generation, h.units = generation, map[dbus.ObjectPath]bool{}
 	}
 }
 
-// hold asks for one unit. What the manager refuses, one without a file, masked, or
-// with a file that it cannot read, is not held: it is followed all the same.
-func (h *holds) hold(ctx context.Context, c *Client, unit string, at dbus.ObjectPath) error {
+// add adds a reference to a unit. The manager refuses it for a unit without a file, a
+// masked one, or one whose file cannot be read; such a unit is followed without it.
+func (h *references) add(ctx context.Context, c *Client, unit string, at dbus.ObjectPath) error {
 	h.mu.Lock()
 	held := h.units[at]
 	h.mu.Unlock()
@@ -186,8 +185,8 @@ func (h *holds) hold(ctx context.Context, c *Client, unit string, at dbus.Object
 	return nil
 }
 
-// follow makes sure that the manager sends signals, that those of the units'
-// present objects are heard, and that they stay loaded.
+// follow subscribes to the manager and to the present objects of the units, and keeps the
+// units loaded.
 func (w *watch) follow(ctx context.Context, l *busconn.Listener) error {
 	if err := w.client.Subscribe(ctx); err != nil {
 		return err
@@ -207,7 +206,7 @@ func (w *watch) follow(ctx context.Context, l *busconn.Listener) error {
 			return err
 		}
 		rules[i] = unitRule(at)
-		return w.held.hold(ctx, w.client, units[i], at)
+		return w.held.add(ctx, w.client, units[i], at)
 	})
 	if err != nil {
 		return err
@@ -228,7 +227,7 @@ func (w *watch) follow(ctx context.Context, l *busconn.Listener) error {
 	return l.SetRules(ctx, all...)
 }
 
-// awaitMove passes changes on until the units have to be followed anew.
+// awaitMove passes changes on until the units have to be followed again.
 func (w *watch) awaitMove(
 	ctx context.Context, l *busconn.Listener, since uint64, changed func(map[string]dbus.ObjectPath),
 ) error {

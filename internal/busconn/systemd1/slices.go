@@ -15,16 +15,15 @@ import (
 
 const sliceInterface = Name + ".Slice"
 
-// Slice is what a slice has beside a unit's properties.
+// Slice has properties of slices beyond those of units.
 type Slice struct {
 	Properties policy.Properties
-	// ControlGroup is the slice's below /sys/fs/cgroup; empty while nothing is in the
-	// slice.
+	// ControlGroup is the path below /sys/fs/cgroup; empty while the slice is empty.
 	ControlGroup string
 }
 
-// Slice reads a slice by its name. Every slice can be read, also one without a
-// file and without anything in it.
+// Slice reads a slice by its name. A slice without a file or without units can be read as
+// well.
 func (c *Client) Slice(ctx context.Context, unit string) (Slice, error) {
 	at, err := c.Load(ctx, unit)
 	if err != nil {
@@ -50,7 +49,7 @@ func (c *Client) sliceAt(ctx context.Context, unit string, at dbus.ObjectPath) (
 	return s, nil
 }
 
-// weight is empty when it is not set. CPUWeight=idle reads 0.
+// weight returns empty if it is not set. CPUWeight=idle reads as 0.
 func weight(r *busconn.Reader, name string) string {
 	if w := r.Uint64(name); w != math.MaxUint64 {
 		return strconv.FormatUint(w, 10)
@@ -65,14 +64,13 @@ func amount(r *busconn.Reader, name string) string {
 	return policy.Infinity
 }
 
-// setting is one of SetUnitProperties.
+// setting is one argument of SetUnitProperties.
 type setting struct {
 	Name  string
 	Value dbus.Variant
 }
 
-// SetSlice sets properties of a slice until the machine restarts, all or none of
-// them.
+// SetSlice sets properties of a slice until the next boot, all or none of them.
 func (c *Client) SetSlice(ctx context.Context, unit string, p policy.Properties) error {
 	var settings []setting
 	for name, word := range p {
@@ -89,9 +87,9 @@ func (c *Client) SetSlice(ctx context.Context, unit string, p policy.Properties)
 	return nil
 }
 
-// settingsOf turns a word of policy.Properties into what systemd takes. A list of
-// processors that systemd has is added to unless it is emptied first, by the
-// versions of systemd that do so (man 5 org.freedesktop.systemd1).
+// settingsOf converts a value of policy.Properties for systemd. Some versions of systemd
+// add processors to the present list unless it is emptied first (man 5
+// org.freedesktop.systemd1).
 func settingsOf(name, word string) ([]setting, error) {
 	if name == policy.AllowedCPUs {
 		mask, err := policy.ParseCPUs(word)
@@ -105,7 +103,7 @@ func settingsOf(name, word string) ([]setting, error) {
 	if word != "" && word != policy.Infinity {
 		var err error
 		if value, err = strconv.ParseUint(word, 10, 64); err != nil {
-			return nil, fmt.Errorf("%q is no value of it", word)
+			return nil, fmt.Errorf("invalid value %q", word)
 		}
 	}
 	return []setting{{name, dbus.MakeVariant(value)}}, nil

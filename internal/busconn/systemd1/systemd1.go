@@ -1,8 +1,7 @@
-// Package systemd1 is the part of org.freedesktop.systemd1 that the modes need
-// (man 5 org.freedesktop.systemd1): reading units, running jobs, and hearing of
-// changes.
+// Package systemd1 is a client of org.freedesktop.systemd1 (man 5
+// org.freedesktop.systemd1): it reads units, runs jobs, and subscribes to changes.
 //
-// Errors are systemd's own words, or say that it could not be asked.
+// Errors are error replies of systemd, or those of busconn.Bus.Call.
 package systemd1
 
 import (
@@ -24,7 +23,7 @@ const (
 	unitInterface    = Name + ".Unit"
 )
 
-// The error replies that callers tell apart.
+// The error replies that are handled.
 const (
 	ErrOnlyByDependency = Name + ".OnlyByDependency"
 	errNoSuchUnit       = Name + ".NoSuchUnit"
@@ -32,10 +31,10 @@ const (
 	errUnknownObject    = "org.freedesktop.DBus.Error.UnknownObject"
 )
 
-// NoUnit reports whether err says that there is no such unit.
+// NoUnit reports whether err means that there is no such unit.
 func NoUnit(err error) bool { return busconn.IsError(err, errNoSuchUnit, errUnknownObject) }
 
-// Client talks to the system manager.
+// Client calls the system manager.
 type Client struct{ bus *busconn.Bus }
 
 // New returns a client on bus.
@@ -48,8 +47,8 @@ func (c *Client) call(ctx context.Context, method string, args ...any) ([]any, e
 	return c.bus.Call(ctx, Name, Path, managerInterface+"."+method, args...)
 }
 
-// Subscribe asks the manager to send its signals, which it keeps to itself as
-// long as nobody does. To be subscribed already is fine.
+// Subscribe makes the manager send signals, which it does only while a client is
+// subscribed. It is no error to be subscribed already.
 func (c *Client) Subscribe(ctx context.Context) error {
 	_, err := c.call(ctx, "Subscribe")
 	if busconn.IsError(err, errSubscribed) {
@@ -67,29 +66,29 @@ func (c *Client) State(ctx context.Context) (string, error) {
 	}
 	state, ok := value.Value().(string)
 	if !ok {
-		return "", fmt.Errorf("its SystemState is not a string")
+		return "", fmt.Errorf("the property SystemState has an unexpected type")
 	}
 	return state, nil
 }
 
-// Load returns the object of the unit of that name, which may be an alias. A
-// unit without a file has one too, in the load state not-found.
+// Load returns the object of a unit by its name or alias. A unit without a file has an
+// object as well, in the load state not-found.
 func (c *Client) Load(ctx context.Context, unit string) (dbus.ObjectPath, error) {
 	return busconn.Single[dbus.ObjectPath](c.call(ctx, "LoadUnit", unit))
 }
 
-// Units reads units by their names, which may be aliases, in that order: what
-// there is in one call, and then each that there is. One that does not exist is
-// not found and inactive.
+// Units reads units by their names or aliases, in that order: one call lists them, and
+// then each that exists is read. One that does not exist is returned as not-found and
+// inactive.
 func (c *Client) Units(ctx context.Context, names []string) ([]observer.Unit, error) {
 	rows, err := readRows(c.call(ctx, "ListUnitsByNames", names))
 	if err != nil {
-		return nil, fmt.Errorf("cannot find the units: %w", err)
+		return nil, fmt.Errorf("cannot list the units: %w", err)
 	}
 	units := make([]observer.Unit, len(names))
 	return units, busconn.Parallel(len(names), func(i int) (err error) {
 		switch {
-		case len(rows) != len(names): // it leaves out names that it does not understand
+		case len(rows) != len(names): // the reply leaves out invalid names
 			units[i], err = c.Unit(ctx, names[i])
 		case rows[i].Load == "not-found" && rows[i].Active == "inactive" && rows[i].JobID == 0:
 			units[i] = absent(names[i])
@@ -100,15 +99,15 @@ func (c *Client) Units(ctx context.Context, names []string) ([]observer.Unit, er
 	})
 }
 
-// Matching lists the names of the loaded units that match a pattern of the shell's,
-// none for an empty one.
+// Matching lists the names of the loaded units that match a shell pattern; none for an
+// empty one.
 func (c *Client) Matching(ctx context.Context, pattern string) ([]string, error) {
 	if pattern == "" {
 		return nil, nil
 	}
 	rows, err := readRows(c.call(ctx, "ListUnitsByPatterns", []string{}, []string{pattern}))
 	if err != nil {
-		return nil, fmt.Errorf("cannot find the units %s: %w", pattern, err)
+		return nil, fmt.Errorf("cannot list the units %s: %w", pattern, err)
 	}
 	names := make([]string, len(rows))
 	for i, r := range rows {
@@ -121,8 +120,8 @@ func absent(unit string) observer.Unit {
 	return observer.Unit{ID: unit, LoadState: "not-found", ActiveState: "inactive", SubState: "dead"}
 }
 
-// Unit reads a unit by its name. One that does not exist is not an error: it is
-// not found and inactive.
+// Unit reads a unit by its name. One that does not exist is returned as not-found and
+// inactive, without an error.
 func (c *Client) Unit(ctx context.Context, unit string) (observer.Unit, error) {
 	at, err := c.Load(ctx, unit)
 	if err != nil {
@@ -131,7 +130,7 @@ func (c *Client) Unit(ctx context.Context, unit string) (observer.Unit, error) {
 	return c.UnitAt(ctx, unit, at)
 }
 
-// UnitAt is Unit for one whose object is known.
+// UnitAt is Unit for a known object.
 func (c *Client) UnitAt(ctx context.Context, unit string, at dbus.ObjectPath) (observer.Unit, error) {
 	p, err := c.bus.Properties(ctx, Name, at, unitInterface)
 	if err != nil {
@@ -177,7 +176,7 @@ func (c *Client) properties(ctx context.Context, unit, iface string) (busconn.Pr
 	return c.bus.Properties(ctx, Name, at, iface)
 }
 
-// Service is what services have beside a unit's properties.
+// Service has properties of services beyond those of units.
 type Service struct {
 	Type            string
 	RemainAfterExit bool
@@ -198,8 +197,8 @@ func (c *Client) Service(ctx context.Context, unit string) (Service, error) {
 	return s, nil
 }
 
-// Result says how the unit's last run ended, e.g. exit-code; empty when its type
-// has no such property or it cannot be read.
+// Result is the result of the unit's last run, e.g. exit-code; empty if its type has no
+// such property or it cannot be read.
 func (c *Client) Result(ctx context.Context, unit string) string {
 	at, err := c.Load(ctx, unit)
 	if err != nil {
@@ -224,7 +223,7 @@ func (c *Client) resultAt(ctx context.Context, unit string, at dbus.ObjectPath) 
 	return result
 }
 
-// Row is a loaded unit in short.
+// Row is a loaded unit as listed.
 type Row struct {
 	Name, ActiveState string
 	Path              dbus.ObjectPath
@@ -243,8 +242,8 @@ func (c *Client) List(ctx context.Context) ([]Row, error) {
 	return list, nil
 }
 
-// Transient says whether the unit was made over the bus and has no file to be
-// started from again.
+// Transient reports whether the unit was created over the bus, and so cannot be started
+// again.
 func (c *Client) Transient(ctx context.Context, at dbus.ObjectPath) (bool, error) {
 	value, err := c.bus.Property(ctx, Name, at, unitInterface, "Transient")
 	if err != nil {
@@ -252,7 +251,7 @@ func (c *Client) Transient(ctx context.Context, at dbus.ObjectPath) (bool, error
 	}
 	transient, ok := value.Value().(bool)
 	if !ok {
-		return false, fmt.Errorf("its property Transient is not as documented")
+		return false, fmt.Errorf("the property Transient has an unexpected type")
 	}
 	return transient, nil
 }

@@ -133,10 +133,10 @@ func TestAUnitThatAnswersOtherwiseIsAnError(t *testing.T) {
 			}
 		})
 		_, err := c.Unit(bounded(t), "a.service")
-		require.ErrorContains(t, err, "cannot read a.service: its property "+property)
+		require.ErrorContains(t, err, "cannot read a.service: the property "+property)
 	}
 	_, err = c.State(bounded(t))
-	require.ErrorContains(t, err, "SystemState is not a string")
+	require.ErrorContains(t, err, "SystemState has an unexpected type")
 }
 
 func TestAManagerThatComesBackIsWatchedAnew(t *testing.T) {

@@ -9,18 +9,18 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 )
 
-// Units starts and stops units and waits until it is done.
+// Units starts and stops units and waits for the jobs.
 type Units struct{ client *Client }
 
 // NewUnits returns Units on bus.
 func NewUnits(bus *busconn.Bus) Units { return Units{New(bus)} }
 
-// Start starts a unit and returns when it is up.
+// Start starts a unit and returns when its job has ended.
 func (u Units) Start(ctx context.Context, unit string) error {
 	return u.run(ctx, unit, u.client.Start)
 }
 
-// Stop stops a unit and returns when it is down.
+// Stop stops a unit and returns when its job has ended.
 func (u Units) Stop(ctx context.Context, unit string) error {
 	return u.run(ctx, unit, u.client.Stop)
 }
