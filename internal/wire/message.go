@@ -1,13 +1,13 @@
-// Package wire reads D-Bus messages before the bus library sees them.
+// Package wire reads D-Bus messages before the bus library does.
 //
-// Anybody on the host may send the daemon a legal message that the library cannot
-// decode, and then closes the connection, or that it decodes and then panics about.
-// So every message is bounded by its header, and its body is checked against its
-// signature, before anything else looks at it. Method calls never reach the library:
-// Call.Args reads their arguments, of the types that methods of ours take.
+// Any user on the host can send the daemon a valid message that the library cannot decode,
+// so that it closes the connection, or on which it panics. So every message is bounded by
+// its header, and its body is checked against its signature, before it is used. Method
+// calls never reach the library: Header.Args reads their arguments, of the types that the
+// daemon's methods take.
 //
-// The format is that of the D-Bus specification, "Message Protocol". The functions
-// never panic, and allocate no more than a small multiple of what they are given.
+// The format is that of the D-Bus specification, "Message Protocol". The functions do not
+// panic, and allocate no more than a small multiple of their input.
 package wire
 
 import (
@@ -18,7 +18,7 @@ import (
 // Type is a message type.
 type Type byte
 
-// The message types. Others are legal, and to be ignored.
+// The message types. Others are valid, and must be ignored.
 const (
 	MethodCall   Type = 1
 	MethodReturn Type = 2
@@ -26,15 +26,15 @@ const (
 	Signal       Type = 4
 )
 
-// FixedSize is the size of what every message begins with: the byte order, the type,
-// the flags, the version, the length of the body, the serial number and the length of
-// the header fields.
+// FixedSize is the size, in bytes, of the fixed part of every message: the byte order, the
+// type, the flags, the version, the length of the body, the serial number and the length
+// of the header fields.
 const FixedSize = 16
 
 // MaxMessage is the longest message that the specification allows, in bytes.
 const MaxMessage = 128 << 20
 
-// version is that of the protocol.
+// version is the protocol version.
 const version = 1
 
 const (
@@ -44,26 +44,26 @@ const (
 	knownFlags      = flagNoReply | flagNoAutoStart | flagInteractive
 )
 
-// ErrNotDBus: what arrived is no message of version 1 of the protocol. Where the next
-// message begins cannot be told.
-var ErrNotDBus = errors.New("what the bus sends is not D-Bus")
+// ErrNotDBus: the data is not a message of version 1 of the protocol. The beginning of the
+// next message is unknown.
+var ErrNotDBus = errors.New("the bus has sent data that is not a D-Bus message")
 
-// Fixed is the beginning of a message.
+// Fixed is the fixed part of a message.
 type Fixed struct {
 	Type   Type
 	Serial uint32
-	// Fields and Body are the lengths, in bytes, of the header fields with the padding
-	// behind them, and of the body.
+	// Fields and Body are the lengths, in bytes, of the padded header fields and of the
+	// body.
 	Fields, Body int
 
 	flags byte
 	order binary.ByteOrder
-	// unpadded is the length of the header fields alone.
+	// unpadded is the length of the header fields without the padding.
 	unpadded int
 }
 
-// ParseFixed reads the beginning of a message, which has FixedSize bytes. Its only
-// error is ErrNotDBus.
+// ParseFixed parses the fixed part of a message, which has FixedSize bytes. Error:
+// ErrNotDBus.
 func ParseFixed(data []byte) (Fixed, error) {
 	var order binary.ByteOrder
 	switch data[0] {
@@ -85,14 +85,14 @@ func ParseFixed(data []byte) (Fixed, error) {
 	return f, nil
 }
 
-// Header is the whole header of a message. Fields that it lacks are empty.
+// Header is the header of a message. Missing fields are empty.
 type Header struct {
 	Fixed
 	Path, Interface, Member, ErrorName string
 	Destination, Sender, Signature     string
 	ReplySerial                        uint32
 
-	// unknown: there are fields or flags of a later version of the protocol.
+	// unknown: the header has fields or flags of a later version of the protocol.
 	unknown bool
 }
 
@@ -109,8 +109,8 @@ const (
 	fieldUnixFDs     = 9
 )
 
-// ParseHeader reads the header fields, which have fixed.Fields bytes. A field that is
-// not known is ignored, as the specification says.
+// ParseHeader parses the header fields, which have fixed.Fields bytes. Unknown fields are
+// ignored, as the specification requires.
 func ParseHeader(fixed Fixed, fields []byte) (Header, error) {
 	h := Header{Fixed: fixed, unknown: fixed.flags&^knownFlags != 0}
 	r := &reader{data: fields, order: fixed.order} // FixedSize is a multiple of 8
@@ -139,7 +139,7 @@ func (h *Header) readField(r *reader, code uint8, t string) {
 	}
 }
 
-// text returns the field of that code and its type, nil for one that is no text.
+// text returns the field of that code and its type; nil if it is not a text field.
 func (h *Header) text(code uint8) (value *string, t byte) {
 	switch code {
 	case fieldPath:
@@ -160,14 +160,14 @@ func (h *Header) text(code uint8) (value *string, t byte) {
 	return nil, 0
 }
 
-// Interactive reports whether the caller waits while a person is asked for a password.
+// Interactive reports whether the caller allows a password prompt.
 func (h Header) Interactive() bool { return h.flags&flagInteractive != 0 }
 
-// NoReply reports whether the caller wants no answer.
+// NoReply reports whether the caller expects no reply.
 func (h Header) NoReply() bool { return h.flags&flagNoReply != 0 }
 
-// Check reports what is wrong with a body. That of a message for the bus library is
-// also wrong if the library cannot read it.
+// Check returns an error if the body does not match the signature or, with forLibrary, if
+// the bus library cannot decode it.
 func (h Header) Check(body []byte, forLibrary bool) error {
 	r := &reader{data: body, order: h.order}
 	r.skipAll(h.Signature, 0)
@@ -182,9 +182,9 @@ func (h Header) Check(body []byte, forLibrary bool) error {
 	return nil
 }
 
-// Args reads the arguments of a method call: Go values for basic types, []string for
-// as, map[string]dbus.Variant for a{sv}, dbus.Variant for v. A variant of another than
-// a basic type has its signature and no value. Other types are an error.
+// Args decodes the arguments of a method call: Go values for basic types, []string for
+// as, map[string]dbus.Variant for a{sv}, dbus.Variant for v. A variant of any but a basic
+// type has its signature and no value. Other types are an error.
 func (h Header) Args(body []byte) ([]any, error) {
 	var args []any
 	r := &reader{data: body, order: h.order}
@@ -202,8 +202,8 @@ func (h Header) Args(body []byte) ([]any, error) {
 	return args, r.err
 }
 
-// Rewritten returns the header without what later versions of the protocol add, which
-// the bus library refuses; nil if there is no such thing.
+// Rewritten encodes the header without fields and flags of later versions of the protocol,
+// which the bus library rejects; nil if it has none.
 func (h Header) Rewritten() []byte {
 	if !h.unknown {
 		return nil
@@ -211,8 +211,8 @@ func (h Header) Rewritten() []byte {
 	return h.encode()
 }
 
-// Refusal is an error reply that stands for the header's message, a reply whose body
-// cannot be used: whoever waits for it must not wait for ever.
+// Refusal encodes an error reply in place of a reply whose body cannot be used, so that
+// the caller does not wait for ever.
 func (h Header) Refusal(name, text string) []byte {
 	refusal := Header{
 		Fixed:     Fixed{Type: Error, Serial: h.Serial, order: h.order, flags: flagNoReply, Body: 4 + len(text) + 1},
@@ -232,7 +232,7 @@ func (h Header) encode() []byte {
 	w.data = append(w.data, order, byte(h.Type), h.flags&knownFlags, version)
 	w.uint32(uint32(h.Body))
 	w.uint32(h.Serial)
-	w.uint32(0) // the length of the fields, once it is known
+	w.uint32(0) // the length of the fields, set below
 	for code := uint8(fieldPath); code <= fieldSignature; code++ {
 		if value, t := h.text(code); value != nil && *value != "" {
 			w.field(code, t)
@@ -248,7 +248,7 @@ func (h Header) encode() []byte {
 	return w.data
 }
 
-// writer appends values in the wire format.
+// writer encodes values.
 type writer struct {
 	data  []byte
 	order binary.ByteOrder

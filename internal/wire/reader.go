@@ -16,20 +16,19 @@ const (
 	maxDepth = 64
 )
 
-// maxLibraryDepth is how deep the bus library can read nested values, with room to
-// spare: it counts them differently than the specification.
+// maxLibraryDepth is the nesting that the bus library can decode, with a margin: it counts
+// levels differently from the specification.
 const maxLibraryDepth = 56
 
-var errValue = errors.New("a value is not encoded as its signature says")
+var errValue = errors.New("a value does not match its signature")
 
-// reader reads values. The first error ends it: from then on every read returns a
-// zero value.
+// reader decodes values. After the first error every read returns a zero value.
 type reader struct {
-	data  []byte // whose first byte has an offset that is a multiple of 8
+	data  []byte // begins at an offset that is a multiple of 8
 	pos   int
 	order binary.ByteOrder
 	err   error
-	// foreign: there is a value that the bus library cannot read or store.
+	// foreign: a value that the bus library cannot decode has been read.
 	foreign bool
 }
 
@@ -109,7 +108,7 @@ func (r *reader) signature() string {
 	return s
 }
 
-// terminated reads n bytes of text and the NUL behind them.
+// terminated reads n bytes of text and the terminating NUL.
 func (r *reader) terminated(n int) string {
 	text, end := r.take(n), r.take(1)
 	if r.err != nil {
@@ -122,8 +121,8 @@ func (r *reader) terminated(n int) string {
 	return string(text)
 }
 
-// array reads the length of an array of elements of the type, and returns where it
-// ends.
+// array reads the length of an array of elements of the type, and returns the offset of
+// its end.
 func (r *reader) array(element byte) (end int) {
 	n := r.uint32()
 	r.align(alignment(element))
@@ -133,8 +132,8 @@ func (r *reader) array(element byte) (end int) {
 	return r.pos + int(n)
 }
 
-// more reports whether elements are left of an array that ends at end. One that
-// reaches beyond it is an error.
+// more reports whether an array that ends at end has more elements. An element that
+// extends beyond the end is an error.
 func (r *reader) more(end int) bool {
 	if r.pos > end {
 		r.fail(errValue)
@@ -142,7 +141,7 @@ func (r *reader) more(end int) bool {
 	return r.err == nil && r.pos < end
 }
 
-// skip passes over one value of a complete type, and checks it.
+// skip checks one value of a complete type.
 func (r *reader) skip(t string, depth int) {
 	if r.err != nil {
 		return
@@ -168,7 +167,7 @@ func (r *reader) skip(t string, depth int) {
 	}
 }
 
-// skipAll passes over the values of the types, which are valid.
+// skipAll checks values of the types.
 func (r *reader) skipAll(types string, depth int) {
 	for types != "" && r.err == nil {
 		first, rest, err := complete(types)
@@ -184,10 +183,10 @@ func (r *reader) skipAll(types string, depth int) {
 func (r *reader) skipArray(element string, depth int) {
 	end := r.array(element[0])
 	if element[0] == '{' {
-		// The library has no keys of these types, or cannot find them again (NaN).
+		// The library cannot use keys of these types, or cannot find them again (NaN).
 		r.foreign = r.foreign || strings.IndexByte("bgd", element[1]) >= 0
 	}
-	if r.err == nil && strings.IndexByte("ynqiuhxtd", element[0]) >= 0 { // every value is valid
+	if r.err == nil && strings.IndexByte("ynqiuhxtd", element[0]) >= 0 { // any value is valid
 		n := end - r.pos
 		if n%alignment(element[0]) != 0 {
 			r.fail(errValue)
@@ -253,7 +252,8 @@ func (r *reader) basic(code byte) any {
 	return nil
 }
 
-// value reads what a method of ours may take: a basic type, a variant, as or a{sv}.
+// value reads a value of a type that the daemon's methods take: a basic type, a variant,
+// as or a{sv}.
 func (r *reader) value(t string) any {
 	switch t {
 	case "as":
@@ -280,15 +280,15 @@ func (r *reader) dictionary() map[string]dbus.Variant {
 		r.align(8)
 		key := r.text()
 		if _, twice := values[key]; twice {
-			r.fail(errors.New("a key is there twice"))
+			r.fail(errors.New("duplicate key in a dictionary"))
 		}
 		values[key] = r.variant()
 	}
 	return values
 }
 
-// variant reads a value of a basic type. Of any other only the type is kept: no
-// method of ours takes one.
+// variant reads a variant. Only the type of one that is not basic is kept: no method takes
+// such a value.
 func (r *reader) variant() dbus.Variant {
 	t := r.variantType()
 	var value any
