@@ -1,11 +1,11 @@
-// Package eventlog keeps lines in a file that is only ever added to, and in a
-// bounded number of older files beside it: NAME, NAME.1 (the newest), NAME.2, ...
+// Package eventlog appends lines to a file, and keeps a bounded number of older files
+// beside it: NAME, NAME.1 (the newest), NAME.2, ...
 //
-// Failure semantics: what cannot be written waits in memory, bounded, and is
-// written before whatever comes next; readers see it all the same. A line is on
-// disk whole or not at all: what a crash or a full disk left of one is cut off
-// before the next is written. A crash at any point of a rotation loses no line of
-// a file that is kept.
+// Failure semantics: lines that cannot be written are kept in memory, bounded, and are
+// written before the next ones; readers get them as well. A line is on disk as a whole or
+// not at all: the rest of one that a crash or a full disk interrupted is truncated before
+// the next is written. A crash at any point of a rotation loses no line of a file that is
+// kept.
 package eventlog
 
 import (
@@ -26,31 +26,30 @@ import (
 	"github.com/dubnium/dubnium/internal/fault"
 )
 
-// Limits bound what is kept.
+// Limits bound the files.
 type Limits struct {
-	// MaxBytes is how large a file may grow.
+	// MaxBytes is the maximal size of a file, in bytes.
 	MaxBytes int64
-	// Keep is how many older files stay beside it, at least 1.
+	// Keep is the number of older files, at least 1.
 	Keep int
 }
 
-// MaxLine bounds a line, in bytes with its end. A longer one is refused, and one
-// that somebody else wrote is passed over.
+// MaxLine is the maximal length of a line, in bytes with its newline. A longer one is
+// rejected by Append, and skipped by Backward.
 const MaxLine = 1 << 20
 
-// maxWaiting bounds the lines that wait in memory for a disk that takes them.
+// maxWaiting bounds the lines in memory that could not be written, in bytes.
 const maxWaiting = 4 << 20
 
-// ErrTooLong: the line is longer than MaxLine and has not been kept.
+// ErrTooLong: the line is longer than MaxLine and was not appended.
 var ErrTooLong = fmt.Errorf("a line of more than %d bytes", MaxLine)
 
 // Log is the file. Its methods may be called from many goroutines.
 type Log struct {
 	path string
-	// gap makes the line that stands for n lines that were lost.
+	// gap returns the line that replaces n lost lines.
 	gap func(n int) []byte
-	// hook is asked before each change on disk; an error of it is the change's.
-	// It is for tests.
+	// hook, for tests, runs before each change on disk, which fails with its error.
 	hook func(what string) error
 
 	mu      sync.Mutex
@@ -60,16 +59,16 @@ type Log struct {
 	fault   error
 }
 
-// line is one that waits. An important one is on disk, synced, once it does not wait any more,
-// and is the last to be given up.
+// line is a line that is not written yet. An important one is synced to disk, and is
+// dropped last.
 type line struct {
 	text      []byte
 	important bool
 }
 
-// Open returns the log at path. cut is the number of bytes of a torn last line,
-// which a crash in the middle of an append leaves, that were cut off. A file that
-// cannot be looked at is a Fault and no reason to go without a log.
+// Open returns the log at path. cut is the number of bytes of an incomplete last line,
+// left by a crash during an append, that were truncated. A file that cannot be read is a
+// Fault of the log, and does not keep it from being used.
 func Open(path string, limits Limits, gap func(lost int) []byte) (l *Log, cut int) {
 	l = &Log{path: path, gap: gap, limits: limits}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -77,34 +76,33 @@ func Open(path string, limits Limits, gap func(lost int) []byte) (l *Log, cut in
 		return l, 0
 	}
 	if err == nil {
-		_, cut, err = l.mend(f)
+		_, cut, err = l.truncate(f)
 		err = errors.Join(err, f.Close())
 	}
 	l.fault = wrapped(err)
 	return l, cut
 }
 
-// SetLimits changes what is kept from the next line on.
+// SetLimits sets the limits for the next lines.
 func (l *Log) SetLimits(limits Limits) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.limits = limits
 }
 
-// Fault is what is wrong with the log: why the last line could not be written,
-// how many lines wait because of that, and how many had to be given up since it
-// was last well. err is nil when nothing is wrong.
+// Fault returns why the last line could not be written, how many lines wait because of
+// that, and how many were dropped since the last success. err is nil without a fault.
 func (l *Log) Fault() (waiting, lost int, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.waiting), l.lost, l.fault
 }
 
-// Append adds a line, without its end; an important one is on disk when the error
-// is nil. What cannot be written waits for the next Append or Flush.
+// Append appends a line, given without its newline; an important one is on disk when the
+// error is nil. A line that cannot be written waits for the next Append or Flush.
 func (l *Log) Append(text []byte, important bool) error {
 	if len(text) >= MaxLine {
-		return fmt.Errorf("cannot keep %w", ErrTooLong)
+		return fmt.Errorf("cannot append %w", ErrTooLong)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -113,15 +111,14 @@ func (l *Log) Append(text []byte, important bool) error {
 	return l.flush()
 }
 
-// Flush tries again to write what waits.
+// Flush retries to write the waiting lines.
 func (l *Log) Flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.flush()
 }
 
-// bound gives up what there is no memory for: the oldest lines, and the important
-// ones last.
+// bound drops lines beyond maxWaiting: the oldest first, and important ones last.
 func (l *Log) bound() {
 	total := 0
 	for _, w := range l.waiting {
@@ -155,7 +152,7 @@ func (l *Log) flush() error {
 	return nil
 }
 
-// write puts one line at the end of the file, or nothing.
+// write appends one line to the file, as a whole or not at all.
 func (l *Log) write(w line) (err error) {
 	f, size, err := l.open()
 	if err == nil && size > 0 && size+int64(len(w.text)) > l.limits.MaxBytes {
@@ -176,14 +173,14 @@ func (l *Log) write(w line) (err error) {
 		}
 	}
 	if err != nil {
-		// It would be written twice when it is tried again. What this cannot take
-		// back, if it is no whole line, is cut off before the next one.
+		// A retry would write it twice. If this fails, an incomplete line is truncated
+		// before the next one.
 		return errors.Join(err, f.Truncate(size))
 	}
 	return nil
 }
 
-// open opens the file for the next line, at the end of a whole one.
+// open opens the file for the next line, and truncates an incomplete one.
 func (l *Log) open() (f *os.File, size int64, err error) {
 	if err := l.may("open"); err != nil {
 		return nil, 0, err
@@ -194,11 +191,11 @@ func (l *Log) open() (f *os.File, size int64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	if fresh { // its name has to outlive a loss of power too
+	if fresh { // its name has to survive a loss of power too
 		err = atomicfile.SyncDir(filepath.Dir(l.path))
 	}
 	if err == nil {
-		size, _, err = l.mend(f)
+		size, _, err = l.truncate(f)
 	}
 	if err != nil {
 		return nil, 0, errors.Join(err, f.Close())
@@ -206,8 +203,9 @@ func (l *Log) open() (f *os.File, size int64, err error) {
 	return f, size, nil
 }
 
-// mend cuts a last line off that is not whole, and returns the size after that.
-func (l *Log) mend(f *os.File) (size int64, cut int, err error) {
+// truncate removes an incomplete last line. It returns the size after that, and the number
+// of bytes removed.
+func (l *Log) truncate(f *os.File) (size int64, cut int, err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, 0, err
@@ -221,12 +219,12 @@ func (l *Log) mend(f *os.File) (size int64, cut int, err error) {
 		return 0, 0, err
 	}
 	if err := errors.Join(f.Truncate(whole), f.Sync()); err != nil {
-		return 0, 0, fmt.Errorf("cannot cut a torn line off: %w", err)
+		return 0, 0, fmt.Errorf("cannot truncate an incomplete line: %w", err)
 	}
 	return whole, int(size - whole), nil
 }
 
-// wholeLines is how many bytes of the file are whole lines.
+// wholeLines returns the size of the complete lines of the file, in bytes.
 func wholeLines(f io.ReaderAt, size int64) (int64, error) {
 	buffer := make([]byte, 4096)
 	for end := size; end > 0; {
@@ -243,9 +241,9 @@ func wholeLines(f io.ReaderAt, size int64) (int64, error) {
 	return 0, nil
 }
 
-// rotate makes room: each older file moves on by one, up to the first number that
-// is free, or over the oldest. Wherever it is cut off, one number is free, and the
-// next rotation goes on from there.
+// rotate renames each older file to the next number, up to the first free number or over
+// the oldest file. Wherever it is interrupted, one number is free, and the next rotation
+// continues from there.
 func (l *Log) rotate() error {
 	free := 1
 	for ; free < l.limits.Keep; free++ {
@@ -268,7 +266,7 @@ func (l *Log) rotate() error {
 	return errors.Join(l.dropSurplus(), atomicfile.SyncDir(filepath.Dir(l.path)))
 }
 
-// dropSurplus removes what more was kept under other limits.
+// dropSurplus removes older files beyond the limit, which other limits have kept.
 func (l *Log) dropSurplus() error {
 	numbers, err := l.numbers()
 	for _, n := range numbers {
@@ -298,6 +296,7 @@ func (l *Log) numbers() ([]int, error) {
 	return numbers, nil
 }
 
+// may runs the hook or the fault point before a change on disk.
 func (l *Log) may(what string) error {
 	if l.hook != nil {
 		return l.hook(what)

@@ -10,15 +10,14 @@ import (
 	"slices"
 )
 
-// Backward calls visit with each line, the latest first, without its end, until it
-// returns false. The line is visit's only until it returns. What is held in memory
-// is bounded by MaxLine, however much there is to read; nobody who writes waits
-// meanwhile.
+// Backward calls visit with each line, the latest first, without its newline, until it
+// returns false. The line is valid only during the call. Memory is bounded by MaxLine,
+// whatever the size of the files, and writers are not blocked meanwhile.
 func (l *Log) Backward(visit func(text []byte) bool) error {
 	waiting, files, err := l.snapshot()
 	defer func() {
 		for _, f := range files {
-			_ = f.Close() // it was only read
+			_ = f.Close() // read only
 		}
 	}()
 	if err != nil {
@@ -30,24 +29,24 @@ func (l *Log) Backward(visit func(text []byte) bool) error {
 		}
 	}
 	for _, f := range files {
-		goOn, err := backward(f, visit)
+		more, err := backward(f, visit)
 		if err != nil {
 			return fmt.Errorf("cannot read the history: %w", err)
 		}
-		if !goOn {
+		if !more {
 			return nil
 		}
 	}
 	return nil
 }
 
-// source is a file with the size that it had when no line was being written.
+// source is a file with its size at a moment when no line was being written.
 type source struct {
 	*os.File
 	size int64
 }
 
-// snapshot opens everything at one moment. A rotation after it only renames.
+// snapshot opens all files at one moment. A later rotation only renames them.
 func (l *Log) snapshot() (waiting []line, files []source, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -78,16 +77,16 @@ func (l *Log) snapshot() (waiting []line, files []source, err error) {
 	return slices.Clone(l.waiting), files, err
 }
 
-// chunk is how much is read at once.
+// chunk is the size of a read, in bytes.
 const chunk = 64 << 10
 
-// backward visits the lines of one file from its end. What follows the last end of
-// a line is no line; one that is longer than MaxLine is passed over.
-func backward(f source, visit func([]byte) bool) (goOn bool, err error) {
+// backward visits the lines of one file from its end. Bytes behind the last newline are
+// no line; a line longer than MaxLine is skipped. more: visit wants further lines.
+func backward(f source, visit func([]byte) bool) (more bool, err error) {
 	var (
 		buffer  = make([]byte, chunk)
-		tail    []byte // of the line whose beginning has not been read
-		begun   bool   // an end of a line has been seen
+		tail    []byte // the read part of a line whose beginning has not been read
+		begun   bool   // a newline has been read
 		tooLong bool
 	)
 	for end := f.size; end > 0; {
