@@ -1,9 +1,8 @@
-// Package atomicfile replaces files so that a reader, and a machine that loses
-// power, sees either the old content or the new one and nothing between.
+// Package atomicfile replaces files atomically: a reader, and the disk after a loss of
+// power, has either the old content or the new one.
 //
-// It is our own because the libraries for this (renameio, natefinch/atomic) sync
-// the file but not its directory, and the journal's promise rests on the rename
-// being on disk before the host is touched.
+// The libraries for this (renameio, natefinch/atomic) sync the file but not its directory,
+// and the journal requires that the rename is on disk before the host is changed.
 package atomicfile
 
 import (
@@ -17,8 +16,8 @@ import (
 	"github.com/dubnium/dubnium/internal/fault"
 )
 
-// Write replaces the file at path with data. When it returns nil, the content
-// and the name are on disk. On an error the old file is still whole.
+// Write replaces the file at path with data. If it returns nil, the content and the name
+// are on disk. After an error the file has the old content or the new one.
 func Write(path string, data []byte, mode fs.FileMode) (err error) {
 	defer wrap(&err, "write", path)
 	if err := at(path, "save"); err != nil {
@@ -45,8 +44,8 @@ func Write(path string, data []byte, mode fs.FileMode) (err error) {
 // at is a fault point.
 func at(path, what string) error { return fault.At(context.Background(), path, what) }
 
-// Remove removes the file at path, for good once it returns. A file that is not
-// there is not an error.
+// Remove removes the file at path. If it returns nil, that is on disk. A missing file is
+// not an error.
 func Remove(path string) (err error) {
 	defer wrap(&err, "remove", path)
 	if err := at(path, "remove"); err != nil {
@@ -61,7 +60,7 @@ func Remove(path string) (err error) {
 	return errors.Join(at(path, "removed"), SyncDir(filepath.Dir(path)))
 }
 
-// SyncDir puts the names in the directory at path on disk.
+// SyncDir syncs the directory at path, so that its names are on disk.
 func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {

@@ -1,12 +1,11 @@
 //go:build !faultpoints
 
-// Package fault is where a test makes this program fail, hang or die on purpose.
-// Each place is a point with a name; without the build tag faultpoints there is
-// none, and what is here is inlined to nothing.
+// Package fault has the points at which a test makes the program fail, hang or die. Each
+// point has a name. Without the build tag faultpoints there are none, and At is inlined to
+// nothing.
 package fault
 
 import "context"
 
-// At is a point: what of where. where is a path, of which the last element counts,
-// or a word.
+// At is a fault point. Its name is WHERE.WHAT, with the last element of the path where.
 func At(context.Context, string, string) error { return nil }

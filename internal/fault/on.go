@@ -1,8 +1,8 @@
 //go:build faultpoints
 
-// Package fault is where a test makes this program fail, hang or die on purpose.
-// Each place is a point with a name; without the build tag faultpoints there is
-// none, and what is here is inlined to nothing.
+// Package fault has the points at which a test makes the program fail, hang or die. Each
+// point has a name. Without the build tag faultpoints there are none, and At is inlined to
+// nothing.
 package fault
 
 import (
@@ -18,21 +18,20 @@ import (
 	"syscall"
 )
 
-// At is a point: what of where. where is a path, of which the last element counts,
-// or a word. The error is what fails there.
+// At is a fault point. Its name is WHERE.WHAT, with the last element of the path where. It
+// returns the injected error.
 func At(ctx context.Context, where, what string) error {
 	name := filepath.Base(where) + "." + what
 	if err := armed.at(ctx, name); err != nil {
 		return err
 	}
-	if hear := handler(where); hear != nil {
-		return hear(ctx, name)
+	if handle := handler(where); handle != nil {
+		return handle(ctx, name)
 	}
 	return nil
 }
 
-// Handler decides what happens at a point of a test's own: it returns, returns an
-// error, or takes its time.
+// Handler runs at the points of one test. It may block; its error is injected.
 type Handler func(ctx context.Context, point string) error
 
 var (
@@ -40,12 +39,12 @@ var (
 	handlers = map[string]Handler{}
 )
 
-// Handle has hear decide at every point below the directory dir until remove is
-// called, so that many tests can do so at once.
-func Handle(dir string, hear Handler) (remove func()) {
+// Handle runs the handler at every point below the directory dir until remove is called.
+// Tests with different directories can run at the same time.
+func Handle(dir string, handle Handler) (remove func()) {
 	mu.Lock()
 	defer mu.Unlock()
-	handlers[dir] = hear
+	handlers[dir] = handle
 	return func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -57,21 +56,21 @@ func handler(where string) Handler {
 	mu.RLock()
 	defer mu.RUnlock()
 	for dir := filepath.Dir(where); dir != "/" && dir != "."; dir = filepath.Dir(dir) {
-		if hear := handlers[dir]; hear != nil {
-			return hear
+		if handle := handlers[dir]; handle != nil {
+			return handle
 		}
 	}
 	return nil
 }
 
-// Variable arms one point of a program: NAME=HOW or NAME:N=HOW, HOW being fail,
-// hang or die, N the how manyth time that the point is met (1 when it is left out).
+// Variable is the environment variable that arms one point of a program: NAME=HOW or
+// NAME:N=HOW. HOW is fail, hang or die; the point acts on its Nth pass (default 1).
 const Variable = "DUBNIUM_FAULT"
 
-// ErrInjected is what a point fails with.
-var ErrInjected = errors.New("fails on purpose at the fault point")
+// ErrInjected is the error of a point.
+var ErrInjected = errors.New("injected failure at the fault point")
 
-// arm is a point with what happens there.
+// arm is an armed point.
 type arm struct {
 	point, how string
 	nth        int64
@@ -98,12 +97,12 @@ func parse(text string) (*arm, error) {
 	if name, n, counted := strings.Cut(point, ":"); counted {
 		nth, err := strconv.ParseInt(n, 10, 64)
 		if err != nil || nth < 1 {
-			return nil, fmt.Errorf("cannot read %q: %q is no number from 1 on", text, n)
+			return nil, fmt.Errorf("cannot parse %q: %q is not a positive number", text, n)
 		}
 		a.point, a.nth = name, nth
 	}
 	if a.point == "" || how != "fail" && how != "hang" && how != "die" {
-		return nil, fmt.Errorf("cannot read %q: write it like transition.json.save:3=die, with fail, hang or die", text)
+		return nil, fmt.Errorf("cannot parse %q: expected NAME:N=HOW, with fail, hang or die", text)
 	}
 	return a, nil
 }
@@ -116,9 +115,9 @@ func (a *arm) at(ctx context.Context, name string) error {
 	switch a.how {
 	case "die":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {} // until it arrives
+		select {} // until the signal arrives
 	case "hang":
-		<-ctx.Done() // for ever where nothing bounds it, as on a disk that hangs
+		<-ctx.Done() // for ever without a deadline, like a disk that hangs
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w %s", ErrInjected, name)

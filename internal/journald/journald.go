@@ -1,8 +1,7 @@
-// Package journald puts the lines of a zap logger into the systemd journal with
-// their fields, so that journalctl finds them: DUBNIUM_TRANSITION=7, MESSAGE_ID=...
+// Package journald writes the lines of a zap logger to the systemd journal with their
+// fields, by which journalctl finds them: DUBNIUM_TRANSITION=7, MESSAGE_ID=...
 //
-// Failure semantics: a line that the journal does not take goes where it would go
-// without it.
+// Failure semantics: a line that the journal does not accept is written to the plain core.
 package journald
 
 import (
@@ -20,9 +19,9 @@ import (
 // Prefix begins the name of each field of ours.
 const Prefix = "DUBNIUM_"
 
-// New returns plain, or a core that sends to the journal where standard error is
-// connected to it (systemd says so in JOURNAL_STREAM); plain gets what the journal
-// does not take. identifier is the program's name in the journal.
+// New returns a core that sends to the journal if standard error is connected to it
+// (JOURNAL_STREAM), and else plain. plain gets the lines that the journal does not accept.
+// identifier is the SYSLOG_IDENTIFIER of the lines.
 func New(plain zapcore.Core, identifier string) zapcore.Core {
 	if connected, err := journal.StderrIsJournalStream(); err != nil || !connected {
 		return plain
@@ -33,7 +32,7 @@ func New(plain zapcore.Core, identifier string) zapcore.Core {
 type send func(text string, priority journal.Priority, fields map[string]string) error
 
 type core struct {
-	zapcore.Core // what is plain
+	zapcore.Core // the plain one
 	text         zapcore.Encoder
 	fields       map[string]string
 	send         send
@@ -91,8 +90,8 @@ func priority(l zapcore.Level) journal.Priority {
 	return journal.PriDebug
 }
 
-// named adds fields under the names that they have in the journal, which are of
-// capitals, digits and _ (systemd.journal-fields(7)).
+// named adds fields under their names in the journal, which consist of capitals, digits
+// and _ (systemd.journal-fields(7)).
 func named(known map[string]string, fields []zapcore.Field) map[string]string {
 	all := maps.Clone(known)
 	values := zapcore.NewMapObjectEncoder()
@@ -109,7 +108,7 @@ func named(known map[string]string, fields []zapcore.Field) map[string]string {
 	return all
 }
 
-// Name is what a key of the log is called in the journal.
+// Name returns the name of a log field in the journal.
 func Name(key string) string {
 	return Prefix + strings.Map(func(r rune) rune {
 		switch {

@@ -1,7 +1,6 @@
-// Package message names the lines of the daemon's log that programs may look for:
-// each kind has an id that never changes (MESSAGE_ID in the systemd journal, see
-// systemd.journal-fields(7)). systemd/catalog/dubnium.catalog explains each to
-// people, docs/history.md lists them.
+// Package message has the ids of log lines that programs may search for. The id of a kind
+// never changes (MESSAGE_ID in the systemd journal, see systemd.journal-fields(7)).
+// systemd/catalog/dubnium.catalog explains the kinds, docs/history.md lists them.
 package message
 
 import (
@@ -11,13 +10,13 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 )
 
-// Field is the key under which a line of the log carries its id.
+// Field is the key of the id in a log line.
 const Field = "message_id"
 
-// ID is a line's kind: 128 bits in hexadecimal.
+// ID is the id of a kind of log line: 128 bits in hexadecimal.
 type ID string
 
-// The kinds, beside those of Finished.
+// The kinds, besides those of Finished.
 const (
 	RequestAccepted ID = "64957966c49d406c8fce00cf5146e1e6"
 	RequestRefused  ID = "fde6d51a03ac44769439546ed165fca7"
@@ -30,7 +29,7 @@ const (
 	HistoryCut      ID = "5e5cea28519d484ab30535be6db6477d"
 )
 
-// finished has one for each way in which a transition ends.
+// finished has a kind for each result of a transition.
 var finished = map[status.Result]ID{
 	status.Success:        "356c2dbd92a9463c9bffd86810b54bc0",
 	status.Noop:           "77dbf6f04fbc42328b562588ac18d96e",
@@ -45,7 +44,7 @@ var finished = map[status.Result]ID{
 	status.Interrupted:    "25fef27e67ba45d49404c54e433775d7",
 }
 
-// Finished is the kind of the line that says how a transition ended.
+// Finished returns the kind of the line about the end of a transition.
 func Finished(r status.Result) ID { return finished[r] }
 
 // All lists every kind.
@@ -60,8 +59,8 @@ func All() []ID {
 	return all
 }
 
-// WithMessageID gives a line of the log its kind. Only the journal has a place for it: to
-// whatever else writes the line it is not there.
+// WithMessageID is the field of a log line's id. Only package journald writes it; other
+// cores skip it.
 func WithMessageID(id ID) zap.Field {
 	return zap.Field{Key: Field, Type: zapcore.SkipType, String: string(id)}
 }

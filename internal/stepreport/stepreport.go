@@ -1,7 +1,6 @@
-// Package stepreport carries what a step has to tell beside whether it was done: how far
-// it is, and what whoever reads the record has to know although it was done. It is
-// in a step's context, so that what a step does need not know who listens; where
-// nobody does, it is lost, and nothing else.
+// Package stepreport reports the progress of a step and notes for its record, besides its
+// success or failure. The reporter is in the context of the step, so that step handlers do
+// not depend on it. Without a reporter the reports are dropped.
 package stepreport
 
 import (
@@ -10,39 +9,38 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Reporter hears it, from the goroutine of the step.
+// Reporter receives the reports, on the goroutine of the step.
 type Reporter interface {
-	// Progress says how far the step is, in a few words, as often as it likes.
+	// Progress describes the progress of the step. It may be called any number of times.
 	Progress(text string)
-	// Note is for the record. Secrets are what its text may tell of people's
-	// processes.
+	// Note adds a text to the record. secrets are the parts of it about users' processes.
 	Note(text string, secrets []observer.Secret)
-	// Residual is for the record: the memory that a release of GPUs left in use.
+	// Residual adds to the record the memory that is in use after a release of GPUs.
 	Residual(inUse []observer.GPUMemory)
 }
 
 type key struct{}
 
-// With returns a context whose asides l hears.
-func With(ctx context.Context, l Reporter) context.Context { return context.WithValue(ctx, key{}, l) }
+// With returns a context with the reporter r.
+func With(ctx context.Context, r Reporter) context.Context { return context.WithValue(ctx, key{}, r) }
 
-// Progress says how far the step of ctx is.
+// Progress reports the progress of the step of ctx.
 func Progress(ctx context.Context, text string) {
-	if l, ok := ctx.Value(key{}).(Reporter); ok {
-		l.Progress(text)
+	if r, ok := ctx.Value(key{}).(Reporter); ok {
+		r.Progress(text)
 	}
 }
 
-// Note puts a text into the record of the step of ctx.
+// Note adds a text to the record of the step of ctx.
 func Note(ctx context.Context, text string, secrets []observer.Secret) {
-	if l, ok := ctx.Value(key{}).(Reporter); ok {
-		l.Note(text, secrets)
+	if r, ok := ctx.Value(key{}).(Reporter); ok {
+		r.Note(text, secrets)
 	}
 }
 
-// Residual puts what a release of GPUs left in use into the record of the step of ctx.
+// Residual adds the memory in use after a release of GPUs to the record of the step of ctx.
 func Residual(ctx context.Context, inUse []observer.GPUMemory) {
-	if l, ok := ctx.Value(key{}).(Reporter); ok {
-		l.Residual(inUse)
+	if r, ok := ctx.Value(key{}).(Reporter); ok {
+		r.Residual(inUse)
 	}
 }
