@@ -277,6 +277,6 @@ func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
 		require.NoError(t, err)
 		r := &rig{Controller: engine, t: t, dir: dir}
 		assert.False(t, topologyOnDisk(t, r).Known)
-		assert.Equal(t, "nobody has looked yet", topologyOnDisk(t, r).Reason)
+		assert.Equal(t, "not read yet", topologyOnDisk(t, r).Reason)
 	})
 }

@@ -116,7 +116,7 @@ func TestTargetReachableJudgesStops(t *testing.T) {
 		},
 		"nobody has read the units": {
 			policy: survives(), ask: func(r *Request) { r.Impact = unitgraph.Impact{} }, code: 28,
-			reason: "nobody has looked yet",
+			reason: "not read yet",
 		},
 		"the units cannot be read": {
 			policy: survives(), ask: func(r *Request) { r.Impact.Reason = "no answer" }, code: 28,
@@ -167,7 +167,7 @@ func TestTerminableJudgesQueuedJobs(t *testing.T) {
 	play(t, policy.CheckGraphicalSessionTerminable, map[string]scene{
 		"none is queued": {ask: operating(computePlan, nil)},
 		"nobody has read the units": {
-			ask: func(r *Request) { r.Impact = unitgraph.Impact{} }, code: 27, reason: "nobody has looked yet",
+			ask: func(r *Request) { r.Impact = unitgraph.Impact{} }, code: 27, reason: "not read yet",
 		},
 		"the greeter is restarted": {
 			ask: toCompute("greetd.service", "restart"), code: 17, reason: "a restart job is queued for greetd.service",

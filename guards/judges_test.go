@@ -125,7 +125,7 @@ func TestCPULoadSafe(t *testing.T) {
 			s.Procfs.LoadPerCore, s.Procfs.PressureIO = measure(5), observer.Measure{Reason: "psi=1"}
 		}},
 		"nobody looked": {
-			code: 22, reason: "nobody has looked yet",
+			code: 22, reason: "not read yet",
 			change: func(s *observer.Snapshot) { s.Procfs.Reading = observer.Reading{} },
 		},
 	})
@@ -221,8 +221,7 @@ func TestUserJobsSafe(t *testing.T) {
 			code: 23, reason: "no list", change: func(s *observer.Snapshot) { s.Locks.Reason = "no list" },
 		},
 		"locks that nobody looked at": {
-			code: 23, reason: "nobody has looked",
-			change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} },
+			code: 23, reason: "not read yet", change: func(s *observer.Snapshot) { s.Locks.Reading = observer.Reading{} },
 		},
 		"more than there is room for": {
 			code: 23, reason: "3 more jobs", change: func(s *observer.Snapshot) { s.Processes.Jobs.Truncated = 3 },
@@ -307,7 +306,7 @@ func TestSessionPresent(t *testing.T) {
 			change: func(s *observer.Snapshot) { s.Logind.Sessions[0].Class = "user-quantum" },
 		},
 		"no logind": {
-			code: 26, reason: "nobody has looked yet",
+			code: 26, reason: "not read yet",
 			change: func(s *observer.Snapshot) { s.Logind.Reading = observer.Reading{} },
 		},
 	})
@@ -478,16 +477,10 @@ func TestComputeLocal(t *testing.T) {
 	needs := func(pci string) func(*policy.Policy) { return func(p *policy.Policy) { p.GPU.AI = []string{pci} } }
 	planned := func(p *policy.Policy) { needs("0000:41:00.0")(p); p.GPU.Planned = p.GPU.AI }
 	play(t, policy.CheckComputeCapabilityLocal, map[string]scene{
-		"here": {},
-		"elsewhere": {
-			code: 19, reason: `placement.ai is "remote"`,
-			policy: func(p *policy.Policy) { p.Placement.AI = policy.Remote },
-		},
-		"its GPU": {policy: needs("0000:01:00.0")},
-		"no such GPU": {
-			code: 19, reason: "0000:41:00.0 of the policy is not there",
-			policy: needs("0000:41:00.0"),
-		},
+		"here":              {},
+		"elsewhere":         {code: 19, reason: `placement.ai is "remote"`, policy: func(p *policy.Policy) { p.Placement.AI = policy.Remote }},
+		"its GPU":           {policy: needs("0000:01:00.0")},
+		"no such GPU":       {code: 19, reason: "0000:41:00.0 of the policy is missing", policy: needs("0000:41:00.0")},
 		"one that may miss": {policy: planned},
 		"one is enough": {reason: "1 of 2 AI GPUs can be used", policy: func(p *policy.Policy) {
 			p.GPU.AI, p.GPU.MinAI = []string{"0000:01:00.0", "0000:41:00.0"}, 1

@@ -79,8 +79,8 @@ func unreadSystemd(s observer.Snapshot) finding {
 }
 
 func unread(r observer.Reading) string {
-	if !r.Looked() {
-		return "nobody has looked yet"
+	if !r.WasRead() {
+		return "not read yet"
 	}
 	return r.Reason
 }

@@ -24,12 +24,11 @@ func TestTheRefusalNamesWhoWasNotLookedThrough(t *testing.T) {
 	v := Evaluate(policy.Default(), s, Request{}, []policy.GuardID{policy.CheckGPUDisplayReleased})[0]
 	assert.EqualValues(t, 21, v.Code)
 	assert.Contains(
-		t, v.Reason,
-		"strange (pid 7, uid 1001) has too many open files to look through, so that it and 3 others may hold",
+		t, v.Reason, "strange (pid 7, uid 1001) has too many open files to read, so it and 3 others may hold",
 	)
 	assert.Equal(t, []string{
-		"strange (pid 7, uid 1001) has too many open files to look through (and 2 more like it)",
-		"strange (pid 8, uid 1002) has too many open files to look through",
+		"strange (pid 7, uid 1001) has too many open files to read (and 2 more like it)",
+		"strange (pid 8, uid 1002) has too many open files to read",
 	}, v.Evidence)
 	assert.Contains(t, v.Remedy, "end that process")
 	for _, id := range []policy.GuardID{

@@ -10,30 +10,31 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Audio is what the audio servers of the people at the screen say. A client's
-// name, media and pid are its own words; they are evidence for people, and no
-// decision rests on them.
+// Audio is what the audio servers of the users with a graphical session report. The name, media and
+// pid of a client are chosen by the client: they are evidence for people, and no fact depends on
+// them.
 type Audio struct {
 	Reading
-	// Servers has one entry for each graphical user, in order of their ids.
+	// Servers has one entry for each user with a graphical session, ordered by uid.
 	Servers []AudioServer `json:"servers"`
 }
 
-// AudioServer is one user's PipeWire or PulseAudio.
+// AudioServer is the PipeWire or PulseAudio server of one user.
 type AudioServer struct {
 	Reading
 	UID uint32 `json:"uid"`
-	// Running: it answered. Not running, and known: nothing listens for that user.
+	// Running: the server answered. If it is false and the reading is known, the user has
+	// no server.
 	Running bool `json:"up"`
-	// Name is what the server calls itself.
+	// Name is the name that the server reports.
 	Name    string        `json:"name,omitempty"`
 	Streams []AudioStream `json:"streams"`
-	// JACK are the clients that speak JACK. They have no streams, and their nodes
-	// run even while the transport stands still.
+	// JACK are the JACK clients. They have no streams, and their nodes run even while the
+	// transport is stopped.
 	JACK    []JACKClient  `json:"jack"`
 	Devices []AudioDevice `json:"devices"`
-	// Redacted: it is another user's, and what its clients and devices are called is
-	// not told.
+	// Redacted: the server belongs to another user than the reader, and the names of its
+	// clients and devices are left out.
 	Redacted bool `json:"redacted,omitempty"`
 }
 
@@ -46,16 +47,16 @@ const (
 // AudioStream is one stream of a client.
 type AudioStream struct {
 	Direction   string `json:"direction"`
-	Corked      bool   `json:"corked"` // paused: it neither plays nor records
+	Corked      bool   `json:"corked"` // paused: neither plays nor records
 	Application string `json:"application"`
 	Media       string `json:"media"`
-	PID         int    `json:"pid,omitempty"` // the client's own word
+	PID         int    `json:"pid,omitempty"` // as the client states it
 }
 
 // JACKClient is a client with client.api=jack.
 type JACKClient struct {
 	Application string `json:"application"`
-	PID         int    `json:"pid,omitempty"` // pipewire.sec.pid, which PipeWire took from the socket
+	PID         int    `json:"pid,omitempty"` // pipewire.sec.pid, which PipeWire reads from the socket
 }
 
 // AudioDevice is a sink or a source.
@@ -65,27 +66,27 @@ type AudioDevice struct {
 	State     string `json:"state"` // RUNNING, IDLE, SUSPENDED or UNKNOWN
 }
 
-// PCM is an ALSA device that is open now, as the kernel says.
+// PCM is an open ALSA device, as the kernel reports it.
 type PCM struct {
 	Name string `json:"name"` // card0/pcm0p/sub0
 	Process
 }
 
-// Process is who a process is.
+// Process identifies a process.
 type Process struct {
 	PID     int    `json:"pid"`
 	Command string `json:"command"`
 	UID     uint32 `json:"uid"`
 	Unit    string `json:"unit"`
 	Session string `json:"session,omitempty"`
-	// Redacted: it is another user's, and only whose is told.
+	// Redacted: the process belongs to another user than the reader, who gets only the uid.
 	Redacted bool `json:"redacted,omitempty"`
 }
 
-// Into makes each source's facts a Part.
+// Into implements Part.
 func (p Audio) Into(s *Snapshot) { s.Audio = p }
 
-// Of returns the server of one user.
+// Of returns the server of one user, and whether there is an entry for it.
 func (p Audio) Of(uid uint32) (AudioServer, bool) {
 	i := slices.IndexFunc(p.Servers, func(s AudioServer) bool { return s.UID == uid })
 	if i < 0 {
@@ -94,7 +95,7 @@ func (p Audio) Of(uid uint32) (AudioServer, bool) {
 	return p.Servers[i], true
 }
 
-// GraphicalUsers lists whose audio matters, in order.
+// GraphicalUsers lists the users with a graphical session, ordered by uid.
 func (l Logind) GraphicalUsers() []uint32 {
 	var uids []uint32
 	for _, s := range l.Graphical() {
@@ -104,12 +105,11 @@ func (l Logind) GraphicalUsers() []uint32 {
 	return slices.Compact(uids)
 }
 
-// AudioRecheck is how often the audio probes are asked although they announce
-// changes: rarely, since an idle desktop is not to be woken for it.
+// AudioRecheck is the interval at which the audio probes are polled although they report changes by
+// themselves. It is long so that an idle desktop is rarely woken.
 func AudioRecheck(p policy.Policy) time.Duration { return 10 * p.Timeouts.Recheck.D() }
 
-// strongest returns the first fact with the earliest of these truths, which one
-// of the facts has.
+// strongest returns the first fact with the first truth in order that any of the facts has.
 func strongest(facts []Fact, order ...Truth) Fact {
 	for _, t := range order {
 		for _, f := range facts {
@@ -121,8 +121,8 @@ func strongest(facts []Fact, order ...Truth) Fact {
 	return Fact{}
 }
 
-// audioStack says whether every graphical user's audio server answers. Without
-// such a user nothing can be said to run.
+// audioStack is True if the audio server of every user with a graphical session answers. Without
+// such a user it is the fact of the graphical session.
 func audioStack(s Snapshot) Fact {
 	present := session(s.Logind, KindGraphical)
 	if present.Truth != True {
@@ -142,28 +142,27 @@ func audioStack(s Snapshot) Fact {
 	return strongest(facts, False, Unknown, True)
 }
 
-// serverOf returns a user's server, with an unknown fact that has its source,
-// time and reason.
+// serverOf returns the server of a user, and an unknown fact with the source, time and reason of
+// its reading.
 func serverOf(a Audio, uid uint32) (AudioServer, Fact) {
-	server, asked := a.Of(uid)
+	server, ok := a.Of(uid)
 	f := Fact{Source: SourceAudio, At: server.At, Reason: server.Reason}
-	if !asked {
-		f.At, f.Reason = a.At, cmp.Or(a.Reason, fmt.Sprintf("the audio server of uid %d has not been asked yet", uid))
+	if !ok {
+		f.At, f.Reason = a.At, cmp.Or(a.Reason, fmt.Sprintf("the audio server of uid %d has not been read yet", uid))
 	}
 	return server, f
 }
 
-// audioActive says whether somebody plays, records or holds the hardware for it:
-// uncorked streams and JACK clients on every graphical user's server, digital audio
-// workstations, and sound devices that no such server answers for. One yes is enough;
-// a no needs all of them, and is as old as the oldest.
+// audioActive is True if anything plays, records or holds a sound device: active streams and JACK
+// clients of each graphical user's server, digital audio workstations, and foreign PCMs. It is
+// False only if all of them are, and then as old as the oldest.
 func audioActive(p policy.Audio, s Snapshot) Fact {
 	facts := []Fact{heldPCM(s), dawRuns(s)}
 	for _, uid := range s.Logind.GraphicalUsers() {
 		facts = append(facts, serverActive(p, s.Audio, uid))
 	}
 	if users := session(s.Logind, KindGraphical); users.Truth == Unknown {
-		users.Reason = "whose audio to look at cannot be told: " + users.Reason
+		users.Reason = "the users with a graphical session are unknown: " + users.Reason
 		facts = append(facts, users)
 	}
 	f := strongest(facts, True, Unknown, False)
@@ -192,13 +191,13 @@ func serverActive(p policy.Audio, a Audio, uid uint32) Fact {
 	return f
 }
 
-// active reports whether a stream counts as playing or recording. That of a digital
-// audio workstation does while it is corked too: it may run in a container, where its
-// process has another name.
+// active reports whether a stream counts as playing or recording. The stream of a digital audio
+// workstation counts while it is corked too, because the scan of processes misses one that runs in
+// a container under another name.
 func (a AudioStream) active(p policy.Audio) bool { return !a.Corked || p.IsDAW(a.Application) }
 
-// text names a stream in a sentence. As with Holder.text, every text about one is
-// made of it, so that a redaction finds it.
+// text describes a stream in messages. Every message about a stream contains it, because redaction
+// replaces it.
 func (a AudioStream) text(of AudioServer) string {
 	if of.Redacted {
 		return fmt.Sprintf("%s by a client of uid %d", a.Direction, of.UID)
@@ -213,8 +212,8 @@ func (c JACKClient) text(of AudioServer) string {
 	return fmt.Sprintf("JACK client %s (pid %d, uid %d)", c.Application, c.PID, of.UID)
 }
 
-// String names a process in a sentence. As with a Holder, every text about one is
-// made of it, so that a redaction finds it.
+// String describes a process in messages. Every message about a process contains it, because
+// redaction replaces it.
 func (p Process) String() string {
 	if p.Redacted {
 		return fmt.Sprintf("a process of uid %d", p.UID)
@@ -222,10 +221,10 @@ func (p Process) String() string {
 	return fmt.Sprintf("%s (pid %d, uid %d)", p.Command, p.PID, p.UID)
 }
 
-// dawRuns says whether a digital audio workstation runs. It counts while it is silent
-// too, since between two takes a transition would lose the session.
+// dawRuns is True if a digital audio workstation runs. It counts while it is silent too: a
+// transition between two takes would lose the project.
 func dawRuns(s Snapshot) Fact {
-	f, known := sound(s.Processes)
+	f, known := soundFact(s.Processes)
 	if !known {
 		return f
 	}
@@ -236,8 +235,9 @@ func dawRuns(s Snapshot) Fact {
 	return f
 }
 
+// heldPCM is True if there is a foreign PCM, Unknown if not all are listed.
 func heldPCM(s Snapshot) Fact {
-	f, known := sound(s.Processes)
+	f, known := soundFact(s.Processes)
 	if !known {
 		return f
 	}
@@ -252,38 +252,39 @@ func heldPCM(s Snapshot) Fact {
 	return f
 }
 
-// sound is what the holders probe says of the sound devices, if it does.
-func sound(h ProcessScan) (f Fact, known bool) {
+// soundFact returns an unknown fact with the source, time and reason of the read of the sound
+// devices, and whether that read succeeded.
+func soundFact(h ProcessScan) (f Fact, known bool) {
 	f = Fact{Source: SourceHolders, At: h.At, Reason: h.Reason}
 	if h.Known() && !h.SoundComplete {
-		f.Reason = "the holders probe does not say who uses the sound devices"
+		f.Reason = "the holders probe does not report the sound devices"
 	}
 	return f, h.Known() && h.SoundComplete
 }
 
-// ForeignPCMs lists the sound devices that are open and whose use no server
-// tells: those of PipeWire and PulseAudio are the server's own, and speak
-// through its streams, when it is a graphical user's server and it answers.
+// ForeignPCMs lists the open sound devices whose use is not covered by the streams of a known
+// server. A device that PipeWire or PulseAudio has open is covered if it is the server of a user
+// with a graphical session, and answers.
 func ForeignPCMs(s Snapshot) []PCM {
 	var foreign []PCM
 	for _, p := range s.Processes.PCMs {
-		server, asked := s.Audio.Of(p.UID)
-		if answers := asked && server.Known() && server.Running; !answers || !isAudioServer(p.Process) {
+		server, ok := s.Audio.Of(p.UID)
+		if answers := ok && server.Known() && server.Running; !answers || !isAudioServer(p.Process) {
 			foreign = append(foreign, p)
 		}
 	}
 	return foreign
 }
 
-// isAudioServer goes by the command, which is a process's own word: who hides
-// that way hides nobody's sound but their own.
+// isAudioServer compares the command, which a process chooses itself. So a user can hide a device,
+// but only one that they use themselves.
 func isAudioServer(p Process) bool {
 	return p.Command == "pipewire" || p.Command == "pulseaudio" || strings.HasPrefix(p.Command, ".pipewire-wra") // NixOS
 }
 
-// grace marks an audio stack that is not there yet, when everybody who lacks one
-// has only just logged in: a session is there a moment before its server. end is
-// when that is over, zero where nothing is marked.
+// grace sets Fact.Grace of the audio stack if all users without a server have logged in within
+// audio.grace, since a server starts after the session. end is when the grace period ends, zero if
+// it does not apply.
 func (f Facts) grace(p policy.Policy, s Snapshot, at time.Time) (end time.Time) {
 	stack := f[AudioStack]
 	if stack.Truth == True || f.Is(GraphicalSession) != True {
@@ -307,8 +308,8 @@ func (f Facts) grace(p policy.Policy, s Snapshot, at time.Time) (end time.Time) 
 	return end
 }
 
-// since is when the first of a user's graphical sessions began, zero when that of
-// any is not known.
+// since is when the first graphical session of a user began, zero if the start of any of them is
+// unknown.
 func (l Logind) since(uid uint32) (first time.Time) {
 	for _, s := range l.Graphical() {
 		switch {
@@ -322,8 +323,8 @@ func (l Logind) since(uid uint32) (first time.Time) {
 	return first
 }
 
-// freshAudioClause is audioClause without what the grace after a login lets pass.
-// Studio-local has none: it is nothing without its sound.
+// freshAudioClause is audioClause, except during the grace period after a login. It is for desktop:
+// studio-local has no grace period.
 func freshAudioClause(p policy.Policy, f Facts) []clause {
 	if f[AudioStack].Grace {
 		return nil
@@ -331,18 +332,17 @@ func freshAudioClause(p policy.Policy, f Facts) []clause {
 	return audioClause(p, f)
 }
 
-// audioClause is the part of a desktop's promise that only holds for people who
-// are there.
+// audioClause requires the audio stack, but only while there is a graphical session.
 func audioClause(p policy.Policy, f Facts) []clause {
 	if !p.Audio.Required || f.Is(GraphicalSession) != True {
 		return nil
 	}
 	return []clause{
-		{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the person at the screen does not run"},
+		{AudioStack, True, false, "audio-stack-not-running", "the audio stack of the graphical session does not run"},
 	}
 }
 
-// AudioEvidence lists all that plays, records or holds the hardware for it.
+// AudioEvidence lists everything that plays, records or holds a sound device.
 func AudioEvidence(p policy.Audio, s Snapshot) []string {
 	var lines []string
 	for _, uid := range s.Logind.GraphicalUsers() {

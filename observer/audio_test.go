@@ -42,8 +42,8 @@ func TestAudioActive(t *testing.T) {
 		}), True, "JACK client metro (pid 7, uid 1000)"},
 		"a server that does not answer": {alices(func(a *AudioServer) { a.Reason = "silence" }), Unknown, "silence"},
 		"no server":                     {alices(func(a *AudioServer) { a.Running = false }), False, ""},
-		"a user nobody asked about": {
-			func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been asked yet",
+		"a user without an entry": {
+			func(s *Snapshot) { s.Audio.Servers = nil }, Unknown, "uid 1000 has not been read yet",
 		},
 		"REAPER": {func(s *Snapshot) {
 			s.Processes.DAWs = []Process{{PID: 9, Command: "reaper5", UID: 1000}}
@@ -60,16 +60,16 @@ func TestAudioActive(t *testing.T) {
 			"aplay (pid 9, uid 1000) has card0/pcm0p/sub0 open",
 		},
 		"a device of the server that was asked": {held(pipewire), False, ""},
-		"a device of a server nobody asks": {
+		"a device of a server without an entry": {
 			held(PCM{"card0/pcm0p/sub0", Process{PID: 9, Command: "pipewire", UID: 1001}}), True, "uid 1001",
 		},
-		"a probe that says nothing of sound": {
-			func(s *Snapshot) { s.Processes.SoundComplete = false }, Unknown, "does not say who uses",
+		"a probe that does not report sound": {
+			func(s *Snapshot) { s.Processes.SoundComplete = false }, Unknown, "does not report the sound devices",
 		},
 		"a holders probe that fails": {func(s *Snapshot) { s.Processes.Reason = "broken" }, Unknown, "broken"},
 		"sessions that cannot be read": {
-			func(s *Snapshot) { s.Logind = Logind{Reading: Reading{At: looked, Reason: "away"}} }, Unknown,
-			"whose audio to look at cannot be told: away",
+			func(s *Snapshot) { s.Logind = Logind{Reading: Reading{At: readAt, Reason: "away"}} }, Unknown,
+			"the users with a graphical session are unknown: away",
 		},
 	}
 	for name, c := range cases {
@@ -83,18 +83,18 @@ func TestAudioActive(t *testing.T) {
 	}
 }
 
-func TestSilenceIsAsOldAsTheOldestLook(t *testing.T) {
+func TestAudioActiveAge(t *testing.T) {
 	s := quiet()
-	s.Processes.At = looked.Add(-time.Hour)
+	s.Processes.At = readAt.Add(-time.Hour)
 	f := Derive(policy.Default(), s)[AudioActive]
 	assert.Equal(t, False, f.Truth)
 	assert.Equal(t, SourceHolders, f.Source)
 	assert.Equal(t, s.Processes.At, f.At)
-	assert.True(t, f.Stale(looked))
+	assert.True(t, f.Stale(readAt))
 }
 
-// TestADAWIsWhatThePolicyCallsOne: a corked stream counts only by the policy's names.
-func TestADAWIsWhatThePolicyCallsOne(t *testing.T) {
+// TestDAWByPolicy: a corked stream counts only by the policy's names.
+func TestDAWByPolicy(t *testing.T) {
 	s := quiet()
 	s.Audio.Servers[0].Streams = []AudioStream{{Direction: Capture, Corked: true, Application: "Ardour"}}
 	p := policy.Default()
@@ -107,7 +107,7 @@ func TestADAWIsWhatThePolicyCallsOne(t *testing.T) {
 	assert.Equal(t, []string{f.Reason}, AudioEvidence(p.Audio, s))
 }
 
-func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
+func TestAudioRedaction(t *testing.T) {
 	p, s := policy.Default(), quiet()
 	s.Audio.Servers[0].Name = "PipeWire"
 	for what, change := range map[string]func(*Snapshot){
@@ -132,7 +132,7 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 			s := s
 			s.Audio.Servers = slices.Clone(s.Audio.Servers)
 			change(&s)
-			o := Classify(p, s, Context{}, looked)
+			o := Classify(p, s, Context{}, readAt)
 			whole := fmt.Sprintf("%+v", s)
 			redacted, words := Redact(s, 1001)
 			got := words.Observation(o)
@@ -150,7 +150,7 @@ func TestOtherPeoplesSoundIsRedacted(t *testing.T) {
 	}
 }
 
-func TestAudioStackNeedsEveryPersonsServer(t *testing.T) {
+func TestAudioStackAllUsers(t *testing.T) {
 	s := quiet()
 	s.Logind.Sessions = append(
 		s.Logind.Sessions, Session{ID: "7", User: "bob", UID: 1001, Class: "user", Type: "x11", Seat: "seat0"},
@@ -158,7 +158,7 @@ func TestAudioStackNeedsEveryPersonsServer(t *testing.T) {
 	f := Derive(policy.Default(), s)[AudioStack]
 	assert.Equal(t, Unknown, f.Truth)
 	assert.Contains(t, f.Reason, "uid 1001")
-	s.Audio.Servers = append(s.Audio.Servers, AudioServer{Reading: Reading{At: looked}, UID: 1001})
+	s.Audio.Servers = append(s.Audio.Servers, AudioServer{Reading: Reading{At: readAt}, UID: 1001})
 	assert.Equal(t, False, Derive(policy.Default(), s).Is(AudioStack))
 	s.Audio.Servers[1].Running = true
 	assert.Equal(t, True, Derive(policy.Default(), s).Is(AudioStack))
@@ -166,29 +166,29 @@ func TestAudioStackNeedsEveryPersonsServer(t *testing.T) {
 	assert.Equal(t, Unknown, Derive(policy.Default(), s).Is(AudioStack))
 }
 
-func TestAHostWithoutAPromiseOfSoundIsWhole(t *testing.T) {
+func TestAudioNotRequired(t *testing.T) {
 	p, s := policy.Default(), desktop()
 	s.Audio.Servers[0].Running = false
 	p.Audio.Required = false
-	assert.Equal(t, Of(policy.Desktop), Classify(p, s, Context{}, looked).State)
+	assert.Equal(t, Of(policy.Desktop), Classify(p, s, Context{}, readAt).State)
 }
 
-// fresh is a desktop whose only person logged in five seconds ago, and whose audio
-// server is not up yet.
+// fresh is a desktop whose only user logged in five seconds ago and whose audio server does not run
+// yet.
 func fresh() Snapshot {
 	s := desktop()
 	s.Logind.Sessions = slices.Clone(s.Logind.Sessions)
 	for i := range s.Logind.Sessions {
-		s.Logind.Sessions[i].Since = looked.Add(-5 * time.Second)
+		s.Logind.Sessions[i].Since = readAt.Add(-5 * time.Second)
 	}
 	s.Audio.Servers = slices.Clone(s.Audio.Servers)
 	s.Audio.Servers[0].Running = false
 	return s
 }
 
-func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
+func TestAudioGrace(t *testing.T) {
 	p := policy.Default()
-	over := looked.Add(5 * time.Second)
+	over := readAt.Add(5 * time.Second)
 	for what, c := range map[string]struct {
 		change func(*policy.Policy, *Snapshot)
 		at     time.Time
@@ -204,19 +204,19 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 		"a policy without":   {change: func(p *policy.Policy, _ *Snapshot) { p.Audio.Grace = 0 }},
 		"an older session too": {change: func(_ *policy.Policy, s *Snapshot) {
 			again := s.Logind.Sessions[0]
-			again.ID, again.Since = "old", looked.Add(-time.Hour)
+			again.ID, again.Since = "old", readAt.Add(-time.Hour)
 			s.Logind.Sessions = append(s.Logind.Sessions, again)
 		}},
 		"somebody else's is missing": {change: func(_ *policy.Policy, s *Snapshot) {
 			s.Logind.Sessions = append(
 				s.Logind.Sessions,
-				Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Seat: "seat0", Since: looked.Add(-time.Hour)},
+				Session{ID: "9", UID: 1009, Class: "user", Type: "wayland", Seat: "seat0", Since: readAt.Add(-time.Hour)},
 			)
 		}},
 		"nobody knows since when": {
 			change: func(_ *policy.Policy, s *Snapshot) { s.Logind.Sessions[0].Since = time.Time{} },
 		},
-		"a clock that was set back": {at: looked.Add(-time.Minute)},
+		"a clock that was set back": {at: readAt.Add(-time.Minute)},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p, s, at := p, fresh(), c.at
@@ -224,14 +224,14 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 				c.change(&p, &s)
 			}
 			if at.IsZero() {
-				at = looked
+				at = readAt
 			}
 			o := Classify(p, s, Context{}, at)
 			assert.Equal(t, c.whole, o.Is(policy.Desktop), "%s: %v", o.State, o.Reasons)
 			assert.Equal(t, c.whole, o.Facts[AudioStack].Grace)
 			assert.NotEqual(t, True, o.Facts.Is(AudioStack), "the fact stays what it is")
 			if c.whole {
-				assert.Equal(t, over, o.Expires, "it is looked at again when that is over")
+				assert.Equal(t, over, o.Expires, "it is readAt at again when that is over")
 				assert.Equal(t, DegradedOf(policy.Desktop), Classify(p, s, Context{}, o.Expires).State)
 			} else {
 				assert.Equal(t, DegradedOf(policy.Desktop), o.State)
@@ -240,14 +240,14 @@ func TestAFreshLoginMayWaitForItsSound(t *testing.T) {
 	}
 	s := fresh()
 	s.Audio.Servers[0].Running = true
-	o := Classify(p, s, Context{}, looked)
+	o := Classify(p, s, Context{}, readAt)
 	assert.False(t, o.Facts[AudioStack].Grace)
 	assert.NotEqual(t, over, o.Expires, "nothing waits for what is there")
 	set(&s, p.Units.StudioPolicy, "active")
 	set(&s, p.Units.AudioPriority, "active")
 	s.Audio.Servers[0].Running = false
 	assert.Equal(
-		t, DegradedOf(policy.StudioLocal), Classify(p, s, Context{}, looked).State, "a studio is nothing without its sound",
+		t, DegradedOf(policy.StudioLocal), Classify(p, s, Context{}, readAt).State, "a studio is nothing without its sound",
 	)
 }
 
@@ -266,14 +266,15 @@ func genAudio(t *rapid.T) Audio {
 
 func genStream(t *rapid.T) AudioStream {
 	return AudioStream{
-		Direction: rapid.SampledFrom([]string{Playback, Capture}).Draw(t, "direction"),
-		Corked:    rapid.Bool().Draw(t, "corked"), Application: rapid.SampledFrom([]string{"", "mpv", "REAPER"}).Draw(t, "application"),
+		Direction:   rapid.SampledFrom([]string{Playback, Capture}).Draw(t, "direction"),
+		Corked:      rapid.Bool().Draw(t, "corked"),
+		Application: rapid.SampledFrom([]string{"", "mpv", "REAPER"}).Draw(t, "application"),
 	}
 }
 
-// TestSilenceProperty: that nothing plays is only said when everybody who could
-// tell has been heard, and none of them knows otherwise.
-func TestSilenceProperty(t *testing.T) {
+// TestAudioActiveProperty: the fact is False only if all sources of it are known, and none of them
+// is active.
+func TestAudioActiveProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Default()
 		s := genSnapshot(p).Draw(t, "snapshot")
@@ -295,10 +296,10 @@ func TestSilenceProperty(t *testing.T) {
 	})
 }
 
-// audioStacks are all three truths where the host may be a desktop with somebody at
-// it, with a grace and without, the only place where any promise names the audio stack. Elsewhere the truths
-// take turns, which tries each of them against every one of the other facts
-// without tripling the whole.
+// audioStacks returns all truths of the audio stack, with and without grace, for a host that may be
+// a desktop with a session, where contracts depend on it. Otherwise it returns one truth, which
+// changes with n: that combines each truth with every value of the other facts without tripling the
+// number of cases.
 func audioStacks(f Facts, n int) []Fact {
 	if f.Is(DesktopTarget) == True && f.Is(GraphicalSession) == True {
 		unknown, missing := numbered(Unknown), numbered(False)

@@ -9,10 +9,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Classify says what the host is. It is pure and total: every snapshot has a
-// state, and no snapshot has a mode's own name as its state while a fact of that
-// mode's contract contradicts it or is unknown. at is the time of the
-// classification.
+// Classify derives the observed state from a snapshot, as of at. It is pure and total: every
+// snapshot has a state, and the state is never a mode while a fact of that mode's contract
+// contradicts it or is unknown.
 func Classify(p policy.Policy, s Snapshot, c Context, at time.Time) Observation {
 	f := Derive(p, s)
 	end := f.grace(p, s, at)
@@ -23,8 +22,8 @@ func Classify(p policy.Policy, s Snapshot, c Context, at time.Time) Observation 
 	return o
 }
 
-// decide applies the rules of docs/architecture.md, "Observed state", in order:
-// the first that matches wins.
+// decide applies the rules of docs/architecture.md, "Observed state". The first one that matches
+// determines the state.
 func decide(p policy.Policy, f Facts, c Context, at time.Time) Observation {
 	o := Observation{Facts: f, At: at, Confidence: High, Context: c}
 	var targets Truth
@@ -69,8 +68,8 @@ func notWhereAsked(c Context) Reason {
 	}
 }
 
-// judgeAge makes an observation that rests on a fact older than its bound one of
-// low confidence, and notes when that will be so.
+// judgeAge lowers the confidence if a deciding fact is stale; otherwise it sets Expires to the
+// time at which the first one becomes stale.
 func (o *Observation) judgeAge(p policy.Policy) {
 	for _, c := range o.decidingClauses(p) {
 		fact := o.Facts[c.signal]
@@ -85,12 +84,11 @@ func (o *Observation) judgeAge(p policy.Policy) {
 	}
 }
 
-// modeIndicators are the facts that say which mode the host is in, if in any.
+// modeIndicators are the facts that determine which mode the host is in, if any.
 var modeIndicators = []Signal{ManagerStarted, DesktopTarget, ComputeTarget, StudioPolicy}
 
-// indicated has the modes with those of the indicators that are true in them beside
-// ManagerStarted; the others are false. The first mode whose own are true is the one
-// that a host points at.
+// indicated lists the modes with the indicators that are true in them beside ManagerStarted; all
+// others are false. The inferred mode is the first one whose indicators are all true.
 var indicated = []struct {
 	mode policy.Mode
 	by   []Signal
@@ -100,8 +98,8 @@ var indicated = []struct {
 	{policy.Desktop, []Signal{DesktopTarget}},
 }
 
-// infer names the mode that the targets and the studio marker point at, and
-// whether they could all be read.
+// infer returns the mode that the indicators determine, empty for none. It returns Unknown if any
+// indicator is unknown.
 func infer(f Facts) (policy.Mode, Truth) {
 	if slices.ContainsFunc(modeIndicators, func(s Signal) bool { return f.Is(s) == Unknown }) {
 		return "", Unknown
@@ -114,7 +112,7 @@ func infer(f Facts) (policy.Mode, Truth) {
 	return "", True
 }
 
-// indicatorClauses are the indicators as they have to be in a mode.
+// indicatorClauses returns the values that a mode requires of the indicators.
 func indicatorClauses(mode policy.Mode) []clause {
 	var all []clause
 	for _, m := range indicated {
@@ -129,8 +127,8 @@ func indicatorClauses(mode policy.Mode) []clause {
 	return all
 }
 
-// contradictions are what compute's target must not be active with: a host with
-// one is unsafe to name.
+// contradictions are the facts that must not hold while the compute target is active. A host with
+// one of them is not called by any mode.
 func contradictions(p policy.Policy) []clause {
 	all := []clause{
 		{DesktopTarget, True, true, "two-mode-targets", "the desktop target and the compute target are both active"},
@@ -153,7 +151,7 @@ func contradictions(p policy.Policy) []clause {
 	return all
 }
 
-// conflicts lists the contradictions that make a host unsafe to name.
+// conflicts lists the contradictions that hold.
 func conflicts(p policy.Policy, f Facts) []Reason {
 	if f.Is(ComputeTarget) != True {
 		return nil
@@ -167,8 +165,8 @@ func conflicts(p policy.Policy, f Facts) []Reason {
 	return found
 }
 
-// decidingSources are the facts that must have been looked at once before the
-// host can be called anything but booting.
+// decidingSources has a fact of each source that must have been read once before the state can be
+// anything but Boot.
 var decidingSources = []Signal{ManagerStarted, GraphicalSession, DisplayReleased, AudioStack}
 
 func booting(f Facts) bool {
@@ -184,7 +182,7 @@ func bootReasons(f Facts) []Reason {
 	if f.Is(ManagerStarted) == False {
 		return []Reason{{"manager-starting", f[ManagerStarted].Reason}}
 	}
-	return []Reason{{"not-looked-yet", "not every source has been looked at since the daemon started"}}
+	return []Reason{{"not-looked-yet", "not every source has been read since the daemon started"}}
 }
 
 func unknownReasons(f Facts) []Reason {
@@ -199,14 +197,13 @@ func unknownReasons(f Facts) []Reason {
 
 func code(s Signal) string {
 	if _, ok := ofUnit(s); ok {
-		return "unit-active" // which, says the text
+		return "unit-active" // the text names the unit
 	}
 	return strings.ReplaceAll(string(s), "_", "-")
 }
 
-// clause is one fact of a mode's contract: what it must be, and what an unknown
-// means. A deciding clause that is unknown makes the whole state unknown; any
-// other breach or unknown degrades the mode.
+// clause requires one value of one fact. If a deciding clause is unknown, the state is unknown;
+// every other violation or unknown degrades the mode.
 type clause struct {
 	signal   Signal
 	want     Truth
@@ -215,13 +212,13 @@ type clause struct {
 	text     string
 }
 
-// contract lists what each mode promises beyond its target, in the face of the
-// facts: some of it is promised only to people who are there.
+// contract lists what a mode requires beyond its indicators. It depends on the facts because some
+// clauses apply only while somebody is logged in.
 func contract(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	return append(ownContract(p, mode, f), unitClauses(p, mode)...)
 }
 
-// ownContract is what makes a mode that mode.
+// ownContract is the part of the contract that the policy cannot change.
 func ownContract(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	vllm := vllmClauses(p, mode, f)
 	switch mode {
@@ -245,7 +242,7 @@ func ownContract(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	}
 }
 
-// judgeContract names the state of a host whose targets point at one mode.
+// judgeContract sets the state of a host whose inferred mode is known.
 func (o *Observation) judgeContract(p policy.Policy) {
 	for _, c := range contract(p, o.Inferred, o.Facts) {
 		fact := o.Facts[c.signal]

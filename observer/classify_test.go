@@ -13,11 +13,10 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-var looked = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+var readAt = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// requirements is the test's own reading of what each mode's name claims: written
-// down apart from the code, and only in terms of facts.
-var requirements = map[policy.Mode]map[Signal]Truth{
+// claims lists the facts that each mode requires. It is written down independently of the code.
+var claims = map[policy.Mode]map[Signal]Truth{
 	policy.Desktop: {
 		ManagerStarted: True, DesktopTarget: True, ComputeTarget: False, StudioPolicy: False,
 		DesktopPresence: True, VLLMActive: False, AudioPriority: False,
@@ -33,8 +32,8 @@ var requirements = map[policy.Mode]map[Signal]Truth{
 	},
 }
 
-// withPeople is what a mode's name claims besides when somebody is logged in.
-var withPeople = map[policy.Mode]map[Signal]Truth{policy.Desktop: {AudioStack: True}}
+// loggedInClaims is what a mode requires in addition while somebody is logged in.
+var loggedInClaims = map[policy.Mode]map[Signal]Truth{policy.Desktop: {AudioStack: True}}
 
 func kept(m policy.Mode, f Facts) bool {
 	holds := func(promise map[Signal]Truth) bool {
@@ -45,7 +44,7 @@ func kept(m policy.Mode, f Facts) bool {
 		}
 		return true
 	}
-	return holds(requirements[m]) && (f.Is(GraphicalSession) != True || f[AudioStack].Grace || holds(withPeople[m]))
+	return holds(claims[m]) && (f.Is(GraphicalSession) != True || f[AudioStack].Grace || holds(loggedInClaims[m]))
 }
 
 var allFacts = []Signal{
@@ -53,9 +52,8 @@ var allFacts = []Signal{
 	StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, DisplayReleased,
 }
 
-// TestClassifyExhaustive: every combination of the three-valued facts, under
-// every context, has a state; a mode's own name appears exactly when every fact
-// of its promise holds and nothing in the context speaks against it.
+// TestClassifyExhaustive: every combination of the facts has a state in every context. It is a mode
+// exactly if all facts of its contract hold and the context permits it.
 func TestClassifyExhaustive(t *testing.T) {
 	p := policy.Default()
 	combinations := 1
@@ -70,9 +68,9 @@ func TestClassifyExhaustive(t *testing.T) {
 			f[AudioStack] = audio
 			holds := holding(f)
 			for _, c := range all {
-				o := decide(p, f, c, looked)
-				if fault := honesty(o, holds, c); fault != "" {
-					require.Failf(t, "dishonest", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
+				o := decide(p, f, c, readAt)
+				if fault := violation(o, holds, c); fault != "" {
+					require.Failf(t, "wrong observation", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
 				}
 				if mode, err := policy.ParseMode(string(o.State)); err == nil && o.Is(mode) {
 					named++
@@ -84,8 +82,7 @@ func TestClassifyExhaustive(t *testing.T) {
 	t.Logf("%d combinations of facts, %d observations with a mode's own name", combinations, named)
 }
 
-// number sets the facts to combination n: n in base 3 is one truth for each
-// signal.
+// number sets the facts to combination n: each digit of n in base 3 is the truth of one signal.
 func number(f Facts, n int) {
 	for _, s := range allFacts {
 		f[s] = numbered(Truth(n % 3))
@@ -94,7 +91,7 @@ func number(f Facts, n int) {
 	f[DesktopPresence] = f.presence()
 }
 
-func numbered(t Truth) Fact { return Fact{Truth: t, Source: "test", At: looked, Reason: "as numbered"} }
+func numbered(t Truth) Fact { return Fact{Truth: t, Source: "test", At: readAt, Reason: "as numbered"} }
 
 func contexts() []Context {
 	all := []Context{{InFlight: true}}
@@ -104,14 +101,14 @@ func contexts() []Context {
 	return all
 }
 
-// holding lists the modes whose promise the facts keep.
+// holding lists the modes whose contract the facts meet.
 func holding(f Facts) []policy.Mode {
 	return slices.DeleteFunc(policy.Modes(), func(m policy.Mode) bool { return !kept(m, f) })
 }
 
-// honesty returns what is wrong with an observation of a host that keeps the
-// promise of these modes, empty for nothing.
-func honesty(o Observation, holding []policy.Mode, c Context) string {
+// violation returns what is wrong with an observation of a host that meets the contracts of these
+// modes, empty for nothing.
+func violation(o Observation, holding []policy.Mode, c Context) string {
 	if o.State == "" || o.Confidence == "" {
 		return "no state"
 	}
@@ -119,23 +116,22 @@ func honesty(o Observation, holding []policy.Mode, c Context) string {
 		holds := slices.Contains(holding, m)
 		switch {
 		case o.Is(m) && !holds:
-			return fmt.Sprintf("%s is claimed while its promise does not hold", m)
+			return fmt.Sprintf("%s is claimed while its contract does not hold", m)
 		case o.Is(m) && c.InFlight:
 			return fmt.Sprintf("%s is claimed during a transition", m)
-		case !o.Is(m) && holds && allLooked(o.Facts) && !c.InFlight && (!c.LastFailed || c.Desired == m):
-			return fmt.Sprintf("%s is not seen though its promise holds", m)
+		case !o.Is(m) && holds && allRead(o.Facts) && !c.InFlight && (!c.LastFailed || c.Desired == m):
+			return fmt.Sprintf("%s is not observed though its contract holds", m)
 		}
 	}
 	if settled := o.State != Transitioning && o.State != Boot; settled &&
 		len(o.Reasons) == 0 && !slices.Contains(holding, o.Inferred) {
-		return "a state that is no mode's name gives no reason"
+		return "a state that is not a mode has no reason"
 	}
 	return ""
 }
 
-// allLooked: before every source has been looked at once, the host is booting,
-// whatever the others say.
-func allLooked(f Facts) bool {
+// allRead reports whether every source has been read once. Until then the state is boot.
+func allRead(f Facts) bool {
 	for _, s := range decidingSources {
 		if f[s].At.IsZero() {
 			return false
@@ -144,15 +140,14 @@ func allLooked(f Facts) bool {
 	return true
 }
 
-// TestClassifyProperty: the same over whole snapshots, where facts have to be
-// read out of what the sources saw.
+// TestClassifyProperty: the same over whole snapshots, from which the facts are derived.
 func TestClassifyProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Default()
 		s := genSnapshot(p).Draw(t, "snapshot")
 		c := rapid.SampledFrom(contexts()).Draw(t, "context")
-		o := Classify(p, s, c, looked)
-		if fault := honesty(o, holding(o.Facts), c); fault != "" {
+		o := Classify(p, s, c, readAt)
+		if fault := violation(o, holding(o.Facts), c); fault != "" {
 			t.Fatalf("%s: %+v", fault, o)
 		}
 		for source, r := range map[string]Reading{"systemd": s.Systemd.Reading, "logind": s.Logind.Reading} {
@@ -197,9 +192,9 @@ func genReading(t *rapid.T, source string) Reading {
 	case 0:
 		return Reading{}
 	case 1:
-		return Reading{At: looked, Reason: "it did not answer"}
+		return Reading{At: readAt, Reason: "it did not answer"}
 	}
-	return Reading{At: looked}
+	return Reading{At: readAt}
 }
 
 func genSession(t *rapid.T) Session {
@@ -211,7 +206,7 @@ func genSession(t *rapid.T) Session {
 		State: rapid.SampledFrom([]string{"active", "online", "closing"}).Draw(t, "state"),
 		Seat:  rapid.SampledFrom([]string{"seat0", ""}).Draw(t, "seat"),
 		Since: rapid.SampledFrom(
-			[]time.Time{{}, looked.Add(-time.Hour), looked.Add(-time.Second), looked.Add(time.Second)},
+			[]time.Time{{}, readAt.Add(-time.Hour), readAt.Add(-time.Second), readAt.Add(time.Second)},
 		).Draw(t, "since"),
 	}
 }
@@ -224,25 +219,29 @@ func genHolder(t *rapid.T) Holder {
 	}
 }
 
+// failed is the context after a failed transition to compute.
+var failed = Context{LastFailed: true, Desired: policy.Compute}
+
 // desktop is a snapshot of a healthy desktop with alice logged in.
 func desktop() Snapshot {
 	p := policy.Default()
 	active, down := Unit{LoadState: "loaded", ActiveState: "active"}, Unit{LoadState: "loaded", ActiveState: "inactive"}
 	return Snapshot{
-		Systemd: Systemd{Reading: Reading{At: looked}, State: "running", Units: map[string]Unit{
+		Systemd: Systemd{Reading: Reading{At: readAt}, State: "running", Units: map[string]Unit{
 			"graphical.target": active, p.Units.DesktopTarget: active, p.Units.DisplayManager: active,
 			p.Units.ComputeTarget: down, "vllm.service": down, p.Units.StudioPolicy: down, p.Units.AudioPriority: down,
 		}},
-		Logind: Logind{Reading: Reading{At: looked}, Sessions: []Session{
+		Logind: Logind{Reading: Reading{At: readAt}, Sessions: []Session{
 			{ID: "2", User: "alice", UID: 1000, Class: "user", Type: "wayland", State: "active", Seat: "seat0"},
 			{ID: "3", User: "alice", UID: 1000, Class: "manager", Type: "unspecified", State: "active"},
 		}},
-		Processes: ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}}, Holders: []Holder{
-			{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope", Session: "2"},
-		}},
-		Inference: Inference{Reading: Reading{At: looked}, NotListening: true},
-		Audio: Audio{Reading: Reading{At: looked}, Servers: []AudioServer{
-			{Reading: Reading{At: looked}, UID: 1000, Running: true},
+		Processes: ProcessScan{
+			Reading: Reading{At: readAt}, GPUs: []GPU{{PCI: "0000:01:00.0", Display: true}},
+			Holders: []Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope", Session: "2"}},
+		},
+		Inference: Inference{Reading: Reading{At: readAt}, NotListening: true},
+		Audio: Audio{Reading: Reading{At: readAt}, Servers: []AudioServer{
+			{Reading: Reading{At: readAt}, UID: 1000, Running: true},
 		}},
 	}
 }
@@ -260,11 +259,11 @@ func compute() Snapshot {
 	set(&s, "display-manager.service", "inactive")
 	set(&s, "vllm.service", "active")
 	s.Logind.Sessions, s.Processes.Holders = nil, nil
-	s.Inference = Inference{Reading: Reading{At: looked}, Healthy: true}
+	s.Inference = Inference{Reading: Reading{At: readAt}, Healthy: true}
 	return s
 }
 
-// TestObservedState: the rules of docs/architecture.md in words.
+// TestObservedState has an example of each rule of docs/architecture.md.
 func TestObservedState(t *testing.T) {
 	cases := map[string]struct {
 		host  func() Snapshot
@@ -294,7 +293,7 @@ func TestObservedState(t *testing.T) {
 			s.Audio.Servers[0].Running = false
 			return s
 		}, state: "degraded-desktop", code: "audio-stack-not-running"},
-		"a desktop whose audio server cannot be asked is degraded": {host: func() Snapshot {
+		"a desktop whose audio server cannot be read is degraded": {host: func() Snapshot {
 			s := desktop()
 			s.Audio.Servers[0].Reason = "it does not answer"
 			return s
@@ -317,10 +316,10 @@ func TestObservedState(t *testing.T) {
 			s.Systemd.State = "starting"
 			return s
 		}, state: Boot, code: "manager-starting"},
-		"nothing looked at yet is boot": {host: func() Snapshot { return Snapshot{} }, state: Boot, code: "not-looked-yet"},
+		"nothing read yet is boot": {host: func() Snapshot { return Snapshot{} }, state: Boot, code: "not-looked-yet"},
 		"systemd that does not answer is unknown": {host: func() Snapshot {
 			s := desktop()
-			s.Systemd = Systemd{Reading: Reading{At: looked, Reason: "no answer"}}
+			s.Systemd = Systemd{Reading: Reading{At: readAt, Reason: "no answer"}}
 			return s
 		}, state: StateUnknown, code: "manager-started-unknown"},
 		"compute, healthy, is compute": {host: compute, state: "compute"},
@@ -329,10 +328,10 @@ func TestObservedState(t *testing.T) {
 			s.Inference.Healthy, s.Inference.HealthText = false, "503"
 			return s
 		}, state: "degraded-compute", code: "vllm-not-healthy"},
-		"compute whose vLLM was restarted since it was asked is degraded": {host: func() Snapshot {
+		"compute whose vLLM was restarted since it was read is degraded": {host: func() Snapshot {
 			s := compute()
 			u := s.Systemd.Units["vllm.service"]
-			u.ActiveSince = looked.Add(time.Second)
+			u.ActiveSince = readAt.Add(time.Second)
 			s.Systemd.Units["vllm.service"] = u
 			return s
 		}, state: "degraded-compute", code: "vllm-healthy-unknown"},
@@ -343,7 +342,7 @@ func TestObservedState(t *testing.T) {
 			}
 			return s
 		}, state: StateUnknown, code: "compute-with-session"},
-		"compute with a session that is graphical by its owner's word, over ssh, is compute": {host: func() Snapshot {
+		"compute with a session that is graphical by its type only, over ssh, is compute": {host: func() Snapshot {
 			s := compute()
 			s.Logind.Sessions = []Session{{ID: "9", UID: 1003, Class: "user", Type: "wayland", Remote: true, State: "active"}}
 			return s
@@ -352,7 +351,7 @@ func TestObservedState(t *testing.T) {
 			s := compute()
 			s.Processes.Holders = []Holder{{GPU: "0000:01:00.0", PID: 900, Command: "sway", Unit: "session-2.scope"}}
 			return s
-		}, c: Context{LastFailed: true, Desired: policy.Compute}, state: FailedTransition, code: "compute-with-display-holder"},
+		}, c: failed, state: FailedTransition, code: "compute-with-display-holder"},
 		"compute with a session of an unknown type is unknown": {host: func() Snapshot {
 			s := compute()
 			s.Logind.Sessions = []Session{{ID: "9", Class: "user", Type: "hologram"}}
@@ -364,7 +363,7 @@ func TestObservedState(t *testing.T) {
 			return s
 		}, state: StateUnknown, code: "no-mode-target"},
 		"a desktop that was asked to be compute and failed is a failed transition": {
-			host: desktop, c: Context{LastFailed: true, Desired: policy.Compute}, state: FailedTransition, code: "not-where-asked",
+			host: desktop, c: failed, state: FailedTransition, code: "not-where-asked",
 		},
 		"a desktop that was refused compute stays desktop": {
 			host: desktop, c: Context{Desired: policy.Compute}, state: "desktop",
@@ -372,7 +371,7 @@ func TestObservedState(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			o := Classify(policy.Default(), c.host(), c.c, looked)
+			o := Classify(policy.Default(), c.host(), c.c, readAt)
 			assert.Equal(t, c.state, o.State, "%+v", o.Reasons)
 			if c.code != "" {
 				require.NotEmpty(t, o.Reasons)
@@ -400,12 +399,12 @@ func TestForeignHolders(t *testing.T) {
 		"the same command elsewhere is foreign": {
 			Holder{GPU: display, PID: 600, Unit: "vllm.service", Slices: []string{"system.slice"}}, true,
 		},
-		"another GPU is nobody's business": {Holder{GPU: "0000:02:00.0", PID: 900, Unit: "session-2.scope"}, false},
+		"another GPU is ignored": {Holder{GPU: "0000:02:00.0", PID: 900, Unit: "session-2.scope"}, false},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			h := ProcessScan{
-				Reading: Reading{At: looked}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}},
+				Reading: Reading{At: readAt}, GPUs: []GPU{{PCI: display, Display: true}, {PCI: "0000:02:00.0"}},
 				Holders: []Holder{c.holder},
 			}
 			assert.Equal(t, c.foreign, len(ForeignHolders(policy.Default(), h)) == 1)
@@ -413,10 +412,10 @@ func TestForeignHolders(t *testing.T) {
 	}
 }
 
-func TestADisplayGPUThatIsNotThereIsNotReleased(t *testing.T) {
+func TestMissingDisplayNotReleased(t *testing.T) {
 	p := policy.Default()
 	p.GPU.Display = []string{"0000:09:00.0"}
 	s := compute()
 	assert.Equal(t, Unknown, Derive(p, s).Is(DisplayReleased))
-	assert.Equal(t, StateUnknown, Classify(p, s, Context{}, looked).State)
+	assert.Equal(t, StateUnknown, Classify(p, s, Context{}, readAt).State)
 }

@@ -9,77 +9,78 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Contract is what a mode promises and what is judged on the way to it, by the
-// policy alone: nothing is looked at for it.
+// Contract is the contract of a mode, and the guards on the way to it. It is computed from the
+// policy alone, without reading the host.
 type Contract struct {
 	Target string `json:"target"`
-	// Overlay is the unit that marks the mode on top of the target; empty for none.
+	// Overlay is the unit that distinguishes the mode from another one with the same target;
+	// empty for none.
 	Overlay string `json:"overlay"`
-	// Isolates: the target is isolated from whatever other target; EndsSessions: people
-	// at the screen are logged out before that.
+	// Isolates: the target is isolated, which stops all other units. EndsSessions: graphical
+	// sessions are ended before that.
 	Isolates     bool `json:"isolates"`
 	EndsSessions bool `json:"ends_sessions"`
-	// Trusted: the stage of trust includes the mode, from a desktop.
+	// Trusted: the policy allows the transition from desktop (transitions).
 	Trusted bool `json:"trusted"`
-	// Expected are the units that run in the mode beside its target, Forbidden those
-	// that do not.
+	// Expected are the units that must run in the mode beside its target, Forbidden those
+	// that must not.
 	Expected  []string `json:"expected"`
 	Forbidden []string `json:"forbidden"`
-	// StopForbidden: a plan to the mode stops those of the policy's forbidden units that
-	// run.
+	// StopForbidden: a plan to the mode stops the units that the policy forbids.
 	StopForbidden bool `json:"stop_forbidden"`
-	// Requirements are facts with what they have to be.
+	// Requirements are facts with the values that they must have.
 	Requirements []Requirement `json:"promises"`
-	// Guards are those of a request, from whatever mode, and Gates those that are
-	// judged again once others have let go.
+	// Guards are evaluated for a request, and Gates again once the holders of the GPUs have
+	// been stopped.
 	Guards []policy.GuardID `json:"guards"`
 	Gates  []policy.GuardID `json:"gates"`
-	// Ownership says who has what of the machine in the mode.
+	// Ownership lists the resources of the machine with their users in the mode.
 	Ownership []Owned `json:"ownership"`
-	// VLLMProfile is how vLLM runs in the mode.
+	// VLLMProfile is the profile in which vLLM runs in the mode, or "off".
 	VLLMProfile string `json:"vllm_profile"`
 	// Latency and Security describe the mode for people.
 	Latency  string `json:"latency"`
 	Security string `json:"security"`
-	// The GPUs that policy names. Where it names no display GPU, every one that could
-	// drive a display is one.
+	// The GPUs that the policy names. If it names no display GPU, every GPU with a display
+	// output is one.
 	DisplayGPUs []string `json:"display_gpus"`
 	AIGPUs      []string `json:"ai_gpus"`
 	PlannedGPUs []string `json:"planned_gpus"`
-	// Place is which machine has what the mode is for, and Assumptions what else has
-	// to be so for the mode to make sense here.
+	// Place is the machine on which the policy places the purpose of the mode. Assumptions
+	// are further conditions of the placement, for people.
 	Place       policy.Place `json:"place"`
 	Assumptions []string     `json:"assumptions"`
 }
 
-// Requirement is a fact with what it has to be.
+// Requirement is a fact with the value that it must have.
 type Requirement struct {
 	Signal Signal `json:"signal"`
 	Want   Truth  `json:"want"`
 }
 
-// Owned is a resource with whom it is for in a mode, and on which terms.
+// Owned is a resource with the user that it serves in a mode, and the terms.
 type Owned struct {
 	Resource string   `json:"resource"` // gpu, cpu, memory, storage or audio
 	Owner    string   `json:"owner"`
 	Terms    []string `json:"terms"`
 }
 
-// latency says whose time counts in a mode, security who can get at the machine.
+// The texts of Contract.Latency and Contract.Security.
 var (
 	latency = map[policy.Mode]string{
-		policy.Desktop:     "interactive: the person at the screen comes first",
-		policy.StudioLocal: "low: audio deadlines come before everything else",
-		policy.Compute:     "throughput: nobody waits at a screen",
+		policy.Desktop:     "interactive: the user of the screen comes first",
+		policy.StudioLocal: "low: audio deadlines come first",
+		policy.Compute:     "throughput: there is no interactive user",
 	}
 	security = map[policy.Mode]string{
-		policy.Desktop:     "somebody is logged in at the screen, or a greeter waits for them",
-		policy.StudioLocal: "somebody is logged in at the screen",
+		policy.Desktop:     "a graphical session, or a greeter",
+		policy.StudioLocal: "a graphical session",
 		policy.Compute:     "headless: neither a graphical session nor a greeter",
 	}
 )
 
-// ContractOf is the contract of one mode, for a machine with somebody at it.
+// ContractOf returns the contract of a mode. Clauses that apply only while somebody is logged in
+// are included.
 func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 	own := p.Contract(mode)
 	c := &Contract{
@@ -96,7 +97,7 @@ func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 		c.VLLMProfile = own.VLLMProfile
 	}
 	c.Guards, c.Gates = p.GuardsTo(mode)
-	clauses := requirement(p, mode, Facts{GraphicalSession: {Truth: True}})
+	clauses := requirements(p, mode, Facts{GraphicalSession: {Truth: True}})
 	for _, clause := range append(clauses, softRequirements(p, mode)...) {
 		c.Requirements = append(c.Requirements, Requirement{clause.signal, clause.want})
 		list := &c.Forbidden
@@ -112,7 +113,7 @@ func ContractOf(p policy.Policy, mode policy.Mode) *Contract {
 	return c
 }
 
-// unitsOf are the units whose state is a clause's signal.
+// unitsOf lists the units whose state the signal of a clause is.
 func unitsOf(p policy.Policy, mode policy.Mode, c clause) []string {
 	if unit, ok := ofUnit(c.signal); ok {
 		return []string{unit}
@@ -137,10 +138,10 @@ func unitsOf(p policy.Policy, mode policy.Mode, c clause) []string {
 	return nil
 }
 
-// ownership says whom each resource is for. Slices carry it: interactive.slice and
-// user.slice have what people run, ai.slice has inference.
+// ownership lists the resources with their users. interactive.slice and user.slice contain the
+// processes of people, ai.slice inference.
 func ownership(p policy.Policy, mode policy.Mode) []Owned {
-	session, first := "the person at the screen", "interactive.slice, user.slice"
+	session, first := "the graphical session", "interactive.slice, user.slice"
 	owner, cpu, audio := session, first, session
 	var audioTerms []string
 	switch mode {
@@ -148,30 +149,30 @@ func ownership(p policy.Policy, mode policy.Mode) []Owned {
 		owner, cpu, audio = "inference", "ai.slice", "nobody"
 		audioTerms = []string{"nothing plays or records when the mode is entered"}
 	case policy.StudioLocal:
-		audioTerms = []string{p.Units.AudioPriority + " holds latency down"}
+		audioTerms = []string{p.Units.AudioPriority + " keeps the latency low"}
 		fallthrough
 	default:
 		if p.Audio.Required {
-			audioTerms = append(audioTerms, "their audio server runs")
+			audioTerms = append(audioTerms, "the audio server runs")
 		}
 	}
 	return []Owned{
 		{"gpu", owner, gpuTerms(p, mode)},
 		{"cpu", cpu, sliceTerms(p, mode, policy.CPUWeight, policy.AllowedCPUs)},
 		{"memory", cpu, append(sliceTerms(p, mode, policy.MemoryHigh, policy.MemoryLow),
-			some("%d MiB available when the mode is entered", p.Guards.MinMemoryMiB.Of(mode))...)},
+			amountTerm("%d MiB available when the mode is entered", p.Guards.MinMemoryMiB.Of(mode))...)},
 		{"storage", owner, storageTerms(p, mode)},
 		{"audio", audio, audioTerms},
 	}
 }
 
-// sliceTerms are what the mode gives the slices of these properties.
+// sliceTerms lists the values that the mode sets for these properties of slices.
 func sliceTerms(p policy.Policy, mode policy.Mode, properties ...string) []string {
 	var terms []string
-	given := p.Slices.Of(mode)
-	for _, name := range slices.Sorted(maps.Keys(given)) {
+	set := p.Slices.Of(mode)
+	for _, name := range slices.Sorted(maps.Keys(set)) {
 		for _, property := range properties {
-			if value, ok := given[name].Properties()[property]; ok {
+			if value, ok := set[name].Properties()[property]; ok {
 				terms = append(terms, fmt.Sprintf("%s: %s=%s", name, property, value))
 			}
 		}
@@ -182,7 +183,7 @@ func sliceTerms(p policy.Policy, mode policy.Mode, properties ...string) []strin
 func gpuTerms(p policy.Policy, mode policy.Mode) []string {
 	display := strings.Join(p.GPU.Display, ", ")
 	if display == "" {
-		display = "every GPU that could"
+		display = "every GPU with an output"
 	}
 	terms := []string{"the display: " + display}
 	if mode == policy.Compute {
@@ -192,7 +193,7 @@ func gpuTerms(p policy.Policy, mode policy.Mode) []string {
 	switch {
 	case inference != "":
 	case mode == policy.Compute:
-		inference = "whichever it finds"
+		inference = "any"
 	default:
 		inference = "none"
 	}
@@ -205,38 +206,38 @@ func storageTerms(p policy.Policy, mode policy.Mode) []string {
 	}
 	var terms []string
 	for _, path := range p.Stores() {
-		terms = append(terms, fmt.Sprintf("%s is there, with %d MiB of room", path, p.Guards.MinFreeMiB))
+		terms = append(terms, fmt.Sprintf("%s exists and has %d MiB free", path, p.Guards.MinFreeMiB))
 	}
 	return terms
 }
 
-// some is a term about an amount, none for an amount of nothing.
-func some(format string, amount int) []string {
+// amountTerm returns one term about an amount, none if the amount is 0.
+func amountTerm(format string, amount int) []string {
 	if amount == 0 {
 		return nil
 	}
 	return []string{fmt.Sprintf(format, amount)}
 }
 
-// assumptions are what the placement of the mode rests on.
+// assumptions lists the conditions under which the mode can be used on this machine.
 func assumptions(p policy.Policy, mode policy.Mode) []string {
 	switch mode {
 	case policy.StudioLocal:
-		return []string{fmt.Sprintf("placement.studio is %s, and has to be local", p.Placement.Studio)}
+		return []string{fmt.Sprintf("placement.studio is %s and must be local", p.Placement.Studio)}
 	case policy.Compute:
-		all := []string{fmt.Sprintf("placement.ai is %s, and has to be local", p.Placement.AI)}
+		all := []string{fmt.Sprintf("placement.ai is %s and must be local", p.Placement.AI)}
 		list := p.AIGPUs(mode)
 		if len(list) == 0 {
 			return all
 		}
-		need := "every one"
+		need := len(list)
 		if p.GPU.MinAI > 0 {
-			need = fmt.Sprintf("at least %d", p.GPU.MinAI)
+			need = p.GPU.MinAI
 		}
-		all = append(all, fmt.Sprintf("of the %d GPUs for inference %s can be used", len(list), need))
+		all = append(all, fmt.Sprintf("at least %d of %d GPUs for inference can be used", need, len(list)))
 		for _, pci := range list {
 			if slices.Contains(p.GPU.Planned, pci) {
-				all = append(all, pci+" is planned: while it is missing, compute can be entered without it")
+				all = append(all, pci+" is planned: compute can be entered while it is missing")
 			}
 		}
 		return all

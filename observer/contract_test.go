@@ -8,7 +8,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-func TestAContractIsThePolicys(t *testing.T) {
+func TestContractOf(t *testing.T) {
 	p := policy.Default()
 	c := ContractOf(p, policy.Compute)
 	assert.Equal(t, "compute.target", c.Target)
@@ -33,27 +33,27 @@ func TestAContractIsThePolicys(t *testing.T) {
 	assert.NotContains(t, ContractOf(p, policy.Desktop).Requirements, Requirement{AudioStack, True})
 }
 
-// TestAContractIsWhatIsObserved: where every promise holds, the mode is observed.
-func TestAContractIsWhatIsObserved(t *testing.T) {
+// TestContractObserved: if all requirements of the contract hold, the mode is observed.
+func TestContractObserved(t *testing.T) {
 	for _, p := range []policy.Policy{policy.Default(), contracted()} {
-		wholeWhereAllIsKept(t, p)
+		requireObserved(t, p)
 	}
 }
 
-func wholeWhereAllIsKept(t *testing.T, p policy.Policy) {
+func requireObserved(t *testing.T, p policy.Policy) {
 	t.Helper()
 	for _, mode := range policy.Modes() {
 		facts := Facts{}
 		for _, s := range Signals() {
-			facts[s] = Fact{Truth: False, At: looked}
+			facts[s] = Fact{Truth: False, At: readAt}
 		}
-		facts[ManagerStarted] = Fact{Truth: True, At: looked}
+		facts[ManagerStarted] = Fact{Truth: True, At: readAt}
 		for _, promise := range ContractOf(p, mode).Requirements {
-			facts[promise.Signal] = Fact{Truth: promise.Want, At: looked}
+			facts[promise.Signal] = Fact{Truth: promise.Want, At: readAt}
 		}
 		if mode != policy.Compute {
-			facts[GraphicalSession] = Fact{Truth: True, At: looked}
+			facts[GraphicalSession] = Fact{Truth: True, At: readAt}
 		}
-		assert.Equal(t, Of(mode), decide(p, facts, Context{}, looked).State)
+		assert.Equal(t, Of(mode), decide(p, facts, Context{}, readAt).State)
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
+func TestFingerprintStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genSnapshot(policy.Default()).Draw(t, "snapshot")
 		later := s
@@ -20,17 +20,17 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 			&later.Systemd.Reading, &later.Logind.Reading, &later.Processes.Reading, &later.Inference.Reading,
 			&later.Audio.Reading,
 		} {
-			if r.Looked() {
+			if r.WasRead() {
 				r.At = r.At.Add(time.Hour)
 			}
 		}
 		load := 3.5
-		later.Procfs = Procfs{Reading: Reading{At: looked}, LoadPerCore: Measure{Value: &load}}
+		later.Procfs = Procfs{Reading: Reading{At: readAt}, LoadPerCore: Measure{Value: &load}}
 		later.Inference.Running = &load
 		later.Locks.Transition = Lock{Path: "/run/mode-controller/lock", Held: true, PID: 7, Own: true}
 		later.Audio.Servers = slices.Clone(s.Audio.Servers)
 		for i := range later.Audio.Servers {
-			if r := &later.Audio.Servers[i]; r.Looked() {
+			if r := &later.Audio.Servers[i]; r.WasRead() {
 				r.At = r.At.Add(time.Hour)
 			}
 		}
@@ -42,31 +42,31 @@ func TestTheFingerprintForgetsTimesAndOrder(t *testing.T) {
 	})
 }
 
-func TestTheFingerprintTellsWhatHappened(t *testing.T) {
+func TestFingerprintChanges(t *testing.T) {
 	seen := map[string]string{desktop().Fingerprint(): "nothing"}
 	for what, change := range map[string]func(*Snapshot){
-		"a unit":           func(s *Snapshot) { set(s, "vllm.service", "active") },
-		"another run":      func(s *Snapshot) { s.Systemd.Units["vllm.service"] = Unit{InvocationID: "ab"} },
-		"the manager":      func(s *Snapshot) { s.Systemd.State = "degraded" },
-		"a session's end":  func(s *Snapshot) { s.Logind.Sessions = s.Logind.Sessions[:1] },
-		"a holder":         func(s *Snapshot) { s.Processes.Holders = nil },
-		"health":           func(s *Snapshot) { s.Inference.Healthy = true },
-		"a rebuild":        func(s *Snapshot) { s.Locks.Rebuild.Held = true },
-		"a broken source":  func(s *Snapshot) { s.Logind.Reason = "no answer" },
-		"an audio server":  func(s *Snapshot) { s.Audio.Servers[0].Running = false },
-		"a stream":         func(s *Snapshot) { s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback}} },
-		"REAPER":           func(s *Snapshot) { s.Processes.DAWs = []Process{{Command: "reaper"}} },
-		"one never looked": func(s *Snapshot) { s.Processes.At = time.Time{} },
+		"a unit":          func(s *Snapshot) { set(s, "vllm.service", "active") },
+		"another run":     func(s *Snapshot) { s.Systemd.Units["vllm.service"] = Unit{InvocationID: "ab"} },
+		"the manager":     func(s *Snapshot) { s.Systemd.State = "degraded" },
+		"a session's end": func(s *Snapshot) { s.Logind.Sessions = s.Logind.Sessions[:1] },
+		"a holder":        func(s *Snapshot) { s.Processes.Holders = nil },
+		"health":          func(s *Snapshot) { s.Inference.Healthy = true },
+		"a rebuild":       func(s *Snapshot) { s.Locks.Rebuild.Held = true },
+		"a broken source": func(s *Snapshot) { s.Logind.Reason = "no answer" },
+		"an audio server": func(s *Snapshot) { s.Audio.Servers[0].Running = false },
+		"a stream":        func(s *Snapshot) { s.Audio.Servers[0].Streams = []AudioStream{{Direction: Playback}} },
+		"REAPER":          func(s *Snapshot) { s.Processes.DAWs = []Process{{Command: "reaper"}} },
+		"one never read":  func(s *Snapshot) { s.Processes.At = time.Time{} },
 	} {
 		s := desktop()
 		change(&s)
 		other, same := seen[s.Fingerprint()]
-		assert.False(t, same, "%s is not told from %s", what, other)
+		assert.False(t, same, "%s has the fingerprint of %s", what, other)
 		seen[s.Fingerprint()] = what
 	}
 }
 
-func TestOtherPeoplesProcessesAreRedacted(t *testing.T) {
+func TestHolderRedaction(t *testing.T) {
 	p := policy.Default()
 	s := compute()
 	s.Processes.Holders = []Holder{
@@ -76,7 +76,7 @@ func TestOtherPeoplesProcessesAreRedacted(t *testing.T) {
 		},
 		{GPU: "0000:01:00.0", PID: 901, Command: "mine", UID: 1000, Unit: "session-3.scope"},
 	}
-	o := Classify(p, s, Context{}, looked)
+	o := Classify(p, s, Context{}, readAt)
 	require.Contains(t, o.Conflicts[0].Text, "secretgame")
 
 	redacted, words := Redact(s, 1000)

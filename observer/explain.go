@@ -7,47 +7,45 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Explanation says why a host is called what it is called, and why it is called
-// nothing else.
+// Explanation explains the observed state: the facts that decided it, and for each mode the facts
+// that violate its contract.
 type Explanation struct {
 	State      State       `json:"state"`
 	Inferred   policy.Mode `json:"inferred"`
 	Confidence Confidence  `json:"confidence"`
 	At         time.Time   `json:"at,omitzero"`
-	// Rule gave the state its name, Reasons are those of the observation, and
-	// Decided are the facts that the rule looked at.
+	// Rule determined the state, Reasons are those of the observation, and Decided are the
+	// facts that the rule evaluated.
 	Rule    Rule      `json:"rule"`
 	Reasons []Reason  `json:"reasons"`
 	Decided []Finding `json:"decided"`
 	// Modes has an entry for each mode.
 	Modes []WhyNot `json:"modes"`
-	// Contract is that of the one mode that the explanation is about.
+	// Contract is set by Of only: the contract of that mode.
 	Contract *Contract `json:"contract,omitempty"`
 }
 
-// Finding is a fact with what it would have to be.
+// Finding is a fact with the value that it should have.
 type Finding struct {
 	Signal Signal `json:"signal"`
-	// Want is what the mode's contract asks for; unknown when nothing is asked.
+	// Want is the value that the contract requires, Unknown for none.
 	Want Truth `json:"want"`
 	Fact
 	// Stale: the fact is older than its bound.
 	Stale bool `json:"stale"`
 }
 
-// WhyNot says what stands against a mode.
+// WhyNot lists what keeps the host from being observed in a mode.
 type WhyNot struct {
 	Mode     policy.Mode `json:"mode"`
 	Observed bool        `json:"observed"`
-	// Against are the facts of the mode's contract that are not what they would
-	// have to be, and Because what is no fact of the host. Both are empty if and
-	// only if the mode is observed.
+	// Against are the facts that violate the contract, and Because the reasons that are not
+	// facts of the host. Both are empty if and only if the mode is observed.
 	Against []Finding `json:"against"`
 	Because []Reason  `json:"because"`
 }
 
-// Explain explains an observation. It is pure: the same rules that classified
-// say what they looked at.
+// Explain explains an observation. It is pure, and applies the same rules as Classify.
 func Explain(p policy.Policy, o Observation) Explanation {
 	e := Explanation{
 		State: o.State, Inferred: o.Inferred, Confidence: o.Confidence, At: o.At, Rule: o.Rule, Reasons: o.Reasons,
@@ -61,7 +59,7 @@ func Explain(p policy.Policy, o Observation) Explanation {
 	return e
 }
 
-// Of narrows the explanation to one mode: what stands against it, and its contract.
+// Of narrows the explanation to one mode, and adds the contract of the mode.
 func (e Explanation) Of(p policy.Policy, mode policy.Mode) Explanation {
 	e.Contract = ContractOf(p, mode)
 	e.Modes = slices.DeleteFunc(slices.Clone(e.Modes), func(w WhyNot) bool { return w.Mode != mode })
@@ -75,7 +73,7 @@ func (o Observation) finding(c clause) Finding {
 
 func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	w := WhyNot{Mode: mode, Observed: o.Is(mode)}
-	for _, c := range requirement(p, mode, o.Facts) {
+	for _, c := range requirements(p, mode, o.Facts) {
 		if o.Facts.Is(c.signal) != c.want {
 			w.Against = append(w.Against, o.finding(c))
 		}
@@ -87,7 +85,7 @@ func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	}
 	w.Because = wrongHost(p, mode)
 	if o.Context.InFlight {
-		w.Because = append(w.Because, Reason{string(RuleTransition), "a transition runs"})
+		w.Because = append(w.Because, Reason{string(RuleTransition), "a transition is running"})
 	}
 	if booting(o.Facts) && o.Facts.Is(ManagerStarted) != False {
 		w.Because = append(w.Because, bootReasons(o.Facts)...)
@@ -98,20 +96,19 @@ func (o Observation) whyNot(p policy.Policy, mode policy.Mode) WhyNot {
 	return w
 }
 
-// requirement is everything that has to hold for a host with these facts to be called
-// mode.
-func requirement(p policy.Policy, mode policy.Mode, f Facts) []clause {
+// requirements lists everything that must hold for a host with these facts to be observed in mode.
+func requirements(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	return append(indicatorClauses(mode), contract(p, mode, f)...)
 }
 
-// decidingClauses are the facts that the observation's rule looked at, with what they
-// would have to be.
+// decidingClauses lists the facts that the rule of the observation evaluated, with the values that
+// it requires.
 func (o Observation) decidingClauses(p policy.Policy) []clause {
 	switch o.Rule {
 	case RuleBoot:
-		return asked(decidingSources)
+		return anyValue(decidingSources)
 	case RuleConflict:
-		found := asked([]Signal{ComputeTarget})
+		found := anyValue([]Signal{ComputeTarget})
 		for _, c := range contradictions(p) {
 			if o.Facts.Is(c.signal) == c.want {
 				found = append(found, clause{signal: c.signal})
@@ -119,14 +116,15 @@ func (o Observation) decidingClauses(p policy.Policy) []clause {
 		}
 		return found
 	case RuleNotWhereAsked, RuleTargetsUnknown, RuleNoTarget:
-		return asked(modeIndicators)
+		return anyValue(modeIndicators)
 	case RuleContract:
-		return append(requirement(p, o.Inferred, o.Facts), softRequirements(p, o.Inferred)...)
+		return append(requirements(p, o.Inferred, o.Facts), softRequirements(p, o.Inferred)...)
 	}
 	return nil
 }
 
-func asked(signals []Signal) []clause {
+// anyValue returns clauses that require no value.
+func anyValue(signals []Signal) []clause {
 	clauses := make([]clause, len(signals))
 	for i, s := range signals {
 		clauses[i] = clause{signal: s}

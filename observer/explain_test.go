@@ -30,8 +30,8 @@ func coherent(p policy.Policy, o Observation) string {
 	return ""
 }
 
-// TestExplainExhaustive: a mode is observed if and only if nothing stands against
-// it, over every third combination of the facts and every context.
+// TestExplainExhaustive: a mode is observed if and only if its explanation lists nothing against it,
+// for every third combination of the facts and every context.
 func TestExplainExhaustive(t *testing.T) {
 	p := policy.Default()
 	combinations := 1
@@ -44,7 +44,7 @@ func TestExplainExhaustive(t *testing.T) {
 		for _, audio := range audioStacks(f, n) {
 			f[AudioStack] = audio
 			for _, c := range contexts() {
-				o := decide(p, f, c, looked)
+				o := decide(p, f, c, readAt)
 				if fault := coherent(p, o); fault != "" {
 					require.Failf(t, "incoherent", "%s\n%+v", fault, o)
 				}
@@ -56,7 +56,7 @@ func TestExplainExhaustive(t *testing.T) {
 func TestExplainProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Default()
-		o := Classify(p, genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
+		o := Classify(p, genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context"), readAt)
 		if fault := coherent(p, o); fault != "" {
 			t.Fatalf("%s: %+v", fault, o)
 		}
@@ -71,9 +71,9 @@ func signals(findings []Finding) []Signal {
 	return names
 }
 
-func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
+func TestExplainAgainst(t *testing.T) {
 	p := policy.Default()
-	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, looked))
+	e := Explain(p, Classify(p, desktop(), Context{Desired: policy.Desktop}, readAt))
 	assert.Equal(t, RuleContract, e.Rule)
 	assert.Equal(
 		t,
@@ -93,29 +93,29 @@ func TestExplainNamesTheFactsThatStandAgainstAMode(t *testing.T) {
 	assert.Equal(t, "sway (pid 900, session-2.scope) holds 0000:01:00.0", held.Reason)
 }
 
-func TestExplainNamesAnAudioServerThatDoesNotRun(t *testing.T) {
+func TestExplainAudioStack(t *testing.T) {
 	p, s := policy.Default(), desktop()
 	s.Audio.Servers[0].Running = false
-	against := Explain(p, Classify(p, s, Context{}, looked)).Of(p, policy.Desktop).Modes[0].Against
+	against := Explain(p, Classify(p, s, Context{}, readAt)).Of(p, policy.Desktop).Modes[0].Against
 	require.Equal(t, []Signal{AudioStack}, signals(against))
 	assert.Equal(t, "no audio server listens for uid 1000", against[0].Reason)
 }
 
-func TestExplainNamesWhatIsNoFact(t *testing.T) {
+func TestExplainBecause(t *testing.T) {
 	p := policy.Default()
 	for want, c := range map[string]Context{
 		"transition-runs": {InFlight: true}, "not-where-asked": {LastFailed: true, Desired: policy.Compute},
 	} {
-		w := Explain(p, Classify(p, desktop(), c, looked)).Of(p, policy.Desktop).Modes[0]
+		w := Explain(p, Classify(p, desktop(), c, readAt)).Of(p, policy.Desktop).Modes[0]
 		assert.Empty(t, w.Against)
 		require.Len(t, w.Because, 1)
 		assert.Equal(t, want, w.Because[0].Code)
 	}
 }
 
-// TestConfidenceFallsWithAge: whatever decides and is older than its bound makes
-// for low confidence, and what does not decide may be as old as it likes.
-func TestConfidenceFallsWithAge(t *testing.T) {
+// TestConfidenceByAge: a stale deciding fact makes the confidence low. The age of other facts does
+// not matter.
+func TestConfidenceByAge(t *testing.T) {
 	p := policy.Default()
 	bound := p.Timeouts.Recheck.D() + 2*p.Timeouts.Look.D()
 	audioBound := AudioRecheck(p) + 2*p.Timeouts.Look.D()
@@ -126,9 +126,9 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 		age        time.Duration
 		confidence Confidence
 	}{
-		"compute, just looked at":             {compute(), 0, High},
-		"compute, looked at a bound ago":      {compute(), bound, High},
-		"compute, looked at before that":      {compute(), bound + time.Nanosecond, Low},
+		"compute, just read":                  {compute(), 0, High},
+		"compute, read a bound ago":           {compute(), bound, High},
+		"compute, read before that":           {compute(), bound + time.Nanosecond, Low},
 		"a greeter rests on what signals":     {greeting, 24 * time.Hour, High},
 		"desktop, audio heard a bound ago":    {desktop(), audioBound, High},
 		"desktop, audio heard before that":    {desktop(), audioBound + time.Nanosecond, Low},
@@ -136,7 +136,7 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			o := Classify(p, c.host, Context{}, looked.Add(c.age))
+			o := Classify(p, c.host, Context{}, readAt.Add(c.age))
 			assert.Equal(t, c.confidence, o.Confidence)
 			stale := slices.ContainsFunc(Explain(p, o).Decided, func(f Finding) bool { return f.Stale })
 			assert.Equal(t, c.confidence == Low, stale)
@@ -144,22 +144,21 @@ func TestConfidenceFallsWithAge(t *testing.T) {
 			case c.confidence == Low || len(c.host.Logind.Graphical()) == 0 && o.Inferred == policy.Desktop:
 				assert.Zero(t, o.Expires, "nothing is to be awaited")
 			case o.Inferred == policy.Compute:
-				assert.Equal(t, looked.Add(bound), o.Expires)
+				assert.Equal(t, readAt.Add(bound), o.Expires)
 			default:
-				assert.Equal(t, looked.Add(audioBound), o.Expires)
+				assert.Equal(t, readAt.Add(audioBound), o.Expires)
 			}
 		})
 	}
 }
 
-// TestFreshnessProperty: age changes the confidence and nothing else; no
-// observation with a deciding fact past its bound has more than low confidence.
+// TestFreshnessProperty: age changes only the confidence, which is low if a deciding fact is stale.
 func TestFreshnessProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Default()
 		s, c := genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context")
-		later := looked.Add(time.Duration(rapid.Int64Range(0, int64(5*time.Minute)).Draw(t, "age")))
-		young, old := Classify(p, s, c, looked), Classify(p, s, c, later)
+		later := readAt.Add(time.Duration(rapid.Int64Range(0, int64(5*time.Minute)).Draw(t, "age")))
+		young, old := Classify(p, s, c, readAt), Classify(p, s, c, later)
 		if young.State != old.State || !slices.Equal(young.Reasons, old.Reasons) {
 			t.Fatalf("%s became %s by age alone", young.State, old.State)
 		}

@@ -10,8 +10,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Truth is a three-valued answer. The zero value is Unknown, so that a fact
-// nobody established can never be mistaken for a denial.
+// Truth is a three-valued answer. The zero value is Unknown, so that a missing fact is never
+// mistaken for False.
 type Truth int8
 
 // The truths.
@@ -28,8 +28,8 @@ func (t Truth) String() string { return truths[t] }
 // MarshalText writes the truth as a word.
 func (t Truth) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// UnmarshalText reads what MarshalText writes; any other word is Unknown, as that
-// of a newer version would have to be.
+// UnmarshalText reads what MarshalText writes. Any other word, as a newer version may write it, is
+// Unknown.
 func (t *Truth) UnmarshalText(text []byte) error {
 	*t = Truth(max(0, slices.Index(truths[:], string(text))))
 	return nil
@@ -42,8 +42,8 @@ func truth(b bool) Truth {
 	return False
 }
 
-// Signal names a fact that classification or a person may care about. The
-// names are the keys of the D-Bus property Signals and of `modectl current`.
+// Signal names a fact. The names are the keys of the D-Bus property Signals and of
+// `modectl current`.
 type Signal string
 
 // The signals.
@@ -77,13 +77,13 @@ const (
 func Signals() []Signal {
 	return []Signal{
 		ManagerStarted, GraphicalTarget, DesktopTarget, ComputeTarget, GraphicalSession, Greeter,
-		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, AIProfile, K3sActive, DisplayReleased,
-		DisplayGraphics, DisplayCompute, DisplayPresent, AIPresent, PlannedPresent, AudioStack, AudioActive,
-		MaintenanceQuiet,
+		DisplayManager, DesktopPresence, StudioPolicy, AudioPriority, VLLMActive, VLLMHealthy, AIProfile,
+		K3sActive, DisplayReleased, DisplayGraphics, DisplayCompute, DisplayPresent, AIPresent, PlannedPresent,
+		AudioStack, AudioActive, MaintenanceQuiet,
 	}
 }
 
-// The sources, by the names that facts and logs give them.
+// The names of the sources in facts and logs.
 const (
 	SourceSystemd   = "systemd"
 	SourceLogind    = "logind"
@@ -96,25 +96,23 @@ const (
 	SourceLocks     = "locks"
 )
 
-// Fact is one signal's value with what stands behind it.
+// Fact is the value of one signal with its evidence.
 type Fact struct {
 	Truth  Truth     `json:"truth"`
 	Source string    `json:"source"`
-	At     time.Time `json:"at,omitzero"`      // zero: nobody has looked yet
-	Reason string    `json:"reason,omitempty"` // of an unknown: why; else the evidence in words
-	// Word is the answer of a signal that asks which; the truth says whether there
-	// is any.
+	At     time.Time `json:"at,omitzero"`      // zero: the source has not been read yet
+	Reason string    `json:"reason,omitempty"` // why the fact is unknown, otherwise the evidence
+	// Word is the value of a signal that is not a bool, such as ai_profile. Truth is
+	// then whether there is one.
 	Word string `json:"word,omitempty"`
-	// Bound is the age from which the fact is too old to be relied on. Zero: its
-	// source is signalled when it changes, and what was seen last is what is.
+	// Bound is the age at which the fact becomes stale. Zero: never, because its source
+	// signals every change.
 	Bound time.Duration `json:"bound,omitempty"`
-	// Grace: what is not so has only just begun to be due, and nothing is held against
-	// it yet.
+	// Grace: within the startup grace period. A missing value does not degrade the mode yet.
 	Grace bool `json:"grace,omitempty"`
 }
 
-// Value is the signal's answer as people and scripts read it: a bool, or a word;
-// nil when it is not known.
+// Value is the value of the signal as it is published: a bool, a word, or nil if unknown.
 func (f Fact) Value() any {
 	switch {
 	case f.Truth == Unknown:
@@ -125,18 +123,18 @@ func (f Fact) Value() any {
 	return f.Truth == True
 }
 
-// Stale reports whether the fact was looked at longer ago than its bound.
+// Stale reports whether the fact is older than its bound.
 func (f Fact) Stale(now time.Time) bool {
 	return f.Bound > 0 && !f.At.IsZero() && now.Sub(f.At) > f.Bound
 }
 
-// Facts is every signal's fact. A signal that is missing is unknown.
+// Facts has the fact of each signal. A signal that is missing is unknown.
 type Facts map[Signal]Fact
 
-// Is returns the signal's truth.
+// Is returns the truth of a signal.
 func (f Facts) Is(s Signal) Truth { return f[s].Truth }
 
-// Derive reads the facts out of a snapshot.
+// Derive computes the facts from a snapshot.
 func Derive(p policy.Policy, s Snapshot) Facts {
 	f := Facts{
 		ManagerStarted:   managerStarted(s.Systemd),
@@ -167,17 +165,16 @@ func Derive(p policy.Policy, s Snapshot) Facts {
 	return f
 }
 
-// LeavesCompute reports whether the way to a mode takes the host out of compute, or may,
-// since whether it is there cannot be told.
+// LeavesCompute reports whether a transition to a mode may leave compute. It is true as well if it
+// is unknown whether the host is in compute.
 func LeavesCompute(p policy.Policy, s Snapshot, to policy.Mode) bool {
 	return to != policy.Compute && unitActive(s.Systemd, p.Units.ComputeTarget).Truth != False
 }
 
-// bound is how old a fact of a source may become. Nothing signals who opens a
-// device or how a server is: in compute they are looked at again every
-// timeouts.recheck, outside it the GPUs every gpu.recheck where policy names them
-// (GPUPace), and a look may take timeouts.look. An audio probe announces what
-// changes; that it still does is asked every AudioRecheck.
+// bound is the age at which a fact of a source becomes stale, zero for never. The holders of a GPU
+// and the health of vLLM are polled: in compute every timeouts.recheck, and the GPUs outside
+// compute every gpu.recheck if the policy names them (GPUPace). A read may take timeouts.look. An
+// audio probe sends its changes, and is polled every AudioRecheck in case it hangs.
 func bound(p policy.Policy, compute Truth, source string) time.Duration {
 	switch source {
 	case SourceHolders, SourceGPU:
@@ -202,9 +199,8 @@ func managerStarted(s Systemd) Fact {
 	return f
 }
 
-// unitActive is True for a unit that is up, False for one that is down or does
-// not exist, and Unknown on the way between: a unit that is stopping still runs,
-// one that is starting does not yet keep its promise.
+// unitActive is True for a unit that is active, False for one that is down or does not exist, and
+// Unknown in between: a unit that is stopping still runs, and one that is starting may fail.
 func unitActive(s Systemd, name string) Fact {
 	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
 	if !s.Known() {
@@ -228,8 +224,8 @@ func unitActive(s Systemd, name string) Fact {
 	return f
 }
 
-// maintenanceQuiet says whether all is down that studio-local stops. Work that has
-// only begun runs, and so does what is still stopping.
+// maintenanceQuiet is True if all units that studio-local stops are down. One that is starting or
+// stopping counts as running.
 func maintenanceQuiet(p policy.Policy, s Systemd) Fact {
 	f := Fact{Source: SourceSystemd, At: s.At, Reason: s.Reason}
 	if !s.Known() {
@@ -249,7 +245,7 @@ func maintenanceQuiet(p policy.Policy, s Systemd) Fact {
 	return f
 }
 
-// aiProfile is the profile that vLLM runs in, several of them with a plus between.
+// aiProfile is the profile that vLLM runs in. Several are joined by "+".
 func aiProfile(p policy.Policy, s Systemd) Fact {
 	var f Fact
 	var running []string
@@ -269,8 +265,8 @@ func aiProfile(p policy.Policy, s Systemd) Fact {
 	return f
 }
 
-// session says whether a session of that kind exists. A session of an unknown
-// kind could be one.
+// session is True if a session of that kind exists. It is Unknown if only a session of an unknown
+// kind does.
 func session(l Logind, kind Kind) Fact {
 	f := Fact{Source: SourceLogind, At: l.At, Reason: l.Reason}
 	if !l.Known() {
@@ -292,8 +288,8 @@ func session(l Logind, kind Kind) Fact {
 	return f
 }
 
-// presence: a desktop is there when somebody is logged in or can log in. A
-// display manager that waits for a login counts as the greeter it starts.
+// presence is True if somebody is logged in or can log in. A running display manager counts as the
+// greeter that it starts.
 func (f Facts) presence() Fact {
 	candidates := []Fact{f[GraphicalSession], f[Greeter], f[DisplayManager]}
 	for _, decides := range []Truth{True, Unknown} {
@@ -306,17 +302,17 @@ func (f Facts) presence() Fact {
 	return candidates[0]
 }
 
-// vllmHealthy counts an answer only when the unit runs, and only one of this run
-// of it: what answers on the port of a stopped unit is something else, and what
-// the last run answered says nothing of a model that is being loaded again.
+// vllmHealthy uses a health check only if the unit runs and the check is newer than its start. On
+// the port of a stopped unit something else answers, and the health of an earlier run says nothing
+// about a model that is being loaded.
 func vllmHealthy(p policy.Policy, s Snapshot, active Fact) Fact {
 	i := s.Inference
 	_, running := RunningVLLM(p, s.Systemd)
 	switch {
 	case active.Truth == False:
 		return Fact{Truth: False, Source: active.Source, At: active.At, Reason: active.Reason}
-	case i.Looked() && i.At.Before(running.ActiveSince):
-		return Fact{Source: SourceInference, At: i.At, Reason: "it has not been asked since it was started"}
+	case i.WasRead() && i.At.Before(running.ActiveSince):
+		return Fact{Source: SourceInference, At: i.At, Reason: "vLLM has not been read since it was started"}
 	case !i.Known():
 		return Fact{Source: SourceInference, At: i.At, Reason: i.Reason}
 	case i.Healthy:

@@ -8,23 +8,23 @@ import (
 	"slices"
 )
 
-// volatile are the keys of a snapshot that differ from look to look on a host
-// where nothing happens: times, measures, which guards judge at the moment they are
-// needed, and our own lock, which is held while a plan is carried out.
+// volatile are the keys of a snapshot that change from read to read on an idle host: times, and
+// measures, which guards evaluate when they are needed. The transition lock is among them because
+// the daemon itself holds it while a plan runs.
 var volatile = map[string]bool{
 	"at": true, "active_since": true, "woken_at": true, "running": true, "waiting": true, "procfs": true,
 	"memory_used": true, "memory": true, "free": true, "transition_lock": true,
 }
 
-// Fingerprint is the same for two snapshots that say the same of the host, at
-// whatever time and in whatever order they say it.
+// Fingerprint identifies the state of the host in a snapshot, regardless of the times of the reads
+// and the order of lists.
 func (s Snapshot) Fingerprint() string {
 	sum := sha256.Sum256(canonical(tree(s)))
 	return hex.EncodeToString(sum[:16])
 }
 
-// tree is v as encoding/json shows it: the shapes are plain data, so that it
-// cannot fail, and numbers keep all their digits.
+// tree returns v as generic JSON values. Numbers keep all their digits. It cannot fail, since a
+// snapshot is plain data.
 func tree(v any) any {
 	data, err := json.Marshal(v)
 	var t any
@@ -39,8 +39,8 @@ func tree(v any) any {
 	return t
 }
 
-// canonical writes a tree without what is volatile and with every list in one
-// order. Whether a source was looked at is no time: it stays.
+// canonical encodes a tree without the volatile keys and with sorted lists. Of the time of a read
+// it keeps whether there was one.
 func canonical(t any) []byte {
 	switch t := t.(type) {
 	case map[string]any:
@@ -48,26 +48,26 @@ func canonical(t any) []byte {
 		for key, value := range t {
 			switch {
 			case key == "at":
-				kept["looked"], _ = json.Marshal(value != "0001-01-01T00:00:00Z") // a bool
+				kept["read"] = encode(value != "0001-01-01T00:00:00Z")
 			case !volatile[key]:
 				kept[key] = canonical(value)
 			}
 		}
-		return plain(kept)
+		return encode(kept)
 	case []any:
 		list := make([]json.RawMessage, len(t))
 		for i, value := range t {
 			list[i] = canonical(value)
 		}
 		slices.SortFunc(list, func(a, b json.RawMessage) int { return bytes.Compare(a, b) })
-		return plain(list)
+		return encode(list)
 	case nil:
-		return []byte("[]") // an empty list is as good as none
+		return []byte("[]") // a missing list equals an empty one
 	}
-	return plain(t)
+	return encode(t)
 }
 
-func plain(v any) []byte {
+func encode(v any) []byte {
 	data, err := json.Marshal(v)
 	if err != nil {
 		panic("a snapshot is not plain data: " + err.Error())

@@ -32,7 +32,7 @@ func of(uid uint32) *uint32 { return &uid }
 // withNVIDIA gives a host both cards of described, with nothing on them.
 func withNVIDIA(s Snapshot) Snapshot {
 	s.Processes.GPUs = []GPU{{PCI: displayPCI, Display: true, Driver: "nvidia"}, {PCI: aiPCI, Driver: "nvidia"}}
-	s.GPU = NVML{Reading: Reading{At: looked}, Driver: true, Cards: []Card{
+	s.GPU = NVML{Reading: Reading{At: readAt}, Driver: true, Cards: []Card{
 		{PCI: displayPCI, UUID: "GPU-1", MemoryUsed: measured(1 << 20)}, {PCI: aiPCI, UUID: "GPU-2"},
 	}}
 	return s
@@ -48,10 +48,9 @@ var (
 	}
 )
 
-// TestGPUFactsExhaustive: where policy names GPUs, every combination of the facts
-// about them, over many of the others and every context: a mode's own name is
-// never there while one of them speaks against it; an unknown one costs the
-// confidence and nothing else; and Explain agrees.
+// TestGPUFactsExhaustive: if the policy names GPUs, every combination of the facts about them, with
+// many of the others and every context: a mode is never observed while one of them violates its
+// contract; an unknown one only lowers the confidence; Explain agrees.
 func TestGPUFactsExhaustive(t *testing.T) {
 	p, plain := described(), policy.Default()
 	combinations := 1
@@ -64,9 +63,9 @@ func TestGPUFactsExhaustive(t *testing.T) {
 			f := factsOf(n)
 			withGPUFacts(f, g)
 			for _, c := range contexts() {
-				o := decide(p, f, c, looked)
-				if fault := gpuHonesty(o, f, c); fault != "" {
-					require.Failf(t, "dishonest", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
+				o := decide(p, f, c, readAt)
+				if fault := gpuViolation(o, f, c); fault != "" {
+					require.Failf(t, "wrong observation", "%s\nfacts %v\ncontext %+v\nobservation %+v", fault, f, c, o)
 				}
 				if fault := coherent(p, o); fault != "" {
 					require.Failf(t, "incoherent", "%s\n%+v", fault, o)
@@ -75,7 +74,7 @@ func TestGPUFactsExhaustive(t *testing.T) {
 					named[o.Confidence]++
 				}
 			}
-			if g%31 == 0 && decide(plain, f, Context{}, looked).State != decide(plain, factsOf(n), Context{}, looked).State {
+			if g%31 == 0 && decide(plain, f, Context{}, readAt).State != decide(plain, factsOf(n), Context{}, readAt).State {
 				require.Fail(t, "a policy that names no GPU asks about them")
 			}
 		}
@@ -85,8 +84,8 @@ func TestGPUFactsExhaustive(t *testing.T) {
 		for g := range 243 {
 			f := requiredBy(m)
 			withGPUFacts(f, g)
-			o := decide(p, f, Context{Desired: m}, looked)
-			require.Empty(t, gpuHonesty(o, f, Context{Desired: m}), "%v", f)
+			o := decide(p, f, Context{Desired: m}, readAt)
+			require.Empty(t, gpuViolation(o, f, Context{Desired: m}), "%v", f)
 			named[o.Confidence]++
 		}
 	}
@@ -94,32 +93,32 @@ func TestGPUFactsExhaustive(t *testing.T) {
 	assert.Positive(t, named[Medium])
 }
 
-// factsOf is combination n of the other facts, the audio stack's among them.
+// factsOf is combination n of the other facts, the audio stack included.
 func factsOf(n int) Facts {
 	f := Facts{}
 	number(f, n)
 	f[AudioStack] = numbered(Truth(n / 7 % 3))
-	f[MaintenanceQuiet] = Fact{Truth: True, Source: "test", At: looked}
+	f[MaintenanceQuiet] = Fact{Truth: True, Source: "test", At: readAt}
 	return f
 }
 
 func withGPUFacts(f Facts, g int) {
 	for _, s := range gpuFactsAll {
-		f[s] = Fact{Truth: Truth(g % 3), Source: "test", At: looked, Reason: "as numbered"}
+		f[s] = Fact{Truth: Truth(g % 3), Source: "test", At: readAt, Reason: "as numbered"}
 		g /= 3
 	}
 }
 
-// requiredBy are facts in which everything that mode promises holds.
+// requiredBy returns facts that meet the contract of a mode.
 func requiredBy(m policy.Mode) Facts {
 	f := factsOf(0)
-	for s, want := range requirements[m] {
-		f[s] = Fact{Truth: want, Source: "test", At: looked}
+	for s, want := range claims[m] {
+		f[s] = Fact{Truth: want, Source: "test", At: readAt}
 	}
 	return f
 }
 
-func gpuHonesty(o Observation, f Facts, c Context) string {
+func gpuViolation(o Observation, f Facts, c Context) string {
 	for m, promise := range gpuPromises {
 		contradicted, unknown := false, false
 		for s, want := range promise {
@@ -134,22 +133,21 @@ func gpuHonesty(o Observation, f Facts, c Context) string {
 		case o.Is(m) && !unknown && o.Confidence != High:
 			return string(m) + " is claimed without confidence"
 		case !o.Is(m) && kept(m, f) && !contradicted && clear:
-			return string(m) + " is not seen though its promise holds"
+			return string(m) + " is not observed though its contract holds"
 		}
 	}
 	return ""
 }
 
-// TestNothingChangesWhereNoGPUIsNamed: whatever the GPU source and the new facts
-// of the topology say, a host whose policy names no GPU is called the same.
-func TestNothingChangesWhereNoGPUIsNamed(t *testing.T) {
+// TestNoGPUNamed: if the policy names no GPU, the state does not depend on NVML and the topology.
+func TestNoGPUNamed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := policy.Default()
 		s := genSnapshot(p).Draw(t, "snapshot")
 		c := rapid.SampledFrom(contexts()).Draw(t, "context")
 		with := s
 		with.GPU = genNVML(t)
-		before, after := Classify(p, s, c, looked), Classify(p, with, c, looked)
+		before, after := Classify(p, s, c, readAt), Classify(p, with, c, readAt)
 		require.Equal(t, before.State, after.State)
 		require.Equal(t, before.Confidence, after.Confidence)
 		require.Equal(t, before.Reasons, after.Reasons)
@@ -157,17 +155,16 @@ func TestNothingChangesWhereNoGPUIsNamed(t *testing.T) {
 	})
 }
 
-// TestClassifyPropertyWithGPUs: the honesty of TestClassifyProperty holds under a
-// policy that names GPUs.
+// TestClassifyPropertyWithGPUs: TestClassifyProperty under a policy that names GPUs.
 func TestClassifyPropertyWithGPUs(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := described()
 		s := genSnapshot(p).Draw(t, "snapshot")
 		s.GPU = genNVML(t)
 		c := rapid.SampledFrom(contexts()).Draw(t, "context")
-		o, f := Classify(p, s, c, looked), Derive(p, s)
+		o, f := Classify(p, s, c, readAt), Derive(p, s)
 		for _, m := range policy.Modes() {
-			require.False(t, o.Is(m) && !kept(m, f), "%s is claimed while its promise does not hold", m)
+			require.False(t, o.Is(m) && !kept(m, f), "%s is claimed while its contract does not hold", m)
 		}
 		require.Empty(t, coherent(p, o))
 	})
@@ -196,7 +193,7 @@ func trainer() CardProcess {
 	return CardProcess{PID: 4242, Command: "python3", UID: of(1001), Unit: "session-9.scope", Memory: measured(8 << 30)}
 }
 
-// TestGPUStates: the rules in words, under a policy that names GPUs.
+// TestGPUStates has an example of each rule under a policy that names GPUs.
 func TestGPUStates(t *testing.T) {
 	cases := map[string]struct {
 		host       func() Snapshot
@@ -212,7 +209,7 @@ func TestGPUStates(t *testing.T) {
 			change:  func(s *Snapshot) { s.GPU.Cards[0].Compute.Processes = []CardProcess{trainer()} },
 			reasons: []string{"compute-on-display-gpu"}, conflicts: []string{"compute-on-display-gpu"},
 		},
-		"a compute process on the other GPU is nobody's business": {
+		"a compute process on the other GPU is ignored": {
 			host: desktop, state: "desktop", confidence: High,
 			change: func(s *Snapshot) { s.GPU.Cards[1].Compute.Processes = []CardProcess{trainer()} },
 		},
@@ -237,11 +234,11 @@ func TestGPUStates(t *testing.T) {
 		},
 		"NVML that fails costs confidence": {
 			host: compute, state: "compute", confidence: Medium,
-			change: func(s *Snapshot) { s.GPU = NVML{Reading: Reading{At: looked, Reason: "Unknown Error"}} },
+			change: func(s *Snapshot) { s.GPU = NVML{Reading: Reading{At: readAt, Reason: "Unknown Error"}} },
 		},
 		"and on the desktop as well": {
 			host: desktop, state: "desktop", confidence: Medium,
-			change: func(s *Snapshot) { s.GPU = NVML{Reading: Reading{At: looked, Reason: "Unknown Error"}} },
+			change: func(s *Snapshot) { s.GPU = NVML{Reading: Reading{At: readAt, Reason: "Unknown Error"}} },
 		},
 		"a lost display GPU is unknown, the mode stands": {
 			host: compute, state: "compute", confidence: Medium,
@@ -256,7 +253,7 @@ func TestGPUStates(t *testing.T) {
 			change:  func(s *Snapshot) { s.Processes.GPUs = s.Processes.GPUs[:1] },
 			reasons: []string{"ai-gpu-missing"}, conflicts: []string{"ai-gpu-missing", "planned-gpu-missing"},
 		},
-		"and is told on the desktop, which is none the worse": {
+		"and is a conflict on the desktop, which is not degraded": {
 			host: desktop, state: "desktop", confidence: High,
 			change:    func(s *Snapshot) { s.Processes.GPUs = s.Processes.GPUs[:1] },
 			conflicts: []string{"ai-gpu-missing", "planned-gpu-missing"},
@@ -275,12 +272,12 @@ func TestGPUStates(t *testing.T) {
 			host: compute, state: "compute", confidence: High,
 			change: func(s *Snapshot) {
 				s.Processes.GPUs[0].Driver = "amdgpu"
-				s.GPU = NVML{Reading: Reading{At: looked, Reason: "the gpu probe is not there"}}
+				s.GPU = NVML{Reading: Reading{At: readAt, Reason: "the gpu probe is not there"}}
 			},
 		},
 		"a kernel driver without its library is unknown": {
 			host: compute, state: "compute", confidence: Medium,
-			change: func(s *Snapshot) { s.GPU = NVML{Reading: Reading{At: looked}} },
+			change: func(s *Snapshot) { s.GPU = NVML{Reading: Reading{At: readAt}} },
 		},
 	}
 	for name, c := range cases {
@@ -289,7 +286,7 @@ func TestGPUStates(t *testing.T) {
 			if c.change != nil {
 				c.change(&s)
 			}
-			o := Classify(described(), s, Context{}, looked)
+			o := Classify(described(), s, Context{}, readAt)
 			assert.Equal(t, c.state, o.State, "%+v", o.Reasons)
 			assert.Equal(t, c.confidence, o.Confidence)
 			assert.Equal(t, c.reasons, codesOf(o.Reasons))
@@ -306,13 +303,12 @@ func codesOf(reasons []Reason) []string {
 	return codes
 }
 
-// TestAPlainMachineHasItsFacts: no NVIDIA anywhere is an answer, with or without
-// the probe.
-func TestAPlainMachineHasItsFacts(t *testing.T) {
+// TestNoNVIDIA: a host without an NVIDIA GPU has known facts, with or without the GPU probe.
+func TestNoNVIDIA(t *testing.T) {
 	for name, n := range map[string]NVML{
 		"no probe": {
-			Reading: Reading{At: looked, Reason: "the gpu probe is not there"},
-		}, "no driver": {Reading: Reading{At: looked}},
+			Reading: Reading{At: readAt, Reason: "the gpu probe is not there"},
+		}, "no driver": {Reading: Reading{At: readAt}},
 	} {
 		s := desktop()
 		s.Processes.GPUs[0].Driver, s.GPU = "amdgpu", n
@@ -320,11 +316,11 @@ func TestAPlainMachineHasItsFacts(t *testing.T) {
 		assert.Equal(t, False, f.Is(DisplayCompute), name)
 		assert.Equal(t, False, f.Is(DisplayGraphics), name)
 		assert.Equal(t, True, f.Is(PlannedPresent), name)
-		assert.Equal(t, State("desktop"), Classify(policy.Default(), s, Context{}, looked).State)
+		assert.Equal(t, State("desktop"), Classify(policy.Default(), s, Context{}, readAt).State)
 	}
 }
 
-func TestThePaceOfLooksAtTheGPUs(t *testing.T) {
+func TestGPUPace(t *testing.T) {
 	p, plain := described(), policy.Default()
 	assert.Zero(t, GPUPace(plain, desktop()), "an idle desktop costs nothing")
 	assert.Equal(t, 5*time.Minute, GPUPace(p, desktop()))
@@ -338,17 +334,17 @@ func TestThePaceOfLooksAtTheGPUs(t *testing.T) {
 	}
 }
 
-func TestGPUEvidenceIsRedactedAndForgotten(t *testing.T) {
+func TestGPURedaction(t *testing.T) {
 	s := withNVIDIA(desktop())
 	ended := CardProcess{PID: 77}
 	s.GPU.Cards[0].Compute.Processes = []CardProcess{trainer(), ended}
-	o := Classify(described(), s, Context{}, looked)
+	o := Classify(described(), s, Context{}, readAt)
 	require.Contains(t, o.Reasons[0].Text, "python3 (pid 4242, session-9.scope)")
 
 	redacted, words := Redact(s, 1000)
 	list := redacted.GPU.Cards[0].Compute.Processes
 	assert.Equal(t, CardProcess{UID: of(1001), Memory: measured(8 << 30), Redacted: true}, list[0])
-	assert.Equal(t, CardProcess{Redacted: true}, list[1], "nobody knows whose it is, so it is nobody's to read")
+	assert.Equal(t, CardProcess{Redacted: true}, list[1], "a process of an unknown user is redacted for everybody")
 	assert.NotContains(t, words.Observation(o).Reasons[0].Text, "python3")
 	assert.NotContains(t, words.Observation(o).Conflicts[0].Text, "4242")
 	own, _ := Redact(s, 1001)
@@ -363,8 +359,8 @@ func TestGPUEvidenceIsRedactedAndForgotten(t *testing.T) {
 	assert.NotEqual(t, s.Fingerprint(), later.Fingerprint())
 }
 
-func TestOurOwnProbeIsNoHolder(t *testing.T) {
-	h := ProcessScan{Reading: Reading{At: looked}, GPUs: []GPU{{PCI: displayPCI, Display: true}}, Holders: []Holder{
+func TestGPUProbePermitted(t *testing.T) {
+	h := ProcessScan{Reading: Reading{At: readAt}, GPUs: []GPU{{PCI: displayPCI, Display: true}}, Holders: []Holder{
 		{GPU: displayPCI, PID: 5, Unit: "dubnium-probe-gpu.service"},
 	}}
 	assert.Empty(t, ForeignHolders(policy.Default(), h))

@@ -10,9 +10,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// TestInvariant17: placement decisions do not silently break the others
-// (docs/architecture.md). Whatever a host is like, to put a capability on another
-// machine changes what no other mode is called; of its own mode it says so.
+// TestInvariant17: placement decisions do not silently break the others (docs/architecture.md). For
+// any host, placing a capability on another machine adds a reason to its own mode and changes no
+// other state.
 func TestInvariant17(t *testing.T) {
 	place := rapid.SampledFrom([]policy.Place{policy.Local, policy.Remote})
 	moved := map[policy.Mode]int{}

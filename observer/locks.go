@@ -1,26 +1,25 @@
 package observer
 
-// Locks are the files by which programs that change the machine as a whole keep out
-// of each other's way, as the kernel knows them.
+// Locks are the lock files of programs that change the machine as a whole.
 type Locks struct {
 	Reading
-	// Transition is the controller's own: it holds it while a transition runs, and so
-	// may a script that wants none to.
+	// Transition is held by the daemon while a transition runs. A script may hold it to
+	// keep transitions from starting.
 	Transition Lock `json:"transition_lock"`
-	// Rebuild is that of switch-to-configuration of NixOS, which stops and starts
-	// units for as long as it has it. Elsewhere there is no such file.
+	// Rebuild is held by switch-to-configuration of NixOS while it stops and starts units.
+	// The file does not exist on other systems.
 	Rebuild Lock `json:"rebuild_lock"`
 }
 
-// Lock is a file that a process may hold for itself alone (flock(2), LOCK_EX).
+// Lock is the state of one exclusive file lock (flock(2), LOCK_EX).
 type Lock struct {
 	Path string `json:"path"`
 	Held bool   `json:"held"`
-	// PID is whose it is, as of when it was taken: it may have been passed on.
+	// PID is the process that took the lock. It may have passed it on to a child.
 	PID int `json:"pid,omitempty"`
-	// Own: the controller has it.
+	// Own: this process holds the lock.
 	Own bool `json:"own,omitempty"`
 }
 
-// Into makes each source's facts a Part.
+// Into implements Part.
 func (p Locks) Into(s *Snapshot) { s.Locks = p }

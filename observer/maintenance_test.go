@@ -8,7 +8,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-func TestStudioLocalIsQuiet(t *testing.T) {
+func TestMaintenanceQuiet(t *testing.T) {
 	p := policy.Default()
 	p.Studio.Quiesce = []string{"fstrim.timer"}
 	unit := func(state string) Unit { return Unit{LoadState: "loaded", ActiveState: state} }
@@ -48,7 +48,7 @@ func TestStudioLocalIsQuiet(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			fact := Derive(p, Snapshot{Systemd: Systemd{Reading: Reading{At: looked}, Units: c.units}})[MaintenanceQuiet]
+			fact := Derive(p, Snapshot{Systemd: Systemd{Reading: Reading{At: readAt}, Units: c.units}})[MaintenanceQuiet]
 			assert.Equal(t, c.truth, fact.Truth)
 			assert.Equal(t, c.reason, fact.Reason)
 		})
@@ -58,19 +58,19 @@ func TestStudioLocalIsQuiet(t *testing.T) {
 		True: "studio-local", False: "degraded-studio-local", Unknown: "studio-local",
 	} {
 		f := requiredBy(policy.StudioLocal)
-		f[MaintenanceQuiet] = Fact{Truth: truth, Source: SourceSystemd, At: looked, Reason: "fstrim.timer is active"}
-		o := decide(p, f, Context{Desired: policy.StudioLocal}, looked)
+		f[MaintenanceQuiet] = Fact{Truth: truth, Source: SourceSystemd, At: readAt, Reason: "fstrim.timer is active"}
+		o := decide(p, f, Context{Desired: policy.StudioLocal}, readAt)
 		assert.Equal(t, want, o.State)
 		assert.Equal(t, truth == Unknown, o.Confidence == Medium)
 		if truth == False {
 			assert.Equal(
-				t, []Reason{{"maintenance-runs", "a unit runs that studio-local keeps quiet: fstrim.timer is active"}}, o.Reasons,
+				t, []Reason{{"maintenance-runs", "a unit runs that studio-local stops: fstrim.timer is active"}}, o.Reasons,
 			)
 		}
 		f = requiredBy(policy.Desktop)
-		f[MaintenanceQuiet] = Fact{Truth: truth, Source: SourceSystemd, At: looked}
+		f[MaintenanceQuiet] = Fact{Truth: truth, Source: SourceSystemd, At: readAt}
 		assert.Equal(
-			t, State("desktop"), decide(p, f, Context{Desired: policy.Desktop}, looked).State, "desktops may be loud",
+			t, State("desktop"), decide(p, f, Context{Desired: policy.Desktop}, readAt).State, "desktops may be loud",
 		)
 	}
 }

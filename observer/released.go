@@ -7,13 +7,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
+// displayReleased is True if no foreign process holds a display GPU, Unknown if some processes or
+// display GPUs could not be read.
 func displayReleased(p policy.Policy, s Snapshot) Fact {
 	f := Fact{Source: SourceHolders, At: s.Processes.At, Reason: s.Processes.Reason}
 	if !s.Processes.Known() {
 		return f
 	}
 	if missing := missingDisplays(p, s.Processes); len(missing) > 0 {
-		f.Reason = fmt.Sprintf("the display GPU %s of the policy is not there, or has no driver", missing[0])
+		f.Reason = fmt.Sprintf("the display GPU %s of the policy is missing or has no driver", missing[0])
 		return f
 	}
 	foreign := ForeignHolders(p, s.Processes)
@@ -45,11 +47,9 @@ func missingDisplays(p policy.Policy, h ProcessScan) []string {
 	return missing
 }
 
-// ForeignHolders lists who must let go of a display GPU before compute may have
-// it: everyone but the kernel's side of a session (PID 1 and logind keep a
-// session's nodes until it is finalized), our own probe that looks through NVML,
-// the units that policy permits, and what already runs in ai.slice, for which the
-// GPU is meant.
+// ForeignHolders lists the holders that must release a display GPU before compute can use it. Not
+// among them are PID 1 and logind, which keep the nodes of a session open until it is finalized,
+// the GPU probe, the units that the policy permits, and ai.slice.
 func ForeignHolders(p policy.Policy, h ProcessScan) []Holder {
 	var foreign []Holder
 	displays := DisplayGPUs(p, h)
@@ -61,12 +61,11 @@ func ForeignHolders(p policy.Policy, h ProcessScan) []Holder {
 	return foreign
 }
 
-// gpuProbe is the unit that asks NVML, which opens the nodes for as long as it
-// is asked.
+// gpuProbe is the unit of the GPU probe. NVML opens the device nodes while the probe reads it.
 const gpuProbe = "dubnium-probe-gpu.service"
 
-// permitted goes by the unit. The processes that are counted beside h are in the same
-// one, unless it is a user's, who has as many units as they like, or none is known.
+// permitted reports whether the unit of a holder may hold a display GPU. Truncated processes share
+// the unit of h, except in a user slice, where the units may differ, or if the unit is unknown.
 func permitted(p policy.Policy, h Holder) bool {
 	if h.Truncated > 0 && (h.Unit == "" || ofUser(h.Slices)) {
 		return false
@@ -75,9 +74,8 @@ func permitted(p policy.Policy, h Holder) bool {
 		slices.Contains(p.GPU.PermittedHolders, h.Unit) || slices.Contains(h.Slices, "ai.slice")
 }
 
-// MayHold lists the processes that may have a display GPU open unseen: those that were
-// not looked through, but for those that are allowed to have it. There are none where
-// no display GPU is there to be held.
+// MayHold lists the processes that may hold a display GPU because their open files were not all
+// read. Permitted processes are left out. The list is empty if there is no display GPU.
 func MayHold(p policy.Policy, h ProcessScan) []Unseen {
 	if !h.Known() || len(DisplayGPUs(p, h)) == 0 || len(missingDisplays(p, h)) > 0 {
 		return nil
@@ -91,8 +89,8 @@ func MayHold(p policy.Policy, h ProcessScan) []Unseen {
 	return doubtful
 }
 
-// doubt says why it is not proved that only the known holders have a display GPU,
-// empty when it is.
+// doubt returns why the list of holders may be incomplete for the display GPUs, empty if it is
+// complete.
 func (h ProcessScan) doubt(p policy.Policy) string {
 	if len(DisplayGPUs(p, h)) == 0 {
 		return ""
@@ -107,7 +105,7 @@ func (h ProcessScan) doubt(p policy.Policy) string {
 	case len(unseen) == 0:
 		return fmt.Sprintf("%d processes that are not listed may hold a display GPU", others)
 	case others == 1:
-		return unseen[0].Text() + ", so that it may hold a display GPU"
+		return unseen[0].Text() + ", so it may hold a display GPU"
 	}
-	return fmt.Sprintf("%s, so that it and %d others may hold a display GPU", unseen[0].Text(), others-1)
+	return fmt.Sprintf("%s, so it and %d others may hold a display GPU", unseen[0].Text(), others-1)
 }

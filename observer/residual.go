@@ -6,7 +6,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// GPUMemory is how much memory of a GPU is in use.
+// GPUMemory is the memory of a GPU that is in use.
 type GPUMemory struct {
 	GPU   string `json:"gpu"` // PCI address
 	Bytes uint64 `json:"bytes"`
@@ -15,8 +15,8 @@ type GPUMemory struct {
 // MiB is the memory in MiB.
 func (m GPUMemory) MiB() float64 { return float64(m.Bytes) / (1 << 20) }
 
-// DisplayMemory is the memory in use on each display GPU that the policy names. A GPU
-// of which NVML does not say it is left out.
+// DisplayMemory is the memory in use on each display GPU that the policy names. A GPU is left out
+// if NVML does not report it.
 func DisplayMemory(p policy.Policy, s Snapshot) []GPUMemory {
 	if !s.GPU.Known() {
 		return nil
@@ -30,9 +30,9 @@ func DisplayMemory(p policy.Policy, s Snapshot) []GPUMemory {
 	return all
 }
 
-// ResidualOnDisplay is the memory that a release of the display GPUs left in use:
-// DisplayMemory while nobody holds one. It is nil where that is not proved, and on the
-// way out of compute, where gpu.residual_mib is not judged.
+// ResidualOnDisplay is the memory that is still in use after the display GPUs were released:
+// DisplayMemory while no process holds one. It is nil if that is not proved, and in compute, where
+// gpu.residual_mib does not apply.
 func ResidualOnDisplay(p policy.Policy, s Snapshot) []GPUMemory {
 	f := Derive(p, s)
 	free := f.Is(DisplayReleased) == True && f.Is(DisplayGraphics) == False && f.Is(DisplayCompute) == False

@@ -8,8 +8,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// A release is measured where it is proved, and only the display GPUs are.
-func TestResidualMemoryIsMeasuredOnReleasedDisplayGPUs(t *testing.T) {
+// TestResidualOnDisplay: only display GPUs are measured, and only if their release is proved.
+func TestResidualOnDisplay(t *testing.T) {
 	left := []GPUMemory{{displayPCI, 80 << 20}}
 	cases := map[string]struct {
 		change func(*policy.Policy, *Snapshot)
@@ -41,8 +41,8 @@ func TestResidualMemoryIsMeasuredOnReleasedDisplayGPUs(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			p, s := described(), withNVIDIA(Snapshot{
-				Systemd:   Systemd{Reading: Reading{At: looked}, Units: map[string]Unit{}},
-				Processes: ProcessScan{Reading: Reading{At: looked}},
+				Systemd:   Systemd{Reading: Reading{At: readAt}, Units: map[string]Unit{}},
+				Processes: ProcessScan{Reading: Reading{At: readAt}},
 			})
 			s.GPU.Cards[0].MemoryUsed = measured(80 << 20)
 			c.change(&p, &s)

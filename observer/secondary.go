@@ -2,16 +2,18 @@ package observer
 
 import "github.com/dubnium/dubnium/policy"
 
-// softRequirements lists what a mode promises beyond its contract: that studio-local is
-// quiet, and what it does where policy names GPUs. What speaks against such a clause degrades the mode; one that is unknown
-// costs confidence and no more, since the deciding facts stand without it: NVML
-// is a second witness beside the open files, and drivers of other makes have none.
+// softRequirements lists what a mode requires beyond its contract: the GPUs that the policy names,
+// and in studio-local that maintenance is quiet. A violated clause degrades the mode. One that is
+// unknown only lowers the confidence, because the deciding facts do not depend on it: NVML only
+// confirms what the open files show, and other drivers have no NVML.
 func softRequirements(p policy.Policy, mode policy.Mode) []clause {
 	var all []clause
 	display := len(p.GPU.Display) > 0
 	switch {
 	case mode == policy.Compute && display:
-		all = append(all, clause{DisplayGraphics, False, false, "display-graphics", "a program draws on a display GPU"})
+		all = append(all, clause{
+			DisplayGraphics, False, false, "display-graphics", "a process has a graphics context on a display GPU",
+		})
 	case display:
 		all = append(all, displayMissing, computeOnDisplay)
 	}
@@ -20,13 +22,13 @@ func softRequirements(p policy.Policy, mode policy.Mode) []clause {
 	}
 	if mode == policy.StudioLocal && len(p.Studio.Quiesce) > 0 {
 		all = append(
-			all, clause{MaintenanceQuiet, True, false, "maintenance-runs", "a unit runs that studio-local keeps quiet"},
+			all, clause{MaintenanceQuiet, True, false, "maintenance-runs", "a unit runs that studio-local stops"},
 		)
 	}
 	return all
 }
 
-// What degrades a mode and is a disagreement too.
+// These clauses degrade a mode and are disagreements too.
 var (
 	displayMissing   = clause{DisplayPresent, True, false, "display-gpu-missing", "a display GPU cannot be used"}
 	aiMissing        = clause{AIPresent, True, false, "ai-gpu-missing", "a GPU for inference cannot be used"}
@@ -36,19 +38,19 @@ var (
 	}
 )
 
-// disagreements are facts that contradict the policy's account of the GPUs. They
-// are told as conflicts in every mode; a host with one is safe to name.
+// disagreements lists the facts that contradict what the policy states about the GPUs. They are
+// published as conflicts in every mode, but do not keep a host from being in one.
 func disagreements(p policy.Policy, f Facts) []Reason {
-	var asked []clause
+	var clauses []clause
 	if len(p.GPU.Display) > 0 {
-		asked = append(asked, displayMissing)
+		clauses = append(clauses, displayMissing)
 		if f.Is(ComputeTarget) == False {
-			asked = append(asked, computeOnDisplay)
+			clauses = append(clauses, computeOnDisplay)
 		}
 	}
-	asked = append(asked, aiMissing, plannedMissing) // true where none is named
+	clauses = append(clauses, aiMissing, plannedMissing) // both facts are true if the policy names none
 	var found []Reason
-	for _, c := range asked {
+	for _, c := range clauses {
 		if fact := f[c.signal]; violates(c, fact) {
 			found = append(found, Reason{c.code, c.text + ": " + fact.Reason})
 		}
@@ -56,11 +58,10 @@ func disagreements(p policy.Policy, f Facts) []Reason {
 	return found
 }
 
-// violates reports whether a fact that is known is not what a clause wants.
+// violates reports whether a fact is known and differs from what the clause requires.
 func violates(c clause, f Fact) bool { return f.Truth != Unknown && f.Truth != c.want }
 
-// judgeSecondary does for the secondary clauses what judgeContract does for those
-// of the contract.
+// judgeSecondary applies the soft requirements as judgeContract does the contract.
 func (o *Observation) judgeSecondary(p policy.Policy) {
 	for _, c := range softRequirements(p, o.Inferred) {
 		fact := o.Facts[c.signal]

@@ -6,30 +6,29 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Topology is which GPUs the machine has, beside those that the policy speaks of.
+// Topology is which GPUs the machine has, and which the policy names.
 type Topology struct {
-	// Known: it has been looked at. Where not, Reason says why, and nothing is told of
-	// which GPUs there are; what the policy says is told all the same.
+	// Known: the GPUs have been read. Otherwise Reason explains why not, and Present,
+	// Unusable and Missing are empty.
 	Known  bool   `json:"known"`
 	Reason string `json:"reason,omitempty"`
-	// Planned are those that the machine is to have some day, by the policy.
+	// Planned are the GPUs that the policy expects in the future.
 	Planned []string `json:"planned"`
-	// Present are those that are there, Unusable those of them without a driver of
-	// this host, and Missing those that the policy names and that are not there. All
-	// are PCI addresses.
+	// Present are the GPUs of the machine, Unusable those of them without a driver of this
+	// host, and Missing those that the policy names and the machine lacks. All are PCI
+	// addresses.
 	Present  []string `json:"present"`
 	Unusable []string `json:"unusable"`
 	Missing  []string `json:"missing"`
-	// Display are those that drive a display: the policy's, or every one that could.
+	// Display are the display GPUs: those of the policy, or every one that has an output.
 	Display []string `json:"display"`
-	// AI are those that inference may use, by mode.
+	// AI are the GPUs that inference may use, by mode.
 	AI map[policy.Mode][]string `json:"ai"`
-	// MinAI is how many of them compute needs to be whole.
+	// MinAI is how many of them compute needs.
 	MinAI int `json:"min_ai"`
 }
 
-// TopologyOf is what the last look at the GPUs says, in an order that does not
-// depend on it.
+// TopologyOf is the topology as of the last read. All lists are sorted.
 func TopologyOf(p policy.Policy, h ProcessScan) Topology {
 	t := Topology{
 		Known: h.Known(), Planned: sorted(p.GPU.Planned), Display: sorted(p.GPU.Display),
@@ -44,8 +43,8 @@ func TopologyOf(p policy.Policy, h ProcessScan) Topology {
 	}
 	if !t.Known {
 		t.Reason = h.Reason
-		if !h.Looked() {
-			t.Reason = "nobody has looked yet"
+		if !h.WasRead() {
+			t.Reason = "not read yet"
 		}
 		return t
 	}
@@ -60,11 +59,12 @@ func TopologyOf(p policy.Policy, h ProcessScan) Topology {
 			t.Missing = append(t.Missing, pci)
 		}
 	}
-	t.Present, t.Unusable, t.Missing, t.Display = sorted(t.Present), sorted(t.Unusable), sorted(t.Missing), sorted(DisplayGPUs(p, h))
+	t.Present, t.Unusable, t.Missing = sorted(t.Present), sorted(t.Unusable), sorted(t.Missing)
+	t.Display = sorted(DisplayGPUs(p, h))
 	return t
 }
 
-// sorted has each element once, and is never nil.
+// sorted returns each element of list once, and never nil.
 func sorted(list []string) []string {
 	all := append([]string{}, list...)
 	slices.Sort(all)

@@ -8,17 +8,17 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// A unit that only the policy knows has a signal of its own: whether it runs.
+// unitSignal is the prefix of the signals of units that only the policy names.
 const unitSignal = "unit:"
 
-// UnitSignal is the signal that says whether a unit runs.
+// UnitSignal returns the signal that is true while a unit runs.
 func UnitSignal(unit string) Signal { return Signal(unitSignal + unit) }
 
-// ofUnit is the unit that a signal is about, and whether it is about one.
+// ofUnit returns the unit of a unit signal; ok is false for any other signal.
 func ofUnit(s Signal) (unit string, ok bool) { return strings.CutPrefix(string(s), unitSignal) }
 
-// unitFacts adds those of the units that the contracts name: what they require and
-// forbid, and what vLLM may run as where there is more than one way.
+// unitFacts adds the facts of the units that the policy requires or forbids in a mode and, if vLLM
+// has several units, of those.
 func unitFacts(p policy.Policy, s Systemd, f Facts) {
 	units := p.ContractUnits()
 	if vllm := VLLMUnits(p, s); len(vllm) > 1 {
@@ -29,11 +29,11 @@ func unitFacts(p policy.Policy, s Systemd, f Facts) {
 	}
 }
 
-// Runs says whether a unit runs.
+// Runs returns whether a unit runs.
 func (s Systemd) Runs(unit string) Truth { return unitActive(s, unit).Truth }
 
-// Names lists the signals that there are facts of, and those that there should be:
-// first Signals, in their order, then what only the policy or a newer daemon knows.
+// Names lists Signals in their order, and then the other signals of f: those of units, and those
+// of a newer daemon.
 func (f Facts) Names() []Signal {
 	known := Signals()
 	var more []Signal
@@ -46,8 +46,8 @@ func (f Facts) Names() []Signal {
 	return append(known, more...)
 }
 
-// unitClauses are what the policy asks of a mode's units. None decides which mode
-// it is: one that cannot be told degrades it, as one that is wrong does.
+// unitClauses are the clauses of the units that the policy requires and forbids in a mode. None is
+// deciding: the mode is degraded if one is violated or unknown.
 func unitClauses(p policy.Policy, mode policy.Mode) []clause {
 	var all []clause
 	for _, unit := range p.Contract(mode).Required {
@@ -68,8 +68,8 @@ func unitClauses(p policy.Policy, mode policy.Mode) []clause {
 	return all
 }
 
-// vllmClauses are what a mode promises of inference: that it runs as the policy
-// has it, or not at all. Where the host has none, compute does not care.
+// vllmClauses are the clauses of inference: vLLM runs in the profile that the policy sets for the
+// mode, or not at all. Without vLLM on the host compute has no such clause.
 func vllmClauses(p policy.Policy, mode policy.Mode, f Facts) []clause {
 	switch {
 	case p.VLLMUnit(mode) != "":
@@ -77,25 +77,25 @@ func vllmClauses(p policy.Policy, mode policy.Mode, f Facts) []clause {
 		return nil
 	default:
 		return []clause{
-			{VLLMActive, False, mode != policy.Compute, "vllm-active", "vLLM runs, which does not belong to " + string(mode)},
+			{VLLMActive, False, mode != policy.Compute, "vllm-active", "vLLM runs, which " + string(mode) + " forbids"},
 		}
 	}
 	all := []clause{
 		{VLLMActive, True, false, "vllm-not-active", "vLLM does not run"},
 		{VLLMHealthy, True, false, "vllm-not-healthy", "vLLM is not healthy"},
 	}
-	for _, unit := range others(p, mode, f) {
+	for _, unit := range otherUnits(p, mode, f) {
 		all = append(all, clause{
 			UnitSignal(unit), False, false, "vllm-other-profile",
-			"vLLM runs in another profile than " + p.Contract(mode).VLLMProfile + ", which is that of " + string(mode),
+			"vLLM runs in another profile than " + p.Contract(mode).VLLMProfile + ", the profile of " + string(mode),
 		})
 	}
 	return all
 }
 
-// others are the units of vLLM that a mode does not run: those of other profiles, and
-// further instances of their template that there are facts of.
-func others(p policy.Policy, mode policy.Mode, f Facts) []string {
+// otherUnits lists the units of vLLM that a mode does not run: those of other profiles, and all
+// further instances of their template that f has a fact of.
+func otherUnits(p policy.Policy, mode policy.Mode, f Facts) []string {
 	units := p.OtherVLLMUnits(mode)
 	for _, signal := range f.Names() {
 		unit, ok := ofUnit(signal)
@@ -107,8 +107,8 @@ func others(p policy.Policy, mode policy.Mode, f Facts) []string {
 	return units
 }
 
-// VLLMUnits lists every unit that is vLLM: those of the profiles, and every further
-// instance of their template that systemd has.
+// VLLMUnits lists all units of vLLM: those of the profiles, and the further instances of their
+// template that systemd has loaded.
 func VLLMUnits(p policy.Policy, s Systemd) []string {
 	units := p.VLLMUnits()
 	for _, unit := range slices.Sorted(maps.Keys(s.Units)) {
@@ -119,14 +119,13 @@ func VLLMUnits(p policy.Policy, s Systemd) []string {
 	return units
 }
 
-// OtherVLLMUnits are those that are not a mode's.
+// OtherVLLMUnits lists VLLMUnits without that of the mode.
 func OtherVLLMUnits(p policy.Policy, s Systemd, mode policy.Mode) []string {
 	own := p.VLLMUnit(mode)
 	return slices.DeleteFunc(VLLMUnits(p, s), func(unit string) bool { return unit == own })
 }
 
-// vllmActive is True when vLLM runs, in whichever profile, and False when it is
-// known to run in none.
+// vllmActive is True if vLLM runs in any profile, and False if it is known to run in none.
 func vllmActive(p policy.Policy, s Systemd) Fact {
 	var facts []Fact
 	for _, unit := range VLLMUnits(p, s) {
@@ -135,9 +134,8 @@ func vllmActive(p policy.Policy, s Systemd) Fact {
 	return strongest(facts, True, Unknown, False)
 }
 
-// RunningVLLM returns the unit of vLLM that is not down; where there are several,
-// the one that became active last, since its predecessor had the port before it.
-// The name is empty when all are down.
+// RunningVLLM returns the unit of vLLM that is not down. Of several it returns the one that became
+// active last, since that one has the port now. The name is empty if all are down.
 func RunningVLLM(p policy.Policy, s Systemd) (name string, running Unit) {
 	for _, unit := range VLLMUnits(p, s) {
 		u, seen := s.Units[unit]
@@ -151,15 +149,14 @@ func RunningVLLM(p policy.Policy, s Systemd) (name string, running Unit) {
 	return name, running
 }
 
-// wrongHost says that the policy has what a mode is for on another machine. A
-// reload may say so while the mode is on: then no fact makes it what it is meant to
-// be.
+// wrongHost returns a reason if the policy places the purpose of a mode on another machine. A
+// reload of the policy can cause that while the mode is on.
 func wrongHost(p policy.Policy, mode policy.Mode) []Reason {
 	if p.Location(mode) == policy.Local {
 		return nil
 	}
 	if mode == policy.StudioLocal {
-		return []Reason{{"studio-externalized", "the policy has the studio on another machine (placement.studio)"}}
+		return []Reason{{"studio-externalized", "the policy places the studio on another machine (placement.studio)"}}
 	}
-	return []Reason{{"ai-externalized", "the policy has inference on another machine (placement.ai)"}}
+	return []Reason{{"ai-externalized", "the policy places inference on another machine (placement.ai)"}}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// contracted is the policy of a host whose modes ask for units of their own, and
-// which has three ways to run vLLM.
+// contracted is a policy that requires and forbids units in its modes, and has three profiles of
+// vLLM.
 func contracted() policy.Policy {
 	p := policy.Default()
 	p.Studio.Quiesce = nil // has tests of its own
@@ -30,9 +30,9 @@ func contracted() policy.Policy {
 	return p
 }
 
-// contractPromises is the test's own reading of what that policy makes the modes'
-// names claim of units.
-var contractPromises = map[policy.Mode]map[string]Truth{
+// unitClaims is what the modes require of units under that policy, written down independently of
+// the code.
+var unitClaims = map[policy.Mode]map[string]Truth{
 	policy.Desktop: {
 		"cups.service": True, "batch.timer": False,
 		"vllm-small.service": True, "vllm.service": False, "vllm-fast.service": False,
@@ -47,14 +47,14 @@ var contractPromises = map[policy.Mode]map[string]Truth{
 	},
 }
 
-var contractUnits = slices.Sorted(maps.Keys(contractPromises[policy.Desktop]))
+var contractUnits = slices.Sorted(maps.Keys(unitClaims[policy.Desktop]))
 
-// stateOf is a word for each truth of a unit.
+// stateOf has an ActiveState for each truth.
 var stateOf = map[Truth]string{True: "active", False: "inactive", Unknown: "activating"}
 
-// keepsContract: the units are what the mode's name claims, and its vLLM answers.
-func keepsContract(mode policy.Mode, units map[string]Truth, healthy Truth) bool {
-	for unit, want := range contractPromises[mode] {
+// meetsContract reports whether the units are as the mode requires, and its vLLM is healthy.
+func meetsContract(mode policy.Mode, units map[string]Truth, healthy Truth) bool {
+	for unit, want := range unitClaims[mode] {
 		if units[unit] != want {
 			return false
 		}
@@ -62,11 +62,10 @@ func keepsContract(mode policy.Mode, units map[string]Truth, healthy Truth) bool
 	return mode == policy.StudioLocal || healthy == True
 }
 
-// TestContractsExhaustive: in each mode whose own promise holds, over every
-// three-valued combination of the units that the policy names and of vLLM's
-// health: the mode's own name is there exactly when every unit is what the policy
-// asks; else the mode is degraded or unknown, with a reason that names a unit; and
-// Explain agrees.
+// TestContractsExhaustive: for every combination of the units that the policy names and of the
+// health of vLLM, with all else of the contract met, the mode is observed exactly if every unit is
+// as required. Otherwise the mode is degraded or unknown, with a reason that names a unit. Explain
+// agrees.
 func TestContractsExhaustive(t *testing.T) {
 	p := contracted()
 	named := 0
@@ -81,12 +80,12 @@ func TestContractsExhaustive(t *testing.T) {
 				set(&s, contractUnits[i], stateOf[Truth(rest%3)])
 			}
 			health := Truth(n / 243)
-			s.Inference = Inference{Reading: Reading{At: looked}, Healthy: health == True}
+			s.Inference = Inference{Reading: Reading{At: readAt}, Healthy: health == True}
 			if health == Unknown {
 				s.Inference.Reason = "no answer"
 			}
-			o := Classify(p, s, Context{Desired: mode}, looked)
-			keeps := keepsContract(mode, units, health)
+			o := Classify(p, s, Context{Desired: mode}, readAt)
+			keeps := meetsContract(mode, units, health)
 			require.Equal(t, keeps, o.Is(mode), "%s with %v, health %s: %+v", mode, units, health, o.Reasons)
 			require.Equal(t, mode, o.Inferred)
 			require.Empty(t, coherent(p, o))
@@ -116,8 +115,7 @@ func studio() Snapshot {
 	return s
 }
 
-// TestContractsProperty: the honesty of TestClassifyProperty over whole snapshots,
-// under a policy whose modes ask for units.
+// TestContractsProperty: TestClassifyProperty under a policy that requires and forbids units.
 func TestContractsProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p := contracted()
@@ -132,10 +130,10 @@ func TestContractsProperty(t *testing.T) {
 				)
 			}
 		}
-		o := Classify(p, s, rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
+		o := Classify(p, s, rapid.SampledFrom(contexts()).Draw(t, "context"), readAt)
 		require.Empty(t, coherent(p, o))
 		for _, mode := range policy.Modes() {
-			for unit, want := range contractPromises[mode] {
+			for unit, want := range unitClaims[mode] {
 				if o.Is(mode) && o.Facts.Is(UnitSignal(unit)) != want {
 					t.Fatalf("%s is claimed while %s is %s", mode, unit, o.Facts.Is(UnitSignal(unit)))
 				}
@@ -144,13 +142,13 @@ func TestContractsProperty(t *testing.T) {
 	})
 }
 
-func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
+func TestUnitReasons(t *testing.T) {
 	good := func() Snapshot {
 		s := desktop()
-		for unit, want := range contractPromises[policy.Desktop] {
+		for unit, want := range unitClaims[policy.Desktop] {
 			set(&s, unit, stateOf[want])
 		}
-		s.Inference = Inference{Reading: Reading{At: looked}, Healthy: true}
+		s.Inference = Inference{Reading: Reading{At: readAt}, Healthy: true}
 		return s
 	}
 	cases := map[string]struct {
@@ -174,21 +172,24 @@ func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
 			func(s *Snapshot) { set(s, "cups.service", "activating") }, "degraded-desktop", Medium,
 			Reason{"unit-active-unknown", "cups.service is activating"},
 		},
-		"nobody has looked at a forbidden one": {
+		"a forbidden one that was not read": {
 			func(s *Snapshot) { delete(s.Systemd.Units, "batch.timer") }, "degraded-desktop", Medium,
 			Reason{"unit-active-unknown", "batch.timer has not been read"},
 		},
 		"vLLM runs in another profile": {
-			func(s *Snapshot) { set(s, "vllm-small.service", "inactive"); set(s, "vllm-fast.service", "active") }, "degraded-desktop", High,
+			func(s *Snapshot) {
+				set(s, "vllm-small.service", "inactive")
+				set(s, "vllm-fast.service", "active")
+			}, "degraded-desktop", High,
 			Reason{
 				"vllm-other-profile",
-				"vLLM runs in another profile than small, which is that of desktop: vllm-fast.service is active",
+				"vLLM runs in another profile than small, the profile of desktop: vllm-fast.service is active",
 			},
 		},
 		"vLLM runs in two": {
 			func(s *Snapshot) { set(s, "vllm.service", "active") }, "degraded-desktop", High,
 			Reason{
-				"vllm-other-profile", "vLLM runs in another profile than small, which is that of desktop: vllm.service is active",
+				"vllm-other-profile", "vLLM runs in another profile than small, the profile of desktop: vllm.service is active",
 			},
 		},
 		"vLLM does not run": {
@@ -200,7 +201,7 @@ func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := good()
 			c.change(&s)
-			o := Classify(contracted(), s, Context{}, looked)
+			o := Classify(contracted(), s, Context{}, readAt)
 			assert.Equal(t, c.state, o.State, "%+v", o.Reasons)
 			assert.Equal(t, c.confidence, o.Confidence)
 			if c.reason != (Reason{}) {
@@ -211,9 +212,8 @@ func TestWhatIsWrongWithAModesUnitsIsNamed(t *testing.T) {
 	}
 }
 
-// TestAHostWithoutContractsHasNoFactsOfThem: what a policy does not name is not
-// told.
-func TestAHostWithoutContractsHasNoFactsOfThem(t *testing.T) {
+// TestNoUnitFacts: units that the policy does not name have no fact.
+func TestNoUnitFacts(t *testing.T) {
 	assert.Equal(t, Signals(), Derive(policy.Default(), desktop()).Names())
 	more := Derive(contracted(), desktop()).Names()
 	assert.Equal(
@@ -226,9 +226,9 @@ func TestAHostWithoutContractsHasNoFactsOfThem(t *testing.T) {
 	)
 }
 
-func TestAnotherPolicysFactsAreOthers(t *testing.T) {
-	before, after := Classify(policy.Default(), desktop(), Context{}, looked), Classify(
-		policy.Default(), desktop(), Context{}, looked,
+func TestSameOtherPolicy(t *testing.T) {
+	before, after := Classify(policy.Default(), desktop(), Context{}, readAt), Classify(
+		policy.Default(), desktop(), Context{}, readAt,
 	)
 	require.True(t, after.Same(before))
 	after.Facts = maps.Clone(after.Facts)
@@ -237,7 +237,7 @@ func TestAnotherPolicysFactsAreOthers(t *testing.T) {
 	assert.False(t, before.Same(after))
 }
 
-func TestVLLMIsWhicheverUnitOfItRuns(t *testing.T) {
+func TestRunningVLLM(t *testing.T) {
 	p, s := contracted(), desktop().Systemd
 	for _, unit := range p.VLLMUnits() {
 		s.Units[unit] = Unit{LoadState: "loaded", ActiveState: "inactive"}
@@ -251,21 +251,21 @@ func TestVLLMIsWhicheverUnitOfItRuns(t *testing.T) {
 	assert.Equal(t, "vllm-fast.service", name)
 	assert.Equal(t, Unknown, vllmActive(p, s).Truth)
 
-	s.Units["vllm.service"] = Unit{ActiveState: "active", ActiveSince: looked}
+	s.Units["vllm.service"] = Unit{ActiveState: "active", ActiveSince: readAt}
 	name, _ = RunningVLLM(p, s)
 	assert.Equal(t, "vllm.service", name)
 	assert.Equal(t, True, vllmActive(p, s).Truth)
 
-	s.Units["vllm-fast.service"] = Unit{ActiveState: "active", ActiveSince: looked.Add(time.Second)}
+	s.Units["vllm-fast.service"] = Unit{ActiveState: "active", ActiveSince: readAt.Add(time.Second)}
 	name, _ = RunningVLLM(p, s)
 	assert.Equal(t, "vllm-fast.service", name)
-	asked := Snapshot{Systemd: s, Inference: Inference{Reading: Reading{At: looked}, Healthy: true}}
-	asked.Systemd.Reading = Reading{At: looked}
+	asked := Snapshot{Systemd: s, Inference: Inference{Reading: Reading{At: readAt}, Healthy: true}}
+	asked.Systemd.Reading = Reading{At: readAt}
 	assert.Equal(t, Unknown, Derive(p, asked).Is(VLLMHealthy), "the answer is the other one's")
 }
 
-// TestWhatIsPlacedElsewhereIsNotWholeHere: whatever the facts.
-func TestWhatIsPlacedElsewhereIsNotWholeHere(t *testing.T) {
+// TestWrongHost: a mode that is placed on another machine is never observed here.
+func TestWrongHost(t *testing.T) {
 	p := policy.Default()
 	p.Placement.Studio, p.Placement.AI = policy.Remote, policy.Remote
 	for _, c := range []struct {
@@ -277,7 +277,7 @@ func TestWhatIsPlacedElsewhereIsNotWholeHere(t *testing.T) {
 			studio(), "degraded-studio-local", "studio-externalized",
 		}, {compute(), "degraded-compute", "ai-externalized"},
 	} {
-		o := Classify(p, c.host, Context{}, looked)
+		o := Classify(p, c.host, Context{}, readAt)
 		assert.Equal(t, c.state, o.State)
 		assert.Empty(t, coherent(p, o))
 		if c.code != "" {
@@ -286,38 +286,38 @@ func TestWhatIsPlacedElsewhereIsNotWholeHere(t *testing.T) {
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		o := Classify(p, genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context"), looked)
+		o := Classify(p, genSnapshot(p).Draw(t, "snapshot"), rapid.SampledFrom(contexts()).Draw(t, "context"), readAt)
 		require.False(t, o.Is(policy.StudioLocal) || o.Is(policy.Compute))
 		require.Empty(t, coherent(p, o))
 	})
 }
 
-// TestInferenceThatAModeDoesNotHave: compute without vLLM has none, where policy
-// says so, and does not care where the host has none.
-func TestInferenceThatAModeDoesNotHave(t *testing.T) {
+// TestNoInference: compute with profile off requires that vLLM does not run; without vLLM on the
+// host it has no such clause.
+func TestNoInference(t *testing.T) {
 	p := policy.Default()
 	p.Modes.Compute.VLLMProfile = policy.ProfileOff
-	o := Classify(p, compute(), Context{}, looked)
+	o := Classify(p, compute(), Context{}, readAt)
 	assert.Equal(t, State("degraded-compute"), o.State)
 	assert.Equal(t, []string{"vllm-active"}, codesOf(o.Reasons))
 	silent := compute()
 	set(&silent, "vllm.service", "inactive")
-	assert.Equal(t, State("compute"), Classify(p, silent, Context{}, looked).State)
+	assert.Equal(t, State("compute"), Classify(p, silent, Context{}, readAt).State)
 
 	p = policy.Default()
 	p.VLLM.Enabled = false
-	assert.Equal(t, State("compute"), Classify(p, compute(), Context{}, looked).State)
-	assert.Equal(t, State("compute"), Classify(p, silent, Context{}, looked).State)
+	assert.Equal(t, State("compute"), Classify(p, compute(), Context{}, readAt).State)
+	assert.Equal(t, State("compute"), Classify(p, silent, Context{}, readAt).State)
 }
 
-// TestAsManyGPUsAsPolicyWants: the three-valued states of three cards against each
-// number that may be enough, with the middle one planned.
-func TestAsManyGPUsAsPolicyWants(t *testing.T) {
+// TestMinAI: every state of three cards, of which the middle one is planned, against each value of
+// gpu.min_ai.
+func TestMinAI(t *testing.T) {
 	cards := []string{"0000:01:00.0", "0000:02:00.0", "0000:03:00.0"}
 	for n := range 27 {
 		s, truths, count := compute(), []Truth{}, map[Truth]int{}
 		s.Processes.GPUs = nil
-		s.GPU = NVML{Reading: Reading{At: looked}, Driver: true}
+		s.GPU = NVML{Reading: Reading{At: readAt}, Driver: true}
 		for i, rest := 0, n; i < len(cards); i, rest = i+1, rest/3 {
 			truth := Truth(rest % 3)
 			truths = append(truths, truth)
@@ -352,7 +352,7 @@ func TestAsManyGPUsAsPolicyWants(t *testing.T) {
 			require.Equal(t, whole, Derive(p, s).Is(AIPresent), what)
 			require.Equal(t, enterable, AIEnterable(p, s).Truth, what)
 			require.NotEmpty(t, AIEnterable(p, s).Reason, what)
-			o := Classify(p, s, Context{}, looked)
+			o := Classify(p, s, Context{}, readAt)
 			require.Equal(t, whole == False, slices.Contains(codesOf(o.Reasons), "ai-gpu-missing"), what)
 			require.Equal(t, whole != False, o.Is(policy.Compute), what)
 			require.Equal(t, truths[1] == False, slices.Contains(codesOf(o.Conflicts), "planned-gpu-missing"), what)
@@ -363,7 +363,7 @@ func TestAsManyGPUsAsPolicyWants(t *testing.T) {
 	}
 }
 
-// strongestOf is what two cards are of which both are needed.
+// strongestOf is the conjunction of two truths.
 func strongestOf(a, b Truth) Truth {
 	if a == False || b == False {
 		return False
@@ -371,7 +371,7 @@ func strongestOf(a, b Truth) Truth {
 	return min(a, b)
 }
 
-func TestAModesOwnGPUs(t *testing.T) {
+func TestAIGPUsByMode(t *testing.T) {
 	p := described()
 	p.GPU.AI = []string{displayPCI, aiPCI}
 	p.Modes.Compute.AIGPUs = []string{aiPCI}
@@ -384,7 +384,7 @@ func TestAModesOwnGPUs(t *testing.T) {
 	assert.Equal(t, True, Derive(p, s).Is(AIPresent), "the other is none of compute's")
 }
 
-func TestTheTopology(t *testing.T) {
+func TestTopology(t *testing.T) {
 	p := policy.Default()
 	p.GPU = policy.GPU{
 		Display: []string{displayPCI}, AI: []string{"0000:09:00.0", displayPCI, aiPCI},
@@ -392,7 +392,7 @@ func TestTheTopology(t *testing.T) {
 	}
 	p.Modes.Desktop.AIGPUs = []string{aiPCI}
 	h := ProcessScan{
-		Reading: Reading{At: looked},
+		Reading: Reading{At: readAt},
 		GPUs:    []GPU{{PCI: aiPCI, Driver: "vfio-pci", Hidden: true}, {PCI: displayPCI, Display: true}},
 	}
 	want := Topology{
@@ -405,11 +405,12 @@ func TestTheTopology(t *testing.T) {
 	}
 	assert.Equal(t, want, TopologyOf(p, h))
 	slices.Reverse(h.GPUs)
-	assert.Equal(t, want, TopologyOf(p, h), "whatever the order of the look")
+	assert.Equal(t, want, TopologyOf(p, h), "whatever the order of the read")
 
-	want.Known, want.Reason, want.Present, want.Unusable, want.Missing = false, "no probe", []string{}, []string{}, []string{}
-	assert.Equal(t, want, TopologyOf(p, ProcessScan{Reading: Reading{At: looked, Reason: "no probe"}}))
-	assert.Equal(t, "nobody has looked yet", TopologyOf(p, ProcessScan{}).Reason)
+	want.Known, want.Reason = false, "no probe"
+	want.Present, want.Unusable, want.Missing = []string{}, []string{}, []string{}
+	assert.Equal(t, want, TopologyOf(p, ProcessScan{Reading: Reading{At: readAt, Reason: "no probe"}}))
+	assert.Equal(t, "not read yet", TopologyOf(p, ProcessScan{}).Reason)
 
 	plain := TopologyOf(policy.Default(), h)
 	assert.Equal(t, []string{displayPCI}, plain.Display, "every one that could drive a display")
@@ -418,15 +419,15 @@ func TestTheTopology(t *testing.T) {
 	assert.Equal(t, 3, TopologyOf(p, h).MinAI, "all of compute's")
 }
 
-// TestAContractHasTheUnitsOfThePolicy: and what it promises of them is what is
-// observed (TestAContractIsWhatIsObserved holds the rest).
-func TestAContractHasTheUnitsOfThePolicy(t *testing.T) {
+// TestContractUnits: the contract lists the units of the policy, and a host that meets it is
+// observed in the mode.
+func TestContractUnits(t *testing.T) {
 	p := contracted()
 	p.Modes.Compute.StopForbidden = true
 	c := ContractOf(p, policy.Compute)
 	assert.Equal(t, []string{"vllm-fast.service", "batch.timer"}, c.Expected)
 	assert.Subset(t, c.Forbidden, []string{"vllm.service", "vllm-small.service", "cups.service"})
-	assert.Equal(t, "throughput: nobody waits at a screen", c.Latency)
+	assert.Equal(t, "throughput: there is no interactive user", c.Latency)
 	assert.Equal(t, "headless: neither a graphical session nor a greeter", c.Security)
 	assert.True(t, c.StopForbidden && c.Isolates && c.EndsSessions)
 	assert.False(t, c.Trusted)

@@ -10,9 +10,9 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-const manyFiles = "many (pid 700, uid 1001) has too many open files to look through"
+const manyFiles = "many (pid 700, uid 1001) has too many open files to read"
 
-func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
+func TestUnseenMayHold(t *testing.T) {
 	many := Unseen{
 		Process: Process{PID: 700, Command: "many", UID: 1001, Unit: "session-4.scope"},
 		Slices:  []string{"user.slice", "user-1001.slice"},
@@ -34,20 +34,23 @@ func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
 		reason string
 	}{
 		"nobody": {truth: True, reason: "no foreign process"},
-		"one":    {unseen: []Unseen{many}, reason: manyFiles + ", so that it may hold a display GPU"},
+		"one":    {unseen: []Unseen{many}, reason: manyFiles + ", so it may hold a display GPU"},
 		"one with its kind": {
-			unseen: with(func(u *Unseen) { u.Truncated = 3 }), reason: manyFiles + ", so that it and 3 others may hold",
+			unseen: with(func(u *Unseen) { u.Truncated = 3 }), reason: manyFiles + ", so it and 3 others may hold",
 		},
-		"one whose are hidden": {
+		"one whose files are hidden": {
 			unseen: with(func(u *Unseen) { u.Denied = true }),
-			reason: "the open files of many (pid 700, uid 1001) cannot be seen",
+			reason: "the open files of many (pid 700, uid 1001) cannot be read",
 		},
-		"some of no list": {
+		"some that are not listed": {
 			change: func(h *ProcessScan) { h.MoreUnseen = 2 }, reason: "2 processes that are not listed may hold",
 		},
-		"one and a holder": {unseen: []Unseen{many}, truth: False, reason: "sway (pid 9, session-2.scope) holds 0000:01:00.0", change: func(h *ProcessScan) {
-			h.Holders = []Holder{{GPU: "0000:01:00.0", PID: 9, Command: "sway", Unit: "session-2.scope"}}
-		}},
+		"one and a holder": {
+			unseen: []Unseen{many}, truth: False, reason: "sway (pid 9, session-2.scope) holds 0000:01:00.0",
+			change: func(h *ProcessScan) {
+				h.Holders = []Holder{{GPU: "0000:01:00.0", PID: 9, Command: "sway", Unit: "session-2.scope"}}
+			},
+		},
 		"vLLM":                   {unseen: inUnit("vllm.service", "ai.slice"), truth: True},
 		"the persistence daemon": {unseen: inUnit("nvidia-persistenced.service", "system.slice"), truth: True},
 		"PID 1": {
@@ -67,7 +70,8 @@ func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
 		},
 		"many holders of a permitted unit": {truth: True, change: permits("nvidia-persistenced.service", "system.slice")},
 		"many holders of a user's, of whom one is permitted": {
-			truth: False, reason: "holds 0000:01:00.0 and 7 more", change: permits("user@1001.service/app.service", "user.slice"),
+			truth: False, reason: "holds 0000:01:00.0 and 7 more",
+			change: permits("user@1001.service/app.service", "user.slice"),
 		},
 	}
 	for name, c := range cases {
@@ -81,35 +85,35 @@ func TestWhoWasNotLookedThroughMayHoldTheDisplay(t *testing.T) {
 			assert.Equal(t, c.truth, f.Truth, f.Reason)
 			assert.Contains(t, f.Reason, c.reason)
 			assert.Equal(
-				t, c.truth == True, Classify(p, s, Context{}, looked).State == Of(policy.Compute),
+				t, c.truth == True, Classify(p, s, Context{}, readAt).State == Of(policy.Compute),
 				"it decides whether compute is there",
 			)
 		})
 	}
 }
 
-// permits makes a process of a unit a holder, and seven more of its account.
+// permits makes a permitted process of a unit a holder, and seven more of the same slice or unit.
 func permits(unit, slice string) func(*ProcessScan) {
 	return func(h *ProcessScan) {
 		h.Holders = []Holder{{GPU: "0000:01:00.0", PID: 9, Command: "app", Unit: unit, Slices: []string{slice}, Truncated: 7}}
 	}
 }
 
-func TestAGPUThatIsMissingIsNotLaidToAProcess(t *testing.T) {
+func TestMissingGPUReason(t *testing.T) {
 	p, s := policy.Default(), compute()
 	p.GPU.Display = []string{"0000:09:00.0"}
 	s.Processes.Unseen = []Unseen{{Process: Process{PID: 700}}}
 	assert.Empty(t, MayHold(p, s.Processes))
-	assert.Contains(t, Derive(p, s)[DisplayReleased].Reason, "0000:09:00.0 of the policy is not there")
+	assert.Contains(t, Derive(p, s)[DisplayReleased].Reason, "0000:09:00.0 of the policy is missing")
 }
 
-func TestWhoWasNotLookedThroughIsNotToldToOthers(t *testing.T) {
+func TestUnseenRedaction(t *testing.T) {
 	p, s := policy.Default(), compute()
 	secret := Process{PID: 700, Command: "secret", UID: 1001, Unit: "secret.service", Session: "secret"}
 	s.Processes.Holders = nil
 	s.Processes.Unseen = []Unseen{{Process: secret, Slices: []string{"secret.slice"}, Truncated: 3}}
 	s.Processes.Jobs.Unread = []Unseen{{Process: secret, Slices: []string{"secret.slice"}}}
-	o := Classify(p, s, Context{}, looked)
+	o := Classify(p, s, Context{}, readAt)
 	require.Contains(t, o.Facts[DisplayReleased].Reason, "secret")
 	whole := fmt.Sprintf("%+v", s)
 
@@ -128,7 +132,7 @@ func TestWhoWasNotLookedThroughIsNotToldToOthers(t *testing.T) {
 	}
 }
 
-func TestSoundDevicesOfNoListAreNotKnown(t *testing.T) {
+func TestMorePCMsUnknown(t *testing.T) {
 	s := quiet()
 	s.Processes.MorePCMs = 3
 	f := Derive(policy.Default(), s)[AudioActive]

@@ -27,7 +27,7 @@ func nvidiaHost(holders ...Holder) Snapshot {
 	}
 }
 
-func TestWorkersAreFoundWhereverTheyAre(t *testing.T) {
+func TestWorkers(t *testing.T) {
 	s := nvidiaHost(
 		Holder{
 			PID: 1, Command: "a", Unit: "vllm.service", GPU: cardOne,
@@ -60,15 +60,15 @@ func TestWorkersAreFoundWhereverTheyAre(t *testing.T) {
 	)
 }
 
-// Unknown is not free: nothing is called free of vLLM while a worker of it is seen, or
-// while it could not be seen.
-func TestOnlyWhatWasSeenToBeFreeIsFree(t *testing.T) {
+// TestGPUsFree: no GPU is free while a worker of vLLM holds one, or may hold one because not all
+// processes could be read.
+func TestGPUsFree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := nvidiaHost()
 		if rapid.Bool().Draw(t, "blind") {
 			s.Processes.Reason = "the probe hangs"
 		}
-		if rapid.Bool().Draw(t, "never looked") {
+		if rapid.Bool().Draw(t, "never read") {
 			s.Processes.At = time.Time{}
 		}
 		for i := range rapid.IntRange(0, 3).Draw(t, "holders") {
@@ -97,7 +97,7 @@ func TestOnlyWhatWasSeenToBeFreeIsFree(t *testing.T) {
 	})
 }
 
-func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
+func TestResidualMemory(t *testing.T) {
 	p := policy.Default()
 	p.GPU.ResidualMiB, p.GPU.AI = 160, []string{cardOne}
 	used := func(mib float64) Measure { bytes := mib * (1 << 20); return Measure{Value: &bytes} }
@@ -105,9 +105,9 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 		change        func(*Snapshot, *policy.Policy)
 		memory, doubt string
 	}{
-		"in use, and nobody's": {
+		"in use without a holder": {
 			func(*Snapshot, *policy.Policy) {},
-			"nobody has " + cardOne + ", and 900 MiB of its memory are in use, more than 160", "",
+			"no process holds " + cardOne + ", but 900 MiB of its memory are in use, more than 160", "",
 		},
 		"as little as the policy lets be": {
 			func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = used(160) }, "", "",
@@ -119,13 +119,13 @@ func TestResidueIsJudgedWhereNobodyHasTheCard(t *testing.T) {
 		"of another's context": {func(s *Snapshot, _ *policy.Policy) {
 			s.GPU.Cards[0].Compute.Processes = []CardProcess{{PID: 3}}
 		}, "", ""},
-		"held by who may for ever": {func(s *Snapshot, _ *policy.Policy) {
+		"held by a permitted unit": {func(s *Snapshot, _ *policy.Policy) {
 			s.Processes.Holders = []Holder{{GPU: cardOne, Unit: "nvidia-persistenced.service"}}
-		}, "nobody has", ""},
+		}, "no process holds", ""},
 		"of a card with another driver": {
 			func(s *Snapshot, _ *policy.Policy) { s.Processes.GPUs[0].Driver = "amdgpu" }, "", "",
 		},
-		"not told": {
+		"not reported": {
 			func(s *Snapshot, _ *policy.Policy) { s.GPU.Cards[0].MemoryUsed = Measure{Reason: "no such thing"} }, "",
 			"NVML does not confirm that " + cardOne + " is free: no such thing",
 		},

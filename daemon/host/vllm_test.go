@@ -160,7 +160,7 @@ func TestUnknownIsNotFree(t *testing.T) {
 	ctx := newExpiring(t)
 	done := h.applying(ctx, stopVLLM())
 	require.NoError(t, h.host.WaitUnit(bounded(t), vllm, "inactive"))
-	require.ErrorContains(t, h.verify(stopVLLM()), ": the probe hangs")
+	require.ErrorContains(t, h.verify(stopVLLM()), "are unknown: the probe hangs")
 	ctx.expire()
 	err := receive(t, done)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -199,7 +199,7 @@ func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
 		observer.NVML{Driver: true, Cards: []observer.Card{{PCI: card, MemoryUsed: observer.Measure{Value: &used}}}},
 		nil,
 	)
-	const residual = "nobody has " + card + ", and 900 MiB of its memory are in use, more than 160"
+	const residual = "no process holds " + card + ", but 900 MiB of its memory are in use, more than 160"
 
 	require.NoError(t, h.host.SetActive("greetd.service", "inactive"))
 	alice, _ := h.host.SessionOf("user")

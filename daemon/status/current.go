@@ -32,7 +32,7 @@ func CurrentOf(o observer.Observation, since time.Time) Current {
 	for _, s := range o.Facts.Names() {
 		fact := o.Facts[s]
 		if c.Signals[s] = fact.Value(); c.Signals[s] == nil {
-			c.Unknown[s] = cmp.Or(fact.Reason, "nobody has looked yet")
+			c.Unknown[s] = cmp.Or(fact.Reason, "not read yet")
 		}
 	}
 	return c

@@ -29,7 +29,7 @@ func TestScriptsReadWhatTheHostIs(t *testing.T) {
 		[]any{signals["desktop_target_active"], signals["vllm_active"], signals["ai_profile"]},
 	)
 	require.Equal(t, "no answer", unknown["vllm_active"])
-	require.Equal(t, "nobody has looked yet", unknown["greeter_active"])
+	require.Equal(t, "not read yet", unknown["greeter_active"])
 	require.NotContains(t, unknown, "desktop_target_active")
 	delete(got, "signals")
 	delete(got, "unknown")

@@ -264,7 +264,7 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		},
 		"a source not asked": {
 			func(f *Facts) { f.Evidence.Logind.Reading = observer.Reading{} }, Failure,
-			"probes: logind says nothing that can be used: nobody has looked yet", "systemd-logind",
+			"probes: logind says nothing that can be used: not read yet", "systemd-logind",
 		},
 		"the GPU probe is away": {
 			func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now, Reason: "busy"}} }, Failure,

@@ -185,7 +185,7 @@ func probes(f Facts, s *sheet) {
 			continue
 		}
 		s.fail("systemctl status "+source.unit+", and journalctl -u "+strings.Replace(source.unit, ".socket", ".service", 1),
-			"%s says nothing that can be used: %s", source.name, cmp.Or(source.reading.Reason, "nobody has looked yet"))
+			"%s says nothing that can be used: %s", source.name, cmp.Or(source.reading.Reason, "not read yet"))
 	}
 }
 
@@ -271,7 +271,7 @@ func audio(f Facts, s *sheet) {
 		case !server.Known():
 			say(
 				"systemctl status "+unit, "the audio of uid %d cannot be seen: %s", server.UID,
-				cmp.Or(server.Reason, "nobody has looked yet"),
+				cmp.Or(server.Reason, "not read yet"),
 			)
 		case !server.Running:
 			say(

@@ -203,7 +203,7 @@ func TestAStudioThatIsPlacedElsewhere(t *testing.T) {
 	}
 	require.Equal(t, before, hostOf(w))
 	require.Contains(t, modectl(t, w, "status").stdout, "elsewhere   studio is remote")
-	require.Contains(t, modectl(t, w, "explain", "studio-local").stdout, "placement.studio is remote, and has to be local")
+	require.Contains(t, modectl(t, w, "explain", "studio-local").stdout, "placement.studio is remote and must be local")
 	reach(t, w, policy.Desktop)
 	placement := filepath.Join(w.Policy.Paths.Runtime, "capability-placement.json")
 	require.JSONEq(t, `{"studio":"remote","ai":"local"}`, readFile(t, placement))

@@ -34,7 +34,7 @@ func probeSays(t *testing.T, text string) observer.Inference {
 	}()
 	var snapshot observer.Snapshot
 	inference.New(p).Read(t.Context()).Into(&snapshot)
-	require.True(t, snapshot.Inference.Looked())
+	require.True(t, snapshot.Inference.WasRead())
 	return snapshot.Inference
 }
 

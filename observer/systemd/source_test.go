@@ -318,7 +318,7 @@ func TestALostBusIsUnknownAndEndsTheWatch(t *testing.T) {
 	require.NoError(t, w.bus.Close())
 	require.ErrorIs(t, <-w.ended, busconn.ErrDisconnected)
 	seen := w.look()
-	require.True(t, seen.Looked())
+	require.True(t, seen.WasRead())
 	require.False(t, seen.Known())
 	require.Contains(t, seen.Reason, "systemd cannot be read: ")
 	require.Contains(t, seen.Reason, "the connection to the bus is gone")

@@ -164,7 +164,7 @@ func views() map[string]status.View {
 
 	externalized := view("degraded-studio-local", policy.StudioLocal)
 	externalized.Observation.Reasons = []observer.Reason{
-		{Code: "studio-externalized", Text: "the policy has the studio on another machine (placement.studio)"},
+		{Code: "studio-externalized", Text: "the policy places the studio on another machine (placement.studio)"},
 	}
 	externalized.Placement = map[string]policy.Place{"studio": policy.Remote, "ai": policy.Local, "platform": "mo\x1bon"}
 	externalized.Topology = observer.Topology{
