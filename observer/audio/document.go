@@ -8,21 +8,21 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Document is one line of the audio probe: all that a user's server has.
+// Document is one line of the audio probe: the complete state of the server of a user.
 type Document struct {
-	// Answers counts the looks that had been asked for when the server was asked.
+	// Answers is the number of requests that the probe had received on this connection when
+	// it read the server.
 	Answers uint64                 `json:"answers"`
 	Running bool                   `json:"running"`
 	Name    string                 `json:"name"`
 	Streams []observer.AudioStream `json:"streams"`
 	JACK    []observer.JACKClient  `json:"jack"`
 	Devices []observer.AudioDevice `json:"devices"`
-	// Error says why the server cannot be read, which is not the same as that none
-	// runs.
+	// Error is why the server cannot be read. It is empty if no server runs.
 	Error string `json:"error,omitempty"`
 }
 
-// Bounds on what is believed.
+// Limits of a valid document.
 const (
 	MaxLine   = 2 << 20 // bytes
 	MaxText   = 128     // bytes of a name
@@ -30,8 +30,8 @@ const (
 	maxReason = 200
 )
 
-// Decode reads a line and checks it against the schema. What it returns holds no
-// control characters and no string beyond its bound.
+// Decode parses a line and validates it. The strings of the result are printable and within their
+// limits.
 func Decode(line []byte) (Document, error) {
 	var d Document
 	if err := probeclient.Decode(line, &d); err != nil {
@@ -44,20 +44,20 @@ func Decode(line []byte) (Document, error) {
 	case d.Streams == nil || d.JACK == nil || d.Devices == nil:
 		return Document{}, errors.New("it lacks the streams, the JACK clients or the devices")
 	case len(d.Streams) > maxItems || len(d.JACK) > maxItems || len(d.Devices) > maxItems:
-		return Document{}, errors.New("it lists more than there can be")
+		return Document{}, errors.New("it exceeds the limits of a list")
 	case !d.Running && len(d.Streams)+len(d.JACK)+len(d.Devices) > 0:
-		return Document{}, errors.New("it lists what a server has that does not run")
+		return Document{}, errors.New("it lists items of a server that does not run")
 	}
 	return d, d.check()
 }
 
-// check refuses what no probe of ours writes, and cleans what it may.
+// check rejects what the probe cannot have written, and cleans the strings.
 func (d *Document) check() error {
 	d.Name = probeclient.Clean(d.Name, MaxText)
 	for i := range d.Streams {
 		s := &d.Streams[i]
 		if err := direction(s.Direction); err != nil || s.PID < 0 {
-			return errors.Join(errors.New("it lists a stream that cannot be"), err)
+			return errors.Join(errors.New("it lists an invalid stream"), err)
 		}
 		s.Application, s.Media = probeclient.Clean(s.Application, MaxText), probeclient.Clean(s.Media, MaxText)
 	}

@@ -17,17 +17,17 @@ import (
 const (
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 15 * time.Second
-	// lasting is how long a connection has to have held for the next try to be the
-	// first again: a server that breaks its probe each time is tried ever less.
+	// lasting is how long a connection must have lasted for the next retry to start at
+	// firstRetry again. So a server that always breaks its probe is retried rarely.
 	lasting = lastRetry
-	// pace is between lines that nobody asked for: the process at the other end is
-	// the user's, who may have it say as much as it likes.
+	// pace is the minimum interval between lines that were not requested. The probe is a
+	// process of the user, who could flood the daemon.
 	pace = 100 * time.Millisecond
-	// stopping bounds the stop of a probe whose user has left.
+	// stopping bounds the stop of the probe of a user who has left.
 	stopping = 10 * time.Second
 )
 
-// link is the daemon's end of one user's probe.
+// link is the connection of the daemon to the probe of one user.
 type link struct {
 	ctx    context.Context // ends with the watch, or when the user leaves
 	cancel context.CancelFunc
@@ -36,23 +36,24 @@ type link struct {
 	socket string
 	units  Units
 
-	mu    sync.Mutex
-	conn  net.Conn // nil while there is none
-	asked uint64   // on this connection
-	heard Document
-	now   observer.AudioServer
-	news  chan struct{} // closed and replaced at every line and every loss
-	spoke bool          // there has been a line or a loss
+	mu        sync.Mutex
+	conn      net.Conn // nil while there is none
+	requested uint64   // reads requested on this connection
+	received  Document // the last line of this connection
+	now       observer.AudioServer
+	updated   chan struct{} // closed and replaced at every line and every loss
+	started   bool          // there has been a line or a loss
 }
 
 func newLink(ctx context.Context, uid uint32, socket string, units Units) *link {
-	l := &link{uid: uid, socket: socket, units: units, gone: make(chan struct{}), news: make(chan struct{})}
+	l := &link{uid: uid, socket: socket, units: units, gone: make(chan struct{}), updated: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	l.now = l.unknown("has not answered yet")
 	return l
 }
 
-func (l *link) leave() {
+// close ends the link of a user who has left.
+func (l *link) close() {
 	close(l.gone)
 	l.cancel()
 }
@@ -62,12 +63,12 @@ func (l *link) unknown(why string) observer.AudioServer {
 	return observer.AudioServer{Reading: observer.Reading{At: time.Now(), Reason: reason}, UID: l.uid}
 }
 
-// run keeps the link up until the watch ends or the user leaves.
+// run keeps the connection until the watch ends or the user leaves.
 func (l *link) run(changed func()) {
 	wait := firstRetry
 	for l.ctx.Err() == nil {
 		began := time.Now()
-		err := l.follow(changed)
+		err := l.receive(changed)
 		if l.ctx.Err() != nil {
 			break
 		}
@@ -88,8 +89,8 @@ func (l *link) run(changed func()) {
 	}
 }
 
-// stop ends the probe of a user who has left. That it cannot be stopped harms
-// nobody: without a connection it ends by itself.
+// stop stops the probe of a user who has left. Errors are ignored, because without a connection the
+// probe ends by itself.
 func (l *link) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopping)
 	defer cancel()
@@ -104,56 +105,57 @@ func (l *link) pause(wait time.Duration) {
 	}
 }
 
-// follow starts the probe, connects and reads lines until there are no more.
-func (l *link) follow(changed func()) error {
+// receive starts the probe, connects, and reads lines until the connection ends. The error is a
+// sentence without a subject.
+func (l *link) receive(changed func()) error {
 	if err := l.units.Start(l.ctx, SocketUnit(l.uid)); err != nil {
 		return fmt.Errorf("cannot be started: %w", err)
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(l.ctx, "unix", l.socket)
 	if err != nil {
-		return fmt.Errorf("cannot be asked: %w", err)
+		return fmt.Errorf("cannot be read: %w", err)
 	}
 	defer conn.Close()
 	defer context.AfterFunc(l.ctx, func() { conn.Close() })()
 	l.mu.Lock()
-	l.conn, l.asked, l.heard = conn, 0, Document{}
+	l.conn, l.requested, l.received = conn, 0, Document{}
 	l.mu.Unlock()
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, MaxLine)
-	var free time.Time // from when a line may come unasked
+	var free time.Time // when the next line that was not requested is accepted
 	for lines.Scan() {
 		d, err := Decode(lines.Bytes())
 		if err != nil {
-			return fmt.Errorf("cannot be believed: %w", err)
+			return fmt.Errorf("sent an invalid line: %w", err)
 		}
-		if !l.wanted(d) {
+		if !l.isAnswer(d) {
 			l.pause(time.Until(free))
 			free = time.Now().Add(pace)
 		}
-		if l.hear(d) {
+		if l.accept(d) {
 			changed()
 		}
 	}
 	switch err := lines.Err(); {
 	case errors.Is(err, bufio.ErrTooLong):
-		return fmt.Errorf("said more than %d bytes in a line", MaxLine)
+		return fmt.Errorf("sent more than %d bytes in a line", MaxLine)
 	case err != nil:
 		return fmt.Errorf("cannot be read: %w", err)
 	}
 	return errors.New("has ended")
 }
 
-// wanted reports whether a line is one that a look waits for.
-func (l *link) wanted(d Document) bool {
+// isAnswer reports whether a line answers a request.
+func (l *link) isAnswer(d Document) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return d.Answers > l.heard.Answers && d.Answers <= l.asked
+	return d.Answers > l.received.Answers && d.Answers <= l.requested
 }
 
-// hear takes a line over and reports whether it says something new. An answer to
-// a look that found nothing new is not: it would lead to the next look.
-func (l *link) hear(d Document) (changed bool) {
+// accept stores a line and reports whether the state of the server changed. The answer to a request
+// is no change by itself: it would cause the next read.
+func (l *link) accept(d Document) (changed bool) {
 	server := observer.AudioServer{
 		Reading: observer.Reading{At: time.Now(), Reason: d.Error},
 		UID:     l.uid, Running: d.Running, Name: d.Name, Streams: d.Streams, JACK: d.JACK, Devices: d.Devices,
@@ -163,65 +165,64 @@ func (l *link) hear(d Document) (changed bool) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.heard = d
-	changed = l.set(server)
-	return changed
+	l.received = d
+	return l.set(server)
 }
 
-// lost notes why there is nothing to hear, and reports whether that is new. A probe
-// whose last word was why says it better.
+// lost records why the probe is unavailable, and reports whether that changed. If the probe reported
+// an error before the connection ended, that error is kept.
 func (l *link) lost(why error) (changed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	gave := l.conn != nil && l.heard.Error != ""
+	reported := l.conn != nil && l.received.Error != ""
 	l.conn = nil
-	if gave {
-		return l.set(l.now) // who waits for an answer has to hear that there is none
+	if reported {
+		return l.set(l.now) // wakes reads that wait for an answer
 	}
 	return l.set(l.unknown(why.Error()))
 }
 
-// set is called under the lock.
+// set requires the lock.
 func (l *link) set(server observer.AudioServer) (changed bool) {
 	before := l.now
 	before.At = server.At
-	l.now, l.spoke = server, true
-	close(l.news)
-	l.news = make(chan struct{})
+	l.now, l.started = server, true
+	close(l.updated)
+	l.updated = make(chan struct{})
 	return !reflect.DeepEqual(before, server)
 }
 
-// begun waits for the first line or the first loss.
-func (l *link) begun(ctx context.Context) bool {
+// awaitStart waits for the first line or the first loss. It returns false if ctx ends before.
+func (l *link) awaitStart(ctx context.Context) bool {
 	for {
 		l.mu.Lock()
-		spoke, news := l.spoke, l.news
+		started, updated := l.started, l.updated
 		l.mu.Unlock()
-		if spoke {
+		if started {
 			return true
 		}
 		select {
-		case <-news:
+		case <-updated:
 		case <-ctx.Done():
 			return false
 		}
 	}
 }
 
-// unasked is what is known when the probe could not be asked: what it said before
-// it went, or that.
-func (l *link) unasked(err error) observer.AudioServer {
+// failed returns the state after a request could not be sent: the error that the probe reported
+// before it ended, otherwise err.
+func (l *link) failed(err error) observer.AudioServer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.heard.Error != "" || l.conn == nil {
+	if l.received.Error != "" || l.conn == nil {
 		return l.now
 	}
-	return l.unknown("cannot be asked: " + err.Error())
+	return l.unknown("cannot be read: " + err.Error())
 }
 
-// glance is what the probe said last.
-func (l *link) glance(ctx context.Context) observer.AudioServer {
-	if !l.begun(ctx) {
+// last returns the state of the last line.
+func (l *link) last(ctx context.Context) observer.AudioServer {
+	if !l.awaitStart(ctx) {
 		return l.unknown("has not answered yet")
 	}
 	l.mu.Lock()
@@ -229,10 +230,9 @@ func (l *link) glance(ctx context.Context) observer.AudioServer {
 	return l.now
 }
 
-// look asks the probe to look now. Without a probe there is no more to know than
-// why.
-func (l *link) look(ctx context.Context) observer.AudioServer {
-	if !l.begun(ctx) {
+// read requests a new read from the probe. Without a connection it returns why there is none.
+func (l *link) read(ctx context.Context) observer.AudioServer {
+	if !l.awaitStart(ctx) {
 		return l.unknown("has not answered yet")
 	}
 	l.mu.Lock()
@@ -242,24 +242,24 @@ func (l *link) look(ctx context.Context) observer.AudioServer {
 		l.now.At = time.Now()
 		return l.now
 	}
-	l.asked++
-	question := l.asked
+	l.requested++
+	request := l.requested
 	l.mu.Unlock()
 	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetWriteDeadline(deadline) // fails like the write does
+		_ = conn.SetWriteDeadline(deadline) // if it fails, the write does too
 	}
 	if _, err := conn.Write([]byte{'\n'}); err != nil {
-		return l.unasked(err)
+		return l.failed(err)
 	}
 	for {
 		l.mu.Lock()
-		now, news, over := l.now, l.news, l.conn != conn || l.heard.Answers >= question
+		now, updated, done := l.now, l.updated, l.conn != conn || l.received.Answers >= request
 		l.mu.Unlock()
-		if over {
+		if done {
 			return now
 		}
 		select {
-		case <-news:
+		case <-updated:
 		case <-ctx.Done():
 			return l.unknown("did not answer in time")
 		}

@@ -15,14 +15,14 @@ import (
 
 // A poke leads to a look, and each look to a line: were that a poke again, it
 // would never end.
-func TestAnAnswerWithNothingNewPokesNobody(t *testing.T) {
+func TestAnswerWithoutChange(t *testing.T) {
 	l := newLink(t.Context(), 1000, "nowhere", nil)
 	music := Document{Running: true, Streams: []observer.AudioStream{{Direction: observer.Playback}}}
-	require.True(t, l.hear(music))
+	require.True(t, l.accept(music))
 	music.Answers++
-	require.False(t, l.hear(music))
+	require.False(t, l.accept(music))
 	music.Streams = []observer.AudioStream{{Direction: observer.Playback, Corked: true}}
-	require.True(t, l.hear(music))
+	require.True(t, l.accept(music))
 }
 
 // started are units that are.
@@ -32,7 +32,7 @@ func (started) Start(context.Context, string) error { return nil }
 func (started) Stop(context.Context, string) error  { return nil }
 
 // A probe is its user's process, who may have it say anything at any rate.
-func TestAFloodOfLinesIsHeardSlowly(t *testing.T) {
+func TestLineFlood(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "audio")
 	listener, err := net.Listen("unix", socket)
 	require.NoError(t, err)

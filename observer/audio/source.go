@@ -1,11 +1,10 @@
-// Package audio asks the audio probes what plays and records, one probe for each
-// person at a screen.
+// Package audio reads the audio probes: what plays and records. There is one probe for each user with
+// a graphical session.
 //
-// A probe runs as its user, since the user's server lets nobody else in, and
-// streams lines; this package is the daemon's side. It starts the probe's socket
-// with the first graphical session of a user and stops it after the last.
-// Whatever goes wrong with a probe makes that user's audio unknown, with the
-// reason in words, and the probe is tried again.
+// A probe runs as its user, since the audio server rejects other users, and streams lines. This
+// package is the side of the daemon. It starts the socket of the probe with the first graphical
+// session of a user, and stops it after the last. If a probe fails, the audio of its user is unknown,
+// with a reason, and the connection is retried.
 package audio
 
 import (
@@ -21,27 +20,27 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Units starts and stops the probes' static units, and returns when it is done.
+// Units starts and stops the units of the probes. Both methods wait for the job.
 type Units interface {
 	Start(ctx context.Context, unit string) error
 	Stop(ctx context.Context, unit string) error
 }
 
-// SocketUnit and ServiceUnit name a user's probe.
+// SocketUnit and ServiceUnit are the units of the probe of a user.
 func SocketUnit(uid uint32) string  { return fmt.Sprintf("dubnium-probe-audio@%d.socket", uid) }
 func ServiceUnit(uid uint32) string { return fmt.Sprintf("dubnium-probe-audio@%d.service", uid) }
 
-// Socket is where a user's probe listens, under policy.Paths.Probes.
+// Socket is the name of the socket of a user's probe under policy.Paths.Probes.
 func Socket(uid uint32) string { return fmt.Sprintf("audio-%d", uid) }
 
-// Source looks through the probes.
+// Source reads the probes.
 type Source struct {
 	policy atomic.Pointer[policy.Policy]
 	units  Units
 	wake   chan struct{} // the users may have changed
 
 	mu     sync.Mutex
-	told   bool // the users are known
+	known  bool // users is valid
 	users  []uint32
 	links  map[uint32]*link
 	linked chan struct{} // closed and replaced when there are new links
@@ -54,14 +53,14 @@ func New(p policy.Policy, units Units) *Source {
 	return s
 }
 
-// SetPolicy makes p what is looked by from now on. Where the probes are does not change.
+// SetPolicy makes p the policy in force. The paths of the sockets do not change.
 func (s *Source) SetPolicy(p policy.Policy) { s.policy.Store(&p) }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceAudio }
 
-// NextPoll asks for a look now and then while there is somebody to look for: a probe
-// that hangs announces nothing.
+// NextPoll polls rarely, and only while there is a graphical session. The probes send changes by
+// themselves; polling detects one that hangs.
 func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	if len(now.Logind.GraphicalUsers()) == 0 {
 		return time.Time{}
@@ -75,16 +74,16 @@ func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	return oldest.Add(observer.AudioRecheck(*s.policy.Load()))
 }
 
-// OnSnapshot takes from the sessions whose audio to look at. While logind cannot be
-// read nobody has come or gone.
+// OnSnapshot updates the users whose audio is read from the sessions. It keeps them while logind
+// cannot be read.
 func (s *Source) OnSnapshot(now observer.Snapshot) {
 	if !now.Logind.Known() {
 		return
 	}
 	users := now.Logind.GraphicalUsers()
 	s.mu.Lock()
-	same := s.told && slices.Equal(users, s.users)
-	s.users, s.told = users, true
+	same := s.known && slices.Equal(users, s.users)
+	s.users, s.known = users, true
 	s.mu.Unlock()
 	if !same {
 		select {
@@ -94,9 +93,8 @@ func (s *Source) OnSnapshot(now observer.Snapshot) {
 	}
 }
 
-// Watch keeps a link to each user's probe, and calls changed when one says
-// something new. It ends with ctx, and leaves the probes' units as they are: the
-// daemon that comes next wants them.
+// Watch keeps a connection to the probe of each user, and calls changed when one sends a change. It
+// returns nil when ctx ends. The units of the probes keep running then, for the next daemon.
 func (s *Source) Watch(ctx context.Context, changed func()) error {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -116,16 +114,17 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// reconcile lets go of the users who have left and returns new links to be run.
+// reconcile closes the links of users without a session, and returns new links, which the caller
+// runs.
 func (s *Source) reconcile(ctx context.Context) []*link {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for uid, l := range s.links {
 		if !slices.Contains(s.users, uid) {
-			l.leave()
+			l.close()
 			delete(s.links, uid)
 		} else if l.ctx.Err() != nil {
-			delete(s.links, uid) // of a watch that has ended
+			delete(s.links, uid) // of an earlier Watch
 		}
 	}
 	var fresh []*link
@@ -135,36 +134,37 @@ func (s *Source) reconcile(ctx context.Context) []*link {
 			fresh = append(fresh, s.links[uid])
 		}
 	}
-	if s.told {
+	if s.known {
 		close(s.linked)
 		s.linked = make(chan struct{})
 	}
 	return fresh
 }
 
-// Read asks every probe for a look that begins now. The first look at a person's
-// audio waits for the probe's first word, so that nobody takes its start for doubt.
-func (s *Source) Read(ctx context.Context) observer.Part { return s.each(ctx, (*link).look) }
+// Read requests a new read from every probe. The first read of a user waits for the first line of the
+// probe, so that a probe that is starting is not published as unknown.
+func (s *Source) Read(ctx context.Context) observer.Part { return s.each(ctx, (*link).read) }
 
-// Glance takes what the probes have said: a line is all there is to know.
-func (s *Source) Glance(ctx context.Context) observer.Part { return s.each(ctx, (*link).glance) }
+// ReadChanged returns the last line of each probe, since a line is the complete state.
+func (s *Source) ReadChanged(ctx context.Context) observer.Part { return s.each(ctx, (*link).last) }
 
-func (s *Source) each(ctx context.Context, look func(*link, context.Context) observer.AudioServer) observer.Part {
-	links, told := s.all(ctx)
-	if !told {
-		return observer.Audio{Reading: observer.Reading{At: time.Now(), Reason: "whose audio to look at is not known yet"}}
+func (s *Source) each(ctx context.Context, read func(*link, context.Context) observer.AudioServer) observer.Part {
+	links, known := s.all(ctx)
+	if !known {
+		reason := "the users with a graphical session are not known yet"
+		return observer.Audio{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	}
 	servers := make([]observer.AudioServer, len(links))
-	var all sync.WaitGroup
+	var reads sync.WaitGroup
 	for i, l := range links {
-		all.Go(func() { servers[i] = look(l, ctx) })
+		reads.Go(func() { servers[i] = read(l, ctx) })
 	}
-	all.Wait()
+	reads.Wait()
 	return observer.Audio{Reading: observer.Reading{At: time.Now()}, Servers: servers}
 }
 
-// all waits until there is a link for everybody, as far as ctx lets it.
-func (s *Source) all(ctx context.Context) (links []*link, told bool) {
+// all returns the links of all users. It waits until each user has one, or ctx ends.
+func (s *Source) all(ctx context.Context) (links []*link, known bool) {
 	for {
 		s.mu.Lock()
 		links = links[:0]
@@ -173,16 +173,16 @@ func (s *Source) all(ctx context.Context) (links []*link, told bool) {
 				links = append(links, l)
 			}
 		}
-		told = s.told
-		complete, linked := told && len(links) == len(s.users), s.linked
+		known = s.known
+		complete, linked := known && len(links) == len(s.users), s.linked
 		s.mu.Unlock()
 		if complete {
-			return links, told
+			return links, known
 		}
 		select {
 		case <-linked:
 		case <-ctx.Done():
-			return links, told
+			return links, known
 		}
 	}
 }

@@ -191,7 +191,7 @@ var music = pulsetest.State{
 	Playback: []pulsetest.Stream{{Client: 1, Media: "song"}},
 }
 
-func TestAPersonsAudioIsFollowedForAsLongAsTheyAreThere(t *testing.T) {
+func TestProbeLifetime(t *testing.T) {
 	serve, server := real(t, pulsetest.State{})
 	h := newHost(t, serve)
 	h.present()
@@ -221,29 +221,37 @@ func TestAPersonsAudioIsFollowedForAsLongAsTheyAreThere(t *testing.T) {
 	require.False(t, h.look().Servers[0].Known())
 }
 
-func TestALookIsFresh(t *testing.T) {
+func TestReadIsFresh(t *testing.T) {
 	serve, server := real(t, pulsetest.State{})
 	h := newHost(t, serve)
 	h.present(1000)
 	h.until(func(a observer.Audio) bool { return len(a.Servers) == 1 && a.Servers[0].Known() })
 	server.SetQuietly(music)
 	var s observer.Snapshot
-	h.source.Glance(t.Context()).Into(&s)
-	require.Empty(t, s.Audio.Servers[0].Streams, "a glance asks nobody")
+	h.source.ReadChanged(t.Context()).Into(&s)
+	require.Empty(t, s.Audio.Servers[0].Streams, "an incremental read does not request anything")
 	require.Len(t, h.look().Servers[0].Streams, 1)
 }
 
-func TestASickProbeIsUnknownAndSaysWhy(t *testing.T) {
+func TestInvalidLines(t *testing.T) {
 	const silent = `{"answers":0,"running":true,"streams":[],"jack":[],"devices":[]}` + "\n"
 	cases := map[string]struct{ says, want string }{
-		"nothing":            {"", "has ended"},
-		"garbage":            {"\x00{]\n", "cannot be believed"},
-		"an endless line":    {strings.Repeat("x", audio.MaxLine+1), "said more than"},
-		"an empty object":    {"{}\n", "lacks the streams"},
-		"a wrong direction":  {strings.Replace(silent, `"streams":[]`, `"streams":[{"direction":"up\u001b"}]`, 1), `names a direction "up?"`},
-		"a wrong pid":        {strings.Replace(silent, `"jack":[]`, `"jack":[{"pid":-4}]`, 1), "pid -4"},
-		"a dead one's music": {strings.Replace(silent, `"running":true,"streams":[]`, `"running":false,"streams":[{"direction":"capture"}]`, 1), "does not run"},
-		"an error":           {`{"answers":999,"error":"the audio server cannot be read: \u0007"}` + "\n", "cannot be read: ? (uid 1000)"},
+		"nothing":         {"", "has ended"},
+		"garbage":         {"\x00{]\n", "sent an invalid line"},
+		"an endless line": {strings.Repeat("x", audio.MaxLine+1), "sent more than"},
+		"an empty object": {"{}\n", "lacks the streams"},
+		"a wrong direction": {
+			strings.Replace(silent, `"streams":[]`, `"streams":[{"direction":"up\u001b"}]`, 1), `names a direction "up?"`,
+		},
+		"a wrong pid": {strings.Replace(silent, `"jack":[]`, `"jack":[{"pid":-4}]`, 1), "pid -4"},
+		"a stream without a server": {
+			strings.Replace(
+				silent, `"running":true,"streams":[]`, `"running":false,"streams":[{"direction":"capture"}]`, 1,
+			), "does not run",
+		},
+		"an error": {
+			`{"answers":999,"error":"the audio server cannot be read: \u0007"}` + "\n", "cannot be read: ? (uid 1000)",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -257,7 +265,7 @@ func TestASickProbeIsUnknownAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAProbeThatHangsIsUnknownAtTheNextLook(t *testing.T) {
+func TestHangingProbe(t *testing.T) {
 	h := newHost(t, func(conn net.Conn) {
 		conn.Write([]byte(`{"running":true,"streams":[],"jack":[],"devices":[]}` + "\n"))
 		<-t.Context().Done()
@@ -273,7 +281,7 @@ func TestAProbeThatHangsIsUnknownAtTheNextLook(t *testing.T) {
 	}
 }
 
-func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
+func TestNextPoll(t *testing.T) {
 	p := policy.Default()
 	source := audio.New(p, nil)
 	at := time.Now()
@@ -289,7 +297,7 @@ func TestAProbeIsAskedNowAndThenWhileThereIsSomebody(t *testing.T) {
 	)
 }
 
-func TestAUnitThatCannotBeStartedIsTriedAgain(t *testing.T) {
+func TestStartRetry(t *testing.T) {
 	serve, _ := real(t, music)
 	h := newHost(t, serve)
 	h.mu.Lock()
@@ -303,7 +311,7 @@ func TestAUnitThatCannotBeStartedIsTriedAgain(t *testing.T) {
 	h.until(func(a observer.Audio) bool { return len(a.Servers) == 1 && a.Servers[0].Known() })
 }
 
-func TestWhileLogindIsAwayNobodyHasLeft(t *testing.T) {
+func TestLogindUnknown(t *testing.T) {
 	serve, _ := real(t, music)
 	h := newHost(t, serve)
 	h.present(1000)
@@ -317,7 +325,8 @@ func TestWhileLogindIsAwayNobodyHasLeft(t *testing.T) {
 // FuzzDecode: no line of a probe crashes the daemon or gets a control character
 // past it.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"answers":1,"running":true,"name":"x","streams":[{"direction":"playback","application":"\u0007"}],"jack":[],"devices":[]}`))
+	f.Add([]byte(`{"answers":1,"running":true,"name":"x","streams":[{"direction":"playback","application":"\u0007"}],` +
+		`"jack":[],"devices":[]}`))
 	f.Add([]byte(`{"error":"\u001b[2J"}`))
 	f.Add([]byte(`{"running":false,"streams":[],"jack":[{"pid":1}],"devices":[]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -1,11 +1,10 @@
-// Package probe tells dubniumd, line by line, what one user's audio server has.
+// Package probe streams the state of the audio server of one user to dubniumd.
 //
-// A line is a Document in full. There is one at first, one at each change, and
-// one for each byte that the daemon sends, so that it can ask for a look that
-// begins after its question. That no server is there is a line too, and the probe
-// goes on until there is one. A server that breaks off, is silent or talks
-// nonsense is the last line: the process that read it is not to be used again, and
-// the daemon starts a fresh one.
+// Each line is a complete Document. The probe writes one at the start, one at each change, and one
+// for each byte that the daemon sends, which requests a read that begins after the request. Without a
+// server it writes a line that says so, and waits for one. If a server ends the connection, does not
+// answer, or sends invalid data, the probe writes the error as its last line: the process is not used
+// again, and the daemon starts a new one.
 package probe
 
 import (
@@ -26,63 +25,62 @@ import (
 )
 
 const (
-	// settle gathers a burst of changes into one question. A server that does not
-	// stop announcing is asked ever less, down to once in slowest.
+	// settle is the delay from a change to the read, so that a burst of changes causes one
+	// read. If changes do not stop, the delay doubles up to slowest.
 	settle  = 50 * time.Millisecond
 	slowest = 2 * time.Second
-	// again is when to ask once more after a change: a new stream shows as corked
-	// at first, and pipewire-pulse does not always say when that has changed.
+	// again is the delay of a second read after a change. A new stream is corked at first,
+	// and pipewire-pulse does not always signal when that changes.
 	again = 300 * time.Millisecond
-	// refresh bounds how long a server may have hung unnoticed.
+	// refresh is the read interval without changes. It detects a server that hangs.
 	refresh = 30 * time.Second
-	// retry is how often a server that is not there is looked for.
+	// retry is the interval of connection attempts while there is no server.
 	retry = time.Second
-	// writing is how long the daemon may leave a line unread.
+	// writing bounds the write of a line.
 	writing = 10 * time.Second
-	// lookBound is how long a look may take before Stuck is called; the requests in
-	// it end before that.
-	lookBound = 2 * patience
+	// readBound is how long a read may take before Stuck is called. The requests of a read
+	// time out before that.
+	readBound = 2 * patience
 )
 
-// Server says where a user's server is.
+// Server has the paths of the server of a user.
 type Server struct {
 	Socket string // /run/user/UID/pulse/native
 	Cookie string // ~/.config/pulse/cookie; it need not exist
 }
 
-// Watchdog hears how the stream is.
+// Watchdog is notified of the state of the stream.
 type Watchdog struct {
-	Alive func() // at least once in a minute for as long as nothing is stuck
-	Stuck func() // a look does not end; the process has to
+	Alive func() // called at least once a minute while nothing is stuck
+	Stuck func() // a read does not end; it must end the process
 }
 
-// Stream talks to the daemon over asks and lines until the daemon hangs up, which
-// either of them may tell first, or until it has told the daemon how the server
-// failed; both are no error. The error is that the daemon cannot be told, though it
-// is there. After it has returned the process has to end.
-func Stream(ctx context.Context, server Server, asks io.Reader, lines io.Writer, watchdog Watchdog) error {
+// Stream reads requests and writes lines until the daemon closes either of them, or until it has
+// written that the server failed. In both cases it returns nil. It returns an error if a line cannot
+// be written although the connection is open. The process must end after Stream has returned.
+func Stream(ctx context.Context, server Server, requests io.Reader, lines io.Writer, watchdog Watchdog) error {
 	s := &stream{server: server, lines: lines, watchdog: watchdog}
-	defer s.hangUp()
+	defer s.close()
 	stop := make(chan struct{})
 	defer close(stop)
-	err := s.run(ctx, readAsks(asks, stop))
+	err := s.run(ctx, readRequests(requests, stop))
 	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		return nil // whoever it listens for has left, with whoever served them
+		return nil // the daemon has closed the connection
 	}
 	return err
 }
 
-// readAsks gives the number of bytes at each read, and is closed at the end.
-func readAsks(from io.Reader, stop <-chan struct{}) <-chan int {
-	asks := make(chan int)
+// readRequests sends the number of bytes of each read, and closes the channel at the end.
+func readRequests(from io.Reader, stop <-chan struct{}) <-chan int {
+	requests := make(chan int)
 	go func() {
-		defer close(asks)
+		defer close(requests)
 		buffer := make([]byte, 64)
 		for {
 			n, err := from.Read(buffer)
 			if n > 0 {
 				select {
-				case asks <- n:
+				case requests <- n:
 				case <-stop:
 					return
 				}
@@ -92,7 +90,7 @@ func readAsks(from io.Reader, stop <-chan struct{}) <-chan int {
 			}
 		}
 	}()
-	return asks
+	return requests
 }
 
 type stream struct {
@@ -100,15 +98,15 @@ type stream struct {
 	lines    io.Writer
 	watchdog Watchdog
 
-	pulse   *pulse        // nil while there is no server
-	pending bool          // a look is due because of a change
-	pace    time.Duration // of such looks, 0 when there has been none for a while
-	answers uint64
-	last    []byte // the last line, without its count
-	told    uint64
+	pulse    *pulse        // nil while there is no server
+	pending  bool          // a read is due because of a change
+	pace     time.Duration // the delay of that read, 0 when there has been no change for a while
+	requests uint64        // received so far
+	last     []byte        // the last line, without Answers
+	answered uint64        // Answers of the last line
 }
 
-func (s *stream) run(ctx context.Context, asks <-chan int) error {
+func (s *stream) run(ctx context.Context, requests <-chan int) error {
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -117,27 +115,27 @@ func (s *stream) run(ctx context.Context, asks <-chan int) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case n, open := <-asks:
+		case n, open := <-requests:
 			if !open {
 				return nil
 			}
-			s.answers += uint64(n)
+			s.requests += uint64(n)
 		case <-changed:
-			due.Reset(s.announced())
+			due.Reset(s.delay())
 			continue
 		case <-gone:
-			return s.tell(failed(errHungUp))
+			return s.write(failed(errHungUp))
 		case <-due.C:
 			due.Reset(s.next())
 		}
-		if ended, err := s.look(); ended || err != nil {
+		if ended, err := s.read(); ended || err != nil {
 			return err
 		}
 	}
 }
 
-// signals is what the server says unasked. While a look at its changes is due
-// already, more of them say nothing.
+// signals returns the signals of the server. changed is nil while a read because of a change is
+// already due.
 func (s *stream) signals() (changed, gone <-chan struct{}) {
 	if s.pulse == nil {
 		return nil, nil
@@ -148,14 +146,14 @@ func (s *stream) signals() (changed, gone <-chan struct{}) {
 	return changed, s.pulse.gone
 }
 
-// announced takes note of a change and says when to look at it.
-func (s *stream) announced() time.Duration {
+// delay records a change and returns the delay until the read.
+func (s *stream) delay() time.Duration {
 	s.pending, s.pace = true, min(max(settle, 2*s.pace), slowest)
 	return s.pace
 }
 
-// next says when to look again if nothing happens. A look that the daemon asks for
-// changes nothing about that: it would come too early for what follows a change.
+// next returns the delay until the next read without a signal. A read that the daemon requests does
+// not change it, since it could be too early for the second read after a change.
 func (s *stream) next() time.Duration {
 	if s.pulse == nil {
 		return retry
@@ -169,37 +167,38 @@ func (s *stream) next() time.Duration {
 	return refresh
 }
 
-func (s *stream) hangUp() {
+func (s *stream) close() {
 	if s.pulse != nil {
 		s.pulse.close()
 	}
 }
 
-// look asks the server and tells the daemon what is new. The stream has ended when
-// the server failed; the error is that the daemon cannot be told.
-func (s *stream) look() (ended bool, err error) {
-	stuck := time.AfterFunc(lookBound, s.watchdog.Stuck)
-	state, err := s.ask()
+// read reads the server and writes a line if one is due. ended: the server failed. The error is that
+// of the write.
+func (s *stream) read() (ended bool, err error) {
+	stuck := time.AfterFunc(readBound, s.watchdog.Stuck)
+	state, err := s.state()
 	stuck.Stop()
 	switch {
 	case err == nil:
-		return false, s.tell(audio.Document{
+		return false, s.write(audio.Document{
 			Running: true, Name: clean(state.name), Streams: state.streams, JACK: state.jack, Devices: state.devices,
 		})
 	case s.pulse == nil && down(err):
-		return false, s.tell(audio.Document{
+		return false, s.write(audio.Document{
 			Streams: []observer.AudioStream{}, JACK: []observer.JACKClient{}, Devices: []observer.AudioDevice{},
 		})
 	}
-	return true, s.tell(failed(err))
+	return true, s.write(failed(err))
 }
 
-// failed says that a server is there and cannot be read.
+// failed returns the document of a server that cannot be read.
 func failed(err error) audio.Document {
 	return audio.Document{Error: "the audio server cannot be read: " + err.Error()}
 }
 
-func (s *stream) ask() (state, error) {
+// state connects to the server if necessary, and reads it.
+func (s *stream) state() (state, error) {
 	if s.pulse == nil {
 		p, err := dial(s.server.Socket, readCookie(s.server.Cookie))
 		if err != nil {
@@ -210,33 +209,32 @@ func (s *stream) ask() (state, error) {
 	return s.pulse.state()
 }
 
-// tell writes the line if it says something new or was asked for.
-func (s *stream) tell(d audio.Document) error {
-	bound(&d)
+// write writes a line if it differs from the last one or answers a request.
+func (s *stream) write(d audio.Document) error {
+	cleanDocument(&d)
 	content, err := json.Marshal(d)
 	if err != nil {
 		return fmt.Errorf("cannot write a line: %w", err)
 	}
-	if bytes.Equal(content, s.last) && s.told == s.answers {
+	if bytes.Equal(content, s.last) && s.answered == s.requests {
 		return nil
 	}
-	s.last, s.told = content, s.answers
-	d.Answers = s.answers
+	s.last, s.answered = content, s.requests
+	d.Answers = s.requests
 	if conn, ok := s.lines.(interface{ SetWriteDeadline(time.Time) error }); ok {
 		if err := conn.SetWriteDeadline(time.Now().Add(writing)); err != nil && !errors.Is(err, os.ErrNoDeadline) {
-			return fmt.Errorf("cannot tell the daemon: %w", err)
+			return fmt.Errorf("cannot write to the daemon: %w", err)
 		}
 	}
 	w := bufio.NewWriter(s.lines)
 	if err := errors.Join(json.NewEncoder(w).Encode(d), w.Flush()); err != nil {
-		return fmt.Errorf("cannot tell the daemon: %w", err)
+		return fmt.Errorf("cannot write to the daemon: %w", err)
 	}
 	return nil
 }
 
-// bound keeps a line within what the daemon takes, whatever clients call
-// themselves.
-func bound(d *audio.Document) {
+// cleanDocument keeps the strings of clients within the limits of the daemon.
+func cleanDocument(d *audio.Document) {
 	for i := range d.Streams {
 		d.Streams[i].Application, d.Streams[i].Media = clean(d.Streams[i].Application), clean(d.Streams[i].Media)
 	}
@@ -250,8 +248,8 @@ func bound(d *audio.Document) {
 
 func clean(s string) string { return probeclient.Clean(s, audio.MaxText) }
 
-// readCookie reads what PulseAudio proper wants to see. The file is the user's:
-// it could be a pipe that nobody writes to.
+// readCookie reads the authentication cookie of PulseAudio, nil if there is none. The file belongs to
+// the user, so it could be a pipe that never has data.
 func readCookie(path string) []byte {
 	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -262,6 +260,6 @@ func readCookie(path string) []byte {
 		return nil
 	}
 	cookie := make([]byte, 256)
-	n, _ := io.ReadFull(file, cookie) // a short one is refused by the server
+	n, _ := io.ReadFull(file, cookie) // the server rejects a short one
 	return cookie[:n]
 }

@@ -118,7 +118,7 @@ func TestAServerThatHangsUpIsTheLastLine(t *testing.T) {
 	d := connect(t, probe.Server{Socket: socket})
 	require.True(t, d.line().Running)
 	server.Close()
-	require.Equal(t, "the audio server cannot be read: it hung up", d.line().Error)
+	require.Equal(t, "the audio server cannot be read: it closed the connection", d.line().Error)
 	require.NoError(t, <-d.ended)
 
 	d = connect(t, probe.Server{Socket: socket})

@@ -20,35 +20,34 @@ import (
 )
 
 const (
-	// version is the protocol that is asked for: the first in which streams say
-	// whether they are corked. Later ones only add what nobody here reads.
+	// version is the requested protocol version: the first one that reports whether streams
+	// are corked. Later ones add nothing that is read here.
 	version = 19
-	// patience is how long the server may take for all that is asked at once.
+	// patience bounds the greeting, and all requests of one read.
 	patience = 3 * time.Second
-	// maxItems bounds each list. PipeWire itself gives up long before.
+	// maxItems bounds each list. PipeWire itself fails long before.
 	maxItems = 1024
 )
 
-// events is what to hear of.
+// events are the changes that the server signals.
 const events = proto.SubscriptionMaskSink | proto.SubscriptionMaskSource | proto.SubscriptionMaskSinkInput |
 	proto.SubscriptionMaskSourceInput | proto.SubscriptionMaskClient
 
 var (
 	errSilent = errors.New("it did not answer in time")
-	errHungUp = errors.New("it hung up")
+	errHungUp = errors.New("it closed the connection")
 )
 
-// pulse is a connection to a server. What the library does with a hostile one is
-// for the process to bear (docs/decisions/0007-audio.md): after any error of pulse
-// the process has to end.
+// pulse is a connection to a server. The library does not defend against a hostile server, so the
+// process must end after any error of pulse (docs/decisions/0007-audio.md).
 type pulse struct {
 	client  proto.Client
 	conn    net.Conn
-	changed chan struct{} // the server has announced a change
-	gone    chan struct{} // closed when the server says no more
+	changed chan struct{} // the server has signalled a change
+	gone    chan struct{} // closed when the server has closed the connection
 }
 
-// state is what the server has at one moment. Its lists are never nil.
+// state is the state of the server at one moment. Its lists are never nil.
 type state struct {
 	name    string
 	streams []observer.AudioStream
@@ -56,8 +55,7 @@ type state struct {
 	devices []observer.AudioDevice
 }
 
-// dial connects to a server and subscribes to its changes. The cookie is the
-// user's; pipewire-pulse takes any.
+// dial connects to a server and subscribes to its changes. pipewire-pulse accepts any cookie.
 func dial(socket string, cookie []byte) (*pulse, error) {
 	conn, err := net.DialTimeout("unix", socket, patience)
 	if err != nil {
@@ -84,7 +82,7 @@ func dial(socket string, cookie []byte) (*pulse, error) {
 	return p, nil
 }
 
-// forget drops a change that was announced: what comes next is a look.
+// forget drops a signalled change, because a read follows.
 func (p *pulse) forget() {
 	select {
 	case <-p.changed:
@@ -92,11 +90,11 @@ func (p *pulse) forget() {
 	}
 }
 
-func (p *pulse) close() { _ = p.conn.Close() } // nothing was left unsaid
+func (p *pulse) close() { _ = p.conn.Close() } // nothing is buffered
 
-// untilGone ends the goroutine that reads, rather than to tell the library that
-// there is no more: it would append to a list that broke off for ever, and it
-// passes on no end but an orderly one.
+// untilGone closes gone at the end of the connection, and ends the goroutine that reads. It does not
+// return the error to the library, which would append to an incomplete list forever, and reports only
+// io.EOF.
 type untilGone struct {
 	conn net.Conn
 	gone chan struct{}
@@ -121,7 +119,7 @@ func (p *pulse) greet(cookie []byte) error {
 		return err
 	}
 	if theirs := auth.Version.Version(); theirs < version {
-		return fmt.Errorf("it speaks version %d of the protocol, which has no corked streams yet", theirs)
+		return fmt.Errorf("it has version %d of the protocol, which does not report corked streams", theirs)
 	}
 	name := proto.PropList{propName: proto.PropListString("dubnium-probe")}
 	if err := p.ask(end, &proto.SetClientName{Props: name}, &proto.SetClientNameReply{}); err != nil {
@@ -130,8 +128,8 @@ func (p *pulse) greet(cookie []byte) error {
 	return p.ask(end, &proto.Subscribe{Mask: events}, nil)
 }
 
-// ask sends a request and waits for its reply. A reply that comes too late is
-// still written to by the library, which is one reason to end after an error.
+// ask sends a request and waits for its reply until end. The library still writes to a reply that
+// arrives later, which is one reason to end the process after an error.
 func (p *pulse) ask(end time.Time, request proto.RequestArgs, reply proto.Reply) error {
 	p.client.SetTimeout(time.Until(end))
 	if err := p.conn.SetWriteDeadline(end); err != nil {
@@ -150,57 +148,66 @@ func (p *pulse) ask(end time.Time, request proto.RequestArgs, reply proto.Reply)
 	}
 }
 
-// state asks for everything. It is one moment only as far as the server's answers
-// are: what changes meanwhile is announced, and asked again.
+// replies are the replies to all requests of one read.
+type replies struct {
+	clients proto.GetClientInfoListReply
+	sinks   proto.GetSinkInfoListReply
+	sources proto.GetSourceInfoListReply
+	inputs  proto.GetSinkInputInfoListReply
+	outputs proto.GetSourceOutputInfoListReply
+	server  proto.GetServerInfoReply
+}
+
+// state reads everything. The replies may be of different moments: the server signals a change between
+// them, which causes another read.
 func (p *pulse) state() (state, error) {
-	var (
-		clients proto.GetClientInfoListReply
-		sinks   proto.GetSinkInfoListReply
-		sources proto.GetSourceInfoListReply
-		inputs  proto.GetSinkInputInfoListReply
-		outputs proto.GetSourceOutputInfoListReply
-		server  proto.GetServerInfoReply
-	)
+	var r replies
 	end := time.Now().Add(patience)
-	for _, question := range []struct {
+	for _, call := range []struct {
 		request proto.RequestArgs
 		reply   proto.Reply
 	}{
-		{&proto.GetClientInfoList{}, &clients},
-		{&proto.GetSinkInfoList{}, &sinks},
-		{&proto.GetSourceInfoList{}, &sources},
-		{&proto.GetSinkInputInfoList{}, &inputs},
-		{&proto.GetSourceOutputInfoList{}, &outputs},
-		{&proto.GetServerInfo{}, &server},
+		{&proto.GetClientInfoList{}, &r.clients},
+		{&proto.GetSinkInfoList{}, &r.sinks},
+		{&proto.GetSourceInfoList{}, &r.sources},
+		{&proto.GetSinkInputInfoList{}, &r.inputs},
+		{&proto.GetSourceOutputInfoList{}, &r.outputs},
+		{&proto.GetServerInfo{}, &r.server},
 	} {
-		if err := p.ask(end, question.request, question.reply); err != nil {
+		if err := p.ask(end, call.request, call.reply); err != nil {
 			return state{}, err
 		}
 	}
-	if longest := max(len(clients), len(sinks), len(sources), len(inputs), len(outputs)); longest > maxItems {
-		return state{}, fmt.Errorf("it lists %d things of a kind, and more than %d are too many", longest, maxItems)
+	longest := max(len(r.clients), len(r.sinks), len(r.sources), len(r.inputs), len(r.outputs))
+	if longest > maxItems {
+		return state{}, fmt.Errorf("a list has %d items, more than %d", longest, maxItems)
 	}
-	s := state{
-		name: server.PackageName, streams: []observer.AudioStream{}, jack: []observer.JACKClient{}, devices: []observer.AudioDevice{},
-	}
-	of := s.takeClients(clients)
-	for _, v := range sinks {
-		s.device(observer.Playback, v.SinkName, v.State)
-	}
-	for _, v := range sources {
-		s.device(observer.Capture, v.SourceName, v.State)
-	}
-	for _, v := range inputs {
-		s.stream(observer.Playback, v.MediaName, v.Corked, of[v.ClientIndex], v.Properties)
-	}
-	for _, v := range outputs {
-		s.stream(observer.Capture, v.MediaName, v.Corked, of[v.ClientIndex], v.Properties)
-	}
-	return s, nil
+	return r.state(), nil
 }
 
-// owner is what streams are joined to: those of pw-play and its like say nothing
-// of their process themselves.
+func (r replies) state() state {
+	s := state{
+		name: r.server.PackageName, streams: []observer.AudioStream{}, jack: []observer.JACKClient{},
+		devices: []observer.AudioDevice{},
+	}
+	of := s.addClients(r.clients)
+	for _, v := range r.sinks {
+		s.addDevice(observer.Playback, v.SinkName, v.State)
+	}
+	for _, v := range r.sources {
+		s.addDevice(observer.Capture, v.SourceName, v.State)
+	}
+	for _, v := range r.inputs {
+		s.addStream(observer.Playback, v.MediaName, v.Corked, of[v.ClientIndex], v.Properties)
+	}
+	for _, v := range r.outputs {
+		s.addStream(observer.Capture, v.MediaName, v.Corked, of[v.ClientIndex], v.Properties)
+	}
+	return s
+}
+
+// owner is the client of a stream. Some streams, as those of pw-play, do not report their process
+// themselves.
 type owner struct {
 	name string
 	pid  int
@@ -211,10 +218,10 @@ const (
 	propPID   = "application.process.id"
 	propMedia = "media.name"
 	propAPI   = "client.api"
-	propTrue  = "pipewire.sec.pid"
+	propSec   = "pipewire.sec.pid"
 )
 
-// property is "" for one that is missing or no text.
+// property returns a text property, "" if it is missing or not a text.
 func property(p proto.PropList, key string) string {
 	if v := p[key]; len(v) > 0 && v[len(v)-1] == 0 {
 		return v.String()
@@ -222,7 +229,7 @@ func property(p proto.PropList, key string) string {
 	return ""
 }
 
-// pid reads a process id, 0 for what is none.
+// pid parses a process id, 0 if it is invalid.
 func pid(text string) int {
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < 0 {
@@ -231,19 +238,20 @@ func pid(text string) int {
 	return int(n)
 }
 
-func (s *state) takeClients(clients proto.GetClientInfoListReply) map[uint32]owner {
+// addClients adds the JACK clients, and returns all clients by index.
+func (s *state) addClients(clients proto.GetClientInfoListReply) map[uint32]owner {
 	of := make(map[uint32]owner, len(clients))
 	for _, c := range clients {
 		name := cmp.Or(property(c.Properties, propName), c.Application)
 		of[c.ClientIndex] = owner{name, pid(property(c.Properties, propPID))}
 		if property(c.Properties, propAPI) == "jack" {
-			s.jack = append(s.jack, observer.JACKClient{Application: name, PID: pid(property(c.Properties, propTrue))})
+			s.jack = append(s.jack, observer.JACKClient{Application: name, PID: pid(property(c.Properties, propSec))})
 		}
 	}
 	return of
 }
 
-func (s *state) stream(direction, media string, corked bool, of owner, p proto.PropList) {
+func (s *state) addStream(direction, media string, corked bool, of owner, p proto.PropList) {
 	s.streams = append(s.streams, observer.AudioStream{
 		Direction: direction, Corked: corked,
 		Application: cmp.Or(property(p, propName), of.name),
@@ -255,14 +263,13 @@ func (s *state) stream(direction, media string, corked bool, of owner, p proto.P
 // states are pa_sink_state_t and pa_source_state_t.
 var states = map[uint32]string{0: "RUNNING", 1: "IDLE", 2: "SUSPENDED"}
 
-func (s *state) device(direction, name string, number uint32) {
+func (s *state) addDevice(direction, name string, number uint32) {
 	s.devices = append(
 		s.devices, observer.AudioDevice{Direction: direction, Name: name, State: cmp.Or(states[number], "UNKNOWN")},
 	)
 }
 
-// down reports whether err of dial says that no server is there: nothing has gone
-// wrong, nobody listens.
+// down reports whether an error of dial means that no server runs.
 func down(err error) bool {
 	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
 }
