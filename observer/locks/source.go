@@ -1,8 +1,8 @@
-// Package locks reads from the kernel's list who holds a lock that concerns modes.
+// Package locks reads the holders of the lock files that concern modes from /proc/locks.
 //
-// It never tries one, not even for a moment: nixos-rebuild does not wait for its own
-// and would fail. What cannot be read is unknown, and a file that is not there is
-// nobody's.
+// It never takes a lock itself, not even for a moment: nixos-rebuild does not wait for its lock and
+// would fail. If the list cannot be read, the reading is unknown. A file that does not exist is not
+// locked.
 package locks
 
 import (
@@ -23,14 +23,14 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Source reads the list below a proc file system. Its paths are those of the policy
-// that the daemon began with, which no reload changes.
+// Source reads the list in a proc file system. A reload of the policy does not change the paths of
+// the lock files.
 type Source struct {
 	list                string
 	transition, rebuild string
 }
 
-// New returns a source for the proc file system at root and the locks of p's host.
+// New returns a source for the proc file system at root and the lock files of p.
 func New(root string, p policy.Policy) *Source {
 	return &Source{
 		list:       filepath.Join(root, "locks"),
@@ -41,16 +41,17 @@ func New(root string, p policy.Policy) *Source {
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceLocks }
 
-// Watch has nothing to watch: the kernel signals no lock. It ends with ctx.
+// Watch returns when ctx ends. The kernel does not signal changes of locks.
 func (s *Source) Watch(ctx context.Context, _ func()) error {
 	<-ctx.Done()
 	return nil
 }
 
-// NextPoll never asks: no state rests on a lock. Whoever judges one has it looked at first.
+// NextPoll never polls: no observed state depends on a lock. The guards that do are evaluated after
+// a fresh read.
 func (s *Source) NextPoll(observer.Snapshot) time.Time { return time.Time{} }
 
-// Read reads the list; reading never blocks, so ctx is not needed.
+// Read reads the list. It ignores ctx, because reading /proc does not block.
 func (s *Source) Read(context.Context) observer.Part {
 	var part observer.Locks
 	list, err := readFile(s.list)
@@ -61,15 +62,15 @@ func (s *Source) Read(context.Context) observer.Part {
 		part.Rebuild, err = find(list, s.rebuild)
 	}
 	if err != nil {
-		part = observer.Locks{Reading: observer.Reading{Reason: "who holds a lock cannot be told: " + err.Error()}}
+		part = observer.Locks{Reading: observer.Reading{Reason: "the holders of the locks cannot be read: " + err.Error()}}
 	}
 	part.At = time.Now()
 	return part
 }
 
-// most bounds what is read. A list that is longer is not believed: the end of it
-// may hold what is looked for.
-const most = 1 << 20
+// maxList is the largest list in bytes. A longer one is an error, since the lock may be in the part
+// that was not read.
+const maxList = 1 << 20
 
 func readFile(path string) (string, error) {
 	f, err := os.Open(path)
@@ -77,14 +78,14 @@ func readFile(path string) (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, most))
-	if err == nil && len(text) == most {
-		err = fmt.Errorf("%s is longer than %d bytes", path, most)
+	text, err := io.ReadAll(io.LimitReader(f, maxList))
+	if err == nil && len(text) == maxList {
+		err = fmt.Errorf("%s is longer than %d bytes", path, maxList)
 	}
 	return string(text), err
 }
 
-// find returns who has the file for itself alone, by its device and inode.
+// find returns the exclusive lock on the file at path. The list names files by device and inode.
 func find(list, path string) (observer.Lock, error) {
 	lock := observer.Lock{Path: path}
 	var file unix.Stat_t
@@ -93,7 +94,7 @@ func find(list, path string) (observer.Lock, error) {
 		return lock, nil
 	}
 	if err != nil {
-		return lock, fmt.Errorf("cannot look at %s: %w", path, err)
+		return lock, fmt.Errorf("cannot stat %s: %w", path, err)
 	}
 	inode := fmt.Sprintf("%02x:%02x:%d", unix.Major(file.Dev), unix.Minor(file.Dev), file.Ino)
 	for line := range strings.Lines(list) {
@@ -106,9 +107,9 @@ func find(list, path string) (observer.Lock, error) {
 	return lock, nil
 }
 
-// parse reads a line of /proc/locks, "1: FLOCK  ADVISORY  WRITE 1234 00:1b:99 0 EOF":
-// an flock(2) that somebody has for themselves. One that is waited for has an arrow,
-// "1: -> FLOCK ...", and is nobody's yet.
+// parse parses a line of /proc/locks, "1: FLOCK  ADVISORY  WRITE 1234 00:1b:99 0 EOF". exclusive is
+// true for a flock(2) lock that is held exclusively, and false for one that a process waits for,
+// "1: -> FLOCK ...".
 func parse(line string) (pid int, inode string, exclusive bool) {
 	fields := strings.Fields(line)
 	if len(fields) != 8 || fields[1] != "FLOCK" || fields[3] != "WRITE" {

@@ -37,7 +37,7 @@ func take(t *testing.T, path string, how int) *os.File {
 	return f
 }
 
-func TestTheKernelTellsWhoHoldsALock(t *testing.T) {
+func TestRead(t *testing.T) {
 	p, look := host(t)
 	transition := filepath.Join(p.Paths.Runtime, "lock")
 	free := observer.Locks{Transition: observer.Lock{Path: transition}, Rebuild: observer.Lock{Path: p.Paths.RebuildLock}}
@@ -66,7 +66,7 @@ func TestTheKernelTellsWhoHoldsALock(t *testing.T) {
 	take(t, transition, unix.LOCK_EX)
 }
 
-func TestTheListIsReadLineByLine(t *testing.T) {
+func TestParse(t *testing.T) {
 	p, look := host(t)
 	require.NoError(t, os.WriteFile(p.Paths.RebuildLock, nil, 0o644))
 	var file unix.Stat_t
@@ -91,14 +91,14 @@ func TestTheListIsReadLineByLine(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeReadIsUnknown(t *testing.T) {
+func TestUnreadable(t *testing.T) {
 	_, look := host(t)
 	proc := t.TempDir()
-	require.Contains(t, look(proc).Reason, "who holds a lock cannot be told: open ")
+	require.Contains(t, look(proc).Reason, "the holders of the locks cannot be read: open ")
 	require.NoError(t, os.WriteFile(filepath.Join(proc, "locks"), []byte(strings.Repeat("x", 2<<20)), 0o644))
 	require.Contains(t, look(proc).Reason, "is longer than")
 	p := policy.Policy{Paths: policy.Paths{Runtime: "/proc/self/status", RebuildLock: "/none"}}
 	var s observer.Snapshot
 	locks.New("/proc", p).Read(t.Context()).Into(&s)
-	require.Contains(t, s.Locks.Reason, "cannot look at /proc/self/status/lock: not a directory")
+	require.Contains(t, s.Locks.Reason, "cannot stat /proc/self/status/lock: not a directory")
 }

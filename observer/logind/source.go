@@ -1,8 +1,8 @@
-// Package logind looks at the sessions.
+// Package logind reads the sessions and the inhibitors of systemd-logind.
 //
-// A look reads every session again: signals only say when. A logind that cannot
-// be asked, or that answers something else than documented, makes the facts
-// unknown, with the reason; a session that ends during the look is gone.
+// A read fetches all of them: signals only trigger it. If logind cannot be read or answers with
+// invalid data, the reading is unknown, with a reason. A session that ends during the read is left
+// out.
 package logind
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Source looks at systemd-logind.
+// Source reads systemd-logind.
 type Source struct {
 	bus    *busconn.Bus
 	client *login1.Client
@@ -29,9 +29,9 @@ func New(bus *busconn.Bus) *Source { return &Source{bus: bus, client: login1.New
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return "logind" }
 
-// Watch calls changed when a session or an inhibitor comes, goes or changes, when
-// the machine is about to sleep or to end or has woken up, and when logind itself
-// comes or goes. It fails when the connection to the bus has ended.
+// Watch calls changed when a session or an inhibitor appears, disappears or changes, before the
+// machine suspends or shuts down, after it has resumed, and when logind starts or stops. It returns
+// nil when ctx ends, and an error when the connection to the bus has ended.
 func (s *Source) Watch(ctx context.Context, changed func()) error {
 	l, err := s.client.Listen(ctx, func() {
 		now := time.Now()
@@ -56,7 +56,7 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-// Read reads the sessions, the inhibitors and what the machine is about to do.
+// Read reads the sessions, the inhibitors, and whether the machine suspends or shuts down.
 func (s *Source) Read(ctx context.Context) observer.Part {
 	var part observer.Logind
 	err := busconn.Parallel(3, func(i int) (err error) {

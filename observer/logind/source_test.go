@@ -37,7 +37,8 @@ func watch(t *testing.T, opts testhost.Options) *watched {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	w := &watched{
-		t: t, host: h, bus: bus, source: logind.New(bus), pokes: make(chan struct{}, 1), ended: make(chan error, 1), cancel: cancel,
+		t: t, host: h, bus: bus, source: logind.New(bus), pokes: make(chan struct{}, 1), ended: make(chan error, 1),
+		cancel: cancel,
 	}
 	go func() {
 		w.ended <- w.source.Watch(ctx, func() {
@@ -76,7 +77,7 @@ func (w *watched) until(right func(observer.Logind) bool) observer.Logind {
 	}
 }
 
-func TestALookReadsEverySession(t *testing.T) {
+func TestRead(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	seen := w.look()
 	require.True(t, seen.Known(), seen.Reason)
@@ -90,7 +91,7 @@ func TestALookReadsEverySession(t *testing.T) {
 	require.Empty(t, seen.Greeters())
 }
 
-func TestSessionsThatComeGoAndChangePoke(t *testing.T) {
+func TestSessionSignals(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	alice, _ := w.host.SessionOf("user")
 	require.NoError(t, w.host.EditSession(alice.ID, func(s *testhost.Session) { s.Stuck = true }))
@@ -106,7 +107,7 @@ func TestSessionsThatComeGoAndChangePoke(t *testing.T) {
 	w.until(func(l observer.Logind) bool { return !has(l, bob) })
 }
 
-func TestNobodyIsAFact(t *testing.T) {
+func TestNoSessions(t *testing.T) {
 	w := watch(t, testhost.Options{DefaultTarget: "compute.target"})
 	seen := w.look()
 	require.True(t, seen.Known(), seen.Reason)
@@ -114,7 +115,7 @@ func TestNobodyIsAFact(t *testing.T) {
 	require.Empty(t, seen.Greeters())
 }
 
-func TestInhibitorsAreSeenAndGoWhenTheyAreReleased(t *testing.T) {
+func TestInhibitors(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	require.Empty(t, w.look().Inhibitors)
 	release := w.host.AddInhibitor(sim.Inhibitor{
@@ -128,7 +129,7 @@ func TestInhibitorsAreSeenAndGoWhenTheyAreReleased(t *testing.T) {
 	w.until(func(l observer.Logind) bool { return len(l.Inhibitors) == 0 })
 }
 
-func TestSleepAndShutdownAreSeen(t *testing.T) {
+func TestSleepAndShutdown(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	w.host.PrepareForSleep(true)
 	seen := w.until(func(l observer.Logind) bool { return l.Sleeping })
@@ -143,7 +144,7 @@ func TestSleepAndShutdownAreSeen(t *testing.T) {
 	w.until(func(l observer.Logind) bool { return !l.ShuttingDown })
 }
 
-func TestALockedSessionIsSeenAsOne(t *testing.T) {
+func TestLockedSession(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	alice, _ := w.host.SessionOf("user")
 	require.NoError(t, w.host.EditSession(alice.ID, func(s *testhost.Session) { s.LockedHint, s.IdleHint = true, true }))
@@ -154,7 +155,7 @@ func TestALockedSessionIsSeenAsOne(t *testing.T) {
 }
 
 // Anybody may send signals that look like logind's.
-func TestForgedSignalsChangeNothing(t *testing.T) {
+func TestForgedSignals(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	alice, _ := w.host.SessionOf("user")
 	forger := hosttest.Connect(t, w.host)
@@ -185,7 +186,7 @@ func TestForgedSignalsChangeNothing(t *testing.T) {
 	require.Len(t, w.look().Graphical(), 1)
 }
 
-func TestSessionsThatEndDuringALookAreGone(t *testing.T) {
+func TestSessionEndsDuringRead(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	stop := make(chan struct{})
 	done := make(chan struct{})
@@ -210,7 +211,7 @@ func TestSessionsThatEndDuringALookAreGone(t *testing.T) {
 	<-done
 }
 
-func TestTheWatchEnds(t *testing.T) {
+func TestWatchEnds(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	w.cancel()
 	require.NoError(t, <-w.ended)

@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// Every parser takes the start of a file, as much of it as was read, and gives
-// one number or says why there is none. A number that makes no sense is none.
+// Every parser takes the beginning of a file and returns one number. A number that is out of range
+// is an error.
 
-var errFormat = errors.New("it is not as documented")
+var errFormat = errors.New("a value is missing or invalid")
 
 // load1 reads the load average of the last minute: "0.20 0.18 0.12 1/512 4242".
 func load1(text string) (float64, error) {
@@ -22,8 +22,7 @@ func load1(text string) (float64, error) {
 	return number(first)
 }
 
-// online counts the processors in /proc/stat: the lines cpu0, cpu1, ... after the
-// sum. Offline ones have none.
+// online counts the processors that are online: the lines cpu0, cpu1, ... of /proc/stat.
 func online(text string) (float64, error) {
 	count := 0.0
 	for line := range strings.Lines(text) {
@@ -82,7 +81,7 @@ func meminfo(text, key string) (float64, error) {
 	return 0, fmt.Errorf("it has no %s", key)
 }
 
-// number reads what the kernel prints: digits, with a point.
+// number parses a number as the kernel prints it: digits with a decimal point.
 func number(text string) (float64, error) {
 	n, err := strconv.ParseFloat(text, 64)
 	if err != nil || math.IsNaN(n) || n < 0 || n > 1e18 || strings.ContainsAny(text, "_xXpPeE+-") {

@@ -1,9 +1,8 @@
-// Package procfs reads from /proc how busy the machine is: load, pressure and
-// memory.
+// Package procfs reads the load of the machine from /proc: load average, pressure and memory.
 //
-// The kernel's own numbers are not what a stranger wrote, so the daemon reads
-// them itself, without privileges. What cannot be read or is not as documented is
-// unknown, each number for itself: a kernel without PSI has a load all the same.
+// The numbers come from the kernel and need no privileges, so the daemon reads them without a probe.
+// Each number that cannot be read or parsed is unknown by itself: a kernel without PSI still has a
+// load average.
 package procfs
 
 import (
@@ -21,7 +20,7 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Root is where the kernel has it.
+// Root is the mount point of the proc file system.
 const Root = "/proc"
 
 // Source reads the files below a directory.
@@ -33,17 +32,17 @@ func New(root string) *Source { return &Source{root} }
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return observer.SourceProcfs }
 
-// Watch has nothing to watch: a load is always changing. It ends with ctx.
+// Watch returns when ctx ends. There are no signals to watch.
 func (s *Source) Watch(ctx context.Context, _ func()) error {
 	<-ctx.Done()
 	return nil
 }
 
-// NextPoll never asks: nothing that is observed rests on these numbers. Whoever
-// judges them has them looked at first.
+// NextPoll never polls: no observed state depends on these numbers. The guards that do are evaluated
+// after a fresh read.
 func (s *Source) NextPoll(observer.Snapshot) time.Time { return time.Time{} }
 
-// Read reads the files; reading never blocks, so ctx is not needed.
+// Read reads the files. It ignores ctx, because reading /proc does not block.
 func (s *Source) Read(context.Context) observer.Part {
 	p := observer.Procfs{
 		Cores:          s.measure("stat", online),
@@ -63,7 +62,7 @@ func row(key string) func(string) (float64, error) {
 	return func(text string) (float64, error) { return meminfo(text, key) }
 }
 
-// perCore divides; by an unknown number of cores nothing can be divided.
+// perCore divides load by cores. The result is unknown if either is.
 func perCore(load, cores observer.Measure) observer.Measure {
 	switch {
 	case load.Value == nil:
@@ -82,13 +81,13 @@ func (s *Source) measure(file string, parse func(string) (float64, error)) obser
 	}
 	n, err := parse(text)
 	if err != nil {
-		return observer.Measure{Reason: fmt.Sprintf("/proc/%s cannot be believed: %v", file, err)}
+		return observer.Measure{Reason: fmt.Sprintf("/proc/%s has an unknown format: %v", file, err)}
 	}
 	return observer.Measure{Value: &n}
 }
 
-// bound is more than a machine with a thousand processors has before the end of
-// what is looked for.
+// bound is the number of bytes that is read of a file. On a machine with a thousand processors all
+// values that are parsed are before it.
 const bound = 256 << 10
 
 func (s *Source) readFile(file string) (string, error) {
@@ -101,8 +100,8 @@ func (s *Source) readFile(file string) (string, error) {
 	return string(text), err
 }
 
-// reason names the file as it is named on a real host. A kernel built or booted
-// without PSI lacks the files, or has them and refuses to have them read.
+// reason names the file by its path on a real host. A kernel that was built or booted without PSI
+// lacks the files, or fails to read them with EOPNOTSUPP.
 func reason(file string, err error) string {
 	if strings.HasPrefix(file, "pressure/") && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.EOPNOTSUPP)) {
 		return "this kernel does not measure pressure (CONFIG_PSI, psi=1)"

@@ -31,7 +31,7 @@ func is(t *testing.T, want float64, m observer.Measure) {
 	assert.Empty(t, m.Reason)
 }
 
-func TestASimulatedMachineIsRead(t *testing.T) {
+func TestReadSimulated(t *testing.T) {
 	p := look(t, filepath.Join(hosttest.Start(t, testhost.Options{}).Root(), "proc"))
 	is(t, 2, p.Cores)
 	is(t, 0.10, p.LoadPerCore)
@@ -40,7 +40,7 @@ func TestASimulatedMachineIsRead(t *testing.T) {
 	is(t, 53248000*1024, p.MemAvailable)
 }
 
-func TestThisMachineIsRead(t *testing.T) {
+func TestReadReal(t *testing.T) {
 	p := look(t, Root)
 	assert.NotNil(t, p.LoadPerCore.Value, p.LoadPerCore.Reason)
 	assert.NotNil(t, p.MemTotal.Value, p.MemTotal.Reason)
@@ -58,35 +58,36 @@ func write(t *testing.T, files map[string]string) string {
 	return root
 }
 
-func TestWhatIsMissingIsUnknownEachForItself(t *testing.T) {
+func TestMissingFiles(t *testing.T) {
 	p := look(t, write(t, map[string]string{
-		"loadavg": "3.00 1.00 1.00 1/1 1\n", "stat": "cpu 1\ncpu0 1\ncpu2 1\nintr 5\ncpu9 no\n", "pressure/io": "full avg10=1.00\n",
-		"meminfo": "MemTotal: 10 kB\nMemAvailable: 7 pages\n",
+		"loadavg": "3.00 1.00 1.00 1/1 1\n", "stat": "cpu 1\ncpu0 1\ncpu2 1\nintr 5\ncpu9 no\n",
+		"pressure/io": "full avg10=1.00\n",
+		"meminfo":     "MemTotal: 10 kB\nMemAvailable: 7 pages\n",
 	}))
 	is(t, 1.5, p.LoadPerCore)
 	is(t, 10240, p.MemTotal)
 	for want, m := range map[string]observer.Measure{
-		"this kernel does not measure pressure (CONFIG_PSI, psi=1)":     p.PressureCPU,
-		"/proc/pressure/io cannot be believed: it is not as documented": p.PressureIO,
-		"/proc/meminfo cannot be believed: it is not as documented":     p.MemAvailable,
+		"this kernel does not measure pressure (CONFIG_PSI, psi=1)":              p.PressureCPU,
+		"/proc/pressure/io has an unknown format: a value is missing or invalid": p.PressureIO,
+		"/proc/meminfo has an unknown format: a value is missing or invalid":     p.MemAvailable,
 	} {
 		assert.Nil(t, m.Value)
 		assert.Equal(t, want, m.Reason)
 	}
 }
 
-func TestALoadWithoutACountOfCoresIsUnknown(t *testing.T) {
+func TestLoadWithoutCores(t *testing.T) {
 	p := look(t, write(t, map[string]string{"loadavg": "3.00 1.00 1.00 1/1 1\n"}))
 	assert.Nil(t, p.LoadPerCore.Value)
 	assert.Equal(t, "/proc/stat cannot be read: no such file or directory", p.LoadPerCore.Reason)
 }
 
-func TestAFileWithoutEndIsNotReadToItsEnd(t *testing.T) {
+func TestEndlessFile(t *testing.T) {
 	root := write(t, map[string]string{"meminfo": strings.Repeat("Hugepages: 1 kB\n", bound/10) + "MemTotal: 10 kB\n"})
-	assert.Equal(t, "/proc/meminfo cannot be believed: it has no MemTotal", look(t, root).MemTotal.Reason)
+	assert.Equal(t, "/proc/meminfo has an unknown format: it has no MemTotal", look(t, root).MemTotal.Reason)
 }
 
-func TestNothingIsEverDue(t *testing.T) {
+func TestNextPoll(t *testing.T) {
 	assert.Zero(
 		t, New(Root).NextPoll(observer.Snapshot{Procfs: observer.Procfs{Reading: observer.Reading{At: time.Now()}}}),
 	)
@@ -97,7 +98,8 @@ func FuzzParse(f *testing.F) {
 	for _, seed := range []string{
 		"0.20 0.18 0.12 1/512 4242\n", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=99.99\n",
 		"cpu  10 0 10\ncpu0 5\ncpu1 5\nintr 1\n", "MemTotal:       65536000 kB\nMemAvailable: 1 kB\n",
-		"", "some avg10=NaN\n", "some avg10=1e400", "-1 0", "MemTotal: 0x1p-2 kB", "cpu99999999999", "some avg10=101.00", "\xff\x00 some",
+		"", "some avg10=NaN\n", "some avg10=1e400", "-1 0", "MemTotal: 0x1p-2 kB", "cpu99999999999",
+		"some avg10=101.00", "\xff\x00 some",
 	} {
 		f.Add(seed)
 	}

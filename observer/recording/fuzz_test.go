@@ -12,8 +12,10 @@ import (
 func FuzzRead(f *testing.F) {
 	header := `{"format":"dubnium-recording","version":1,"policy":""}` + "\n"
 	f.Add([]byte(header))
-	f.Add([]byte(header + `{"at":"2026-01-02T03:04:05Z","state":"desktop","snapshot":{"systemd":{"units":{"vllm.service":{"active_state":"active"}}}}}` + "\n"))
-	f.Add([]byte(header + `{"snapshot":{"logind":{"sessions":[{"id":"1"}]},"holders":{"holders":[{"pid":-1}],"gpus":null}}}` + "\n" + `{"torn`))
+	f.Add([]byte(header + `{"at":"2026-01-02T03:04:05Z","state":"desktop",` +
+		`"snapshot":{"systemd":{"units":{"vllm.service":{"active_state":"active"}}}}}` + "\n"))
+	f.Add([]byte(header + `{"snapshot":{"logind":{"sessions":[{"id":"1"}]},` +
+		`"holders":{"holders":[{"pid":-1}],"gpus":null}}}` + "\n" + `{"torn`))
 	f.Add([]byte(`{"format":"dubnium-recording","version":2}`))
 	f.Add([]byte("\n\x00"))
 	f.Fuzz(func(t *testing.T, data []byte) {

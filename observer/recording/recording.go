@@ -1,9 +1,9 @@
-// Package recording keeps snapshots of a host as they changed, and classifies
-// them again: under another policy, to tune it without risk, or under the same
-// one, to see that this version still says what it said.
+// Package recording stores the snapshots of a host as they changed, and classifies them again: under
+// another policy, to tune it without risk, or under the same one, to check that this version still
+// classifies them in the same way.
 //
-// A recording is JSON lines: a header, then an entry for each change. It is not
-// redacted. One that was cut off in the middle of a line is read up to there.
+// A recording is JSON lines: a header, then an entry for each change. It is not redacted. One that
+// ends in the middle of a line is read up to that line.
 package recording
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Format and Version name what is written; a reader refuses any other.
+// Format and Version identify the format. Read rejects any other.
 const (
 	Format  = "dubnium-recording"
 	Version = 1
@@ -30,11 +30,11 @@ type Header struct {
 	Format  string    `json:"format"`
 	Version int       `json:"version"`
 	Started time.Time `json:"started"`
-	// Policy is the one that the daemon had, as TOML.
+	// Policy is the policy that was in force, as TOML.
 	Policy string `json:"policy"`
 }
 
-// Entry is what was seen, and what it was called.
+// Entry is a snapshot, and how it was classified.
 type Entry struct {
 	At         time.Time           `json:"at"`
 	State      observer.State      `json:"state"`
@@ -44,7 +44,7 @@ type Entry struct {
 	Snapshot   observer.Snapshot   `json:"snapshot"`
 }
 
-// NewEntry is the entry of an observation.
+// NewEntry returns the entry of an observation.
 func NewEntry(o observer.Observation, s observer.Snapshot) Entry {
 	return Entry{
 		At: o.At, State: o.State, Confidence: o.Confidence, Reasons: codes(o.Reasons), Context: o.Context, Snapshot: s,
@@ -65,13 +65,13 @@ type Writer struct {
 	last  string
 }
 
-// NewWriter begins a recording.
+// NewWriter writes the header of a recording. policyText is the policy in force, as TOML.
 func NewWriter(w io.Writer, policyText string, started time.Time) (*Writer, error) {
 	lines := json.NewEncoder(w)
 	return &Writer{lines: lines}, lines.Encode(Header{Format, Version, started, policyText})
 }
 
-// Add writes an entry, unless it says the same as the last; wrote tells.
+// Add writes an entry, unless it is equivalent to the last one. wrote reports whether it did.
 func (w *Writer) Add(e Entry) (wrote bool, err error) {
 	same := fmt.Sprint(e.State, e.Confidence, e.Reasons, e.Context, e.Snapshot.Fingerprint())
 	if same == w.last {
@@ -81,10 +81,10 @@ func (w *Writer) Add(e Entry) (wrote bool, err error) {
 	return true, w.lines.Encode(e)
 }
 
-// maxLine bounds a line: a host with thousands of units fits many times.
+// maxLine is the longest line in bytes. A host with thousands of units needs much less.
 const maxLine = 16 << 20
 
-// Read reads a recording; cut says that its last line was torn.
+// Read reads a recording. cut is true if its last line is incomplete.
 func Read(r io.Reader) (h Header, entries []Entry, cut bool, err error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
@@ -92,7 +92,7 @@ func Read(r io.Reader) (h Header, entries []Entry, cut bool, err error) {
 		return h, nil, false, errors.Join(errors.New("cannot read the recording: it is empty"), lines.Err())
 	}
 	if err := json.Unmarshal(lines.Bytes(), &h); err != nil || h.Format != Format {
-		return h, nil, false, errors.New("cannot read the recording: it is not one of ours")
+		return h, nil, false, errors.New("cannot read the recording: it is not a recording of Dubnium")
 	}
 	if h.Version != Version {
 		return h, nil, false, fmt.Errorf(
@@ -115,31 +115,30 @@ func Read(r io.Reader) (h Header, entries []Entry, cut bool, err error) {
 	return h, entries, false, nil
 }
 
-// Difference is an entry that another policy, or another version, calls
-// otherwise.
+// Difference is an entry that is classified differently under another policy or version.
 type Difference struct {
 	At       time.Time         `json:"at"`
 	Recorded Verdict           `json:"recorded"`
 	Replayed Verdict           `json:"replayed"`
-	Details  []observer.Reason `json:"details"` // the replayed reasons in words
+	Details  []observer.Reason `json:"details"` // the reasons of Replayed
 }
 
-// Verdict is what an entry is called.
+// Verdict is a classification of an entry.
 type Verdict struct {
 	State      observer.State      `json:"state"`
 	Confidence observer.Confidence `json:"confidence"`
 	Reasons    []string            `json:"reasons"`
 }
 
-// Replay classifies every entry under p, at the time at which it was classified
-// then, and returns those that are called otherwise now.
+// Replay classifies every entry under p, as of its own time, and returns those that differ from the
+// recording.
 func Replay(p policy.Policy, entries []Entry) []Difference {
 	var all []Difference
 	for _, e := range entries {
 		o := observer.Classify(p, e.Snapshot, e.Context, e.At)
-		was, is := Verdict{e.State, e.Confidence, e.Reasons}, Verdict{o.State, o.Confidence, codes(o.Reasons)}
-		if was.State != is.State || was.Confidence != is.Confidence || !slices.Equal(was.Reasons, is.Reasons) {
-			all = append(all, Difference{e.At, was, is, o.Reasons})
+		was, now := Verdict{e.State, e.Confidence, e.Reasons}, Verdict{o.State, o.Confidence, codes(o.Reasons)}
+		if was.State != now.State || was.Confidence != now.Confidence || !slices.Equal(was.Reasons, now.Reasons) {
+			all = append(all, Difference{e.At, was, now, o.Reasons})
 		}
 	}
 	return all

@@ -15,10 +15,10 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// TestTheCorpusIsCalledWhatItWasCalled: every moment of every recording is what
+// TestReplayCorpus: every moment of every recording is what
 // it was when it was recorded. A change of the rules that is meant is made by
 // recording again (UPDATE_GOLDEN=1 go test ./internal/embedded).
-func TestTheCorpusIsCalledWhatItWasCalled(t *testing.T) {
+func TestReplayCorpus(t *testing.T) {
 	files, err := filepath.Glob("../testdata/recordings/*.jsonl")
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, len(files), 2)
@@ -66,7 +66,7 @@ func recorded(t *testing.T, entries ...Entry) string {
 	return b.String()
 }
 
-func TestOnlyChangesAreRecorded(t *testing.T) {
+func TestAddOnlyChanges(t *testing.T) {
 	p := policy.Default()
 	up, down := entry(p, "active"), entry(p, "failed")
 	again := up
@@ -80,7 +80,7 @@ func TestOnlyChangesAreRecorded(t *testing.T) {
 	assert.Empty(t, Replay(p, entries))
 }
 
-func TestReplayTellsWhatAnotherPolicyCallsOtherwise(t *testing.T) {
+func TestReplayOtherPolicy(t *testing.T) {
 	p := policy.Default()
 	entries := []Entry{entry(p, "active"), entry(p, "failed")}
 	p.Units.DesktopTarget = "other.target"
@@ -91,7 +91,7 @@ func TestReplayTellsWhatAnotherPolicyCallsOtherwise(t *testing.T) {
 	assert.Contains(t, differences[0].Details[0].Text, "other.target has not been read")
 }
 
-func TestATornLastLineIsCutOffAndAnythingElseRefused(t *testing.T) {
+func TestReadTorn(t *testing.T) {
 	p := policy.Default()
 	whole := recorded(t, entry(p, "active"), entry(p, "failed"))
 	_, entries, cut, err := Read(strings.NewReader(whole[:len(whole)-20]))
@@ -99,7 +99,7 @@ func TestATornLastLineIsCutOffAndAnythingElseRefused(t *testing.T) {
 	require.True(t, cut)
 	require.Len(t, entries, 1)
 	for text, complaint := range map[string]string{
-		"": "it is empty", "hello\n": "not one of ours", `{"format":"other"}`: "not one of ours",
+		"": "it is empty", "hello\n": "not a recording of Dubnium", `{"format":"other"}`: "not a recording of Dubnium",
 		`{"format":"dubnium-recording","version":2}`:                                         "it has version 2",
 		strings.Replace(whole, `{"at"`, `{at`, 1):                                            "line 2",
 		`{"format":"dubnium-recording","version":1}` + "\n" + strings.Repeat("x", maxLine+1): "token too long",

@@ -1,10 +1,8 @@
-// Package systemd looks at the system manager and at the units that policy
-// names.
+// Package systemd reads the system manager and the units that the policy names.
 //
-// A look reads everything again, by name; whoever acts on the answer has one. In
-// between, a glance reads again only the units that have signalled. A manager
-// that cannot be asked, or that answers something else than documented, makes the
-// facts unknown, with the reason; a unit that does not exist is a fact.
+// A full read (Read) fetches every unit by name, and precedes every decision. An incremental read
+// (ReadChanged) fetches only the units that have signalled. If the manager cannot be read or answers
+// with invalid data, the reading is unknown, with a reason. A unit that does not exist is known.
 package systemd
 
 import (
@@ -22,7 +20,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Source looks at systemd. One goroutine at a time looks or glances.
+// Source reads systemd. Read and ReadChanged must not be called concurrently.
 type Source struct {
 	client *systemd1.Client
 	names  func(policy.Policy) []string
@@ -30,22 +28,22 @@ type Source struct {
 
 	mu        sync.Mutex
 	units     []string
-	pattern   string                     // of further units, empty for none
-	moved     chan struct{}              // closed and replaced when the units are others
-	signalled map[string]dbus.ObjectPath // since the last look or glance
-	any       bool                       // it may be any unit
+	pattern   string                     // matches further units, empty for none
+	replaced  chan struct{}              // closed and replaced when units or pattern change
+	signalled map[string]dbus.ObjectPath // since the last read
+	all       bool                       // any unit may have changed since the last read
 }
 
-// New returns a source for the units that names finds in a policy, which may be
-// aliases, and for what there is of the policy's template.
+// New returns a source for the units that names returns for a policy, which may be aliases, and for
+// the loaded instances of the vLLM template of the policy.
 func New(bus *busconn.Bus, names func(policy.Policy) []string, p policy.Policy) *Source {
 	return &Source{
-		client: systemd1.New(bus), names: names, units: names(p), pattern: p.VLLMInstances(), moved: make(chan struct{}),
-		any: true,
+		client: systemd1.New(bus), names: names, units: names(p), pattern: p.VLLMInstances(),
+		replaced: make(chan struct{}), all: true,
 	}
 }
 
-// SetPolicy makes the units of p those that are looked at from now on.
+// SetPolicy sets the units that are read to those of p.
 func (s *Source) SetPolicy(p policy.Policy) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,32 +51,32 @@ func (s *Source) SetPolicy(p policy.Policy) {
 	if slices.Equal(units, s.units) && pattern == s.pattern {
 		return
 	}
-	s.units, s.pattern, s.any = units, pattern, true
-	close(s.moved)
-	s.moved = make(chan struct{})
+	s.units, s.pattern, s.all = units, pattern, true
+	close(s.replaced)
+	s.replaced = make(chan struct{})
 }
 
-// watched are the units, and what closes when they are no longer these.
-func (s *Source) watched() (units []string, pattern string, moved <-chan struct{}) {
+// watched returns the units to read, and a channel that is closed when they change.
+func (s *Source) watched() (units []string, pattern string, replaced <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.units, s.pattern, s.moved
+	return s.units, s.pattern, s.replaced
 }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return "systemd" }
 
-// Watch calls changed when a look may give another answer. It fails when the
-// connection to the bus has ended or systemd refuses to be watched.
+// Watch calls changed when a read may have another result. It returns nil when ctx ends, and an error
+// when the connection to the bus has ended or systemd rejects the subscription.
 func (s *Source) Watch(ctx context.Context, changed func()) error {
-	// Nobody notes what is signalled while nobody watches.
+	// Signals are lost while no Watch runs, so the next read is a full one.
 	defer s.note(nil)
 	for {
-		units, pattern, moved := s.watched()
+		units, pattern, replaced := s.watched()
 		watching, stop := context.WithCancel(ctx)
 		go func() { // ends with watching
 			select {
-			case <-moved:
+			case <-replaced:
 				stop()
 			case <-watching.Done():
 			}
@@ -98,27 +96,28 @@ func (s *Source) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
+// note records the units that have signalled, nil if any unit may have.
 func (s *Source) note(units map[string]dbus.ObjectPath) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.any = s.any || units == nil
+	s.all = s.all || units == nil
 	if s.signalled == nil {
 		s.signalled = map[string]dbus.ObjectPath{}
 	}
 	maps.Copy(s.signalled, units)
 }
 
-// take returns what was noted. It is taken before anything is read: what is
-// signalled during a look needs another one.
-func (s *Source) take() (signalled map[string]dbus.ObjectPath, any bool) {
+// take returns and clears what was noted. It is called before a read, because a signal during a read
+// requires another one.
+func (s *Source) take() (signalled map[string]dbus.ObjectPath, all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	signalled, any = s.signalled, s.any
-	s.signalled, s.any = nil, false
-	return signalled, any
+	signalled, all = s.signalled, s.all
+	s.signalled, s.all = nil, false
+	return signalled, all
 }
 
-// Read reads the manager's state and every unit.
+// Read reads the state of the manager and every unit.
 func (s *Source) Read(ctx context.Context) observer.Part {
 	s.take()
 	units, pattern, _ := s.watched()
@@ -137,13 +136,12 @@ func (s *Source) Read(ctx context.Context) observer.Part {
 	})
 }
 
-// ReadChanged reads the units that have signalled, and everything when it may be any of
-// them. The manager's state is asked for until it has started: what it says later
-// (running, degraded) nothing signals and nothing is decided by, and the question
-// would be half of what a glance costs.
+// ReadChanged reads the units that have signalled, and everything if any unit may have changed. It
+// reads the state of the manager only until that has started: later changes (running, degraded) are
+// not signalled and decide nothing, and the call would be half of the cost.
 func (s *Source) ReadChanged(ctx context.Context) observer.Part {
-	signalled, any := s.take()
-	if any || !s.last.Known() {
+	signalled, all := s.take()
+	if all || !s.last.Known() {
 		return s.Read(ctx)
 	}
 	names := slices.Collect(maps.Keys(signalled))
@@ -151,17 +149,18 @@ func (s *Source) ReadChanged(ctx context.Context) observer.Part {
 	if !s.last.Started() {
 		state = ""
 	}
-	return s.readUnits(ctx, state, names, s.last.Units, func(ctx context.Context, names []string) ([]observer.Unit, error) {
+	read := func(ctx context.Context, names []string) ([]observer.Unit, error) {
 		units := make([]observer.Unit, len(names))
 		return units, busconn.Parallel(len(names), func(i int) (err error) {
 			units[i], err = s.client.UnitAt(ctx, names[i], signalled[names[i]])
 			return err
 		})
-	})
+	}
+	return s.readUnits(ctx, state, names, s.last.Units, read)
 }
 
-// readUnits reads these units, and the manager's state unless it is given, and keeps
-// what is known of others.
+// readUnits reads the units of these names, and the state of the manager if state is empty. others
+// are the units that it keeps.
 func (s *Source) readUnits(
 	ctx context.Context, state string, names []string, others map[string]observer.Unit,
 	read func(context.Context, []string) ([]observer.Unit, error),

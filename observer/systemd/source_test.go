@@ -85,7 +85,7 @@ func (w *watched) until(right func(observer.Systemd) bool) observer.Systemd {
 	}
 }
 
-func TestALookReadsManagerAndUnits(t *testing.T) {
+func TestRead(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	seen := w.look()
 	require.True(t, seen.Known(), seen.Reason)
@@ -107,7 +107,7 @@ func TestALookReadsManagerAndUnits(t *testing.T) {
 	require.True(t, none.Down())
 }
 
-func TestAUnitThatFailedSaysHow(t *testing.T) {
+func TestUnitResult(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	require.NoError(t, w.host.SetFault("vllm.service", testhost.Fault{FailStart: true}))
 	require.NoError(t, w.host.StartUnit("vllm.service", "replace"))
@@ -145,14 +145,14 @@ func (w *watched) readByAGlance() map[dbus.ObjectPath]bool {
 	return read
 }
 
-func TestAGlanceReadsWhatHasSignalledAndNothingElse(t *testing.T) {
+func TestReadChanged(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	require.Equal(t, map[dbus.ObjectPath]bool{testhost.UnitPath("vllm.service"): true}, w.readByAGlance())
 	require.Equal(t, "running", w.glance().State)
 }
 
 // Until the manager has started, what it says is what everything waits for.
-func TestDuringTheBootAGlanceAsksTheManagerToo(t *testing.T) {
+func TestReadChangedBoot(t *testing.T) {
 	w := watch(t, testhost.Options{Booting: true})
 	require.Equal(
 		t, map[dbus.ObjectPath]bool{"/org/freedesktop/systemd1": true, testhost.UnitPath("vllm.service"): true},
@@ -162,7 +162,7 @@ func TestDuringTheBootAGlanceAsksTheManagerToo(t *testing.T) {
 	w.until(func(s observer.Systemd) bool { return s.State == "running" })
 }
 
-func TestGlancesAddUpToALook(t *testing.T) {
+func TestReadChangedEqualsRead(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	units := plans.Watched(policy.Default())
 	seen := w.glance()
@@ -188,7 +188,7 @@ func states(s observer.Systemd) map[string]string {
 	return of
 }
 
-func TestAChangeOfAUnitPokes(t *testing.T) {
+func TestUnitChangeSignals(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	require.NoError(t, w.host.SetFault("vllm.service", testhost.Fault{HangStart: true}))
 	require.NoError(t, w.host.StartUnit("vllm.service", "replace"))
@@ -202,7 +202,7 @@ func TestAChangeOfAUnitPokes(t *testing.T) {
 	w.until(func(s observer.Systemd) bool { return s.Units["vllm.service"].ActiveState == "failed" })
 }
 
-func TestAnotherUnitDoesNotWakeAnybody(t *testing.T) {
+func TestOtherUnitSilent(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	for range 20 {
 		require.NoError(t, w.host.SetActive("ssh.service", "inactive"))
@@ -213,7 +213,7 @@ func TestAnotherUnitDoesNotWakeAnybody(t *testing.T) {
 	require.Empty(t, w.pokes)
 }
 
-func TestAUnitThatAppearsAfterAReloadIsFollowed(t *testing.T) {
+func TestUnitAfterReload(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	w.host.AddUnit(testhost.Unit{Name: "mode-prepare-compute.service", Oneshot: true, RemainAfterExit: true})
 	require.NoError(t, w.host.EditUnit("mode-prepare-compute.service", func(*testhost.Unit) {}))
@@ -222,7 +222,7 @@ func TestAUnitThatAppearsAfterAReloadIsFollowed(t *testing.T) {
 	w.until(func(s observer.Systemd) bool { return s.Units["mode-prepare-compute.service"].Active() })
 }
 
-func TestAnotherPolicysUnitsAreLookedAtAndFollowed(t *testing.T) {
+func TestSetPolicy(t *testing.T) {
 	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "llm.service"}}})
 	require.NotContains(t, w.look().Units, "llm.service")
 	p := policy.Default()
@@ -238,21 +238,21 @@ func TestAnotherPolicysUnitsAreLookedAtAndFollowed(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheBootPokes(t *testing.T) {
+func TestBootEndSignals(t *testing.T) {
 	w := watch(t, testhost.Options{Booting: true})
 	require.Equal(t, "starting", w.look().State)
 	require.NoError(t, w.host.FinishBoot())
 	w.until(func(s observer.Systemd) bool { return s.State == "running" })
 }
 
-func TestAMaskPokes(t *testing.T) {
+func TestMaskSignals(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	require.NoError(t, w.host.Mask("compute.target"))
 	w.until(func(s observer.Systemd) bool { return s.Units["compute.target"].LoadState == "masked" })
 }
 
 // The manager refuses to keep a masked unit loaded; all are followed all the same.
-func TestAUnitThatIsMaskedFromTheStartIsFollowed(t *testing.T) {
+func TestMaskedUnitWatched(t *testing.T) {
 	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "mode-prepare-compute.service", Masked: true}}})
 	require.Equal(t, "masked", w.look().Units["mode-prepare-compute.service"].LoadState)
 	require.NoError(t, w.host.SetActive("vllm.service", "active"))
@@ -260,7 +260,7 @@ func TestAUnitThatIsMaskedFromTheStartIsFollowed(t *testing.T) {
 }
 
 // Anybody may send signals that look like systemd's.
-func TestForgedSignalsChangeNothing(t *testing.T) {
+func TestForgedSignals(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	before := w.look()
 	forger := hosttest.Connect(t, w.host)
@@ -313,7 +313,7 @@ func send(from *dbus.Conn, destination string, path dbus.ObjectPath, name string
 	from.Send(&dbus.Message{Type: dbus.TypeSignal, Headers: headers, Body: body}, nil)
 }
 
-func TestALostBusIsUnknownAndEndsTheWatch(t *testing.T) {
+func TestLostBus(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	require.NoError(t, w.bus.Close())
 	require.ErrorIs(t, <-w.ended, busconn.ErrDisconnected)
@@ -325,7 +325,7 @@ func TestALostBusIsUnknownAndEndsTheWatch(t *testing.T) {
 	require.Empty(t, seen.Units)
 }
 
-func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
+func TestReadTimeout(t *testing.T) {
 	w := watch(t, testhost.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -337,7 +337,7 @@ func TestALookThatRunsOutOfTimeIsUnknown(t *testing.T) {
 
 // An instance of the template that no policy names is found, and heard of when it is
 // started: its name is not known before.
-func TestInstancesOfTheTemplateAreFoundAndHeardOf(t *testing.T) {
+func TestTemplateInstances(t *testing.T) {
 	p := policy.Default()
 	w := watch(t, testhost.Options{Units: []testhost.Unit{{Name: "vllm@.service"}, {Name: "other@.service"}}})
 	w.source.SetPolicy(p)
