@@ -133,7 +133,7 @@ func TestTheCardsAreToldWithWhatIsOnThem(t *testing.T) {
 			Processes: []observer.CardProcess{{PID: 900, Memory: observer.Measure{Value: &part}}},
 		},
 		Compute: observer.CardProcesses{Processes: []observer.CardProcess{{
-			PID: 4242, Memory: observer.Measure{Reason: "the driver does not say"},
+			PID: 4242, Memory: observer.Measure{Reason: "the driver does not report it"},
 		}}},
 	}, got.Cards[0])
 	require.Equal(t, "10000:0a:00.0", got.Cards[1].PCI)
@@ -225,7 +225,7 @@ func TestADriverThatFailsIsUnknown(t *testing.T) {
 			"",
 			[]string{"--library", "libnvidia-ml-that-is-not-there.so.1"},
 			true,
-			"the kernel has the NVIDIA driver, and its library was not found",
+			"the kernel has the NVIDIA driver, but its library was not found",
 		},
 		"a kernel driver that NVML denies": {"init 9\n", nil, true, "cannot start NVML: Driver Not Loaded"},
 		"another version": {
@@ -235,7 +235,7 @@ func TestADriverThatFailsIsUnknown(t *testing.T) {
 		"a library that is none": {"", []string{"--library", broken}, false, "its library cannot be opened"},
 		"a lock that cannot be":  {display, []string{"--lock", "/proc/none/lock"}, false, "cannot lock NVML"},
 		"a /proc that is none": {
-			display, []string{"--proc", "/dev/null"}, false, "cannot tell whether there is an NVIDIA driver",
+			display, []string{"--proc", "/dev/null"}, false, "cannot find out whether there is an NVIDIA driver",
 		},
 	}
 	for name, c := range cases {
@@ -297,9 +297,9 @@ func TestADriverThatHangsIsAProbeThatSaysNothing(t *testing.T) {
 			h := start(t, display+"hang "+function+"\n", "--limit", "200ms")
 			got := h.look()
 			require.False(t, got.Known())
-			require.Contains(t, got.Reason, "closed the connection without a word")
+			require.Contains(t, got.Reason, "closed the connection without an answer")
 			require.ErrorContains(t, <-h.exited, "exit status 1", "and the next connection starts another")
-			require.Contains(t, h.said.String(), "a look took more than 200ms")
+			require.Contains(t, h.said.String(), "a read took more than 200ms")
 		})
 	}
 }
@@ -327,7 +327,8 @@ func TestMisuseWritesNoDocument(t *testing.T) {
 func TestOneLookIsWrittenWithoutASocket(t *testing.T) {
 	var out, complaints bytes.Buffer
 	code := run(t.Context(), []string{
-		"--library", "libnvidia-ml-that-is-not-there.so.1", "--proc", t.TempDir(), "--lock", filepath.Join(t.TempDir(), "lock"),
+		"--library", "libnvidia-ml-that-is-not-there.so.1", "--proc", t.TempDir(),
+		"--lock", filepath.Join(t.TempDir(), "lock"),
 	}, &out, &complaints)
 	require.Zero(t, code, complaints.String())
 	require.JSONEq(t, `{"driver":false,"cards":[]}`, out.String())

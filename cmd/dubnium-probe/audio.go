@@ -18,19 +18,19 @@ import (
 	audioprobe "github.com/dubnium/dubnium/observer/audio/probe"
 )
 
-// memory bounds the data of the audio probe, which a hostile server can make
-// grow. systemd bounds it too (MemoryMax=); this one is there without systemd.
-// Address space would be the wrong measure: Go reserves more than it uses.
+// memory bounds the data of the audio probe in bytes, which a hostile server can make grow. systemd
+// bounds it as well (MemoryMax=); this limit works without systemd. RLIMIT_AS does not fit, because Go
+// reserves more address space than it uses.
 const memory = 256 << 20
 
-// streamAudio streams to whoever connects, or over the standard input and output
-// when no socket was passed. It serves one connection and ends: what reads a
-// hostile server is used once.
-func streamAudio(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
+// streamAudio streams to the first connection, or over the standard input and output if no socket
+// was passed. Then it ends: a process that has read a hostile server is not used again.
+func streamAudio(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) int {
 	flags := flag.NewFlagSet("dubnium-probe audio", flag.ContinueOnError)
-	flags.SetOutput(complaints)
+	flags.SetOutput(stderr)
 	server := audioprobe.Server{Cookie: filepath.Join(os.Getenv("HOME"), ".config/pulse/cookie")}
-	flags.StringVar(&server.Socket, "server", fmt.Sprintf("/run/user/%d/pulse/native", os.Getuid()), "the audio server's `SOCKET`")
+	socket := fmt.Sprintf("/run/user/%d/pulse/native", os.Getuid())
+	flags.StringVar(&server.Socket, "server", socket, "the audio server's `SOCKET`")
 	if err := parse(flags, args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return 0
@@ -46,33 +46,34 @@ func streamAudio(ctx context.Context, args []string, in io.Reader, out, complain
 	}
 	if err == nil && in != nil {
 		err = audioprobe.Stream(ctx, server, in, out, audioprobe.Watchdog{Alive: feedWatchdog, Stuck: func() {
-			fmt.Fprintln(complaints, "dubnium-probe: a look at the audio server does not end")
+			fmt.Fprintln(stderr, "dubnium-probe: the audio server does not answer")
 			os.Exit(1)
 		}})
 	}
 	if err != nil {
-		fmt.Fprintf(complaints, "dubnium-probe: %v\n", err)
+		fmt.Fprintf(stderr, "dubnium-probe: %v\n", err)
 		return 1
 	}
 	return 0
 }
 
-// confine bounds what a hostile server can do to this process, and through it.
+// confine limits the damage that a hostile server can do through this process.
 func confine() error {
 	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: memory, Max: memory}); err != nil {
-		return fmt.Errorf("cannot bound its memory: %w", err)
+		return fmt.Errorf("cannot limit its memory: %w", err)
 	}
-	// The library prints what it does not know to os.Stdout, where the lines for the
-	// daemon may go.
+	// The PulseAudio library prints unknown messages to os.Stdout, which may be the stream
+	// to the daemon.
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("cannot silence its library: %w", err)
+		return fmt.Errorf("cannot redirect the output of the PulseAudio library: %w", err)
 	}
 	os.Stdout = null
 	return nil
 }
 
-// awaitDaemon takes the connection to serve; nil when nobody wants one in time.
+// awaitDaemon accepts the connection to serve. It returns nil if there is none within
+// probeserver.Idle.
 func awaitDaemon(listener *net.UnixListener) (io.Reader, io.Writer, error) {
 	feedWatchdog()
 	if err := listener.SetDeadline(time.Now().Add(probeserver.Idle)); err != nil {
@@ -88,6 +89,6 @@ func awaitDaemon(listener *net.UnixListener) (io.Reader, io.Writer, error) {
 	return conn, conn, nil
 }
 
-// feedWatchdog tells systemd that the probe is not stuck (WatchdogSec=). If it
-// cannot be told, systemd ends the probe, and the daemon gets a fresh one.
+// feedWatchdog notifies systemd that the probe is not stuck (WatchdogSec=). If that fails, systemd
+// ends the probe, and the daemon connects to a new one.
 func feedWatchdog() { _, _ = sd.SdNotify(false, sd.SdNotifyWatchdog) }

@@ -97,9 +97,15 @@ var hostile = map[string]func(net.Conn){
 	"an end in the body":         func(c net.Conn) { c.Write(append(head(40), u32(2)...)) },
 	"silence":                    func(c net.Conn) { io.Copy(io.Discard, c) },
 	"silence after the greeting": func(c net.Conn) { greeted(c); io.Copy(io.Discard, c) },
-	"garbage":                    func(c net.Conn) { c.Write([]byte(strings.Repeat("garbage!", 1000))); io.Copy(io.Discard, c) },
-	"garbage of ones":            func(c net.Conn) { c.Write([]byte(strings.Repeat("\xff", 4096))); io.Copy(io.Discard, c) },
-	"4 GiB outside":              func(c net.Conn) { again(c, append(head(0xFFFFFFFF), join(u32(0xDEAD), u32(0))...)) },
+	"garbage": func(c net.Conn) {
+		c.Write([]byte(strings.Repeat("garbage!", 1000)))
+		io.Copy(io.Discard, c)
+	},
+	"garbage of ones": func(c net.Conn) {
+		c.Write([]byte(strings.Repeat("\xff", 4096)))
+		io.Copy(io.Discard, c)
+	},
+	"4 GiB outside": func(c net.Conn) { again(c, append(head(0xFFFFFFFF), join(u32(0xDEAD), u32(0))...)) },
 	"4 GiB of sound": func(c net.Conn) {
 		c.Write(make([]byte, 8))
 		again(
@@ -115,7 +121,10 @@ var hostile = map[string]func(net.Conn){
 		c.Write(message(greeted(c), u32(1), []byte("x\x00\x00\x00\x00")))
 		io.Copy(io.Discard, c)
 	},
-	"a text where a number goes": func(c net.Conn) { c.Write(message(greeted(c), []byte("ttext\x00"))); io.Copy(io.Discard, c) },
+	"a text where a number goes": func(c net.Conn) {
+		c.Write(message(greeted(c), []byte("ttext\x00")))
+		io.Copy(io.Discard, c)
+	},
 	"a text that is long": func(c net.Conn) {
 		c.Write(message(greeted(c), u32(1), []byte("t"+strings.Repeat("x", 5000)+"\x00")))
 		io.Copy(io.Discard, c)
@@ -129,8 +138,14 @@ var hostile = map[string]func(net.Conn){
 	},
 	"a flood of changes":           func(c net.Conn) { again(c, message(u32(66), u32(control), u32(0x12), u32(7))) },
 	"a flood of what nobody knows": func(c net.Conn) { again(c, message(u32(0xDEAD), u32(control))) },
-	"a refusal":                    func(c net.Conn) { asked(c).Write(message(u32(0), u32(0), u32(1))); io.Copy(io.Discard, c) },
-	"an old version":               func(c net.Conn) { asked(c).Write(message(u32(2), u32(0), u32(12))); io.Copy(io.Discard, c) },
+	"a refusal": func(c net.Conn) {
+		asked(c).Write(message(u32(0), u32(0), u32(1)))
+		io.Copy(io.Discard, c)
+	},
+	"an old version": func(c net.Conn) {
+		asked(c).Write(message(u32(2), u32(0), u32(12)))
+		io.Copy(io.Discard, c)
+	},
 }
 
 // politely answers everything else with nothing.
@@ -251,7 +266,8 @@ func TestTheAudioProbeServesOneConnection(t *testing.T) {
 	defer file.Close()
 	for range 2 {
 		// LISTEN_PID has to be the probe's own.
-		cmd := exec.Command("sh", "-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" audio --server "$1"`, program(t), server.Socket())
+		const script = `LISTEN_FDS=1 LISTEN_PID=$$ exec "$0" audio --server "$1"`
+		cmd := exec.Command("sh", "-c", script, program(t), server.Socket())
 		cmd.ExtraFiles = []*os.File{file}
 		var said strings.Builder
 		cmd.Stdout, cmd.Stderr = &said, &said

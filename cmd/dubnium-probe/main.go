@@ -1,16 +1,14 @@
-// Command dubnium-probe is the eyes of dubniumd: it looks where the daemon
-// itself may not, and says what it saw in one JSON document.
+// Command dubnium-probe reads for dubniumd what needs privileges or is untrusted, and writes it as
+// one JSON document.
 //
-// Given a socket by systemd it writes a document to everybody who connects, one
-// after the other, and ends when nobody has for a while; the next connection
-// starts it again. Without one it writes one document to its standard output.
+// If systemd passed a socket, it writes a document to each connection and ends after a time without
+// one; the next connection starts it again. Without a socket it writes one document to the standard
+// output.
 //
-// The daemon waits for a document, so one that says why there is no answer is
-// written even when looking failed; the exit code of a single look is then 1.
-// Misuse is 30 and writes none.
+// If a read fails, the document contains the error, since the daemon waits for one. Without a socket
+// the exit code is then 1. A wrong command line exits with 30 and writes no document.
 //
-// The audio probe is another kind: it streams a line at each change for as long
-// as the connection lasts.
+// The audio probe differs: it writes a line at each change for as long as the connection lasts.
 package main
 
 import (
@@ -34,7 +32,7 @@ const usage = `usage: dubnium-probe holders [--proc DIR] [--sys DIR] [--policy F
        dubnium-probe audio [--server SOCKET]
 `
 
-// defaultPolicy is what dubniumd wrote down as in force.
+// defaultPolicy is the file in which dubniumd publishes the policy in force.
 const defaultPolicy = "/run/mode-controller/policy.toml"
 
 // misuse is the exit code of a wrong command line, as in modectl.
@@ -42,25 +40,25 @@ const misuse = 30
 
 func main() { os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
 
-func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Writer) int {
-	probes := map[string]func(*flag.FlagSet, []string) (probeserver.Result, error){
-		"holders": holdersLook, "inference": inferenceLook,
+func run(ctx context.Context, args []string, in io.Reader, out, stderr io.Writer) int {
+	probes := map[string]func(*flag.FlagSet, []string) (probeserver.Collect, error){
+		"holders": collectHolders, "inference": collectInference,
 	}
 	if len(args) == 0 {
-		fmt.Fprint(complaints, usage)
+		fmt.Fprint(stderr, usage)
 		return misuse
 	}
 	if args[0] == "audio" {
-		return streamAudio(ctx, args[1:], in, out, complaints)
+		return streamAudio(ctx, args[1:], in, out, stderr)
 	}
 	probe, known := probes[args[0]]
 	if !known {
-		fmt.Fprintf(complaints, "dubnium-probe: unknown probe %q\n%s", args[0], usage)
+		fmt.Fprintf(stderr, "dubnium-probe: unknown probe %q\n%s", args[0], usage)
 		return misuse
 	}
 	flags := flag.NewFlagSet("dubnium-probe "+args[0], flag.ContinueOnError)
-	flags.SetOutput(complaints)
-	see, err := probe(flags, args[1:])
+	flags.SetOutput(stderr)
+	collect, err := probe(flags, args[1:])
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return 0
@@ -68,10 +66,10 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 		return misuse
 	}
 	served := probeserver.Probe{
-		Name: "dubnium-probe", Collect: see, Idle: probeserver.Idle, LookBound: probeserver.LookBound, Stderr: complaints,
+		Name: "dubnium-probe", Collect: collect, Idle: probeserver.Idle, ReadBound: probeserver.ReadBound, Stderr: stderr,
 	}
 	if err := served.Run(ctx, out); err != nil {
-		fmt.Fprintf(complaints, "dubnium-probe: %v\n", err)
+		fmt.Fprintf(stderr, "dubnium-probe: %v\n", err)
 		return 1
 	}
 	return 0
@@ -79,13 +77,13 @@ func run(ctx context.Context, args []string, in io.Reader, out, complaints io.Wr
 
 var errMisuse = errors.New("wrong command line")
 
-// parse reads flags; there are no other arguments.
+// parse parses the flags. It rejects other arguments.
 func parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return err
 		}
-		return errMisuse // flags has said what is wrong
+		return errMisuse // Parse has printed the error
 	}
 	if flags.NArg() > 0 {
 		fmt.Fprintf(flags.Output(), "dubnium-probe: unexpected argument %q\n", flags.Arg(0))
@@ -94,15 +92,15 @@ func parse(flags *flag.FlagSet, args []string) error {
 	return nil
 }
 
-func holdersLook(flags *flag.FlagSet, args []string) (probeserver.Result, error) {
+func collectHolders(flags *flag.FlagSet, args []string) (probeserver.Collect, error) {
 	var roots holdersprobe.Roots
 	flags.StringVar(&roots.Proc, "proc", "/proc", "the process `DIR`ectory")
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
 	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which names jobs, DAWs and directories")
 	err := parse(flags, args)
-	look, stores := holdersprobe.New(roots), holdersprobe.NewStores(roots.Proc)
+	probe, stores := holdersprobe.New(roots), holdersprobe.NewStores(roots.Proc)
 	return func(ctx context.Context) (any, error) {
-		d, err := look.Scan(ctx)
+		d, err := probe.Scan(ctx)
 		if err != nil {
 			return holders.Document{Error: err.Error()}, err
 		}
@@ -112,19 +110,19 @@ func holdersLook(flags *flag.FlagSet, args []string) (probeserver.Result, error)
 			d.Jobs.Reason = err.Error()
 			return d, nil
 		}
-		d.DAWs, d.MoreDAWs = look.DAWs(p.Audio)
-		d.Jobs, d.Stores = look.Jobs(ctx, p.Guards), stores.Look(p.Stores())
+		d.DAWs, d.MoreDAWs = probe.DAWs(p.Audio)
+		d.Jobs, d.Stores = probe.Jobs(ctx, p.Guards), stores.Read(p.Stores())
 		return d, nil
 	}, err
 }
 
-func inferenceLook(flags *flag.FlagSet, args []string) (probeserver.Result, error) {
-	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which says where vLLM listens")
+func collectInference(flags *flag.FlagSet, args []string) (probeserver.Collect, error) {
+	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which has the addresses of vLLM")
 	return func(ctx context.Context) (any, error) {
 		p, err := policy.Load(*file)
 		if err != nil {
 			return inference.Document{Error: err.Error()}, err
 		}
-		return inferenceprobe.Ask(ctx, p.VLLM.HealthURL, p.VLLM.MetricsURL), nil
+		return inferenceprobe.Read(ctx, p.VLLM.HealthURL, p.VLLM.MetricsURL), nil
 	}, parse(flags, args)
 }

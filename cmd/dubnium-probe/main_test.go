@@ -109,7 +109,8 @@ func TestDAWsAreThoseOfThePolicy(t *testing.T) {
 
 func TestMisuseWritesNoDocument(t *testing.T) {
 	for name, args := range map[string][]string{
-		"no probe": {}, "an unknown probe": {"gpu"}, "an unknown flag": {"holders", "--nope"}, "an argument": {"inference", "now"},
+		"no probe": {}, "an unknown probe": {"gpu"}, "an unknown flag": {"holders", "--nope"},
+		"an argument": {"inference", "now"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			code, out, complaints := probe(t, args...)

@@ -187,7 +187,8 @@ func TestThroughItsSocketTheProbeTellsWhatPlays(t *testing.T) {
 func TestASickProbeIsUnknown(t *testing.T) {
 	h, p := workstation(t, testhost.Options{})
 	for fault, want := range map[testhost.ProbeFault]string{
-		testhost.ProbeRefuses: "nothing listens", testhost.ProbeGarbage: "not a document", testhost.ProbeEOF: "not a document",
+		testhost.ProbeRefuses: "nothing listens", testhost.ProbeGarbage: "not a document",
+		testhost.ProbeEOF: "not a document",
 	} {
 		require.NoError(t, h.SetProbeFault("holders", fault))
 		seen := readOnce(t, holders.New(p)).Processes

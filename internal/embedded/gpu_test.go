@@ -141,7 +141,7 @@ func TestTheGPUsAreObserved(t *testing.T) {
 
 	for says, want := range map[string]string{
 		"init 18\n":                 "cannot start NVML: Driver/library version mismatch",
-		idle + "hang nvmlInit_v2\n": "closed the connection without a word",
+		idle + "hang nvmlInit_v2\n": "closed the connection without an answer",
 	} {
 		s.say(says)
 		c = s.current()

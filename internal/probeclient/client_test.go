@@ -57,9 +57,9 @@ func TestWhatIsWrongIsSaidInWords(t *testing.T) {
 		socket string
 		want   string
 	}{
-		"no socket":       {filepath.Join(t.TempDir(), "none"), "is not there: no socket"},
-		"nobody listens":  {stale, "is not there: nothing listens on"},
-		"nothing is said": {serve(t, func(net.Conn) {}), "closed the connection without a word"},
+		"no socket":       {filepath.Join(t.TempDir(), "none"), "is missing: there is no socket"},
+		"nobody listens":  {stale, "is missing: nothing listens on"},
+		"nothing is said": {serve(t, func(net.Conn) {}), "closed the connection without an answer"},
 		"it never stops": {serve(t, func(c net.Conn) {
 			chunk := bytes.Repeat([]byte("x"), 1<<16)
 			for {
@@ -67,7 +67,7 @@ func TestWhatIsWrongIsSaidInWords(t *testing.T) {
 					return
 				}
 			}
-		}), "said more than 8388608 bytes"},
+		}), "sent more than 8388608 bytes"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -11,23 +11,22 @@ import (
 	"unicode/utf8"
 )
 
-// Decode reads data as exactly one JSON document. Keys that document does not
-// have are ignored: probe and daemon are replaced one after the other when the
-// host is upgraded.
+// Decode parses data as exactly one JSON document. Unknown keys are ignored, because probe and
+// daemon are not replaced at the same moment when the host is upgraded.
 func Decode(data []byte, document any) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	if err := decoder.Decode(document); err != nil {
 		return fmt.Errorf("its answer is not a document: %w", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("its answer goes on after the document")
+		return errors.New("its answer has data after the document")
 	}
 	return nil
 }
 
-// Clean makes a string that somebody else chose fit for a terminal and a log
-// line: prctl(PR_SET_NAME) and an HTTP server take any bytes, escape sequences
-// included. limit is in bytes.
+// Clean makes an untrusted string safe for a terminal and a log line: it replaces what is not
+// printable by "?" and cuts the string after limit bytes. A process name (PR_SET_NAME) and an HTTP
+// answer may contain any bytes, escape sequences included.
 func Clean(s string, limit int) string {
 	s = strings.Map(func(r rune) rune {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {

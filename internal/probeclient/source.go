@@ -8,46 +8,46 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Document is what a probe hands over.
+// Document is the answer of a probe.
 type Document interface {
-	// Fault says why the probe could not look; empty when it could.
+	// Fault is why the probe could not read anything, empty if it could.
 	Fault() string
 }
 
-// Source is what the sources share that look through a one-shot probe: its place,
-// the policy in force, and that nobody signals what it would see.
+// Source is the common part of the sources that read a one-shot probe: its socket, the policy in
+// force, and a Watch without signals.
 type Source struct {
 	socket string
 	policy atomic.Pointer[policy.Policy]
 	probe  *Client
 }
 
-// NewSource returns the source for the probe with that socket under
-// policy.Paths.Probes, whose name is the probe's and the source's.
+// NewSource returns the source for the probe that listens on socket, a file name under
+// policy.Paths.Probes. It is the name of the source as well.
 func NewSource(p policy.Policy, socket string) *Source {
 	s := &Source{socket: socket, probe: New(filepath.Join(p.Paths.Probes, socket))}
 	s.SetPolicy(p)
 	return s
 }
 
-// SetPolicy makes p what is looked by from now on. Where the probe is does not change.
+// SetPolicy makes p the policy in force. The path of the socket does not change.
 func (s *Source) SetPolicy(p policy.Policy) { s.policy.Store(&p) }
 
-// Policy is the one in force.
+// Policy returns the policy in force.
 func (s *Source) Policy() policy.Policy { return *s.policy.Load() }
 
 // Name names the source in facts and logs.
 func (s *Source) Name() string { return s.socket }
 
-// Watch has nothing to watch. It ends with ctx.
+// Watch returns when ctx ends. There are no signals to watch.
 func (s *Source) Watch(ctx context.Context, _ func()) error {
 	<-ctx.Done()
 	return nil
 }
 
-// Ask has the probe of s look, and decodes what it says. The reason says in words
-// why there is no document.
-func Ask[D Document](ctx context.Context, s *Source, decode func([]byte) (D, error)) (d D, reason string) {
+// Read requests a document from the probe of s, and decodes it. reason is why there is none, empty
+// on success.
+func Read[D Document](ctx context.Context, s *Source, decode func([]byte) (D, error)) (d D, reason string) {
 	data, err := s.probe.Fetch(ctx)
 	if err != nil {
 		return d, "the " + s.socket + " probe " + err.Error()
@@ -55,9 +55,9 @@ func Ask[D Document](ctx context.Context, s *Source, decode func([]byte) (D, err
 	d, err = decode(data)
 	switch {
 	case err != nil:
-		return d, "the " + s.socket + " probe cannot be believed: " + err.Error()
+		return d, "the " + s.socket + " probe sent an invalid answer: " + err.Error()
 	case d.Fault() != "":
-		return d, "the " + s.socket + " probe cannot tell: " + d.Fault()
+		return d, "the " + s.socket + " probe reports: " + d.Fault()
 	}
 	return d, ""
 }

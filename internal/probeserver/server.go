@@ -1,8 +1,8 @@
-// Package probeserver is the other end of probeclient: a probe that systemd starts for
-// a socket, and that writes one document to everybody who connects.
+// Package probeserver is the server side of probeclient: a probe that systemd starts by a socket,
+// and that writes one document to each connection.
 //
-// A look that takes too long ends the process without a word, which the daemon
-// calls unknown; the next connection starts a fresh one.
+// A read that exceeds its bound ends the process without an answer, which the daemon takes for
+// unknown. The next connection starts a new process.
 package probeserver
 
 import (
@@ -19,29 +19,27 @@ import (
 )
 
 const (
-	// Idle is how long a probe outlives the last look: long enough to serve a
-	// transition's looks from one process, short enough to hold its privileges only
-	// around them.
+	// Idle is how long a probe waits for the next connection. One process serves all reads
+	// of a transition, and does not keep its privileges for longer.
 	Idle = 15 * time.Second
-	// LookBound is how long a look may take.
-	LookBound = 10 * time.Second
+	// ReadBound is how long a read may take.
+	ReadBound = 10 * time.Second
 )
 
-// Result makes one document. Its error is in the document too.
-type Result func(context.Context) (document any, err error)
+// Collect reads the host and returns one document, also on an error, which the document contains.
+type Collect func(context.Context) (document any, err error)
 
-// Probe is what serves.
+// Probe serves documents.
 type Probe struct {
-	Name    string // of the program, for its complaints
-	Collect Result
-	Idle    time.Duration
-	// LookBound ends the process that is stuck in a look.
-	LookBound time.Duration
+	Name    string // of the program, in errors
+	Collect Collect
+	// Idle and ReadBound are the constants of the same names, except in tests.
+	Idle      time.Duration
+	ReadBound time.Duration
 	Stderr    io.Writer
 }
 
-// Run serves the socket that systemd passed; without one it looks once and writes
-// to out.
+// Run serves the socket that systemd passed. Without one it writes one document to out.
 func (p Probe) Run(ctx context.Context, out io.Writer) error {
 	listener, err := Listener()
 	switch {
@@ -53,8 +51,7 @@ func (p Probe) Run(ctx context.Context, out io.Writer) error {
 	return p.answer(ctx, out)
 }
 
-// Listener is the socket that systemd passed (sd_listen_fds(3)), nil for
-// none.
+// Listener returns the socket that systemd passed (sd_listen_fds(3)), nil for none.
 func Listener() (*net.UnixListener, error) {
 	listeners, err := activation.Listeners()
 	if err != nil || len(listeners) == 0 {
@@ -62,13 +59,13 @@ func Listener() (*net.UnixListener, error) {
 	}
 	listener, ok := listeners[0].(*net.UnixListener)
 	if !ok || len(listeners) > 1 {
-		return nil, errors.New("cannot serve: systemd passed something else than one unix socket")
+		return nil, errors.New("cannot serve: systemd did not pass exactly one unix socket")
 	}
 	return listener, nil
 }
 
-// Serve answers whoever connects, one after the other, until nobody has for Idle.
-// A connection that comes just then waits in the socket, which systemd holds too.
+// Serve answers one connection after the other, until there is none for Idle. A connection that
+// arrives at that moment is not lost: systemd holds the socket too.
 func (p Probe) Serve(ctx context.Context, listener *net.UnixListener) error {
 	for {
 		if err := listener.SetDeadline(time.Now().Add(p.Idle)); err != nil {
@@ -87,10 +84,10 @@ func (p Probe) Serve(ctx context.Context, listener *net.UnixListener) error {
 	}
 }
 
-// answer looks once and writes what was seen.
+// answer writes one document. It ends the process if the read exceeds ReadBound.
 func (p Probe) answer(ctx context.Context, out io.Writer) error {
-	stuck := time.AfterFunc(p.LookBound, func() {
-		fmt.Fprintf(p.Stderr, "%s: a look took more than %s\n", p.Name, p.LookBound)
+	stuck := time.AfterFunc(p.ReadBound, func() {
+		fmt.Fprintf(p.Stderr, "%s: a read took more than %s\n", p.Name, p.ReadBound)
 		os.Exit(1)
 	})
 	defer stuck.Stop()

@@ -28,7 +28,7 @@ func TestAPassedSocketIsServedUntilNobodyAsks(t *testing.T) {
 		return map[string]int{"look": looks}, nil
 	}
 	ended := make(chan error, 1)
-	probe := probeserver.Probe{Name: "test", Collect: see, Idle: time.Second, LookBound: time.Minute, Stderr: io.Discard}
+	probe := probeserver.Probe{Name: "test", Collect: see, Idle: time.Second, ReadBound: time.Minute, Stderr: io.Discard}
 	go func() { ended <- probe.Serve(t.Context(), listener) }()
 	for _, want := range []string{`{"look":1}`, `{"error":"cannot see"}`, `{"look":3}`} {
 		conn, err := net.DialUnix("unix", nil, address)

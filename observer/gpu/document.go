@@ -11,15 +11,14 @@ import (
 
 // Document is what the GPU probe writes.
 type Document struct {
-	// Driver is always there: a document without it is a broken one. False: the host
-	// has no NVIDIA driver, and no cards to tell of.
+	// Driver is required. False: the host has no NVIDIA driver, and Cards is empty.
 	Driver *bool           `json:"driver"`
 	Cards  []observer.Card `json:"cards"`
-	// Error says why there is no answer at all.
+	// Error is why the probe could not read NVML.
 	Error string `json:"error,omitempty"`
 }
 
-// Bounds on what is believed; NVML's own are lower.
+// Limits of a valid document. Those of NVML are lower.
 const (
 	maxCards     = 64
 	maxProcesses = 4096
@@ -28,10 +27,10 @@ const (
 	maxText      = 200
 )
 
-// Fault says why the probe could not look.
+// Fault is why the probe could not read NVML, empty if it could.
 func (d Document) Fault() string { return d.Error }
 
-// Decode reads a document and checks it against the schema.
+// Decode parses a document and validates it.
 func Decode(data []byte) (Document, error) {
 	var d Document
 	if err := probeclient.Decode(data, &d); err != nil {
@@ -44,15 +43,15 @@ func Decode(data []byte) (Document, error) {
 	case d.Driver == nil || d.Cards == nil:
 		return Document{}, errors.New("its answer lacks the driver or the cards")
 	case !*d.Driver && len(d.Cards) > 0:
-		return Document{}, errors.New("it tells of cards without a driver")
+		return Document{}, errors.New("it lists cards without a driver")
 	case len(d.Cards) > maxCards:
-		return Document{}, fmt.Errorf("it tells of more than %d cards", maxCards)
+		return Document{}, fmt.Errorf("it lists more than %d cards", maxCards)
 	}
 	seen := map[string]bool{}
 	for i := range d.Cards {
 		c := &d.Cards[i]
 		if c.PCI != "" && seen[c.PCI] {
-			return Document{}, fmt.Errorf("it tells of %s twice", probeclient.Clean(c.PCI, maxText))
+			return Document{}, fmt.Errorf("it lists %s twice", probeclient.Clean(c.PCI, maxText))
 		}
 		seen[c.PCI] = true
 		if err := checkCard(c); err != nil {
@@ -62,21 +61,23 @@ func Decode(data []byte) (Document, error) {
 	return d, nil
 }
 
-// checkCard refuses what no probe of ours writes, and cleans what it may.
+// checkCard rejects a card that the probe cannot have written, and cleans its strings.
 func checkCard(c *observer.Card) error {
-	c.UUID, c.Name, c.Reason = probeclient.Clean(c.UUID, maxText), probeclient.Clean(c.Name, maxText), probeclient.Clean(c.Reason, maxText)
+	for _, text := range []*string{&c.UUID, &c.Name, &c.Reason} {
+		*text = probeclient.Clean(*text, maxText)
+	}
 	switch {
 	case c.PCI == "" && c.Reason == "":
-		return errors.New("it tells of a card without an address and does not say why")
+		return errors.New("it lists a card without an address and without a reason")
 	case c.PCI != "" && !observer.IsPCI(c.PCI):
-		return fmt.Errorf("it tells of a card at %q", probeclient.Clean(c.PCI, maxText))
+		return fmt.Errorf("it lists a card at %q", probeclient.Clean(c.PCI, maxText))
 	case c.Reason != "":
 		*c = observer.Card{PCI: c.PCI, UUID: c.UUID, Name: c.Name, Reason: c.Reason}
 	}
 	c.MemoryTotal, c.MemoryUsed = measure(c.MemoryTotal), measure(c.MemoryUsed)
 	for _, list := range []*observer.CardProcesses{&c.Compute, &c.Graphics} {
 		if err := checkProcesses(list); err != nil {
-			return fmt.Errorf("of %s %w", c.PCI, err)
+			return fmt.Errorf("for %s %w", c.PCI, err)
 		}
 	}
 	return nil
@@ -85,12 +86,12 @@ func checkCard(c *observer.Card) error {
 func checkProcesses(list *observer.CardProcesses) error {
 	list.Reason = probeclient.Clean(list.Reason, maxText)
 	if len(list.Processes) > maxProcesses {
-		return fmt.Errorf("it tells of more than %d processes", maxProcesses)
+		return fmt.Errorf("it lists more than %d processes", maxProcesses)
 	}
 	for i := range list.Processes {
 		p := &list.Processes[i]
 		if p.PID <= 0 || len(p.Slices) > maxList {
-			return fmt.Errorf("it tells of a process with pid %d and %d slices", p.PID, len(p.Slices))
+			return fmt.Errorf("it lists a process with pid %d and %d slices", p.PID, len(p.Slices))
 		}
 		p.Command, p.Unit = probeclient.Clean(p.Command, maxList), probeclient.Clean(p.Unit, maxName)
 		for j := range p.Slices {
@@ -101,13 +102,13 @@ func checkProcesses(list *observer.CardProcesses) error {
 	return nil
 }
 
-// measure lets through what can be a number of bytes.
+// measure drops a value that cannot be a number of bytes.
 func measure(m observer.Measure) observer.Measure {
 	if n := m.Value; n != nil && *n >= 0 && !math.IsInf(*n, 0) && !math.IsNaN(*n) {
 		return observer.Measure{Value: n}
 	}
 	if m.Reason == "" {
-		m.Reason = "the driver does not say"
+		m.Reason = "the driver does not report it"
 	}
 	return observer.Measure{Reason: probeclient.Clean(m.Reason, maxText)}
 }

@@ -1,11 +1,10 @@
-// Package gpu asks the GPU probe what NVML knows: memory and processes of each
+// Package gpu reads the GPU probe: what NVML reports about the memory and the processes of each
 // NVIDIA GPU.
 //
-// NVML can hang for ever, and it is C, so it is asked by dubnium-gpu-probe
-// behind a socket, in a sandbox of its own; this package is the daemon's side. A
-// host without the NVIDIA driver is an answer. A probe that is missing, busy,
-// slow or broken makes the facts unknown, with the reason in words; a card that
-// cannot be read is unknown beside others that can.
+// NVML is a C library and can hang forever, so dubnium-gpu-probe reads it in a sandbox of its own.
+// This package is the side of the daemon. A host without the NVIDIA driver is a valid result. If the
+// probe is missing, busy, slow or broken, the reading is unknown, with a reason. A card that cannot be
+// read is unknown, and the others are known.
 package gpu
 
 import (
@@ -20,15 +19,13 @@ import (
 // Socket is the name of the probe's socket under policy.Paths.Probes.
 const Socket = "gpu"
 
-// Source looks through the probe. It watches nothing: the driver tells nobody who
-// begins to use a card.
+// Source reads the probe. It is polled: the driver does not signal the use of a card.
 type Source struct{ *probeclient.Source }
 
 // New returns the source for the probe of p's host.
 func New(p policy.Policy) *Source { return &Source{probeclient.NewSource(p, Socket)} }
 
-// NextPoll asks for a look now and then where policy says whose the GPUs are: only
-// there does a mode rest on what NVML knows.
+// NextPoll polls only if the policy names GPUs, since otherwise no mode depends on NVML.
 func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	if pace := observer.GPUPace(s.Policy(), now); pace > 0 && s.Policy().GPU.Configured() {
 		return now.GPU.At.Add(pace)
@@ -36,9 +33,9 @@ func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	return time.Time{}
 }
 
-// Read asks the probe.
+// Read reads the probe.
 func (s *Source) Read(ctx context.Context) observer.Part {
-	d, reason := probeclient.Ask(ctx, s.Source, Decode)
+	d, reason := probeclient.Read(ctx, s.Source, Decode)
 	part := observer.NVML{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.Driver, part.Cards = *d.Driver, d.Cards

@@ -41,10 +41,11 @@ func probeSays(t *testing.T, text string) observer.NVML {
 }
 
 const card = `{"pci":"0000:01:00.0","uuid":"GPU-1","name":"RTX","memory_total":{"value":100},"memory_used":{"value":7},
-"compute":{"processes":[{"pid":7,"command":"python3","uid":1000,"unit":"session-2.scope","slices":["user.slice"],"memory":{"value":5}}]},
+"compute":{"processes":[{"pid":7,"command":"python3","uid":1000,"unit":"session-2.scope","slices":["user.slice"],
+"memory":{"value":5}}]},
 "graphics":{"processes":[]}}`
 
-func TestALookSaysWhatTheProbeSaw(t *testing.T) {
+func TestRead(t *testing.T) {
 	got := probeSays(t, `{"driver":true,"cards":[`+card+`],"new_key":1}`)
 	require.True(t, got.Known(), got.Reason)
 	require.True(t, got.Driver)
@@ -54,30 +55,32 @@ func TestALookSaysWhatTheProbeSaw(t *testing.T) {
 	require.InDelta(t, 7, *got.Cards[0].MemoryUsed.Value, 0)
 }
 
-func TestNoDriverIsKnown(t *testing.T) {
+func TestNoDriver(t *testing.T) {
 	got := probeSays(t, `{"driver":false,"cards":[]}`)
 	require.True(t, got.Known(), got.Reason)
 	require.False(t, got.Driver)
 }
 
-func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
+func TestInvalidAnswers(t *testing.T) {
 	with := func(old, new string) string {
 		return `{"driver":true,"cards":[` + strings.Replace(card, old, new, 1) + `]}`
 	}
 	cases := map[string]struct{ says, want string }{
-		"nothing":                   {"", "closed the connection without a word"},
+		"nothing":                   {"", "closed the connection without an answer"},
 		"not JSON":                  {"Segmentation fault", "not a document"},
-		"two documents":             {`{"driver":false,"cards":[]}{}`, "goes on after the document"},
+		"two documents":             {`{"driver":false,"cards":[]}{}`, "has data after the document"},
 		"an empty object":           {`{}`, "lacks the driver or the cards"},
 		"no cards":                  {`{"driver":true}`, "lacks the driver or the cards"},
-		"cards without a driver":    {`{"driver":false,"cards":[` + card + `]}`, "tells of cards without a driver"},
-		"an error":                  {`{"error":"NVML is \u001b[31mbusy"}`, "cannot tell: NVML is ?[31mbusy"},
+		"cards without a driver":    {`{"driver":false,"cards":[` + card + `]}`, "lists cards without a driver"},
+		"an error":                  {`{"error":"NVML is \u001b[31mbusy"}`, "reports: NVML is ?[31mbusy"},
 		"a card twice":              {`{"driver":true,"cards":[` + card + `,` + card + `]}`, "0000:01:00.0 twice"},
 		"a card by its node":        {with("0000:01:00.0", "card0"), `a card at "card0"`},
-		"a card without an address": {with("0000:01:00.0", ""), "does not say why"},
+		"a card without an address": {with("0000:01:00.0", ""), "without a reason"},
 		"a wrong pid":               {with(`"pid":7`, `"pid":0`), "a process with pid 0"},
 		"a negative user":           {with(`"uid":1000`, `"uid":-1`), "not a document"},
-		"too many cards":            {`{"driver":true,"cards":[` + strings.Repeat(`{"reason":"x"},`, 64) + `{"reason":"x"}]}`, "more than 64 cards"},
+		"too many cards": {
+			`{"driver":true,"cards":[` + strings.Repeat(`{"reason":"x"},`, 64) + `{"reason":"x"}]}`, "more than 64 cards",
+		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -89,33 +92,35 @@ func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestAMeasureThatIsNoneIsUnknown(t *testing.T) {
+func TestInvalidMeasure(t *testing.T) {
 	for _, value := range []string{`{}`, `{"value":null}`, `{"value":-1}`, `{"value":-1,"reason":""}`} {
-		says := `{"driver":true,"cards":[` + strings.Replace(card, `"memory_used":{"value":7}`, `"memory_used":`+value, 1) + `]}`
+		changed := strings.Replace(card, `"memory_used":{"value":7}`, `"memory_used":`+value, 1)
+		says := `{"driver":true,"cards":[` + changed + `]}`
 		got := probeSays(t, says)
 		require.True(t, got.Known(), got.Reason)
-		require.Equal(t, observer.Measure{Reason: "the driver does not say"}, got.Cards[0].MemoryUsed)
+		require.Equal(t, observer.Measure{Reason: "the driver does not report it"}, got.Cards[0].MemoryUsed)
 	}
 }
 
 // A card that is said to be unknown has nothing else.
-func TestALostCardHasNothingElse(t *testing.T) {
-	got := probeSays(t, `{"driver":true,"cards":[`+strings.Replace(card, `"name"`, `"reason":"GPU is lost","name"`, 1)+`]}`)
+func TestLostCard(t *testing.T) {
+	lost := strings.Replace(card, `"name"`, `"reason":"GPU is lost","name"`, 1)
+	got := probeSays(t, `{"driver":true,"cards":[`+lost+`]}`)
 	require.True(t, got.Known(), got.Reason)
 	require.Nil(t, got.Cards[0].MemoryUsed.Value)
 	require.Empty(t, got.Cards[0].Compute.Processes)
 	require.Equal(t, "GPU is lost", got.Cards[0].Reason)
 }
 
-func TestAMissingProbeIsUnknown(t *testing.T) {
+func TestProbeMissing(t *testing.T) {
 	p := policy.Default()
 	p.Paths.Probes = t.TempDir()
 	var s observer.Snapshot
 	gpu.New(p).Read(t.Context()).Into(&s)
-	require.Contains(t, s.GPU.Reason, "the gpu probe is not there: no socket")
+	require.Contains(t, s.GPU.Reason, "the gpu probe is missing: there is no socket")
 }
 
-func TestItLooksByItselfOnlyWherePolicyNamesGPUs(t *testing.T) {
+func TestNextPoll(t *testing.T) {
 	plain := policy.Default()
 	named := plain
 	named.GPU.AI = []string{"0000:01:00.0"}
@@ -134,7 +139,7 @@ func TestItLooksByItselfOnlyWherePolicyNamesGPUs(t *testing.T) {
 	require.Equal(t, at.Add(named.Timeouts.Recheck.D()), gpu.New(named).NextPoll(compute))
 }
 
-func TestTheWatchEndsWithItsContext(t *testing.T) {
+func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, gpu.New(policy.Default()).Watch(ctx, func() { t.Error("nothing changed") }))

@@ -10,37 +10,36 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Document is what the holders probe writes: who has a GPU's device nodes open,
-// and who the sound devices.
+// Document is what the holders probe writes: the processes that have device nodes of GPUs or sound
+// devices open, and jobs.
 type Document struct {
-	// GPUs and Holders are always there, empty rather than null: a document
-	// without them is a broken one, not a host without GPUs.
+	// GPUs and Holders are required, and empty on a host without GPUs.
 	GPUs    []observer.GPU    `json:"gpus"`
 	Holders []observer.Holder `json:"holders"`
-	// Unseen are the processes whose open files were not all looked at, and MoreUnseen
-	// counts those for which it has no room. Any of them could be a holder.
+	// Unseen are the processes whose open files were not all read, and MoreUnseen counts
+	// those for which the list has no room. Any of them could be a holder.
 	Unseen     []observer.Unseen `json:"unseen,omitempty"`
 	MoreUnseen int               `json:"more_unseen,omitempty"`
 	// PCMs are the ALSA devices that are open, and DAWs the processes that the policy
-	// calls digital audio workstations. Nil: the probe could not tell, or its version does
-	// not look for them.
+	// calls digital audio workstations. Nil: they could not be read, or the version of the
+	// probe does not read them.
 	PCMs     []observer.PCM     `json:"pcms"`
 	MorePCMs int                `json:"more_pcms,omitempty"`
 	DAWs     []observer.Process `json:"daws"`
 	MoreDAWs int                `json:"more_daws,omitempty"`
-	// Jobs are the processes that the policy calls somebody's work, and Stores its
-	// directories.
+	// Jobs are the processes that match a job pattern of the policy, and Stores the
+	// directories that the policy requires.
 	Jobs   observer.Jobs    `json:"jobs"`
 	Stores []observer.Store `json:"stores"`
-	// Unreadable counts all processes whose open files were not all looked at. A daemon
-	// or a probe of an earlier version knows no more of them.
+	// Unreadable counts all processes whose open files were not all read. Earlier versions
+	// have only this number.
 	Unreadable int `json:"unreadable"`
-	// Error says why there is no answer at all.
+	// Error is why the probe could not read the host.
 	Error string `json:"error,omitempty"`
 }
 
-// Bounds on what is believed of one entry. The kernel's own limits are lower (a comm
-// has 15 bytes, a unit name 255), so a document that passes them is not from our probe.
+// Limits of a valid entry. Those of the kernel are lower (a comm has 15 bytes, a unit name 255), so
+// the probe does not write a document that exceeds them.
 const (
 	maxName   = 600
 	maxList   = 64
@@ -49,9 +48,8 @@ const (
 	maxGPUs   = 256
 )
 
-// How many entries the probe lists; it counts the rest. Anybody may start many
-// processes that belong in a list, and a document has to stay well below
-// probeclient.MaxDocument.
+// The number of entries that the probe lists. It counts the rest. Any user can start many processes
+// that belong in a list, and the document must stay well below probeclient.MaxDocument.
 const (
 	MaxHolders = 1024
 	MaxUnseen  = 64
@@ -63,11 +61,11 @@ const (
 // gpuID is a PCI address, or the name of a device that has none.
 var gpuID = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,64}$`)
 
-// Fault says why the probe could not look.
+// Fault is why the probe could not read the host, empty if it could.
 func (d Document) Fault() string { return d.Error }
 
-// Decode reads a document and checks it against the schema. What it returns
-// holds no control characters and no string beyond its bound.
+// Decode parses a document and validates it. The strings of the result are printable and within their
+// limits.
 func Decode(data []byte) (Document, error) {
 	var d Document
 	if err := probeclient.Decode(data, &d); err != nil {
@@ -80,12 +78,12 @@ func Decode(data []byte) (Document, error) {
 		return Document{}, errors.New("its answer lacks the GPUs or the holders")
 	}
 	if d.Unreadable < 0 {
-		return Document{}, errors.New("it counted less than no processes")
+		return Document{}, errors.New("it counted a negative number of processes")
 	}
 	return d, d.check()
 }
 
-// check refuses what no probe of ours writes, and cleans what it may.
+// check rejects what the probe cannot have written, and cleans the strings.
 func (d *Document) check() error {
 	for _, list := range []struct {
 		what            string
@@ -93,15 +91,15 @@ func (d *Document) check() error {
 	}{
 		{"GPUs", len(d.GPUs), maxGPUs, 0},
 		{"holders", len(d.Holders), MaxHolders, 0},
-		{"processes that it did not look through", len(d.Unseen), MaxUnseen, d.MoreUnseen},
+		{"processes without their open files", len(d.Unseen), MaxUnseen, d.MoreUnseen},
 		{"sound devices", len(d.PCMs), MaxPCMs, d.MorePCMs},
 		{"digital audio workstations", len(d.DAWs), MaxDAWs, d.MoreDAWs},
 		{"jobs", len(d.Jobs.List), MaxJobs, d.Jobs.Truncated},
-		{"processes that it did not read", len(d.Jobs.Unread), MaxUnseen, d.Jobs.MoreUnread},
+		{"processes without their command line", len(d.Jobs.Unread), MaxUnseen, d.Jobs.MoreUnread},
 		{"directories", len(d.Stores), maxList, 0},
 	} {
 		if list.len > list.most || list.more < 0 {
-			return fmt.Errorf("it names %d %s and %d more", list.len, list.what, list.more)
+			return fmt.Errorf("it lists %d %s and %d more", list.len, list.what, list.more)
 		}
 	}
 	return cmp.Or(
@@ -127,7 +125,7 @@ func (d *Document) checkGPUs() error {
 		case !known[h.GPU]:
 			return fmt.Errorf("it names a holder of the GPU %q, which it did not list", probeclient.Clean(h.GPU, maxReason))
 		case len(h.Slices) > maxList || len(h.Nodes) > maxList:
-			return fmt.Errorf("it names more slices or nodes of pid %d than there can be", h.PID)
+			return fmt.Errorf("it names too many slices or nodes of pid %d", h.PID)
 		}
 		h.Command, h.Session = probeclient.Clean(h.Command, maxList), probeclient.Clean(h.Session, maxList)
 		h.Unit = probeclient.Clean(h.Unit, maxName)
@@ -167,8 +165,8 @@ func (d *Document) checkJobs() error {
 func (d *Document) checkStores() error {
 	for i := range d.Stores {
 		s := &d.Stores[i]
-		s.Path, s.Fault, s.Reason = probeclient.Clean(s.Path, maxPath), probeclient.Clean(s.Fault, maxReason), probeclient.Clean(s.Reason, maxReason)
-		s.Free.Reason = probeclient.Clean(s.Free.Reason, maxReason)
+		s.Path, s.Fault = probeclient.Clean(s.Path, maxPath), probeclient.Clean(s.Fault, maxReason)
+		s.Reason, s.Free.Reason = probeclient.Clean(s.Reason, maxReason), probeclient.Clean(s.Free.Reason, maxReason)
 		if free := s.Free.Value; free != nil && !(*free >= 0 && *free <= 1e21) {
 			return fmt.Errorf("it finds %v bytes free", *free)
 		}
@@ -191,7 +189,7 @@ func checkUnseen(list []observer.Unseen) error {
 }
 
 func checkProcess(p *observer.Process) error {
-	if p.PID < 0 { // 0 is one that ended, or that nobody can tell
+	if p.PID < 0 { // 0 is a process that has ended or is unknown
 		return fmt.Errorf("it names a process with pid %d", p.PID)
 	}
 	p.Command, p.Session = probeclient.Clean(p.Command, maxList), probeclient.Clean(p.Session, maxList)

@@ -24,7 +24,8 @@ func TestTheLongestDocumentIsAccepted(t *testing.T) {
 	d := holders.Document{GPUs: []observer.GPU{{PCI: "10000:01:00.0"}}}
 	for range holders.MaxHolders {
 		d.Holders = append(d.Holders, observer.Holder{
-			GPU: d.GPUs[0].PCI, PID: process.PID, Command: process.Command, UID: process.UID, Unit: process.Unit, Session: process.Session,
+			GPU: d.GPUs[0].PCI, PID: process.PID, Command: process.Command, UID: process.UID,
+			Unit: process.Unit, Session: process.Session,
 			Slices: slices, Nodes: strings.Fields(strings.Repeat("nvidia-uvm-tools ", 30)), Truncated: 1 << 22,
 		})
 	}
@@ -55,9 +56,12 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"gpus":[],"holders":[],"unreadable":0}`))
 	f.Add([]byte(`{"error":"\u0007"}`))
 	f.Add([]byte(`{"gpus":[{"pci":"card0"}],"holders":[{"gpu":"card0","pid":1,"command":"\u202e\ud800","slices":null}]}`))
-	f.Add([]byte(`{"gpus":[],"holders":[],"unseen":[{"pid":1,"unit":"\n","slices":["\u0000"],"more":9223372036854775807}],"more_unseen":1}`))
-	f.Add([]byte(`{"gpus":[],"holders":[],"pcms":[{"name":"\u009b","pid":1}],"daws":[{"command":"\u2028"}],"more_pcms":1}`))
-	f.Add([]byte(`{"gpus":[],"holders":[],"jobs":{"reason":"\r","list":[{"pattern":"\u0085"}],"unread":[{"session":"\u0007"}]},"stores":[{"path":"\t","free":{"reason":"\u001b"}}]}`))
+	f.Add([]byte(`{"gpus":[],"holders":[],"more_unseen":1,` +
+		`"unseen":[{"pid":1,"unit":"\n","slices":["\u0000"],"more":9223372036854775807}]}`))
+	f.Add([]byte(`{"gpus":[],"holders":[],"more_pcms":1,` +
+		`"pcms":[{"name":"\u009b","pid":1}],"daws":[{"command":"\u2028"}]}`))
+	f.Add([]byte(`{"gpus":[],"holders":[],"stores":[{"path":"\t","free":{"reason":"\u001b"}}],` +
+		`"jobs":{"reason":"\r","list":[{"pattern":"\u0085"}],"unread":[{"session":"\u0007"}]}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		d, err := holders.Decode(data)
 		if err != nil {

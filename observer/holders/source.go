@@ -1,10 +1,8 @@
-// Package holders asks the holders probe who keeps the GPUs open.
+// Package holders reads the holders probe: the processes that hold GPUs and sound devices, and jobs.
 //
-// The looking itself needs to see every process's open files, so it is done by
-// dubnium-probe behind a socket, in a sandbox of its own; this package is the
-// daemon's side. Whatever goes wrong there, a probe that is missing, slow,
-// broken or not allowed to see every process, makes the facts unknown, with the
-// reason in words. It never makes them "nobody".
+// To read the open files of every process needs privileges, so dubnium-probe does it in a sandbox of
+// its own. This package is the side of the daemon. If the probe is missing, slow, broken or lacks
+// permissions, the reading is unknown, with a reason. It is never an empty list.
 package holders
 
 import (
@@ -21,14 +19,13 @@ import (
 // Socket is the name of the probe's socket under policy.Paths.Probes.
 const Socket = "holders"
 
-// Source looks through the probe. It watches nothing: the kernel tells nobody who opens a device.
+// Source reads the probe. It is polled: the kernel does not signal who opens a device.
 type Source struct{ *probeclient.Source }
 
 // New returns the source for the probe of p's host.
 func New(p policy.Policy) *Source { return &Source{probeclient.NewSource(p, Socket)} }
 
-// NextPoll asks for a look now and then while who has a GPU, and which are there, can
-// matter.
+// NextPoll polls while the mode depends on the GPUs (observer.GPUPace).
 func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	if pace := observer.GPUPace(s.Policy(), now); pace > 0 {
 		return now.Processes.At.Add(pace)
@@ -36,9 +33,9 @@ func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	return time.Time{}
 }
 
-// Read asks the probe.
+// Read reads the probe.
 func (s *Source) Read(ctx context.Context) observer.Part {
-	d, reason := s.ask(ctx)
+	d, reason := s.document(ctx)
 	part := observer.ProcessScan{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.GPUs, part.Holders = d.GPUs, d.Holders
@@ -50,16 +47,16 @@ func (s *Source) Read(ctx context.Context) observer.Part {
 	return part
 }
 
-// ask makes nothing known of an answer that leaves processes out without naming them,
-// as that of an earlier version does.
-func (s *Source) ask(ctx context.Context) (d Document, reason string) {
-	d, reason = probeclient.Ask(ctx, s.Source, Decode)
-	silent := d.Unreadable - d.MoreUnseen
+// document reads the probe. It rejects a document that counts unreadable processes without naming
+// them, as an earlier version of the probe does.
+func (s *Source) document(ctx context.Context) (d Document, reason string) {
+	d, reason = probeclient.Read(ctx, s.Source, Decode)
+	unnamed := d.Unreadable - d.MoreUnseen
 	for _, u := range d.Unseen {
-		silent -= 1 + u.Truncated
+		unnamed -= 1 + u.Truncated
 	}
-	if reason == "" && silent > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }) {
-		reason = fmt.Sprintf("the holders probe may not see the open files of %d processes", silent)
+	if reason == "" && unnamed > 0 && slices.ContainsFunc(d.GPUs, func(g observer.GPU) bool { return !g.Hidden }) {
+		reason = fmt.Sprintf("the holders probe cannot read the open files of %d processes", unnamed)
 	}
 	return d, reason
 }

@@ -49,7 +49,7 @@ const hyprland = `{"gpus":[{"pci":"0000:01:00.0","display":true}],"holders":[{"g
 "command":"Hyprland","uid":1000,"unit":"session-3.scope","slices":["user.slice","user-1000.slice"],
 "session":"3","nodes":["card0"]}],"unreadable":0}`
 
-func TestALookSaysWhatTheProbeSaw(t *testing.T) {
+func TestRead(t *testing.T) {
 	got := look(t, probeSays(t, hyprland))
 	require.True(t, got.Known(), got.Reason)
 	require.Equal(t, []observer.GPU{{PCI: "0000:01:00.0", Display: true}}, got.GPUs)
@@ -59,8 +59,9 @@ func TestALookSaysWhatTheProbeSaw(t *testing.T) {
 	}}, got.Holders)
 }
 
-func TestALookSaysWhichWorkIsUnderWay(t *testing.T) {
-	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":0,"jobs":{"told":true,"list":[{"pid":7,"command":"ma\u001bke","uid":1,
+func TestReadJobs(t *testing.T) {
+	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":0,
+"jobs":{"told":true,"list":[{"pid":7,"command":"ma\u001bke","uid":1,
 		"unit":"","pattern":"make"}]},"stores":[{"path":"/srv","fault":"","free":{"value":5}}]}`))
 	require.True(t, got.Known(), got.Reason)
 	require.Equal(
@@ -70,7 +71,7 @@ func TestALookSaysWhichWorkIsUnderWay(t *testing.T) {
 	require.False(t, look(t, probeSays(t, hyprland)).Jobs.Complete, "an older probe does not say")
 	for says, want := range map[string]string{
 		`{"gpus":[],"holders":[],"jobs":{"told":true,"more":-1}}`:                                     "0 jobs and -1 more",
-		`{"gpus":[],"holders":[],"jobs":{"told":true,"list":[{"pid":-1}]}}`:                           "a process with pid -1",
+		`{"gpus":[],"holders":[],"jobs":{"told":true,"list":[{"pid":-1}]}}`: "a process with pid -1",
 		`{"gpus":[],"holders":[],"stores":[{"path":"/srv","free":{"value":-1}}]}`:                     "-1 bytes free",
 		`{"gpus":[],"holders":[],"stores":[` + strings.Repeat(`{"path":"/"},`, 70) + `{"path":"/"}]}`: "71 directories",
 	} {
@@ -78,8 +79,9 @@ func TestALookSaysWhichWorkIsUnderWay(t *testing.T) {
 	}
 }
 
-func TestALookSaysWhoWasNotLookedThrough(t *testing.T) {
-	got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0","display":true}],"holders":[],"unreadable":5,"more_unseen":1,
+func TestReadUnseen(t *testing.T) {
+	got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0","display":true}],"holders":[],
+"unreadable":5,"more_unseen":1,
 		"unseen":[{"pid":7,"command":"ma\u001bny","uid":1001,"unit":"","slices":["user.slice"],"more":3}]}`))
 	require.True(t, got.Known(), got.Reason)
 	require.Equal(t, []observer.Unseen{{
@@ -88,32 +90,33 @@ func TestALookSaysWhoWasNotLookedThrough(t *testing.T) {
 	require.Equal(t, 1, got.MoreUnseen)
 }
 
-func TestALongListIsNotBelieved(t *testing.T) {
+func TestLongListInvalid(t *testing.T) {
 	one := func(entry string, n int) string { return strings.Repeat(entry+",", n) + entry }
 	for want, says := range map[string]string{
-		"1025 holders":                  `"holders":[` + one(`{"gpu":"0000:01:00.0","pid":1}`, holders.MaxHolders) + `]`,
-		"65 processes that":             `"holders":[],"unseen":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]`,
-		"257 sound devices":             `"holders":[],"pcms":[` + one(`{"pid":1}`, holders.MaxPCMs) + `]`,
-		"17 digital audio workstations": `"holders":[],"daws":[` + one(`{"pid":1}`, holders.MaxDAWs) + `]`,
-		"65 jobs":                       `"holders":[],"jobs":{"list":[` + one(`{"pid":1}`, holders.MaxJobs) + `]}`,
-		"and -1 more":                   `"holders":[],"more_unseen":-1`,
-		"-2 more like it":               `"holders":[],"unseen":[{"pid":1,"more":-2}]`,
-		"pid 1 and -1 more":             `"holders":[{"gpu":"0000:01:00.0","pid":1,"more":-1}]`,
-		"65 processes that it":          `"holders":[],"jobs":{"unread":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]}`,
+		"1025 holders":                       `"holders":[` + one(`{"gpu":"0000:01:00.0","pid":1}`, holders.MaxHolders) + `]`,
+		"65 processes without their open":    `"holders":[],"unseen":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]`,
+		"257 sound devices":                  `"holders":[],"pcms":[` + one(`{"pid":1}`, holders.MaxPCMs) + `]`,
+		"17 digital audio workstations":      `"holders":[],"daws":[` + one(`{"pid":1}`, holders.MaxDAWs) + `]`,
+		"65 jobs":                            `"holders":[],"jobs":{"list":[` + one(`{"pid":1}`, holders.MaxJobs) + `]}`,
+		"and -1 more":                        `"holders":[],"more_unseen":-1`,
+		"-2 more like it":                    `"holders":[],"unseen":[{"pid":1,"more":-2}]`,
+		"pid 1 and -1 more":                  `"holders":[{"gpu":"0000:01:00.0","pid":1,"more":-1}]`,
+		"65 processes without their command": `"holders":[],"jobs":{"unread":[` + one(`{"pid":1}`, holders.MaxUnseen) + `]}`,
 	} {
 		got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0"}],`+says+`}`))
 		require.Contains(t, got.Reason, want)
 	}
 }
 
-func TestNoGPUIsKnown(t *testing.T) {
+func TestHiddenGPUKnown(t *testing.T) {
 	require.True(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"unreadable":3,"new_key":1}`)).Known())
-	got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0","hidden":true,"driver":"v\u001bfio"}],"holders":[],"unreadable":3}`))
+	got := look(t, probeSays(t, `{"gpus":[{"pci":"0000:01:00.0","hidden":true,"driver":"v\u001bfio"}],
+"holders":[],"unreadable":3}`))
 	require.True(t, got.Known(), "nobody can have a node open that is not there: %s", got.Reason)
 	require.Equal(t, "v?fio", got.GPUs[0].Driver)
 }
 
-func TestItLooksOutsideComputeOnlyWherePolicyNamesGPUs(t *testing.T) {
+func TestNextPollDesktop(t *testing.T) {
 	p := policy.Default()
 	var desktop observer.Snapshot
 	desktop.Systemd.Units = map[string]observer.Unit{p.Units.DesktopTarget: {ActiveState: "active"}}
@@ -123,24 +126,26 @@ func TestItLooksOutsideComputeOnlyWherePolicyNamesGPUs(t *testing.T) {
 	require.Equal(t, time.Unix(100, 0).Add(p.GPU.Recheck.D()), holders.New(p).NextPoll(desktop))
 }
 
-func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
+func TestInvalidAnswers(t *testing.T) {
 	cases := map[string]struct{ says, want string }{
-		"nothing":                {"", "closed the connection without a word"},
-		"not JSON":               {"Segmentation fault", "not a document"},
-		"half a document":        {hyprland[:80], "not a document"},
-		"two documents":          {hyprland + hyprland, "goes on after the document"},
-		"an empty object":        {"{}", "lacks the GPUs"},
-		"null":                   {"null", "lacks the GPUs"},
-		"no holders":             {`{"gpus":[]}`, "lacks the GPUs or the holders"},
-		"an error":               {`{"error":"cannot list \u001b[31mprocesses"}`, "cannot tell: cannot list ?[31mprocesses"},
-		"hidden processes":       {`{"gpus":[{"pci":"0000:01:00.0"}],"holders":[],"unreadable":2}`, "may not see the open files of 2 processes"},
+		"nothing":         {"", "closed the connection without an answer"},
+		"not JSON":        {"Segmentation fault", "not a document"},
+		"half a document": {hyprland[:80], "not a document"},
+		"two documents":   {hyprland + hyprland, "has data after the document"},
+		"an empty object": {"{}", "lacks the GPUs"},
+		"null":            {"null", "lacks the GPUs"},
+		"no holders":      {`{"gpus":[]}`, "lacks the GPUs or the holders"},
+		"an error":        {`{"error":"cannot list \u001b[31mprocesses"}`, "reports: cannot list ?[31mprocesses"},
+		"hidden processes": {
+			`{"gpus":[{"pci":"0000:01:00.0"}],"holders":[],"unreadable":2}`, "cannot read the open files of 2 processes",
+		},
 		"an unlisted GPU":        {`{"gpus":[],"holders":[{"gpu":"0000:01:00.0","pid":1}]}`, "which it did not list"},
 		"a wrong audio function": {`{"gpus":[{"pci":"0000:01:00.0","audio":"a b"}],"holders":[]}`, `names a GPU "a b"`},
 		"a wrong GPU":            {`{"gpus":[{"pci":"a b"}],"holders":[]}`, `names a GPU "a b"`},
 		"a GPU on two lines":     {`{"gpus":[{"pci":"card0\n"}],"holders":[]}`, `names a GPU "card0`},
 		"a GPU with a long name": {`{"gpus":[{"pci":"` + strings.Repeat("a", 65) + `"}],"holders":[]}`, `names a GPU "aaa`},
 		"a wrong pid":            {strings.Replace(hyprland, "812", "-1", 1), "pid -1"},
-		"a wrong count":          {`{"gpus":[],"holders":[],"unreadable":-1}`, "less than no processes"},
+		"a wrong count":          {`{"gpus":[],"holders":[],"unreadable":-1}`, "a negative number of processes"},
 		"a wrong type":           {`{"gpus":{},"holders":[]}`, "not a document"},
 	}
 	for name, c := range cases {
@@ -153,15 +158,16 @@ func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestACommandCannotWriteOnTheTerminal(t *testing.T) {
+func TestCommandCleaned(t *testing.T) {
 	says := strings.Replace(hyprland, "Hyprland", `\u001b]0;x\u0007\nfoo`+strings.Repeat("é", 100), 1)
 	got := look(t, probeSays(t, says)).Holders[0].Command
 	require.True(t, strings.HasPrefix(got, "?]0;x??foo"), got)
 	require.LessOrEqual(t, len(got), 64)
 }
 
-func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
-	got := look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"name":"card0/pcm0p/sub0","pid":7,"command":"a\u0007play","uid":1000}],
+func TestReadSound(t *testing.T) {
+	got := look(t, probeSays(t, `{"gpus":[],"holders":[],
+"pcms":[{"name":"card0/pcm0p/sub0","pid":7,"command":"a\u0007play","uid":1000}],
 		"daws":[{"pid":9,"command":"reaper"}]}`))
 	require.Equal(
 		t, []observer.PCM{{Name: "card0/pcm0p/sub0", Process: observer.Process{PID: 7, Command: "a?play", UID: 1000}}},
@@ -175,13 +181,13 @@ func TestWhoUsesTheSoundDevicesIsToldOrUnknown(t *testing.T) {
 	require.False(t, look(t, probeSays(t, `{"gpus":[],"holders":[],"pcms":[{"pid":-1}]}`)).Known())
 }
 
-func TestAMissingProbeIsUnknown(t *testing.T) {
+func TestProbeMissing(t *testing.T) {
 	p := policy.Default()
 	p.Paths.Probes = t.TempDir()
-	require.Contains(t, look(t, holders.New(p)).Reason, "the holders probe is not there: no socket")
+	require.Contains(t, look(t, holders.New(p)).Reason, "the holders probe is missing: there is no socket")
 }
 
-func TestItLooksByItselfOnlyInCompute(t *testing.T) {
+func TestNextPollCompute(t *testing.T) {
 	p := policy.Default()
 	s := holders.New(p)
 	require.Zero(t, s.NextPoll(observer.Snapshot{}))
@@ -191,7 +197,7 @@ func TestItLooksByItselfOnlyInCompute(t *testing.T) {
 	require.Equal(t, time.Unix(100, 0).Add(p.Timeouts.Recheck.D()), s.NextPoll(compute))
 }
 
-func TestTheWatchEndsWithItsContext(t *testing.T) {
+func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, holders.New(policy.Default()).Watch(ctx, func() { t.Error("nothing changed") }))

@@ -9,26 +9,26 @@ import (
 
 // Document is what the inference probe writes.
 type Document struct {
-	// Healthy is always there: a document without it is a broken one.
+	// Healthy is required.
 	Healthy *bool `json:"healthy"`
-	// HealthText says what the health check answered when it is not healthy.
+	// HealthText is the answer of the health check if it is not healthy.
 	HealthText string `json:"health_text,omitempty"`
-	// NotListening: the health check was refused by a closed port.
+	// NotListening: the port of the health check is closed.
 	NotListening bool `json:"not_listening,omitempty"`
-	// Running and Waiting are the requests in flight over every label set; null
-	// when the metric could not be read, which is not the same as none.
+	// Running and Waiting are the requests in flight, summed over all label sets; null if
+	// the metric could not be read.
 	Running *float64 `json:"running"`
 	Waiting *float64 `json:"waiting"`
-	// Error says why there is no answer at all.
+	// Error is why the probe could not read vLLM at all.
 	Error string `json:"error,omitempty"`
 }
 
 const maxText = 200
 
-// Fault says why the probe could not look.
+// Fault is why the probe could not read vLLM, empty if it could.
 func (d Document) Fault() string { return d.Error }
 
-// Decode reads a document and checks it against the schema.
+// Decode parses a document and validates it.
 func Decode(data []byte) (Document, error) {
 	var d Document
 	if err := probeclient.Decode(data, &d); err != nil {
@@ -45,7 +45,7 @@ func Decode(data []byte) (Document, error) {
 	return d, nil
 }
 
-// count lets through what can be a number of requests.
+// count drops a value that cannot be a number of requests.
 func count(n *float64) *float64 {
 	if n == nil || *n < 0 || math.IsInf(*n, 0) || math.IsNaN(*n) {
 		return nil

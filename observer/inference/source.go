@@ -1,9 +1,8 @@
-// Package inference asks the inference probe how vLLM is.
+// Package inference reads the inference probe: the health of vLLM and its requests in flight.
 //
-// What a server answers over HTTP is parsed by dubnium-probe behind a socket, in
-// a sandbox with loopback and nothing else; this package is the daemon's side.
-// A probe that is missing, slow or broken makes the facts unknown, with the
-// reason in words.
+// dubnium-probe parses the HTTP answers of vLLM, in a sandbox whose only network is loopback. This
+// package is the side of the daemon. If the probe is missing, slow or broken, the reading is unknown,
+// with a reason.
 package inference
 
 import (
@@ -18,35 +17,35 @@ import (
 // Socket is the name of the probe's socket under policy.Paths.Probes.
 const Socket = "inference"
 
-// Source looks through the probe. It watches nothing: vLLM announces nothing.
+// Source reads the probe. It is polled: vLLM sends no signals.
 type Source struct{ *probeclient.Source }
 
 // New returns the source for the probe of p's host.
 func New(p policy.Policy) *Source { return &Source{probeclient.NewSource(p, Socket)} }
 
-// loading is the pace of looks at a vLLM that is not healthy yet.
+// loading is the poll interval while vLLM is not healthy.
 const loading = 2 * time.Second
 
-// NextPoll asks for a look as soon as vLLM was started, soon while it loads its model,
-// and now and then afterwards, since it can fall ill without its unit changing.
+// NextPoll polls as soon as vLLM was started, every `loading` until it is healthy, and every
+// timeouts.recheck afterwards, since it can become unhealthy while its unit stays active.
 func (s *Source) NextPoll(now observer.Snapshot) time.Time {
 	p := s.Policy()
 	_, unit := observer.RunningVLLM(p, now.Systemd)
-	asked := now.Inference.At
+	last := now.Inference.At
 	switch {
 	case !unit.Active():
 		return time.Time{}
-	case asked.Before(unit.ActiveSince):
+	case last.Before(unit.ActiveSince):
 		return unit.ActiveSince
 	case !now.Inference.Healthy:
-		return asked.Add(min(loading, p.Timeouts.Recheck.D()))
+		return last.Add(min(loading, p.Timeouts.Recheck.D()))
 	}
-	return asked.Add(p.Timeouts.Recheck.D())
+	return last.Add(p.Timeouts.Recheck.D())
 }
 
-// Read asks the probe.
+// Read reads the probe.
 func (s *Source) Read(ctx context.Context) observer.Part {
-	d, reason := probeclient.Ask(ctx, s.Source, Decode)
+	d, reason := probeclient.Read(ctx, s.Source, Decode)
 	part := observer.Inference{Reading: observer.Reading{At: time.Now(), Reason: reason}}
 	if reason == "" {
 		part.Healthy, part.HealthText = *d.Healthy, d.HealthText

@@ -38,7 +38,7 @@ func probeSays(t *testing.T, text string) observer.Inference {
 	return snapshot.Inference
 }
 
-func TestALookSaysWhatTheProbeHeard(t *testing.T) {
+func TestRead(t *testing.T) {
 	got := probeSays(t, `{"healthy":true,"running":2,"waiting":1}`)
 	require.True(t, got.Known(), got.Reason)
 	require.True(t, got.Healthy)
@@ -47,9 +47,10 @@ func TestALookSaysWhatTheProbeHeard(t *testing.T) {
 	require.InDelta(t, 3, n, 0)
 }
 
-func TestAMissingMetricStaysMissing(t *testing.T) {
+func TestMissingMetric(t *testing.T) {
 	for _, says := range []string{
-		`{"healthy":true,"running":null,"waiting":1}`, `{"healthy":true,"waiting":1}`, `{"healthy":true,"running":-1,"waiting":1}`,
+		`{"healthy":true,"running":null,"waiting":1}`, `{"healthy":true,"waiting":1}`,
+		`{"healthy":true,"running":-1,"waiting":1}`,
 	} {
 		got := probeSays(t, says)
 		require.True(t, got.Known(), got.Reason)
@@ -58,20 +59,20 @@ func TestAMissingMetricStaysMissing(t *testing.T) {
 	}
 }
 
-func TestWhatIsWrongWithTheServerIsSaid(t *testing.T) {
+func TestHealthText(t *testing.T) {
 	got := probeSays(t, `{"healthy":false,"health_text":"/health answered 503\u001b[0m","running":null,"waiting":null}`)
 	require.True(t, got.Known())
 	require.False(t, got.Healthy)
 	require.Equal(t, "/health answered 503?[0m", got.HealthText)
 }
 
-func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
+func TestInvalidAnswers(t *testing.T) {
 	cases := map[string]struct{ says, want string }{
-		"nothing":       {"", "closed the connection without a word"},
+		"nothing":       {"", "closed the connection without an answer"},
 		"not JSON":      {"panic", "not a document"},
 		"no health":     {`{"running":1}`, "lacks the health"},
-		"two documents": {`{"healthy":true}{"healthy":false}`, "goes on after the document"},
-		"an error":      {`{"error":"cannot use the policy"}`, "the inference probe cannot tell: cannot use the policy"},
+		"two documents": {`{"healthy":true}{"healthy":false}`, "has data after the document"},
+		"an error":      {`{"error":"cannot use the policy"}`, "the inference probe reports: cannot use the policy"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -83,7 +84,7 @@ func TestADoubtfulAnswerIsUnknownAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestItLooksByItselfOnlyWhileVLLMRuns(t *testing.T) {
+func TestNextPoll(t *testing.T) {
 	p := policy.Default()
 	s := inference.New(p)
 	start := time.Unix(100, 0)
@@ -100,7 +101,7 @@ func TestItLooksByItselfOnlyWhileVLLMRuns(t *testing.T) {
 	require.Equal(t, asked.Add(p.Timeouts.Recheck.D()), s.NextPoll(now("active", true, asked)))
 }
 
-func TestTheWatchEndsWithItsContext(t *testing.T) {
+func TestWatchEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, inference.New(policy.Default()).Watch(ctx, func() { t.Error("nothing changed") }))

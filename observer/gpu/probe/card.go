@@ -15,69 +15,69 @@ type reader struct {
 	library nvml.Interface
 	proc    string
 	device  nvml.Device
-	// lost: some question was answered so. None will be answered any more.
+	// lost: NVML returned ERROR_GPU_IS_LOST. All further calls will fail.
 	lost bool
 }
 
-// question is one function of the library about one card.
-type question[T any] struct {
+// function is one function of the library about one card.
+type function[T any] struct {
 	symbol string
-	ask    func(nvml.Device) (T, nvml.Return)
+	call   func(nvml.Device) (T, nvml.Return)
 }
 
 var (
-	askPCI     = question[nvml.PciInfo]{"nvmlDeviceGetPciInfo_v3", nvml.Device.GetPciInfo}
-	askUUID    = question[string]{"nvmlDeviceGetUUID", nvml.Device.GetUUID}
-	askName    = question[string]{"nvmlDeviceGetName", nvml.Device.GetName}
-	askMemory  = question[nvml.Memory_v2]{"nvmlDeviceGetMemoryInfo_v2", nvml.Device.GetMemoryInfo_v2}
-	askCompute = question[[]nvml.ProcessInfo]{
+	pciInfo          = function[nvml.PciInfo]{"nvmlDeviceGetPciInfo_v3", nvml.Device.GetPciInfo}
+	uuid             = function[string]{"nvmlDeviceGetUUID", nvml.Device.GetUUID}
+	deviceName       = function[string]{"nvmlDeviceGetName", nvml.Device.GetName}
+	memoryInfo       = function[nvml.Memory_v2]{"nvmlDeviceGetMemoryInfo_v2", nvml.Device.GetMemoryInfo_v2}
+	computeProcesses = function[[]nvml.ProcessInfo]{
 		"nvmlDeviceGetComputeRunningProcesses_v3", nvml.Device.GetComputeRunningProcesses,
 	}
-	askGraphics = question[[]nvml.ProcessInfo]{
+	graphicsProcesses = function[[]nvml.ProcessInfo]{
 		"nvmlDeviceGetGraphicsRunningProcesses_v3", nvml.Device.GetGraphicsRunningProcesses,
 	}
 )
 
-// about asks a question, unless the library lacks the function for it. The
-// reason says why there is no answer.
-func about[T any](r *reader, q question[T]) (answer T, reason string) {
-	if r.library.Extensions().LookupSymbol(q.symbol) != nil {
-		return answer, "the driver's library lacks " + q.symbol
+// call calls a function, unless the library lacks it. reason is why there is no result, empty on
+// success.
+func call[T any](r *reader, f function[T]) (result T, reason string) {
+	if r.library.Extensions().LookupSymbol(f.symbol) != nil {
+		return result, "the driver's library lacks " + f.symbol
 	}
-	answer, code := q.ask(r.device)
+	result, code := f.call(r.device)
 	if code != nvml.SUCCESS {
 		r.lost = r.lost || code == nvml.ERROR_GPU_IS_LOST
-		return answer, said(code)
+		return result, codeText(code)
 	}
-	return answer, ""
+	return result, ""
 }
 
 // readCard reads one card.
 func readCard(library nvml.Interface, proc string, index int) observer.Card {
 	device, code := library.DeviceGetHandleByIndex(index)
 	if code != nvml.SUCCESS {
-		return observer.Card{Reason: fmt.Sprintf("card %d cannot be opened: %s", index, said(code))}
+		return observer.Card{Reason: fmt.Sprintf("card %d cannot be opened: %s", index, codeText(code))}
 	}
 	r := &reader{library: library, proc: proc, device: device}
-	address, reason := about(r, askPCI)
+	address, reason := call(r, pciInfo)
 	if reason != "" {
 		return observer.Card{Reason: fmt.Sprintf("the address of card %d cannot be read: %s", index, reason)}
 	}
 	card := observer.Card{PCI: fmt.Sprintf("%04x:%02x:%02x.0", address.Domain, address.Bus, address.Device)}
-	// Nothing rests on what it is called, so why it is not is not told.
-	card.UUID, _ = about(r, askUUID)
-	card.Name, _ = about(r, askName)
-	memory, reason := about(r, askMemory)
+	// UUID and name are for people only, so the reasons are dropped.
+	card.UUID, _ = call(r, uuid)
+	card.Name, _ = call(r, deviceName)
+	memory, reason := call(r, memoryInfo)
 	card.MemoryTotal, card.MemoryUsed = bytes(memory.Total, reason), bytes(memory.Used, reason)
-	card.Compute, card.Graphics = r.processes(askCompute), r.processes(askGraphics)
+	card.Compute, card.Graphics = r.processes(computeProcesses), r.processes(graphicsProcesses)
 	if r.lost {
-		return observer.Card{PCI: card.PCI, UUID: card.UUID, Name: card.Name, Reason: said(nvml.ERROR_GPU_IS_LOST)}
+		return observer.Card{PCI: card.PCI, UUID: card.UUID, Name: card.Name, Reason: codeText(nvml.ERROR_GPU_IS_LOST)}
 	}
 	return card
 }
 
-func (r *reader) processes(q question[[]nvml.ProcessInfo]) observer.CardProcesses {
-	infos, reason := about(r, q)
+func (r *reader) processes(f function[[]nvml.ProcessInfo]) observer.CardProcesses {
+	infos, reason := call(r, f)
 	list := observer.CardProcesses{Processes: []observer.CardProcess{}, Reason: reason}
 	for _, info := range infos {
 		list.Processes = append(list.Processes, r.process(info))
@@ -85,12 +85,12 @@ func (r *reader) processes(q question[[]nvml.ProcessInfo]) observer.CardProcesse
 	return list
 }
 
-// process says who a process is. One that has ended since NVML listed it stays
-// listed, by its pid alone: it may have the card still.
+// process identifies a process. One that has ended since NVML listed it is listed with its pid only,
+// since it may still hold the card.
 func (r *reader) process(info nvml.ProcessInfo) observer.CardProcess {
 	p := observer.CardProcess{PID: int(info.Pid), Memory: bytes(info.UsedGpuMemory, "")}
-	if is, err := holders.Identify(r.proc, p.PID); err == nil {
-		p.Command, p.UID, p.Unit, p.Slices = is.Command, &is.UID, is.Unit, is.Slices
+	if h, err := holders.Identify(r.proc, p.PID); err == nil {
+		p.Command, p.UID, p.Unit, p.Slices = h.Command, &h.UID, h.Unit, h.Slices
 	}
 	return p
 }
@@ -103,7 +103,7 @@ func bytes(n uint64, reason string) observer.Measure {
 	case reason != "":
 		return observer.Measure{Reason: reason}
 	case n == notAvailable:
-		return observer.Measure{Reason: "the driver does not say"}
+		return observer.Measure{Reason: "the driver does not report it"}
 	default:
 		return observer.Measure{Value: &value}
 	}

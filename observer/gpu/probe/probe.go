@@ -1,13 +1,13 @@
-// Package probe asks NVML about the GPUs, through the driver's own library.
+// Package probe reads the GPUs through NVML, the library of the NVIDIA driver.
 //
-// A host without the driver is an answer; a driver that fails is an error; a card
-// that fails is unknown for itself, and the others are read. Three traps decide
-// the order of things. go-nvml binds the library's functions lazily, and one that
-// the library lacks ends the process: every function is looked up before it is
-// called. The library is opened once before go-nvml does, because go-nvml does
-// not tell a missing library from a broken one, and looks nothing up before its
-// Init. And a call can hang in the kernel for ever: the caller bounds the process,
-// and a lock keeps everybody else from hanging beside it.
+// A host without the driver is a valid result, and a driver that fails an error. A card that fails is
+// unknown, and the others are read. Three traps shape the code:
+//   - go-nvml binds the functions of the library lazily, and exits the process if one is missing. So
+//     every function is looked up before it is called.
+//   - go-nvml does not distinguish a missing library from a broken one, and has no lookup before
+//     Init. So this package opens the library once before go-nvml does.
+//   - A call can hang in the kernel forever. The caller bounds the process, and a lock keeps further
+//     processes from hanging as well.
 package probe
 
 import (
@@ -25,26 +25,26 @@ import (
 	"github.com/dubnium/dubnium/observer/gpu"
 )
 
-// Options say where to look.
+// Options are the paths to read.
 type Options struct {
 	// Libraries are tried in order: names for the dynamic linker, or paths.
 	Libraries []string
 	// Proc is the process directory.
 	Proc string
-	// Lock is held while NVML is asked.
+	// Lock is the path of a lock file that is held while NVML is read.
 	Lock string
 }
 
-// Look asks once. The error is in the document too.
-func Look(o Options) (gpu.Document, error) {
-	d, err := look(o)
+// Read reads NVML once. The document contains the error too.
+func Read(o Options) (gpu.Document, error) {
+	d, err := read(o)
 	if err != nil {
 		return gpu.Document{Error: err.Error()}, err
 	}
 	return d, nil
 }
 
-func look(o Options) (gpu.Document, error) {
+func read(o Options) (gpu.Document, error) {
 	kernel, err := kernelDriver(o.Proc)
 	if err != nil {
 		return gpu.Document{}, err
@@ -54,7 +54,7 @@ func look(o Options) (gpu.Document, error) {
 	case errors.Is(err, errMissing) && !kernel:
 		return document(false, nil), nil
 	case errors.Is(err, errMissing):
-		return gpu.Document{}, fmt.Errorf("cannot use NVML: the kernel has the NVIDIA driver, and %w", err)
+		return gpu.Document{}, fmt.Errorf("cannot use NVML: the kernel has the NVIDIA driver, but %w", err)
 	case err != nil:
 		return gpu.Document{}, fmt.Errorf("cannot use NVML: %w", err)
 	}
@@ -64,7 +64,7 @@ func look(o Options) (gpu.Document, error) {
 		return gpu.Document{}, err
 	}
 	defer unlock()
-	return ask(path, o.Proc, kernel)
+	return readCards(path, o.Proc, kernel)
 }
 
 func document(driver bool, cards []observer.Card) gpu.Document {
@@ -74,7 +74,7 @@ func document(driver bool, cards []observer.Card) gpu.Document {
 	return gpu.Document{Driver: &driver, Cards: cards}
 }
 
-// kernelDriver reports whether the kernel's half of the driver is loaded.
+// kernelDriver reports whether the kernel module of the driver is loaded.
 func kernelDriver(proc string) (bool, error) {
 	_, err := os.Stat(filepath.Join(proc, "driver/nvidia/version"))
 	switch {
@@ -83,23 +83,23 @@ func kernelDriver(proc string) (bool, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return false, nil
 	}
-	return false, fmt.Errorf("cannot tell whether there is an NVIDIA driver: %w", err)
+	return false, fmt.Errorf("cannot find out whether there is an NVIDIA driver: %w", err)
 }
 
 var errMissing = errors.New("its library was not found")
 
-// needed are the functions without which nothing can be asked.
+// needed are the functions without which no card can be read.
 var needed = []string{
 	"nvmlInit_v2", "nvmlShutdown", "nvmlErrorString", "nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2",
 }
 
-// open opens the first library that is there. One that is there and broken is an
-// error, not a reason to try another.
+// open opens the first library that exists, and returns its path. A library that exists and is
+// broken is an error: the next one is not tried.
 func open(names []string) (*dl.DynamicLibrary, string, error) {
 	for _, name := range names {
 		library := dl.New(name, dl.RTLD_LAZY|dl.RTLD_GLOBAL)
 		err := library.Open()
-		if err != nil && notThere(name, err) {
+		if err != nil && isMissing(name, err) {
 			continue
 		}
 		if err != nil {
@@ -115,14 +115,14 @@ func open(names []string) (*dl.DynamicLibrary, string, error) {
 	return nil, "", fmt.Errorf("%w (%s)", errMissing, strings.Join(names, ", "))
 }
 
-// notThere tells a library that is missing from one that lacks something itself:
-// dlopen(3) has no codes, and its text begins with the name of what is missing.
-func notThere(name string, err error) bool {
+// isMissing reports whether err of dlopen(3) means that the library itself is missing, and not one of
+// its dependencies. dlopen has no error codes; its text begins with the name of the missing file.
+func isMissing(name string, err error) bool {
 	return strings.HasPrefix(err.Error(), name+":") && strings.Contains(err.Error(), "No such file or directory")
 }
 
-// lock makes sure that one process at a time asks NVML. It does not wait: who
-// holds the lock may hang in the driver.
+// lock ensures that only one process reads NVML. It does not wait, because the holder of the lock may
+// hang in the driver.
 func lock(path string) (unlock func(), err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -131,26 +131,26 @@ func lock(path string) (unlock func(), err error) {
 	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = file.Close() // nothing was written
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.New("NVML is busy: another look has not ended")
+			return nil, errors.New("NVML is busy: another read has not ended")
 		}
 		return nil, fmt.Errorf("cannot lock NVML: %w", err)
 	}
 	return func() { _ = file.Close() }, nil // closing unlocks
 }
 
-// ask initializes NVML for one look: a handle that is kept holds the GPU.
-func ask(path, proc string, kernel bool) (gpu.Document, error) {
+// readCards initializes NVML for one read only, because an open handle holds the GPU.
+func readCards(path, proc string, kernel bool) (gpu.Document, error) {
 	library := nvml.New(nvml.WithLibraryPath(path))
 	switch code := library.Init(); {
 	case code == nvml.ERROR_DRIVER_NOT_LOADED && !kernel:
-		return document(false, nil), nil // the library alone is no driver
+		return document(false, nil), nil // the library is installed without the driver
 	case code != nvml.SUCCESS:
-		return gpu.Document{}, fmt.Errorf("cannot start NVML: %s", said(code))
+		return gpu.Document{}, fmt.Errorf("cannot start NVML: %s", codeText(code))
 	}
 	defer library.Shutdown()
 	count, code := library.DeviceGetCount()
 	if code != nvml.SUCCESS {
-		return gpu.Document{}, fmt.Errorf("cannot count the GPUs: %s", said(code))
+		return gpu.Document{}, fmt.Errorf("cannot count the GPUs: %s", codeText(code))
 	}
 	var cards []observer.Card
 	for i := range count {
@@ -159,6 +159,7 @@ func ask(path, proc string, kernel bool) (gpu.Document, error) {
 	return document(true, cards), nil
 }
 
-// said is NVML's own text for a code, with the code, since texts differ from
-// driver to driver.
-func said(code nvml.Return) string { return fmt.Sprintf("%s (NVML error %d)", code.Error(), int(code)) }
+// codeText returns the text of NVML for a code, and the code, since the texts differ between drivers.
+func codeText(code nvml.Return) string {
+	return fmt.Sprintf("%s (NVML error %d)", code.Error(), int(code))
+}

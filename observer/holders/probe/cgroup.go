@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// place is where a process stands among systemd's units.
+// place is the position of a process in the tree of units.
 type place struct {
 	unit    string   // the unit the system manager started it in
 	slices  []string // of the system manager, outermost first
@@ -17,16 +17,14 @@ var (
 	sessionScope = regexp.MustCompile(`^session-([A-Za-z0-9]+)\.scope$`)
 )
 
-// placeOf reads /proc/PID/cgroup.
+// placeOf parses /proc/PID/cgroup.
 //
-// Only what the system manager made is believed. Below a service or a scope the
-// tree may be delegated, and there anybody can name a cgroup
-// nvidia-persistenced.service or ai.slice to pass for a permitted holder. So the
-// slices and the unit end at the first service or scope, or at what is neither, which
-// a container manager made beside systemd. In a user's manager the unit inside is the
-// telling one: it stands behind a slash, as in
-// "user@1000.service/wayland-wm@hyprland.service", and no unit's own name has a slash
-// in it.
+// It uses only the part of the path that the system manager has created. Below a service or a scope
+// the tree may be delegated, so its owner could name a cgroup nvidia-persistenced.service or ai.slice
+// to pass for a permitted holder. So the slices and the unit end at the first service or scope, or at
+// a cgroup that is neither, as a container manager creates. Under a user manager the unit inside is
+// appended behind a slash, as in "user@1000.service/wayland-wm@hyprland.service". The name of a unit
+// cannot contain a slash.
 func placeOf(text string) place {
 	where := place{slices: []string{}}
 	path, absolute := strings.CutPrefix(strings.TrimSuffix(hierarchy(text), " (deleted)"), "/")
@@ -54,8 +52,8 @@ func placeOf(text string) place {
 	return where
 }
 
-// hierarchy picks systemd's own: the unified one, or the named one of a host
-// that still has version 1 (cgroups(7)).
+// hierarchy returns the path in the hierarchy of systemd: the unified one, or the named one on a host
+// with cgroups version 1 (cgroups(7)).
 func hierarchy(text string) string {
 	unified := ""
 	for line := range strings.Lines(text) {
@@ -81,8 +79,7 @@ func userUnit(parts []string) string {
 	return ""
 }
 
-// The limits of a unit's name (systemd, UNIT_NAME_MAX), and of what is believed of a
-// path.
+// The limits of a unit name (systemd, UNIT_NAME_MAX), and of the number of slices in a path.
 const (
 	maxUnit   = 255
 	maxSlices = 64
@@ -90,7 +87,7 @@ const (
 
 func isSlice(name string) bool { return len(name) <= maxUnit && strings.HasSuffix(name, ".slice") }
 
-// isUnit knows the unit types that have processes.
+// isUnit reports whether name is of a unit type that has processes.
 func isUnit(name string) bool {
 	if len(name) > maxUnit {
 		return false
@@ -103,6 +100,6 @@ func isUnit(name string) bool {
 	return false
 }
 
-// unescape takes off the underscore that systemd puts before a unit's name when
-// it looks like a file of the kernel's (systemd, cg_escape).
+// unescape removes the underscore that systemd prepends to a name that could be a file of the kernel
+// (systemd, cg_escape).
 func unescape(name string) string { return strings.TrimPrefix(name, "_") }

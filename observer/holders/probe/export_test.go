@@ -9,12 +9,12 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// StoresThatAsk looks by another function, with little patience.
-func StoresThatAsk(look func(path string) observer.Store) *Stores {
-	return &Stores{look: look, patient: 10 * time.Millisecond, asked: map[string]chan observer.Store{}}
+// StoresReadBy returns a reader with another read function and a short limit.
+func StoresReadBy(read func(path string) observer.Store) *Stores {
+	return &Stores{read: read, limit: 10 * time.Millisecond, pending: map[string]chan observer.Store{}}
 }
 
-// NodeGPUs shows which GPUs each node counts for.
+// NodeGPUs returns the GPUs of each node, by name.
 func NodeGPUs(t *testing.T, r Roots) map[string][]string {
 	topology, err := readTopology(r)
 	require.NoError(t, err)
@@ -25,18 +25,18 @@ func NodeGPUs(t *testing.T, r Roots) map[string][]string {
 	return byName
 }
 
-// Statx is the system call as the probe makes it.
+// Statx is the signature of the system call.
 type Statx = statx
 
-// SetStatx has another one made.
+// SetStatx replaces the system call.
 func (p *Probe) SetStatx(x Statx) { p.statx = x }
 
-// SetLimits has the looks end earlier.
+// SetLimits shortens the time limits.
 func (p *Probe) SetLimits(limit time.Duration) {
 	p.files, p.lines = newTurns[openFiles](limit), newTurns[observer.Job](limit)
 }
 
-// Stuck counts the looks that were left behind and have not ended.
+// Stuck counts the turns that have not ended.
 func (p *Probe) Stuck() (n int) {
 	for _, t := range p.lines.stuck {
 		if !t.over() {

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A look opens a few files of every process. The os package prepares each of its files
-// for being waited for, which these never are, with five system calls more.
+// A scan opens a few files of every process. The functions below avoid the os package, which makes
+// five more system calls for each file to prepare it for polling.
 
-// list returns what is in a directory.
+// list returns the names in a directory.
 func list(path string) (names []string, err error) {
 	dir, err := open(path, unix.O_DIRECTORY)
 	if err != nil {
@@ -33,11 +33,10 @@ func list(path string) (names []string, err error) {
 	}
 }
 
-// maxComm is more than the kernel lets a process call itself (15 bytes) or one of its
-// own (63).
+// maxComm is more than the longest name of a process (15 bytes) or kernel thread (63).
 const maxComm = 64
 
-// command is what a process calls itself.
+// command reads the name of a process.
 func command(proc string, pid int) (string, error) {
 	comm, err := read(filepath.Join(proc, strconv.Itoa(pid), "comm"), maxComm)
 	return nameOf(comm), err
@@ -77,7 +76,7 @@ func open(path string, flags int) (int, error) {
 	return file, nil
 }
 
-// again repeats what a signal has interrupted.
+// again repeats a system call that a signal has interrupted.
 func again(call func() (int, error)) (n int, err error) {
 	for {
 		if n, err = call(); err != unix.EINTR {

@@ -10,15 +10,15 @@ import (
 	"github.com/dubnium/dubnium/observer/holders"
 )
 
-// readHolders adds who holds the GPUs, and of which processes that could not be told.
+// readHolders adds the holders of the GPUs, and the processes that could not be read.
 func (p *Probe) readHolders(ctx context.Context, t topology, pids []int, d *holders.Document) {
 	found := p.files.run(ctx, accounts(p.roots.Proc, pids), func(ctx context.Context, turn *turn[openFiles], pids []int) {
-		p.lookThrough(ctx, t, turn, pids)
+		p.readFiles(ctx, t, turn, pids)
 	})
 	left, denied := map[account][]int{}, map[int]bool{}
 	for of, f := range found {
 		for _, pid := range f.pids {
-			if files := f.told[pid]; !files.all {
+			if files := f.results[pid]; !files.all {
 				left[of], denied[pid] = append(left[of], pid), files.denied
 			}
 		}
@@ -34,8 +34,7 @@ func (p *Probe) readHolders(ctx context.Context, t topology, pids []int, d *hold
 	}
 }
 
-// unseen names a process of each account that was left out, those first that are no
-// user's, and counts the rest.
+// unseen lists a process of each account in left, units before users, and counts the rest.
 func unseen(proc string, left map[account][]int) (list []observer.Unseen, more int) {
 	for _, of := range slices.SortedFunc(maps.Keys(left), compareAccounts) {
 		for i, pid := range left[of] {
@@ -43,8 +42,8 @@ func unseen(proc string, left map[account][]int) (list []observer.Unseen, more i
 				more += len(left[of])
 				break
 			}
-			if is, there := who(proc, pid); there {
-				list = append(list, observer.Unseen{Process: plain(is), Slices: is.Slices, Truncated: len(left[of]) - i - 1})
+			if h, exists := identify(proc, pid); exists {
+				list = append(list, observer.Unseen{Process: processOf(h), Slices: h.Slices, Truncated: len(left[of]) - i - 1})
 				break
 			}
 		}
@@ -59,12 +58,12 @@ type holding struct {
 	nodes []string
 }
 
-// listHolders adds the holders, of each account and GPU as many as there is room for.
+// listHolders adds the holders. The room of the list is shared among the accounts and GPUs.
 func (p *Probe) listHolders(t topology, found map[account]findings[openFiles], d *holders.Document) {
 	groups, sizes := map[string][]holding{}, map[string]int{}
 	for of, f := range found {
 		for _, pid := range slices.Sorted(slices.Values(f.pids)) {
-			for _, h := range holdings(t, pid, f.told[pid].nodes) {
+			for _, h := range holdings(t, pid, f.results[pid].nodes) {
 				group := string(of) + " " + h.gpu
 				groups[group] = append(groups[group], h)
 				sizes[group]++
@@ -88,21 +87,21 @@ func (p *Probe) listHolders(t topology, found map[account]findings[openFiles], d
 	})
 }
 
-// nameHolders says who the first of them are, and how many there are beyond.
+// nameHolders identifies the first holders, as many as there is room for, and counts the rest.
 func (p *Probe) nameHolders(held []holding, room int) (listed []observer.Holder, more int) {
 	for i, h := range held {
 		if len(listed) == room {
 			return listed, len(held) - i
 		}
-		if is, there := who(p.roots.Proc, h.pid); there {
-			is.GPU, is.Nodes = h.gpu, h.nodes
-			listed = append(listed, is)
+		if holder, exists := identify(p.roots.Proc, h.pid); exists {
+			holder.GPU, holder.Nodes = h.gpu, h.nodes
+			listed = append(listed, holder)
 		}
 	}
 	return listed, 0
 }
 
-// holdings are the GPUs of which a process with these nodes open has some.
+// holdings lists the GPUs that a process with these open nodes holds.
 func holdings(t topology, pid int, open []node) []holding {
 	var held []holding
 	if len(open) == 0 {

@@ -13,31 +13,32 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Jobs lists the processes that policy calls somebody's work, and those whose command
-// lines could not be read. To read one the kernel needs the process's own memory,
-// which the process can keep locked for as long as it likes.
+// Jobs lists the processes that match a job pattern of the policy, and those whose command line could
+// not be read. To read one the kernel needs the lock of the memory of the process, which the process
+// can hold for any time.
 func (p *Probe) Jobs(ctx context.Context, t policy.Thresholds) observer.Jobs {
 	pids, err := processes(p.roots.Proc)
 	if err != nil {
 		return observer.Jobs{Reason: err.Error()}
 	}
-	found := p.lines.run(ctx, accounts(p.roots.Proc, pids), func(ctx context.Context, turn *turn[observer.Job], pids []int) {
+	read := func(ctx context.Context, turn *turn[observer.Job], pids []int) {
 		for _, pid := range pids {
-			timely := turn.visit(ctx, pid, func() (observer.Job, bool) {
+			visited := turn.visit(ctx, pid, func() (observer.Job, bool) {
 				job, err := p.jobOf(pid, t)
 				return job, err == nil || gone(err)
 			})
-			if !timely {
+			if !visited {
 				return
 			}
 		}
-	})
+	}
+	found := p.lines.run(ctx, accounts(p.roots.Proc, pids), read)
 	jobs := observer.Jobs{Complete: true, List: []observer.Job{}}
 	groups, sizes, left := map[string][]observer.Job{}, map[string]int{}, map[account][]int{}
 	for of, f := range found {
 		for _, pid := range f.pids {
-			switch job, told := f.told[pid]; {
-			case !told:
+			switch job, ok := f.results[pid]; {
+			case !ok:
 				left[of] = append(left[of], pid)
 			case job.PID > 0:
 				groups[string(of)] = append(groups[string(of)], job)
@@ -54,23 +55,23 @@ func (p *Probe) Jobs(ctx context.Context, t policy.Thresholds) observer.Jobs {
 	return jobs
 }
 
-// listJobs adds jobs of one account with whose they are, and counts the rest.
+// listJobs identifies and adds the first jobs of one account, and counts the rest.
 func (p *Probe) listJobs(jobs *observer.Jobs, group []observer.Job, room int) {
 	for i, job := range group {
 		if room == 0 {
 			jobs.Truncated += len(group) - i
 			return
 		}
-		if is, there := who(p.roots.Proc, job.PID); there {
-			job.Process = plain(is)
+		if h, exists := identify(p.roots.Proc, job.PID); exists {
+			job.Process = processOf(h)
 			jobs.List = append(jobs.List, job)
 			room--
 		}
 	}
 }
 
-// jobOf returns the job that a process is, without whose it is; one without a pid is
-// none.
+// jobOf compares a process with the job patterns. The result has no identity but the pid, which is 0
+// if no pattern matches.
 func (p *Probe) jobOf(pid int, t policy.Thresholds) (job observer.Job, err error) {
 	name, err := command(p.roots.Proc, pid)
 	if err != nil {
@@ -86,12 +87,12 @@ func (p *Probe) jobOf(pid int, t policy.Thresholds) (job observer.Job, err error
 	return job, nil
 }
 
-// maxLine is as much of a command line as a pattern is compared with: one has up to
+// maxLine is the part of a command line in bytes with which patterns are compared. It can have
 // megabytes.
 const maxLine = 4096
 
-// commandLine is the arguments with a space between. A kernel thread and a process
-// that has ended have none.
+// commandLine reads the arguments, joined by spaces. It is empty for a kernel thread and for a process
+// that has ended.
 func commandLine(proc string, pid int) (string, error) {
 	text, err := read(filepath.Join(proc, strconv.Itoa(pid), "cmdline"), maxLine)
 	return lineOf(text), err

@@ -101,7 +101,7 @@ func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {
 	var fs unix.Statfs_t
 	require.NoError(t, unix.Statfs(root, &fs))
 	for range 2 {
-		found := stores.Look(
+		found := stores.Read(
 			[]string{"/srv/models", "/home/models", "/nowhere", "/file", "/srv/up", "/srv/loop", "/srv/away", "/file/below"},
 		)
 		require.Equal(t, "it does not exist", found[2].Fault)
@@ -118,26 +118,26 @@ func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {
 }
 
 func TestADirectoryThatCannotBeLookedAtIsNotMissing(t *testing.T) {
-	found := probe.NewStores(newTree(t).roots().Proc).Look([]string{"/srv"})
+	found := probe.NewStores(newTree(t).roots().Proc).Read([]string{"/srv"})
 	require.Empty(t, found[0].Fault)
-	require.Contains(t, found[0].Reason, "the file system of PID 1 cannot be seen")
+	require.Contains(t, found[0].Reason, "the file system of PID 1 cannot be read")
 	require.Nil(t, found[0].Free.Value)
 }
 
 func TestAFileSystemThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
 	answer := make(chan struct{})
 	var asked atomic.Int32
-	stores := probe.StoresThatAsk(func(path string) observer.Store {
+	stores := probe.StoresReadBy(func(path string) observer.Store {
 		asked.Add(1)
 		<-answer
 		return observer.Store{Path: path}
 	})
 	for range 3 {
-		require.Equal(t, "its file system does not answer", stores.Look([]string{"/net", "/net2"})[0].Reason)
+		require.Equal(t, "its file system does not answer", stores.Read([]string{"/net", "/net2"})[0].Reason)
 	}
 	require.EqualValues(t, 2, asked.Load(), "a look that is stuck is given no company")
 	close(answer)
 	require.Eventually(
-		t, func() bool { return stores.Look([]string{"/net"})[0].Reason == "" }, 10*time.Second, time.Millisecond,
+		t, func() bool { return stores.Read([]string{"/net"})[0].Reason == "" }, 10*time.Second, time.Millisecond,
 	)
 }

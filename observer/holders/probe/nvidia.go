@@ -24,12 +24,12 @@ const (
 // readNVIDIA adds the driver's own nodes, from /proc/driver/nvidia and
 // /proc/devices.
 //
-// nvidiactl, nvidia-modeset and nvidia-uvm count for every NVIDIA GPU, also when
-// they are all that a process has open: memory is allocated through nvidiactl
-// and uvm, GPUs can be attached to an nvidiactl file (NV_ESC_ATTACH_GPUS_TO_FD),
-// and a child can have inherited those alone. Which GPU that holds cannot be
-// told from outside, so it is all of them: a unit that does so for good belongs
-// in gpu.permitted_holders. The capability nodes (nvidia-caps) are mere tokens.
+// nvidiactl, nvidia-modeset and nvidia-uvm count for every NVIDIA GPU, even if a process
+// has nothing else open: memory is allocated through nvidiactl and uvm, GPUs can be
+// attached to an nvidiactl file (NV_ESC_ATTACH_GPUS_TO_FD), and a child may have inherited
+// only those. Which GPU such a process holds is unknown, so it holds all of them. A unit
+// that does so permanently belongs in gpu.permitted_holders. The capability nodes
+// (nvidia-caps) do not hold a GPU.
 func (t *topology) readNVIDIA(proc string) error {
 	dir := filepath.Join(proc, "driver/nvidia/gpus")
 	entries, err := os.ReadDir(dir)
@@ -102,7 +102,7 @@ func charMajors(proc string) (map[string]uint32, error) {
 	return majorsIn(string(text)), nil
 }
 
-// majorsIn: the driver's entry was called nvidia-frontend up to 545.
+// majorsIn parses /proc/devices. Up to version 545 the name of the driver was nvidia-frontend.
 func majorsIn(devices string) map[string]uint32 {
 	major := map[string]uint32{"nvidia": nvidiaMajor}
 	section, _, _ := strings.Cut(devices, "Block devices:")

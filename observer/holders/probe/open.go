@@ -14,40 +14,40 @@ import (
 // statx is the system call.
 type statx func(dir int, name string, flags, mask int, st *unix.Statx_t) error
 
-// openFiles is what the open files of a process are to the GPUs.
+// openFiles are the GPU nodes among the open files of a process.
 type openFiles struct {
 	nodes []node
-	// all: every file was looked at. Otherwise they are more than there was time for
-	// or, when denied, the kernel does not show them.
+	// all: every file was read. Otherwise the kernel denied it (denied), or there was not
+	// enough time.
 	all, denied bool
 }
 
 const (
-	// ordinary is how many open files a process may have to be looked through at first.
-	ordinary = 1024
-	// growth is by how much more the second time, and so on: what is looked at twice is
-	// little beside what is looked at once.
+	// firstLimit is the number of open files of a process that are read in the first pass.
+	firstLimit = 1024
+	// growth is the factor by which the limit grows with each pass, so that the files that
+	// are read twice are few.
 	growth = 16
-	// perThread is how many files to look at take as long as to open a thread's list.
+	// perThread is the cost of the list of a thread, in open files.
 	perThread = 8
 )
 
-// lookThrough looks through the open files of an account's processes, those with few
-// of them first. A child inherits what its parent has open, so that the files that are
-// open have no bound but the product of two large ones.
-func (p *Probe) lookThrough(ctx context.Context, t topology, turn *turn[openFiles], pids []int) {
+// readFiles reads the open files of the processes of an account, those of processes with few files
+// first. A child inherits the files of its parent, so the total is bounded only by the product of the
+// limits of files and processes.
+func (p *Probe) readFiles(ctx context.Context, t topology, turn *turn[openFiles], pids []int) {
 	s := scan{ctx: ctx, statx: p.statx, nodes: t.nodes}
-	for limit := ordinary; len(pids) > 0; limit *= growth {
+	for limit := firstLimit; len(pids) > 0; limit *= growth {
 		var rest []int
 		for _, pid := range pids {
-			timely := turn.visit(ctx, pid, func() (openFiles, bool) {
+			visited := turn.visit(ctx, pid, func() (openFiles, bool) {
 				files := s.process(filepath.Join(p.roots.Proc, strconv.Itoa(pid)), pid, limit)
 				if !files.all && !files.denied {
 					rest = append(rest, pid)
 				}
 				return files, true
 			})
-			if !timely {
+			if !visited {
 				return
 			}
 		}
@@ -55,7 +55,7 @@ func (p *Probe) lookThrough(ctx context.Context, t topology, turn *turn[openFile
 	}
 }
 
-// scan looks at open files one after the other.
+// scan reads open files, one process after the other.
 type scan struct {
 	ctx    context.Context
 	statx  statx
@@ -64,15 +64,15 @@ type scan struct {
 	names  []string
 
 	found openFiles // of the process
-	left  int       // how many files more may be looked at
+	left  int       // how many more files may be read
 }
 
-// errMore says that there are more files than may be looked at.
+// errMore: a process has more open files than the limit.
 var errMore = errors.New("more open files")
 
-// process looks at the open files of one process. A process whose main thread has
-// ended shows no files although the other threads keep them open, so then the threads
-// are asked. (Kernel threads have no files and no other threads.)
+// process reads the open files of one process. If its main thread has ended, the process shows no
+// files although the other threads keep them open, so then the threads are read. (Kernel threads have
+// neither files nor other threads.)
 func (s *scan) process(dir string, pid, limit int) openFiles {
 	s.found, s.left = openFiles{}, limit
 	files, err := s.directory(filepath.Join(dir, "fd"))
@@ -111,8 +111,7 @@ func (s *scan) threads(dir, main string) error {
 	return nil
 }
 
-// directory looks at the files that an fd directory lists, and returns how many there
-// are.
+// directory reads the files that an fd directory lists, and returns their number.
 func (s *scan) directory(path string) (files int, err error) {
 	dir, err := open(path, unix.O_DIRECTORY)
 	if err != nil {
@@ -137,22 +136,22 @@ func (s *scan) directory(path string) (files int, err error) {
 	}
 }
 
-// file notes the node that an open file is.
+// file adds the node of an open file, if it is one of a GPU.
 func (s *scan) file(dir int, name string) {
 	number, isDevice, err := s.deviceNumber(dir, name)
 	switch {
 	case err != nil:
 		s.found.denied = true
 	case isDevice:
-		n, ours := s.nodes[number]
+		n, ok := s.nodes[number]
 		known := slices.ContainsFunc(s.found.nodes, func(k node) bool { return k.name == n.name })
-		if ours && !known {
+		if ok && !known {
 			s.found.nodes = append(s.found.nodes, n)
 		}
 	}
 }
 
-// deviceNumber follows the link to an open file, in an fd directory that is open.
+// deviceNumber returns the device number of an entry of an open fd directory.
 func (s *scan) deviceNumber(dir int, name string) (number uint64, isCharDevice bool, err error) {
 	st, err := s.stat(dir, name, unix.STATX_TYPE)
 	switch {
@@ -166,22 +165,22 @@ func (s *scan) deviceNumber(dir int, name string) (number uint64, isCharDevice b
 	return unix.Mkdev(st.Rdev_major, st.Rdev_minor), true, nil
 }
 
-// isDead: a file of a mount whose server has gone is no device node.
+// isDead reports whether a file is on a mount whose server is gone. Such a file is no device node.
 func isDead(err error) bool { return err == unix.EIO || err == unix.ESTALE || err == unix.ENOTCONN }
 
-// isPrivate tells a file on somebody's own FUSE mount from one that the probe may not
-// look at. Without allow_other such a file system refuses everybody else, root too,
-// everything but the number of its device, which is what a request for nothing gets
-// (fuse_getattr). The kernel's own refusals, by ptrace's rules or a security module's,
-// are about that request as well. Device nodes do not work there: users' mounts are
-// nodev.
+// isPrivate distinguishes a file on the FUSE mount of another user from one that the probe has no
+// permission to read. Without allow_other such a file system denies other users, root too, everything
+// but a request for no attributes (fuse_getattr). A denial by the kernel, by the rules of ptrace or a
+// security module, applies to that request as well. Device nodes do not work on such a mount, since
+// mounts of users are nodev.
 func (s *scan) isPrivate(dir int, name string) bool {
 	st, err := s.stat(dir, name, 0)
 	return err == nil && st.Mask&unix.STATX_TYPE == 0
 }
 
-// stat asks about an open file. AT_STATX_DONT_SYNC keeps a file system from asking its
-// server, which may never answer (statx(2)); a device node's number needs no server.
+// stat reads the attributes of an open file. With AT_STATX_DONT_SYNC a file system does not request
+// them from its server, which may never answer (statx(2)). The number of a device node needs no
+// server.
 func (s *scan) stat(dir int, name string, mask int) (st unix.Statx_t, err error) {
 	_, err = again(func() (int, error) { return 0, s.statx(dir, name, unix.AT_STATX_DONT_SYNC, mask, &st) })
 	return st, err

@@ -16,9 +16,8 @@ const (
 	classHDAudio = "0x0403"
 )
 
-// readPCI adds the graphics cards that have no device nodes, so that a card whose
-// driver is missing is told from one that is not there, and says of each card
-// which driver it has and which audio function.
+// readPCI adds the graphics cards without device nodes, to distinguish a card without a driver from
+// one that is missing. It sets the driver and the audio function of each card.
 func (t *topology) readPCI(sys string) error {
 	dir := filepath.Join(sys, "bus/pci/devices")
 	entries, err := os.ReadDir(dir)
@@ -46,7 +45,7 @@ func (t *topology) readPCI(sys string) error {
 	return nil
 }
 
-// hidden adds a card of which no device node has been seen.
+// hidden adds a card, unless it is known by its device nodes.
 func (t *topology) hidden(pci string) {
 	known := len(t.gpus)
 	if g := t.gpu(pci); len(t.gpus) > known {
@@ -54,7 +53,7 @@ func (t *topology) hidden(pci string) {
 	}
 }
 
-// driverOf names the driver that is bound to a PCI function, empty for none.
+// driverOf returns the driver that is bound to a PCI function, empty for none.
 func driverOf(function string) string {
 	driver, err := os.Readlink(filepath.Join(function, "driver"))
 	if err != nil {

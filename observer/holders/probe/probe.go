@@ -1,17 +1,14 @@
-// Package probe finds out who keeps a GPU's device nodes open, from /proc and
-// /sys alone.
+// Package probe finds the processes that have device nodes of GPUs open, from /proc and /sys.
 //
-// Nodes are told apart by device number, never by path: a process under
-// PrivateDevices= or in a container has other paths for the same device, or none
-// that we could see. A process that ends while it is looked at is no holder. One
-// whose open files were not all looked at is named, so that the reader knows that
-// the answer is not complete. A process that opens a node after its turn is missed:
-// whoever decides on the answer looks again.
+// Nodes are identified by device number, never by path: a process under PrivateDevices= or in a
+// container has other paths for the same device. A process that ends while it is read is no holder.
+// One whose open files were not all read is listed as unseen, so that the reader knows that the list
+// of holders is incomplete. A process that opens a node after it was read is missed; a guard that
+// depends on the list is evaluated after a fresh read.
 //
-// Whoever may start processes can make the look at them take any time: by their
-// number, by what they have open, and by files and memory that answer nobody. So
-// the processes of each user are looked at on their own, and the time is bounded
-// (turns); what is not done by then is told.
+// A user can make the read of their processes arbitrarily slow: by their number, by the number of
+// open files, and by file systems and memory that block. So the processes of each user are read by a
+// goroutine of their own, within a time limit (turns). Those that were not read are listed as unseen.
 package probe
 
 import (
@@ -33,14 +30,14 @@ import (
 // Roots are the directories to read; on a host /proc and /sys.
 type Roots struct{ Proc, Sys string }
 
-// How long is looked through open files, and how long command lines are read. With
-// the second that Stores takes it is less than probeserver.LookBound.
+// The time limits for reading open files and command lines. With the second of Stores their sum is
+// less than probeserver.ReadBound.
 const (
 	filesTime = 4 * time.Second
 	linesTime = 2 * time.Second
 )
 
-// Probe looks at one host. It is for one goroutine.
+// Probe reads one host. It is not safe for concurrent use.
 type Probe struct {
 	roots Roots
 	statx statx
@@ -55,8 +52,8 @@ func New(r Roots) *Probe {
 	}
 }
 
-// Scan reads the GPUs and their holders, and which sound devices are open. It fails when
-// the host cannot be read at all; a host without a GPU is an answer.
+// Scan reads the GPUs with their holders, and the sound devices that are open. It returns an error if
+// the host cannot be read at all. A host without a GPU is a valid result.
 func (p *Probe) Scan(ctx context.Context) (holders.Document, error) {
 	t, err := readTopology(p.roots)
 	if err != nil {
@@ -74,9 +71,9 @@ func (p *Probe) Scan(ctx context.Context) (holders.Document, error) {
 	return d, nil
 }
 
-// processes lists the pids in proc without our own. A /proc that does not show
-// PID 1 is mounted with hidepid, or belongs to another world: what it does not
-// show cannot be called absent.
+// processes lists the pids in proc, sorted, without that of the probe. If proc does not show PID 1, it
+// is mounted with hidepid or belongs to another namespace. Then the list would be incomplete, which is
+// an error.
 func processes(proc string) ([]int, error) {
 	dir, err := os.Open(proc)
 	if err != nil {
@@ -101,6 +98,5 @@ func processes(proc string) ([]int, error) {
 	return pids, nil
 }
 
-// gone reports whether err says that the process or the file ended under our
-// eyes.
+// gone reports whether err means that the process or the file no longer exists.
 func gone(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) }

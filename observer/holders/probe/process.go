@@ -11,8 +11,7 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Identify says who a process is, for a probe that knows of it from elsewhere. Of
-// a holder it leaves out what is held.
+// Identify returns the identity of a process: a Holder without the GPU and the nodes.
 func Identify(proc string, pid int) (observer.Holder, error) {
 	name, err := command(proc, pid)
 	if err != nil {
@@ -32,24 +31,24 @@ func Identify(proc string, pid int) (observer.Holder, error) {
 	}, nil
 }
 
-// who says who a process is, and whether it is still there. One that is there and
-// cannot be told is nobody's, and permitted to do nothing.
-func who(proc string, pid int) (is observer.Holder, there bool) {
-	is, err := Identify(proc, pid)
+// identify is Identify, and reports whether the process still exists. One that exists and cannot be
+// identified is in no unit, so no policy permits it.
+func identify(proc string, pid int) (h observer.Holder, exists bool) {
+	h, err := Identify(proc, pid)
 	if err != nil {
-		is = observer.Holder{PID: pid, Command: "unknown", Slices: []string{}}
+		h = observer.Holder{PID: pid, Command: "unknown", Slices: []string{}}
 	}
-	return is, !gone(err)
+	return h, !gone(err)
 }
 
-// plain is who a process is without its slices.
-func plain(h observer.Holder) observer.Process {
+// processOf converts the identity of a process.
+func processOf(h observer.Holder) observer.Process {
 	return observer.Process{PID: h.PID, Command: h.Command, UID: h.UID, Unit: h.Unit, Session: h.Session}
 }
 
-// placeIn says where a process stands. What cannot be read is nowhere: a user can nest
-// their control groups until the path is too long for the kernel, which then cuts it
-// or, before Linux 6.8, says ENAMETOOLONG.
+// placeIn reads the place of a process. On an error the place is empty: a user can nest control groups
+// until the path is too long for the kernel, which then cuts it or, before Linux 6.8, fails with
+// ENAMETOOLONG.
 func placeIn(proc string, pid int) (place, error) {
 	text, err := read(filepath.Join(proc, strconv.Itoa(pid), "cgroup"), maxCgroup)
 	if err != nil {
@@ -58,8 +57,8 @@ func placeIn(proc string, pid int) (place, error) {
 	return placeOf(string(text)), nil
 }
 
-// userOf is the real user id. The owner of /proc/PID will not do: it is root for
-// every process that is not dumpable (proc(5)).
+// userOf reads the real user id. The owner of /proc/PID is not it: it is root for every process that
+// is not dumpable (proc(5)).
 func userOf(proc string, pid int) (uint32, error) {
 	text, err := status(proc, pid)
 	if err != nil {
@@ -81,8 +80,8 @@ func realUser(status []byte) (uint32, error) {
 	return uint32(uid), err
 }
 
-// The kernel's limits: status has what we look for in front of the list of groups,
-// which may be long; a cgroup file has a path of 4096 bytes for each hierarchy.
+// The number of bytes to read. In status all fields that are parsed precede the list of groups, which
+// may be long. A cgroup file has a path of up to 4096 bytes for each hierarchy.
 const (
 	maxStatus = 4096
 	maxCgroup = 1 << 16
@@ -92,8 +91,8 @@ func status(proc string, pid int) ([]byte, error) {
 	return read(filepath.Join(proc, strconv.Itoa(pid), "status"), maxStatus)
 }
 
-// field returns the value of a line of a status file. The kernel escapes line breaks
-// in the name of a process, which is the only part that others choose.
+// field returns the value of a line of a status file. The name of a process, the only part that users
+// choose, has no line breaks: the kernel escapes them.
 func field(status []byte, key string) string {
 	for line := range bytes.Lines(status) {
 		if name, value, found := bytes.Cut(line, []byte{':'}); found && string(name) == key {

@@ -14,9 +14,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// openPCMs lists the ALSA devices that are open and who opened them, from what
-// the kernel says of each substream (Documentation/sound/designs/procfile.rst). A
-// host without ALSA has none.
+// openPCMs lists the ALSA devices that are open with their processes, from the status of each
+// substream (Documentation/sound/designs/procfile.rst). A host without ALSA has none.
 func openPCMs(proc string) (pcms []observer.PCM, more int, err error) {
 	pcms = []observer.PCM{}
 	root := filepath.Join(proc, "asound")
@@ -50,8 +49,8 @@ func openPCMs(proc string) (pcms []observer.PCM, more int, err error) {
 	return pcms, more, nil
 }
 
-// pcmOwner reads a status: "closed", or lines of which one names the owner. An
-// open device whose owner cannot be read is open all the same.
+// pcmOwner parses a status: "closed", or lines of which one has the owner. tid is 0 for an open device
+// whose owner is unknown.
 func pcmOwner(status []byte) (tid int, open bool) {
 	if text := strings.TrimSpace(string(status)); text == "closed" || text == "" {
 		return 0, false
@@ -59,16 +58,15 @@ func pcmOwner(status []byte) (tid int, open bool) {
 	for line := range bytes.Lines(status) {
 		key, value, _ := strings.Cut(string(line), ":")
 		if strings.TrimSpace(key) == "owner_pid" {
-			tid, _ = strconv.Atoi(strings.TrimSpace(value)) // 0: unknown
+			tid, _ = strconv.Atoi(strings.TrimSpace(value))
 		}
 	}
 	return tid, true
 }
 
-// threadsProcess says whose the thread is that opened a device: the kernel notes
-// the thread, which for PipeWire is not the process's first. A device stays open
-// after the thread that opened it has ended, or in a process that inherited it;
-// then somebody unknown has it.
+// threadsProcess identifies the process of the thread that opened a device. The kernel records the
+// thread, which for PipeWire is not the main one. If that thread has ended, the process is unknown:
+// the device may be open in another thread, or in a process that inherited it.
 func threadsProcess(proc string, tid int) observer.Process {
 	unknown := observer.Process{PID: tid, Command: "unknown"}
 	if tid <= 0 {
@@ -82,14 +80,14 @@ func threadsProcess(proc string, tid int) observer.Process {
 	if err != nil || pid <= 0 {
 		pid = tid
 	}
-	if is, there := who(proc, pid); there {
-		return plain(is)
+	if h, exists := identify(proc, pid); exists {
+		return processOf(h)
 	}
 	return unknown
 }
 
-// DAWs lists the processes that the policy calls digital audio workstations, nil if not
-// every process can be judged: one whose name cannot be read may be one.
+// DAWs lists the processes that the policy calls digital audio workstations, and counts those for
+// which the list has no room. found is nil if the name of any process cannot be read.
 func (p *Probe) DAWs(a policy.Audio) (found []observer.Process, more int) {
 	pids, err := processes(p.roots.Proc)
 	if err != nil {
@@ -105,8 +103,8 @@ func (p *Probe) DAWs(a policy.Audio) (found []observer.Process, more int) {
 		case len(found) == holders.MaxDAWs:
 			more++
 		default:
-			if is, there := who(p.roots.Proc, pid); there {
-				found = append(found, plain(is))
+			if h, exists := identify(p.roots.Proc, pid); exists {
+				found = append(found, processOf(h))
 			}
 		}
 	}

@@ -13,38 +13,36 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Stores looks at the directories that policy needs. A file system whose server is
-// away answers nobody until it is back: such a look is left behind, and what it is
-// about is not known until it ends.
+// Stores reads the directories that the policy requires. A file system whose server is away blocks
+// until it is back. Such a read is left running, and its directory is unknown until it ends.
 type Stores struct {
-	look    func(path string) observer.Store
-	patient time.Duration
-	// asked are the looks that have not answered yet.
-	asked map[string]chan observer.Store
+	read  func(path string) observer.Store
+	limit time.Duration
+	// pending are the reads that have not ended yet.
+	pending map[string]chan observer.Store
 }
 
-// NewStores returns a look at the file system as PID 1 sees it, through the process
-// directory proc: our own sandbox has /home empty and everything read-only. It is
-// for one goroutine.
+// NewStores returns a reader of the file system of PID 1, through the process directory proc: in the
+// sandbox of the probe /home is empty and everything is read-only. It is not safe for concurrent use.
 func NewStores(proc string) *Stores {
 	root := filepath.Join(proc, "1", "root")
 	return &Stores{
-		look:    func(path string) observer.Store { return store(root, path) },
-		patient: time.Second, asked: map[string]chan observer.Store{},
+		read:  func(path string) observer.Store { return store(root, path) },
+		limit: time.Second, pending: map[string]chan observer.Store{},
 	}
 }
 
-// Look looks at the directories.
-func (s *Stores) Look(paths []string) []observer.Store {
+// Read reads the directories.
+func (s *Stores) Read(paths []string) []observer.Store {
 	for _, path := range paths {
-		if s.asked[path] != nil {
+		if s.pending[path] != nil {
 			continue
 		}
-		answer := make(chan observer.Store, 1)
-		s.asked[path] = answer
-		go func() { answer <- s.look(path) }()
+		result := make(chan observer.Store, 1)
+		s.pending[path] = result
+		go func() { result <- s.read(path) }()
 	}
-	late, stop := context.WithTimeout(context.Background(), s.patient)
+	late, stop := context.WithTimeout(context.Background(), s.limit)
 	defer stop()
 	found := make([]observer.Store, len(paths))
 	for i, path := range paths {
@@ -54,22 +52,21 @@ func (s *Stores) Look(paths []string) []observer.Store {
 }
 
 func (s *Stores) await(late context.Context, path string) (found observer.Store) {
-	answer := s.asked[path]
+	result := s.pending[path]
 	select {
-	case found = <-answer:
+	case found = <-result:
 	case <-late.Done():
 		select {
-		case found = <-answer: // it is there as well
+		case found = <-result: // both were ready
 		default:
 			return observer.Store{Path: path, Reason: "its file system does not answer"}
 		}
 	}
-	delete(s.asked, path)
+	delete(s.pending, path)
 	return found
 }
 
-// store looks at one. Being root, the daemon may write where the file system can be
-// written to at all.
+// store reads one directory. The daemon is root, so it can write unless the file system is read-only.
 func store(root, path string) observer.Store {
 	found := observer.Store{Path: path}
 	fs, err := fileSystem(root, path)
@@ -84,7 +81,7 @@ func store(root, path string) observer.Store {
 		found.Fault = "it is mounted read-only"
 	}
 	if err != nil {
-		found.Free.Reason = "nothing is known of its file system"
+		found.Free.Reason = "its file system is unknown"
 		return found
 	}
 	free := float64(fs.Bavail) * float64(fs.Frsize)
@@ -95,8 +92,8 @@ func store(root, path string) observer.Store {
 func fileSystem(root, path string) (fs unix.Statfs_t, err error) {
 	top, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		// Not %w: it is not the directory that is missing.
-		return fs, fmt.Errorf("the file system of PID 1 cannot be seen: %v", err)
+		// Not %w: an ENOENT of the root does not mean that the directory is missing.
+		return fs, fmt.Errorf("the file system of PID 1 cannot be read: %v", err)
 	}
 	defer unix.Close(top)
 	path, err = resolve(top, path)
@@ -114,9 +111,9 @@ func fileSystem(root, path string) (fs unix.Statfs_t, err error) {
 // maxLinks is how many links the kernel follows in a path (path_resolution(7)).
 const maxLinks = 40
 
-// resolve follows the links in a path below top, of which absolute ones lead to where
-// they lead PID 1, not us. It is what openat2(2) does with RESOLVE_IN_ROOT, which
-// systemd does not let a dynamic user call (RestrictSUIDSGID=).
+// resolve follows the links in a path below top, where absolute links start at top. It does what
+// openat2(2) does with RESOLVE_IN_ROOT, which systemd does not permit for a dynamic user
+// (RestrictSUIDSGID=).
 func resolve(top int, path string) (string, error) {
 	at, links := ".", 0
 	for rest := strings.Split(path, "/"); len(rest) > 0; {
@@ -132,7 +129,7 @@ func resolve(top int, path string) (string, error) {
 		next = at + "/" + next
 		var target [4096]byte
 		n, err := unix.Readlinkat(top, next, target[:])
-		if err == unix.EINVAL { // it is no link
+		if err == unix.EINVAL { // not a link
 			at = next
 			continue
 		}

@@ -16,19 +16,19 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// node is a device node, with the GPUs that whoever has it open holds.
+// node is a device node, with the GPUs that a process holds by having it open.
 type node struct {
 	name string
 	gpus []string
 }
 
-// topology is the host's GPUs and their nodes by device number.
+// topology has the GPUs of the host and their nodes by device number.
 type topology struct {
 	gpus  []observer.GPU
 	nodes map[uint64]node
 }
 
-// readTopology reads the GPUs from the kernel's own lists.
+// readTopology reads the GPUs from the kernel.
 func readTopology(r Roots) (topology, error) {
 	t := topology{gpus: []observer.GPU{}, nodes: map[uint64]node{}}
 	for _, read := range []func() error{
@@ -45,7 +45,7 @@ func readTopology(r Roots) (topology, error) {
 	return t, nil
 }
 
-// gpu returns the entry of that id, made on first sight.
+// gpu returns the entry of that id, and adds it if necessary.
 func (t *topology) gpu(id string) *observer.GPU {
 	i := slices.IndexFunc(t.gpus, func(g observer.GPU) bool { return g.PCI == id })
 	if i < 0 {
@@ -64,8 +64,8 @@ func (t *topology) add(number uint64, name string, gpus ...string) {
 	t.nodes[number] = n
 }
 
-// drmNode leaves out connectors such as card0-DP-1, which have no node, and
-// keeps the control nodes of old kernels.
+// drmNode excludes connectors such as card0-DP-1, which have no node, and includes the control nodes
+// of old kernels.
 var drmNode = regexp.MustCompile(`^(card|renderD|controlD)[0-9]+$`)
 
 func (t *topology) readDRM(sys string) error {
@@ -81,9 +81,8 @@ func (t *topology) readDRM(sys string) error {
 	})
 }
 
-// eachDevice calls visit for each entry of a /sys/class directory whose name
-// is wanted and that has a device number. A class that is not there has none: no
-// driver of that kind is loaded.
+// eachDevice calls visit for each entry of a /sys/class directory whose name is wanted and that has a
+// device number. It ignores a missing directory: no driver of that class is loaded.
 func eachDevice(dir string, wanted func(name string) bool, visit func(name, path string, number uint64) error) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -108,9 +107,8 @@ func eachDevice(dir string, wanted func(name string) bool, visit func(name, path
 	return nil
 }
 
-// vanished reports whether a device was unplugged since it was listed. Only then
-// may it be left out: a device that is there and cannot be read would be a hole
-// in the evidence.
+// vanished reports whether a device was unplugged since it was listed. Only then it is left out: a
+// device that exists and cannot be read makes the list incomplete.
 func vanished(path string) bool {
 	_, err := os.Lstat(path)
 	return gone(err)
@@ -126,21 +124,21 @@ func readNumber(path string) (uint64, error) {
 	hi, err1 := strconv.ParseUint(major, 10, 32)
 	lo, err2 := strconv.ParseUint(minor, 10, 32)
 	if err1 != nil || err2 != nil {
-		return 0, fmt.Errorf("cannot read a device number: %s says %q", path, text)
+		return 0, fmt.Errorf("cannot read a device number: %s contains %q", path, text)
 	}
 	return unix.Mkdev(uint32(hi), uint32(lo)), nil
 }
 
-// gpuOf names the GPU behind an entry of /sys/class/drm: the innermost PCI
-// function its `device` leads through (for virtio-gpu the device itself is
-// virtio's child of it), or the device's own name when it is not on PCI.
+// gpuOf returns the id of the GPU of an entry of /sys/class/drm: the innermost PCI function in the
+// path of its `device` (for virtio-gpu the device is a child of that function), or the name of the
+// device if it is not on PCI.
 func gpuOf(path string) (string, error) {
 	device, err := filepath.EvalSymlinks(filepath.Join(path, "device"))
 	if errors.Is(err, fs.ErrNotExist) { // a device without a parent is its own GPU
 		device, err = filepath.EvalSymlinks(path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("cannot tell which GPU has %s: %w", filepath.Base(path), err)
+		return "", fmt.Errorf("cannot find the GPU of %s: %w", filepath.Base(path), err)
 	}
 	if pci := pciOf(device); pci != "" {
 		return pci, nil
@@ -158,20 +156,18 @@ func pciOf(device string) string {
 	return ""
 }
 
-// pcmNode leaves out controlC0 and hwC0D0 on purpose. A sound server keeps the
-// control node of every card open for as long as it lives, to hear of plugs,
-// and that neither powers nor holds the device; only an open PCM does.
+// pcmNode excludes controlC0 and hwC0D0. A sound server always keeps the control node of every card
+// open to be notified of plugs. That neither powers nor holds the device; only an open PCM does.
 var pcmNode = regexp.MustCompile(`^pcmC[0-9]+D[0-9]+[cp]$`)
 
-// readAudio adds the PCM nodes of each GPU's HDMI audio: function 1 of the
-// GPU's own slot. (The higher functions of an APU's slot are the board's analog
-// codec, and no part of the GPU.)
+// readAudio adds the PCM nodes of the HDMI audio of each GPU: function 1 of its slot. (The higher
+// functions of the slot of an APU are the analog codec of the board, which is not part of the GPU.)
 func (t *topology) readAudio(sys string) error {
 	class := filepath.Join(sys, "class/sound")
 	return eachDevice(class, pcmNode.MatchString, func(name, path string, number uint64) error {
 		device, err := filepath.EvalSymlinks(filepath.Join(path, "device"))
 		if err != nil {
-			return fmt.Errorf("cannot tell which card has %s: %w", name, err)
+			return fmt.Errorf("cannot find the card of %s: %w", name, err)
 		}
 		slot, isHDMI := strings.CutSuffix(pciOf(device), ".1")
 		if !isHDMI {

@@ -10,12 +10,11 @@ import (
 	"time"
 )
 
-// account is whom the time for a process is charged to: the slice of a user, or the
-// unit of what is no user's. Nobody can give their processes to another account.
+// account is the unit by which the time to read processes is limited: the slice of a user, or else the
+// unit of the system manager. A user cannot move processes to another account.
 type account string
 
-// accountOf reads it from where the process stands. A control group that cannot be
-// read, or is nobody's, belongs to the account "".
+// accountOf returns the account of a process. It is "" if the control group is unknown.
 func accountOf(where place) account {
 	for _, slice := range where.slices {
 		if userSlice.MatchString(slice) {
@@ -27,7 +26,7 @@ func accountOf(where place) account {
 
 var userSlice = regexp.MustCompile(`^user-[0-9]+\.slice$`)
 
-// compareAccounts has those first that are no user's.
+// compareAccounts orders the accounts of units before those of users.
 func compareAccounts(a, b account) int {
 	if ofUser := userSlice.MatchString(string(a)); ofUser != userSlice.MatchString(string(b)) {
 		if ofUser {
@@ -38,7 +37,7 @@ func compareAccounts(a, b account) int {
 	return cmp.Compare(a, b)
 }
 
-// accounts sorts processes by account.
+// accounts groups processes by account.
 func accounts(proc string, pids []int) map[account][]int {
 	by := map[account][]int{}
 	for _, pid := range pids {
@@ -49,18 +48,16 @@ func accounts(proc string, pids []int) map[account][]int {
 	return by
 }
 
-// turns has the processes of each account looked at by a goroutine of the account's
-// own, for a limited time. So nobody's processes hold up another's: the accounts take
-// turns, a process each, and a system call that does not return keeps only the account
-// waiting whose process it is about.
+// turns reads the processes of each account in a goroutine of its own, within a time limit. So the
+// processes of one account do not delay those of another, even if a system call never returns.
 type turns[T any] struct {
 	limit time.Duration
-	// slots are for the processes that are looked at at the same time: each may take a
-	// thread and a few descriptors, of which the unit allows us some.
+	// slots limits the processes that are read at the same time. Each may take a thread
+	// and a few file descriptors, which the unit limits.
 	slots chan struct{}
-	// grace is how much longer it waits for turns that see that their time is over.
+	// grace is how much longer run waits for turns to notice the end of the limit.
 	grace time.Duration
-	// stuck are the turns of earlier looks that have not ended.
+	// stuck are the turns of earlier runs that have not ended.
 	stuck map[account]*turn[T]
 }
 
@@ -70,17 +67,16 @@ func newTurns[T any](limit time.Duration) turns[T] {
 
 const slots = 8
 
-// findings are what came of an account's turn.
+// findings are the results of the turn of an account.
 type findings[T any] struct {
-	pids []int // the one at which it stopped comes first
-	told map[int]T
+	pids    []int // the one at which the turn stopped is first
+	results map[int]T
 }
 
-// run gives every account its turn: look visits each process, until there is no more
-// time. An account whose last turn is still stuck gets no other one, so that no more of
-// them get stuck.
+// run starts a turn for each account, in which read visits each process until the limit. An account
+// whose earlier turn is still stuck gets no new one, so that goroutines do not accumulate.
 func (s *turns[T]) run(
-	ctx context.Context, by map[account][]int, look func(ctx context.Context, t *turn[T], pids []int),
+	ctx context.Context, by map[account][]int, read func(ctx context.Context, t *turn[T], pids []int),
 ) map[account]findings[T] {
 	late, stop := context.WithTimeout(context.WithoutCancel(ctx), s.limit+s.grace)
 	defer stop()
@@ -93,11 +89,11 @@ func (s *turns[T]) run(
 			found[of] = findings[T]{pids: t.stoppedAt(pids)}
 			continue
 		}
-		t := &turn[T]{slots: s.slots, ended: make(chan struct{}), told: map[int]T{}}
+		t := &turn[T]{slots: s.slots, ended: make(chan struct{}), results: map[int]T{}}
 		running[of] = t
 		go func() {
 			defer close(t.ended)
-			look(ctx, t, pids)
+			read(ctx, t, pids)
 		}()
 	}
 	for of, t := range running {
@@ -113,13 +109,13 @@ func (s *turns[T]) run(
 	return found
 }
 
-// turn is the look at one account's processes.
+// turn is the read of the processes of one account.
 type turn[T any] struct {
-	slots chan struct{}
-	ended chan struct{}
-	mu    sync.Mutex
-	told  map[int]T
-	at    int
+	slots   chan struct{}
+	ended   chan struct{}
+	mu      sync.Mutex
+	results map[int]T
+	current int // pid
 }
 
 func (t *turn[T]) over() bool {
@@ -131,9 +127,9 @@ func (t *turn[T]) over() bool {
 	}
 }
 
-// visit looks at a process and notes what look finds out about it, if anything. It
-// reports whether there was time for it.
-func (t *turn[T]) visit(ctx context.Context, pid int, look func() (what T, found bool)) bool {
+// visit calls read for a process, and stores its result if ok. It returns false if the limit has
+// passed before.
+func (t *turn[T]) visit(ctx context.Context, pid int, read func() (result T, ok bool)) bool {
 	select {
 	case t.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -144,11 +140,11 @@ func (t *turn[T]) visit(ctx context.Context, pid int, look func() (what T, found
 		return false
 	}
 	t.mu.Lock()
-	t.at = pid
+	t.current = pid
 	t.mu.Unlock()
-	if what, found := look(); found {
+	if result, ok := read(); ok {
 		t.mu.Lock()
-		t.told[pid] = what
+		t.results[pid] = result
 		t.mu.Unlock()
 	}
 	return true
@@ -158,22 +154,21 @@ func (t *turn[T]) findings(pids []int) findings[T] {
 	pids = t.stoppedAt(pids)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return findings[T]{pids, maps.Clone(t.told)}
+	return findings[T]{pids, maps.Clone(t.results)}
 }
 
-// stoppedAt has the process first that the turn is at.
+// stoppedAt rotates pids so that the current process is first.
 func (t *turn[T]) stoppedAt(pids []int) []int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	i := slices.Index(pids, t.at)
+	i := slices.Index(pids, t.current)
 	if i < 0 {
 		return pids
 	}
 	return slices.Concat(pids[i:], pids[:i])
 }
 
-// share says how many entries of each group a list with that much room has, as many
-// of each as there can be.
+// share divides the room of a list among groups of these sizes, as evenly as possible.
 func share(sizes map[string]int, room int) map[string]int {
 	shares, names := map[string]int{}, slices.Sorted(maps.Keys(sizes))
 	for more := true; more; {

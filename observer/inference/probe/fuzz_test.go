@@ -36,9 +36,9 @@ func (a *answerer) serve() {
 	}
 }
 
-// FuzzAsk: whatever a server answers, the probe has a document that the daemon takes,
+// FuzzRead: whatever a server answers, the probe has a document that the daemon takes,
 // and only the status 200 is healthy.
-func FuzzAsk(f *testing.F) {
+func FuzzRead(f *testing.F) {
 	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 32\r\n\r\nvllm:num_requests_running 2.0\n\n\n"))
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nx"))
 	f.Add([]byte("HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\n\r\n"))
@@ -53,7 +53,7 @@ func FuzzAsk(f *testing.F) {
 	address := "http://" + listener.Addr().String()
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		a.answer.Store(&answer)
-		d := Ask(t.Context(), address+"/health", address+"/metrics")
+		d := Read(t.Context(), address+"/health", address+"/metrics")
 		data, err := json.Marshal(d)
 		require.NoError(t, err)
 		got, err := inference.Decode(data)

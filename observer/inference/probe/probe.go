@@ -1,10 +1,8 @@
-// Package probe asks vLLM how it is: its health check, and the requests in
-// flight from its Prometheus page.
+// Package probe reads vLLM: its health check, and the requests in flight from its Prometheus page.
 //
-// Whatever the server does, slow, endless, redirecting or broken, the answer
-// comes within the deadline and is bounded. A server that cannot be asked is not
-// healthy, with what happened in words; a metric that cannot be read is missing,
-// never zero.
+// The result comes within the deadline and is bounded, whether the server is slow, endless,
+// redirecting or broken. A server that cannot be read is not healthy, with the error as the text. A
+// metric that cannot be read is missing, never zero.
 package probe
 
 import (
@@ -24,7 +22,7 @@ import (
 	"github.com/dubnium/dubnium/observer/inference"
 )
 
-// Deadline bounds both questions together.
+// Deadline bounds both requests together.
 const Deadline = 5 * time.Second
 
 // maxMetrics bounds the page of metrics; vLLM's has some tens of kilobytes.
@@ -36,8 +34,8 @@ const (
 	waitingMetric = "vllm:num_requests_waiting"
 )
 
-// Ask asks the server at these addresses.
-func Ask(ctx context.Context, healthURL, metricsURL string) inference.Document {
+// Read reads the server at these addresses.
+func Read(ctx context.Context, healthURL, metricsURL string) inference.Document {
 	ctx, cancel := context.WithTimeout(ctx, Deadline)
 	defer cancel()
 	client := newClient()
@@ -51,26 +49,24 @@ func Ask(ctx context.Context, healthURL, metricsURL string) inference.Document {
 	return d
 }
 
-// newClient talks to the given address and to nothing else: no proxy of the
-// environment's, no redirect to another server.
+// newClient connects to the requested address only: it uses no proxy and follows no redirect.
 func newClient() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{
 			Proxy:                  nil,
 			DisableKeepAlives:      true,
-			DisableCompression:     true, // a small answer may not unpack to a huge one
+			DisableCompression:     true, // a small answer could decompress to a huge one
 			MaxResponseHeaderBytes: 64 << 10,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// health returns what is wrong, or nothing, and whether the port is closed. Only
-// the status counts, and only 200.
-func health(ctx context.Context, client *http.Client, address string) (wrong string, closed bool) {
+// health returns what is wrong, empty if the status is 200, and whether the port is closed.
+func health(ctx context.Context, client *http.Client, address string) (fault string, closed bool) {
 	response, err := get(ctx, client, address)
 	if err != nil {
-		return "/health cannot be asked: " + err.Error(), errors.Is(err, syscall.ECONNREFUSED)
+		return "/health cannot be read: " + err.Error(), errors.Is(err, syscall.ECONNREFUSED)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -88,14 +84,14 @@ func get(ctx context.Context, client *http.Client, address string) (*http.Respon
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("no answer within %s", Deadline)
 	}
-	// The error's own text repeats method and address.
+	// The text of url.Error repeats method and address.
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 		return nil, wrapped.Err
 	}
 	return response, err
 }
 
-// requests reads both metrics from one page, so that they belong to one moment.
+// requests reads both metrics from one page, so that they are of the same moment.
 func requests(ctx context.Context, client *http.Client, address string) (running, waiting *float64) {
 	response, err := get(ctx, client, address)
 	if err != nil {
@@ -108,12 +104,11 @@ func requests(ctx context.Context, client *http.Client, address string) (running
 	return parse(io.LimitReader(response.Body, maxMetrics+1), maxMetrics)
 }
 
-// parse reads a page of the text format of Prometheus. A page that is cut off,
-// too long, or wrong in any line gives neither metric: part of a sum is not the
-// sum.
+// parse parses a page in the text format of Prometheus. A page that is cut off, too long, or invalid
+// in any line gives neither metric, since the sum could be incomplete.
 func parse(page io.Reader, limit int64) (running, waiting *float64) {
-	// A line with braces and no name, "{}0", crashes the parser (expfmt 0.67,
-	// startLabelName; FuzzParse found it).
+	// A line with braces and no name, "{}0", panics in the parser (expfmt 0.67,
+	// startLabelName; found by FuzzParse).
 	defer func() {
 		if recover() != nil {
 			running, waiting = nil, nil
@@ -126,8 +121,8 @@ func parse(page io.Reader, limit int64) (running, waiting *float64) {
 		return nil, nil
 	}
 	sum := func(name string) *float64 {
-		family, there := families[name]
-		if !there {
+		family, ok := families[name]
+		if !ok {
 			return nil
 		}
 		total := 0.0

@@ -33,7 +33,7 @@ func ask(t *testing.T, health, metrics http.HandlerFunc) inference.Document {
 	mux.HandleFunc("/metrics", metrics)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
-	return Ask(t.Context(), server.URL+"/health", server.URL+"/metrics")
+	return Read(t.Context(), server.URL+"/health", server.URL+"/metrics")
 }
 
 func says(code int, body string) http.HandlerFunc {
@@ -75,9 +75,9 @@ func TestNoProxyOfTheEnvironmentIsUsed(t *testing.T) {
 func TestAServerThatIsNotThereIsNotHealthy(t *testing.T) {
 	server := httptest.NewServer(nil)
 	server.Close()
-	d := Ask(t.Context(), server.URL+"/health", server.URL+"/metrics")
+	d := Read(t.Context(), server.URL+"/health", server.URL+"/metrics")
 	require.False(t, *d.Healthy)
-	require.Contains(t, d.HealthText, "/health cannot be asked: dial tcp")
+	require.Contains(t, d.HealthText, "/health cannot be read: dial tcp")
 	require.Nil(t, d.Running)
 }
 
@@ -93,7 +93,7 @@ func TestAServerThatHangsDoesNotHangTheProbe(t *testing.T) {
 	t.Cleanup(server.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	d := Ask(ctx, server.URL+"/health", server.URL+"/metrics")
+	d := Read(ctx, server.URL+"/health", server.URL+"/metrics")
 	require.Contains(t, d.HealthText, "no answer within")
 	require.Nil(t, d.Running)
 }
