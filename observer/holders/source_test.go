@@ -70,8 +70,9 @@ func TestReadJobs(t *testing.T) {
 	require.Equal(t, "/srv", got.Directories[0].Path)
 	require.False(t, look(t, probeSays(t, hyprland)).Jobs.Complete, "an older probe does not say")
 	for says, want := range map[string]string{
-		`{"gpus":[],"holders":[],"jobs":{"told":true,"more":-1}}`:                                     "0 jobs and -1 more",
+		`{"gpus":[],"holders":[],"jobs":{"told":true,"more":-1}}`:           "0 jobs and -1 more",
 		`{"gpus":[],"holders":[],"jobs":{"told":true,"list":[{"pid":-1}]}}`: "a process with pid -1",
+
 		`{"gpus":[],"holders":[],"stores":[{"path":"/srv","free":{"value":-1}}]}`:                     "-1 bytes free",
 		`{"gpus":[],"holders":[],"stores":[` + strings.Repeat(`{"path":"/"},`, 70) + `{"path":"/"}]}`: "71 directories",
 	} {
