@@ -120,7 +120,7 @@ const (
 	second  = "card 00010000:0A:00.0 GPU-two 25769803776 0\n"
 )
 
-func TestTheCardsAreToldWithWhatIsOnThem(t *testing.T) {
+func TestCards(t *testing.T) {
 	h := start(t, display+"graphics 900 524288000\ncompute 4242 -1\n"+second)
 	got := h.look()
 	require.True(t, got.Known(), got.Reason)
@@ -147,7 +147,7 @@ func TestTheCardsAreToldWithWhatIsOnThem(t *testing.T) {
 	require.Empty(t, got.Cards[0].Graphics.Processes)
 }
 
-func TestAProcessIsNamedFromItsPID(t *testing.T) {
+func TestProcessIdentity(t *testing.T) {
 	h := start(t, fmt.Sprintf("%scompute %d 1024\ncompute 4194304 1024\n", display, os.Getpid()), "--proc", "/proc")
 	got := h.look()
 	require.True(t, got.Known(), got.Reason)
@@ -157,7 +157,7 @@ func TestAProcessIsNamedFromItsPID(t *testing.T) {
 	require.Nil(t, list[1].UID, "no process can have that pid")
 }
 
-func TestManyProcessesFit(t *testing.T) {
+func TestManyProcesses(t *testing.T) {
 	var says strings.Builder
 	says.WriteString(display)
 	for i := range 400 {
@@ -168,7 +168,7 @@ func TestManyProcessesFit(t *testing.T) {
 	require.Len(t, got.Cards[0].Compute.Processes, 400)
 }
 
-func TestWhatACardDoesNotSayIsUnknownForItself(t *testing.T) {
+func TestCardUnknownValues(t *testing.T) {
 	h := start(t, display+"fail nvmlDeviceGetMemoryInfo_v2 3\n"+second+"fail nvmlDeviceGetGraphicsRunningProcesses_v3 4\n")
 	got := h.look()
 	require.True(t, got.Known(), got.Reason)
@@ -178,7 +178,7 @@ func TestWhatACardDoesNotSayIsUnknownForItself(t *testing.T) {
 	require.NotNil(t, got.Cards[1].MemoryUsed.Value)
 }
 
-func TestALostCardIsUnknownAndTheOthersAreRead(t *testing.T) {
+func TestOneLostCard(t *testing.T) {
 	for how, want := range map[string]observer.Card{
 		"lost":     {PCI: "0000:01:00.0", Reason: "GPU is lost (NVML error 15)"},
 		"unlisted": {Reason: "card 0 cannot be opened: GPU is lost (NVML error 15)"},
@@ -198,7 +198,7 @@ func TestALostCardIsUnknownAndTheOthersAreRead(t *testing.T) {
 	}
 }
 
-func TestAHostWithoutTheDriverIsAnAnswer(t *testing.T) {
+func TestHostWithoutDriver(t *testing.T) {
 	missing := []string{"--library", "libnvidia-ml-that-is-not-there.so.1"}
 	for name, h := range map[string]*host{
 		"no library":                        start(t, "", missing...),
@@ -212,7 +212,7 @@ func TestAHostWithoutTheDriverIsAnAnswer(t *testing.T) {
 	}
 }
 
-func TestADriverThatFailsIsUnknown(t *testing.T) {
+func TestDriverFails(t *testing.T) {
 	broken := filepath.Join(t.TempDir(), fakenvml.Name)
 	require.NoError(t, os.WriteFile(broken, []byte("no ELF"), 0o600))
 	cases := map[string]struct {
@@ -253,7 +253,7 @@ func TestADriverThatFailsIsUnknown(t *testing.T) {
 }
 
 // A function that the library lacks would end the process if it were called.
-func TestAFunctionThatIsMissingIsNotCalled(t *testing.T) {
+func TestMissingFunction(t *testing.T) {
 	for symbol, check := range map[string]func(*testing.T, observer.NVML){
 		"nvmlInit_v2":                   lacks("nvmlInit_v2"),
 		"nvmlErrorString":               lacks("nvmlErrorString"),
@@ -291,7 +291,7 @@ func lacks(symbol string) func(*testing.T, observer.NVML) {
 	}
 }
 
-func TestADriverThatHangsIsAProbeThatSaysNothing(t *testing.T) {
+func TestDriverHangs(t *testing.T) {
 	for _, function := range []string{"nvmlInit_v2", "nvmlDeviceGetMemoryInfo_v2", "nvmlShutdown"} {
 		t.Run(function, func(t *testing.T) {
 			h := start(t, display+"hang "+function+"\n", "--limit", "200ms")
@@ -304,7 +304,7 @@ func TestADriverThatHangsIsAProbeThatSaysNothing(t *testing.T) {
 	}
 }
 
-func TestOneAtATimeAsksNVML(t *testing.T) {
+func TestNVMLLock(t *testing.T) {
 	h := start(t, display)
 	require.True(t, h.look().Known())
 	other, err := os.OpenFile(h.path("lock"), os.O_RDWR, 0)
@@ -324,7 +324,7 @@ func TestMisuseWritesNoDocument(t *testing.T) {
 	}
 }
 
-func TestOneLookIsWrittenWithoutASocket(t *testing.T) {
+func TestWithoutSocket(t *testing.T) {
 	var out, complaints bytes.Buffer
 	code := run(t.Context(), []string{
 		"--library", "libnvidia-ml-that-is-not-there.so.1", "--proc", t.TempDir(),

@@ -71,7 +71,7 @@ func serve(t *testing.T, socket string, s pulsetest.State) *pulsetest.Server {
 	return server
 }
 
-func TestEachChangeIsALine(t *testing.T) {
+func TestLinePerChange(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	server := serve(t, socket, pulsetest.State{})
 	d := connect(t, probe.Server{Socket: socket})
@@ -90,7 +90,7 @@ func TestEachChangeIsALine(t *testing.T) {
 
 // A person who leaves takes the server along, and the daemon stops to listen: the probe
 // may be telling of the first as the second happens.
-func TestADaemonThatHangsUpMeanwhileIsNoFailure(t *testing.T) {
+func TestDaemonCloses(t *testing.T) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	lines := os.NewFile(uintptr(pair[0]), "lines")
@@ -112,7 +112,7 @@ func TestADaemonThatHangsUpMeanwhileIsNoFailure(t *testing.T) {
 	)
 }
 
-func TestAServerThatHangsUpIsTheLastLine(t *testing.T) {
+func TestServerCloses(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	server := serve(t, socket, pulsetest.State{})
 	d := connect(t, probe.Server{Socket: socket})
@@ -129,7 +129,7 @@ func TestAServerThatHangsUpIsTheLastLine(t *testing.T) {
 	require.Len(t, d.line().Streams, 1, "and the next server is found")
 }
 
-func TestASilentServerIsTheLastLine(t *testing.T) {
+func TestServerSilent(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	l, err := net.Listen("unix", socket)
 	require.NoError(t, err)
@@ -141,7 +141,7 @@ func TestASilentServerIsTheLastLine(t *testing.T) {
 
 // A new stream shows as corked, and nobody says when it no longer is.
 // The daemon asks at once, and that is too early.
-func TestAChangeIsAskedAboutAgain(t *testing.T) {
+func TestSecondRead(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	server := serve(t, socket, pulsetest.State{})
 	d := connect(t, probe.Server{Socket: socket})
@@ -154,7 +154,7 @@ func TestAChangeIsAskedAboutAgain(t *testing.T) {
 	require.False(t, d.line().Streams[0].Corked)
 }
 
-func TestALookThatIsAskedForIsAnsweredWithWhatIsThereNow(t *testing.T) {
+func TestRequestedRead(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	server := serve(t, socket, pulsetest.State{})
 	d := connect(t, probe.Server{Socket: socket})
@@ -168,7 +168,7 @@ func TestALookThatIsAskedForIsAnsweredWithWhatIsThereNow(t *testing.T) {
 	require.Len(t, got.Streams, 1)
 }
 
-func TestAStormOfChangesCostsFewQuestions(t *testing.T) {
+func TestChangeStorm(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	server := serve(t, socket, pulsetest.State{})
 	d := connect(t, probe.Server{Socket: socket})
@@ -181,7 +181,7 @@ func TestAStormOfChangesCostsFewQuestions(t *testing.T) {
 	require.LessOrEqual(t, server.Asked(), 3+int(time.Since(started)/(50*time.Millisecond)))
 }
 
-func TestWhatClientsCallThemselvesIsBounded(t *testing.T) {
+func TestClientNamesBounded(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "native")
 	serve(
 		t, socket,
@@ -196,7 +196,7 @@ func TestWhatClientsCallThemselvesIsBounded(t *testing.T) {
 	require.NotContains(t, name, "\x1b")
 }
 
-func TestACookieThatIsAPipeDoesNotHang(t *testing.T) {
+func TestCookiePipe(t *testing.T) {
 	dir := t.TempDir()
 	cookie := filepath.Join(dir, "cookie")
 	require.NoError(t, syscall.Mkfifo(cookie, 0o600))

@@ -195,7 +195,7 @@ func fuseAnswer(request uint32, inode uint64) (body []byte, errno syscall.Errno)
 
 // onFUSE are the ways in which a file of somebody's own file system can be open. The
 // kernel's answer for the first is written down, and given by the kernel as root.
-func TestAFileOnSomebodysFUSEMountIsNoDevice(t *testing.T) {
+func TestFUSEMount(t *testing.T) {
 	scan := func(t *testing.T, file string, x probe.Statx) {
 		tr := newTree(t)
 		tr.device("drm", pci, "card0", fullNumber)
@@ -244,7 +244,7 @@ func TestAFileOnSomebodysFUSEMountIsNoDevice(t *testing.T) {
 }
 
 // A process can keep everybody from reading its memory, where its command line is.
-func TestAProcessThatLocksItsMemoryHidesItselfAlone(t *testing.T) {
+func TestLockedMemory(t *testing.T) {
 	cmdlines := map[string]func(t *testing.T) string{"a pipe": func(t *testing.T) string {
 		pipe := filepath.Join(t.TempDir(), "cmdline")
 		require.NoError(t, unix.Mkfifo(pipe, 0o600))

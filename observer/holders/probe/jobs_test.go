@@ -31,7 +31,7 @@ func newJobTree(t *testing.T) tree {
 	return tr
 }
 
-func TestJobsAreNamedWithoutTheirCommandLines(t *testing.T) {
+func TestJobs(t *testing.T) {
 	tr := newJobTree(t)
 	tr.runs(700, "make", 1000, ofSession, "make", "-j8", "PASSWORD=secret")
 	tr.runs(710, "tmux: server", 1001, "0::/user.slice/user-1001.slice/session-9.scope\n", "tmux", "new")
@@ -68,7 +68,7 @@ func TestJobsAreBounded(t *testing.T) {
 	require.Equal(t, 90000, jobs.List[holders.MaxJobs-1].PID, "many jobs of one user hide no job of another's")
 }
 
-func TestAHiddenProcessMayBeAJob(t *testing.T) {
+func TestUnreadJob(t *testing.T) {
 	require.Equal(
 		t, "cannot list processes: open /nonexistent: no such file or directory",
 		probe.New(probe.Roots{Proc: "/nonexistent"}).Jobs(t.Context(), policy.Thresholds{}).Reason,
@@ -84,7 +84,7 @@ func TestAHiddenProcessMayBeAJob(t *testing.T) {
 	require.Equal(t, 700, jobs.Unread[0].PID)
 }
 
-func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {
+func TestStoresOfPID1(t *testing.T) {
 	tr := newTree(t)
 	root := tr.path("elsewhere")
 	tr.link("proc/1/root", root)
@@ -117,14 +117,14 @@ func TestDirectoriesAreSeenAsPID1SeesThem(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatCannotBeLookedAtIsNotMissing(t *testing.T) {
+func TestStoreUnknown(t *testing.T) {
 	found := probe.NewStores(newTree(t).roots().Proc).Read([]string{"/srv"})
 	require.Empty(t, found[0].Fault)
 	require.Contains(t, found[0].Reason, "the file system of PID 1 cannot be read")
 	require.Nil(t, found[0].Free.Value)
 }
 
-func TestAFileSystemThatDoesNotAnswerIsNotWaitedFor(t *testing.T) {
+func TestStoreHangs(t *testing.T) {
 	answer := make(chan struct{})
 	var asked atomic.Int32
 	stores := probe.StoresReadBy(func(path string) observer.Store {

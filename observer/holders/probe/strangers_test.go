@@ -38,7 +38,7 @@ func holdersOf(d holders.Document) (pids []int) {
 
 // A process that cannot be looked through may hold a GPU, and is no reason to know
 // nothing of the others.
-func TestAProcessThatMayNotBeSeenIsNamed(t *testing.T) {
+func TestDeniedProcess(t *testing.T) {
 	refuse := func(errno unix.Errno) probe.Statx {
 		return func(dir int, name string, flags, mask int, st *unix.Statx_t) error {
 			if name == "7" {
@@ -79,7 +79,7 @@ func TestAProcessThatMayNotBeSeenIsNamed(t *testing.T) {
 
 // Those with few open files come first, of the same user, too; and when the time is
 // over, those that were not looked through are named.
-func TestAProcessWithManyOpenFilesIsLookedAtLast(t *testing.T) {
+func TestManyFilesLast(t *testing.T) {
 	tr := newGPUTree(t)
 	for i := range 2 {
 		tr.process(100+i, "many", 1001, ofBob)
@@ -116,7 +116,7 @@ func TestAProcessWithManyOpenFilesIsLookedAtLast(t *testing.T) {
 }
 
 // A system call that does not return costs its user's processes, and once.
-func TestAFileThatAnswersNobodyHoldsUpItsUserAlone(t *testing.T) {
+func TestBlockedFile(t *testing.T) {
 	tr := newGPUTree(t)
 	tr.process(100, "hung", 1001, ofBob)
 	tr.link("proc/100/fd/9", zeroDev)
@@ -147,7 +147,7 @@ func TestAFileThatAnswersNobodyHoldsUpItsUserAlone(t *testing.T) {
 }
 
 // Anybody may have a GPU open in as many processes as they can start.
-func TestManyHoldersOfOneUserHideNobody(t *testing.T) {
+func TestManyHolders(t *testing.T) {
 	tr := newGPUTree(t)
 	const many = holders.MaxHolders + 50
 	for i := range many {
@@ -176,7 +176,7 @@ func TestManyHoldersOfOneUserHideNobody(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestManyProcessesThatWereNotLookedThroughAreCounted(t *testing.T) {
+func TestManyUnseen(t *testing.T) {
 	tr := newTree(t)
 	tr.device("drm", pci, "card0", fullNumber)
 	tr.process(90000, "daemon", 0, "0::/system.slice/daemon.service\n", zeroDev)
@@ -196,7 +196,7 @@ func TestManyProcessesThatWereNotLookedThroughAreCounted(t *testing.T) {
 	require.Equal(t, holders.MaxUnseen+12, d.Unreadable)
 }
 
-func TestAControlGroupThatCannotBeReadIsNobodys(t *testing.T) {
+func TestCgroupUnreadable(t *testing.T) {
 	tr := newGPUTree(t)
 	tr.process(700, "deep", 1001, "", fullDev)
 	require.NoError(t, os.Remove(tr.path("proc/700/cgroup")))
@@ -211,7 +211,7 @@ func TestAControlGroupThatCannotBeReadIsNobodys(t *testing.T) {
 	require.Equal(t, "deep", d.PCMs[0].Command)
 }
 
-func TestAThreadWithManyOfItsKindIsFound(t *testing.T) {
+func TestManyThreads(t *testing.T) {
 	tr := newGPUTree(t)
 	tr.process(700, "zombie", 1001, ofBob)
 	for thread := range 300 {
