@@ -84,7 +84,7 @@ check: lint
 	@$(need) dbus-daemon:dbus-daemon $(cc)
 	$(TEST) -timeout 10m -run 'Invariants|Anywhere' ./daemon & $(TEST) -timeout 10m $(PURE); pure=$$?; wait $$! && exit $$pure
 	RAPID_CHECKS=10 $(TEST) -race -p $(SLOTS) -timeout 10m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(PURE))")
-	$(TEST) -tags faultpoints -short -timeout 10m -run Crash ./daemon/... ./internal/embedded
+	$(TEST) -tags faultpoints -timeout 10m -run Crash ./daemon/... ./internal/embedded
 	$(TEST) -tags faultpoints ./internal/fault
 	GOFLAGS="$(GOFLAGS) -buildmode=pie" $(GO) run ./internal/demo/simulated >/dev/null
 

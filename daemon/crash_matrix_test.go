@@ -58,9 +58,7 @@ func TestCrashMatrix(t *testing.T) {
 	fmt.Printf("%d cases, %d violations\n", m.cases, m.violations)
 	t.Logf("%v", m.kinds)
 	m.tell(t)
-	if !testing.Short() {
-		require.GreaterOrEqual(t, m.cases, 2000, "what this test is for")
-	}
+	require.GreaterOrEqual(t, m.cases, 2000, "what this test is for")
 }
 
 // matrix counts.
@@ -544,9 +542,6 @@ func (p plan) samples(point, what string) bool {
 	}
 	if what == "boot-2" {
 		rate *= 4
-	}
-	if testing.Short() {
-		rate *= 2
 	}
 	return everything || pick(p.circumstance.name+p.name+point+what, 0, rate) == 0
 }

@@ -58,7 +58,9 @@ type fakeHost struct {
 	// deaf is why systemd does not tell of its units, nil when it does.
 	deaf error
 	// slept is how long the machine has slept, in which no timer ran.
-	slept  time.Duration
+	slept time.Duration
+	// booted is when the machine started, the zero time until a daemon reads the boot
+	// clock: the host may be made outside of the bubble in which its time passes.
 	booted time.Time
 	// note hears that the systemd source was given a policy or looks.
 	note func(what string)
@@ -68,7 +70,7 @@ type fakeHost struct {
 }
 
 func newFakeHost(p policy.Policy) *fakeHost {
-	h := &fakeHost{policy: p, booted: time.Now().Add(-24 * time.Hour)}
+	h := &fakeHost{policy: p}
 	h.now.Systemd.State = "running"
 	h.now.Systemd.Units = map[string]observer.Unit{}
 	for _, name := range plans.Watched(p) {
@@ -99,10 +101,13 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	return h
 }
 
-// boottime is the kernel's CLOCK_BOOTTIME, with a day before the test.
+// boottime is the kernel's CLOCK_BOOTTIME. The machine started a day before the test.
 func (h *fakeHost) boottime() time.Duration {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.booted.IsZero() {
+		h.booted = time.Now().Add(-24 * time.Hour)
+	}
 	return time.Since(h.booted) + h.slept
 }
 
