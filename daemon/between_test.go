@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -16,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/rapidtest"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -126,11 +126,11 @@ func (b *between) keep(err error, promise func()) {
 	}
 }
 
-// TestWhatIsAcceptedBetweenTwoReadsCounts: people cancel, postpone, inhibit, log in and
+// TestInvariantsBetweenReads: people cancel, postpone, inhibit, log in and
 // reload while a transition to compute reads and judges. What the daemon accepts, it
 // keeps; what comes too late, it refuses. And it goes on after a crash at any moment.
-func TestWhatIsAcceptedBetweenTwoReadsCounts(t *testing.T) {
-	few(t, map[string]string{"rapid.checks": strconv.Itoa(80 / sample)})
+func TestInvariantsBetweenReads(t *testing.T) {
+	rapidtest.Quick(t, 80/sample, 0)
 	synctest.Test(t, func(t *testing.T) {
 		base, n := t.TempDir(), 0
 		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) {

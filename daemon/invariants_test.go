@@ -3,13 +3,11 @@ package daemon
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/rapidtest"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -29,7 +28,7 @@ import (
 // hold after each of it. What a workstation is, is read from the host by reads, which
 // shares nothing with the engine.
 func TestInvariants1To13(t *testing.T) {
-	few(t, map[string]string{"rapid.checks": strconv.Itoa(40 / sample), "rapid.steps": "20"})
+	rapidtest.Quick(t, 40/sample, 20)
 	synctest.Test(t, func(t *testing.T) {
 		base, n := t.TempDir(), 0
 		rapid.Check(struct{ rapid.TB }{t}, func(rt *rapid.T) {
@@ -64,15 +63,6 @@ func TestInvariants1To13(t *testing.T) {
 			})
 		})
 	})
-}
-
-// few sets flags that the command line has not set.
-func few(t *testing.T, values map[string]string) {
-	t.Helper()
-	flag.Visit(func(f *flag.Flag) { delete(values, f.Name) })
-	for name, value := range values {
-		require.NoError(t, flag.Set(name, value))
-	}
 }
 
 // workstation is a daemon with its host, and what is known of what it was asked.

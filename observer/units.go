@@ -1,7 +1,6 @@
 package observer
 
 import (
-	"maps"
 	"slices"
 	"strings"
 
@@ -111,12 +110,14 @@ func otherUnits(p policy.Policy, mode policy.Mode, f Facts) []string {
 // template that systemd has loaded.
 func VLLMUnits(p policy.Policy, s Systemd) []string {
 	units := p.VLLMUnits()
-	for _, unit := range slices.Sorted(maps.Keys(s.Units)) {
+	var instances []string
+	for unit := range s.Units {
 		if _, ok := p.InstanceOfVLLM(unit); ok && !slices.Contains(units, unit) {
-			units = append(units, unit)
+			instances = append(instances, unit)
 		}
 	}
-	return units
+	slices.Sort(instances)
+	return append(units, instances...)
 }
 
 // OtherVLLMUnits lists VLLMUnits without that of the mode.

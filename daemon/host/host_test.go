@@ -36,6 +36,7 @@ type handlers struct {
 
 func newHandlers(t *testing.T, opts testhost.Options) *handlers {
 	t.Helper()
+	t.Parallel()
 	h := hosttest.Start(t, opts)
 	bus, err := busconn.Dial(h.Address())
 	require.NoError(t, err)

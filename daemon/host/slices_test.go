@@ -11,6 +11,7 @@ import (
 
 	"github.com/dubnium/dubnium/daemon/host"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
+	"github.com/dubnium/dubnium/internal/rapidtest"
 	"github.com/dubnium/dubnium/internal/testhost"
 	"github.com/dubnium/dubnium/internal/testhost/sim"
 	"github.com/dubnium/dubnium/observer"
@@ -277,6 +278,7 @@ func TestAQuiescedUnitThatHasGoneDoesNotStandInTheWay(t *testing.T) {
 // desktop that sets nothing has the original slices and timers.
 func TestAnySequenceOfModesEndsAsItBegan(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
+	rapidtest.Quick(t, 25, 0) // each takes a hundred calls over the bus
 	names := []string{"user.slice", "ai.slice", "interactive.slice"}
 	timers := []string{"fstrim.timer", "plocate-updatedb.timer"}
 	p := policy.Default()
