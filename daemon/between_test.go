@@ -20,7 +20,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// promises are what people were told between two reads of a running transition.
+// promises are what calls between two reads of a running transition were answered.
 type promises struct {
 	mu       sync.Mutex
 	canceled bool
@@ -58,7 +58,7 @@ func (p *promises) taking(what string) {
 
 // between acts in the middle of reads of a running transition.
 type between struct {
-	*rig
+	*harness
 	promises
 	acts map[int]string // by the number of the read
 	read int
@@ -127,7 +127,7 @@ func (b *between) keep(err error, promise func()) {
 }
 
 // TestInvariantsBetweenReads: people cancel, postpone, inhibit, log in and
-// reload while a transition to compute reads and judges. What the daemon accepts, it
+// reload while a transition to compute reads the host. What the daemon accepts, it
 // keeps; what comes too late, it refuses. And it goes on after a crash at any moment.
 func TestInvariantsBetweenReads(t *testing.T) {
 	rapidtest.Quick(t, 80/sample, 0)
@@ -142,7 +142,7 @@ func TestInvariantsBetweenReads(t *testing.T) {
 
 func betweenReads(t *testing.T, rt *rapid.T, dir string) {
 	host := newFakeHost(testPolicy(dir))
-	b := &between{rig: startRig(t, host, dir, thisBoot), acts: map[int]string{}}
+	b := &between{harness: startHarness(t, host, dir, thisBoot), acts: map[int]string{}}
 	b.delays = map[uint32]bool{}
 	defer func() { b.stop() }()
 	b.settle()
@@ -154,7 +154,7 @@ func betweenReads(t *testing.T, rt *rapid.T, dir string) {
 	copied := b.watch(t, dies)
 	grace := time.Duration(rapid.SampledFrom([]int{0, 5, 30}).Draw(rt, "grace")) * time.Second
 	before := b.View().Desired.Mode
-	b.ask(status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "alice", UID: 1000, Grace: &grace})
+	b.submit(status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "alice", UID: 1000, Grace: &grace})
 	last := *b.settle().Last
 	b.mu.Lock()
 	broken, canceled, taken, guest := b.broken, b.canceled, b.taken, b.guest
@@ -175,7 +175,7 @@ func betweenReads(t *testing.T, rt *rapid.T, dir string) {
 	require.NoFileExists(rt, filepath.Join(dir, "state", "transition.json"))
 	if *copied != nil {
 		b.stop()
-		b.rig = startRig(t, *copied, dir+".copy", thisBoot)
+		b.harness = startHarness(t, *copied, dir+".copy", thisBoot)
 		v := b.settle()
 		require.Contains(rt, []policy.Mode{policy.Desktop, policy.Compute}, v.Desired.Mode)
 		require.True(rt, v.Last == nil || v.Last.Result != status.RollbackFailed, "%+v", v.Last)
@@ -189,14 +189,14 @@ func (b *between) watch(t *testing.T, dies int) (copied **fakeHost) {
 	copied = new(*fakeHost)
 	b.host.mu.Lock()
 	defer b.host.mu.Unlock()
-	b.host.onLook = func() {
+	b.host.onRead = func() {
 		b.act()
 		b.mu.Lock()
 		now := b.read == dies && *copied == nil
 		b.mu.Unlock()
 		if now && b.View().Running != nil {
 			*copied = b.host.clone()
-			(*copied).onLook, (*copied).fault = nil, nil
+			(*copied).onRead, (*copied).fault = nil, nil
 			copyFiles(t, b.dir, b.dir+".copy")
 		}
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // shown is what the consoles show, empty for nothing.
-func (r *rig) shown() string {
+func (r *harness) shown() string {
 	r.t.Helper()
 	data, err := os.ReadFile(filepath.Join(r.dir, "issue.d", "dubnium.issue"))
 	if os.IsNotExist(err) {
@@ -25,8 +25,8 @@ func (r *rig) shown() string {
 	return string(data)
 }
 
-func TestTheConsolesOfAHeadlessMachineShowTheWayBack(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestConsolesShowWayBack(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		reload := filepath.Join(r.dir, "agetty.reload")
 		require.NoError(t, os.WriteFile(reload, nil, 0o600))
 		old := time.Unix(1, 0)
@@ -67,27 +67,27 @@ func TestTheConsolesOfAHeadlessMachineShowTheWayBack(t *testing.T) {
 func consoleTime(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
 
 // Whoever hears that compute is reached finds when it ends, in the view and on the consoles.
-func TestTheEndOfATransitionComesWithItsLease(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestEndWithLease(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		var shown string
-		var told *status.Lease
+		var published *status.Lease
 		r.seen.also = func(e status.Event) {
 			if e.Finished != nil {
-				shown, told = r.shown(), r.View().Lease
+				shown, published = r.shown(), r.View().Lease
 			}
 		}
 		r.leased(policy.Compute, status.Terms{Confirm: 5 * time.Minute})
 		assert.Contains(t, shown, "unless somebody runs: modectl confirm ")
-		require.NotNil(t, told)
-		assert.Equal(t, r.View().Lease.ConfirmBy, told.ConfirmBy)
-		assert.False(t, told.ConfirmBy.IsZero())
+		require.NotNil(t, published)
+		assert.Equal(t, r.View().Lease.ConfirmBy, published.ConfirmBy)
+		assert.False(t, published.ConfirmBy.IsZero())
 	})
 }
 
 // A place that cannot be written is a warning, and no end of the daemon or of a
 // transition; it is written when that is possible again.
-func TestConsolesThatCannotBeWrittenAreAWarning(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestConsolesUnwritable(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		dir := filepath.Join(r.dir, "issue.d")
 		require.NoError(t, os.WriteFile(dir, nil, 0o644))
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
@@ -97,18 +97,18 @@ func TestConsolesThatCannotBeWrittenAreAWarning(t *testing.T) {
 		assert.Equal(t, status.WarnConsole, warnings[0].Code)
 		assert.Contains(t, warnings[0].Text, dir)
 		require.NoError(t, os.Remove(dir))
-		v := r.pass(time.Minute + time.Second)
+		v := r.advance(time.Minute + time.Second)
 		assert.Empty(t, v.Warnings)
 		assert.Contains(t, r.shown(), "This machine is in compute")
 	})
 }
 
-// What a daemon left is right until the next one has looked, and not a moment longer.
-func TestTheConsolesAreWhatTheNextDaemonSees(t *testing.T) {
+// The line that a daemon left holds until the next daemon has read the host.
+func TestConsolesAfterRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		r.settle()
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		synctest.Wait()
@@ -119,7 +119,7 @@ func TestTheConsolesAreWhatTheNextDaemonSees(t *testing.T) {
 			host.isolate("desktop.target")
 			host.start("display-manager.service")
 		})
-		r = startRig(t, host, dir, thisBoot)
+		r = startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		r.settle()
 		synctest.Wait()

@@ -21,15 +21,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// underContract runs f with an engine over a desktop whose policy is changed.
-func underContract(t *testing.T, change func(*policy.Policy), f func(*testing.T, *rig)) {
+// underContract runs f with a controller over a desktop whose policy is changed.
+func underContract(t *testing.T, change func(*policy.Policy), f func(*testing.T, *harness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		p := testPolicy(dir)
 		change(&p)
 		host := newFakeHost(p)
-		r := startRigWith(t, host, p, thisBoot)
+		r := startHarnessWith(t, host, p, thisBoot)
 		defer r.stop()
 		r.dir = dir
 		r.settle()
@@ -37,10 +37,10 @@ func underContract(t *testing.T, change func(*policy.Policy), f func(*testing.T,
 	})
 }
 
-func TestAForbiddenUnitDegradesAndIsStopped(t *testing.T) {
+func TestForbiddenUnitStopped(t *testing.T) {
 	underContract(t, func(p *policy.Policy) {
 		p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden, p.Modes.Desktop.StopForbidden = []string{"cups.service"}, []string{"batch.timer"}, true
-	}, func(t *testing.T, r *rig) {
+	}, func(t *testing.T, r *harness) {
 		require.Equal(t, observer.State("degraded-desktop"), r.View().Observation.State)
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
 		assert.Equal(t, []string{"apply start-cups.service"}, r.host.applied)
@@ -55,8 +55,8 @@ func TestAForbiddenUnitDegradesAndIsStopped(t *testing.T) {
 	})
 }
 
-func TestAForbiddenUnitThatMayNotBeStoppedDegrades(t *testing.T) {
-	underContract(t, func(p *policy.Policy) { p.Modes.StudioLocal.Forbidden = []string{"batch.timer"} }, func(t *testing.T, r *rig) {
+func TestForbiddenUnitKept(t *testing.T) {
+	underContract(t, func(p *policy.Policy) { p.Modes.StudioLocal.Forbidden = []string{"batch.timer"} }, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.start("batch.timer") })
 		record := r.request(policy.StudioLocal)
 		assert.Equal(t, status.Degraded, record.Result)
@@ -66,12 +66,12 @@ func TestAForbiddenUnitThatMayNotBeStoppedDegrades(t *testing.T) {
 	})
 }
 
-// TestTheWayBackDoesNotHangOnAUnit: one that cannot be started leaves a degraded
+// TestWayBackUnitHangs: one that cannot be started leaves a degraded
 // desktop, and nobody in compute.
-func TestTheWayBackDoesNotHangOnAUnit(t *testing.T) {
+func TestWayBackUnitHangs(t *testing.T) {
 	for _, when := range []string{"prepare", "apply", "verify"} {
 		t.Run(when, func(t *testing.T) {
-			underContract(t, func(p *policy.Policy) { p.Modes.Desktop.Required = []string{"cups.service", "late.service"} }, func(t *testing.T, r *rig) {
+			underContract(t, func(p *policy.Policy) { p.Modes.Desktop.Required = []string{"cups.service", "late.service"} }, func(t *testing.T, r *harness) {
 				require.Equal(t, status.Success, r.request(policy.Compute).Result)
 				r.host.fault = func(_ context.Context, _, what string) error {
 					if what == when+" start-cups.service" {
@@ -94,11 +94,11 @@ func TestTheWayBackDoesNotHangOnAUnit(t *testing.T) {
 	}
 }
 
-// TestComputesUnitsAreAsStrictAsAnyStep: people were logged out for it.
-func TestComputesUnitsAreAsStrictAsAnyStep(t *testing.T) {
+// TestComputeUnitFails: people were logged out for it.
+func TestComputeUnitFails(t *testing.T) {
 	underContract(t, func(p *policy.Policy) {
 		p.Modes.Compute.Required, p.Modes.Compute.Forbidden, p.Modes.Compute.StopForbidden = []string{"batch.service"}, []string{"cups.service"}, true
-	}, func(t *testing.T, r *rig) {
+	}, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.start("cups.service") })
 		r.host.fault = func(_ context.Context, _, what string) error {
 			if what == "apply start-batch.service" {
@@ -117,9 +117,9 @@ func fast(p *policy.Policy) {
 	p.Modes.Compute.VLLMProfile = "fast"
 }
 
-// TestComputeIsServedInItsProfile: although its target brings another along.
-func TestComputeIsServedInItsProfile(t *testing.T) {
-	underContract(t, fast, func(t *testing.T, r *rig) {
+// TestComputeProfile: although its target brings another along.
+func TestComputeProfile(t *testing.T) {
+	underContract(t, fast, func(t *testing.T, r *harness) {
 		record := r.request(policy.Compute)
 		require.Equal(t, status.Success, record.Result, record.Cause)
 		assert.False(t, r.host.now.Systemd.Units["vllm.service"].Active())
@@ -137,12 +137,12 @@ func TestComputeIsServedInItsProfile(t *testing.T) {
 	})
 }
 
-// TestADesktopMayServeInAProfileOfItsOwn: each mode has its own, one at a time.
-func TestADesktopMayServeInAProfileOfItsOwn(t *testing.T) {
+// TestDesktopProfile: each mode has its own, one at a time.
+func TestDesktopProfile(t *testing.T) {
 	underContract(t, func(p *policy.Policy) {
 		fast(p)
 		p.Modes.Desktop.VLLMProfile, p.Modes.Compute.VLLMProfile = "fast", policy.ProfileDefault
-	}, func(t *testing.T, r *rig) {
+	}, func(t *testing.T, r *harness) {
 		serves := func(unit string) {
 			t.Helper()
 			for _, u := range r.View().Policy.VLLMUnits() {
@@ -161,9 +161,9 @@ func TestADesktopMayServeInAProfileOfItsOwn(t *testing.T) {
 	})
 }
 
-// TestAnotherProfileWaitsForWhatItServes: it is drained before it is stopped.
-func TestAnotherProfileWaitsForWhatItServes(t *testing.T) {
-	underContract(t, fast, func(t *testing.T, r *rig) {
+// TestProfileChangeDrains: it is drained before it is stopped.
+func TestProfileChangeDrains(t *testing.T) {
+	underContract(t, fast, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		r.host.change(func() {
 			r.host.stop("vllm-fast.service")
@@ -178,10 +178,10 @@ func TestAnotherProfileWaitsForWhatItServes(t *testing.T) {
 	})
 }
 
-// TestAnExternalizedStudioHasOneWayOut: a reload that puts the studio on another
+// TestExternalStudio: a reload that puts the studio on another
 // machine while it is on degrades it, and only the way to desktop is open.
-func TestAnExternalizedStudioHasOneWayOut(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestExternalStudio(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
 		_, err := r.Reload(t.Context(), changed(r, func(p *policy.Policy) { p.Placement.Studio = policy.Remote }))
 		require.NoError(t, err)
@@ -205,14 +205,14 @@ func TestAnExternalizedStudioHasOneWayOut(t *testing.T) {
 	})
 }
 
-func topologyOnDisk(t *testing.T, r *rig) (topology observer.Topology) {
+func topologyOnDisk(t *testing.T, r *harness) (topology observer.Topology) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal([]byte(word(t, r, "hardware-topology.json")), &topology))
 	return topology
 }
 
-func TestPlacementAndTopologyAreOnDiskAndInTheView(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestPlacementPublished(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		assert.JSONEq(t, `{"studio":"local","ai":"local"}`, word(t, r, "capability-placement.json"))
 		assert.Equal(t, r.View().Topology, topologyOnDisk(t, r))
 		assert.Equal(t, []string{displayGPU}, r.View().Topology.Present)
@@ -240,10 +240,10 @@ func TestPlacementAndTopologyAreOnDiskAndInTheView(t *testing.T) {
 	})
 }
 
-// TestFilesAreWrittenWhenTheyChange: a look that sees the same writes nothing, and
+// TestFilesWrittenOnChange: a read that finds the same writes nothing, and
 // one that could not be written is written with the next.
-func TestFilesAreWrittenWhenTheyChange(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestFilesWrittenOnChange(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		path := filepath.Join(r.dir, "run", "hardware-topology.json")
 		before, err := os.Stat(path)
 		require.NoError(t, err)
@@ -262,8 +262,8 @@ func TestFilesAreWrittenWhenTheyChange(t *testing.T) {
 	})
 }
 
-// TestBeforeTheFirstLookNothingIsSaidOfTheGPUs: least of all that there are none.
-func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
+// TestTopologyBeforeFirstRead: least of all that there are none.
+func TestTopologyBeforeFirstRead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		p := testPolicy(dir)
@@ -271,11 +271,11 @@ func TestBeforeTheFirstLookNothingIsSaidOfTheGPUs(t *testing.T) {
 			require.NoError(t, os.MkdirAll(d, 0o755))
 		}
 		log := zap.New(zaptest.NewLogger(t, zaptest.Level(zapQuiet)).Core())
-		engine, err := New(
+		controller, err := New(
 			Config{Policy: policy.Document{Policy: p}, Monitor: monitor.New(time.Second, log), BootID: thisBoot, Log: log},
 		)
 		require.NoError(t, err)
-		r := &rig{Controller: engine, t: t, dir: dir}
+		r := &harness{Controller: controller, t: t, dir: dir}
 		assert.False(t, topologyOnDisk(t, r).Known)
 		assert.Equal(t, "not read yet", topologyOnDisk(t, r).Reason)
 	})

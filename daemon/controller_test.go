@@ -2,19 +2,15 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/dubnium/dubnium/daemon/runner"
 	"github.com/dubnium/dubnium/daemon/status"
@@ -23,39 +19,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// zapQuiet keeps what the tests provoke on purpose out of their output.
-const zapQuiet = zapcore.DPanicLevel
-
-var errBroken = errors.New("broken on purpose")
-
-// onDesktop runs f in a bubble of fake time with an engine over a healthy desktop.
-func onDesktop(t *testing.T, f func(*testing.T, *rig)) {
-	t.Helper()
-	t.Parallel()
-	inBubble(t, f)
-}
-
-// inBubble is onDesktop for a test that does so more than once.
-func inBubble(t *testing.T, f func(*testing.T, *rig)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		r := startRig(t, newFakeHost(testPolicy(dir)), dir, thisBoot)
-		defer r.stop()
-		require.Equal(t, observer.State("desktop"), r.settle().Observation.State)
-		f(t, r)
-	})
-}
-
-func word(t *testing.T, r *rig, name string) string {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(r.dir, "run", name))
-	require.NoError(t, err)
-	return strings.TrimSpace(string(data))
-}
-
-func TestEveryModeIsReachedFromEveryOther(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestAllModes(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		route := []policy.Mode{"studio-local", "desktop", "compute", "desktop", "studio-local", "compute", "studio-local"}
 		for _, mode := range route {
 			record := r.request(mode)
@@ -75,17 +40,17 @@ func TestEveryModeIsReachedFromEveryOther(t *testing.T) {
 	})
 }
 
-func TestARequestForWhatIsThereIsANoop(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestNoop(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		record := r.request(policy.Desktop)
 		assert.Equal(t, status.Noop, record.Result)
 		assert.Empty(t, r.host.applied)
 	})
 }
 
-// A client asks after the transition as soon as it is told the id.
-func TestAnAcceptedRequestIsSeenAtOnce(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// A client reads the transition as soon as it has the id.
+func TestAcceptedIsPublished(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		for range 300 / sample {
 			id, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test"})
 			require.NoError(t, err)
@@ -96,8 +61,8 @@ func TestAnAcceptedRequestIsSeenAtOnce(t *testing.T) {
 	})
 }
 
-func TestADegradedModeIsRepairedByWhatIsMissingOnly(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestRepairDegraded(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
 		require.Equal(t, observer.State("degraded-compute"), r.settle().Observation.State)
@@ -106,8 +71,8 @@ func TestADegradedModeIsRepairedByWhatIsMissingOnly(t *testing.T) {
 	})
 }
 
-func TestABlockedRequestChangesNothingAndKeepsTheWish(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestBlocked(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.change(func() {
 			u := r.host.now.Systemd.Units["compute.target"]
 			u.LoadState = "masked"
@@ -127,8 +92,8 @@ func TestABlockedRequestChangesNothingAndKeepsTheWish(t *testing.T) {
 	})
 }
 
-func TestSomeoneElsesSessionIsNotEndedWithoutTheRight(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestSessionOfOthers(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		id, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1001})
 		require.NoError(t, err)
 		record := r.settle().Last
@@ -139,138 +104,8 @@ func TestSomeoneElsesSessionIsNotEndedWithoutTheRight(t *testing.T) {
 	})
 }
 
-// TestAFailureAnywhereLeadsHome: whichever step of whichever transition fails,
-// or never ends, the host is back where it came from, and the record says so.
-func TestAFailureAnywhereLeadsHome(t *testing.T) {
-	faults := map[string]func(context.Context) error{
-		"fails": func(context.Context) error { return errBroken },
-		"hangs": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
-	}
-	for name, route := range routes {
-		for how, fault := range faults {
-			t.Run(name+" "+how, func(t *testing.T) {
-				t.Parallel()
-				cases := 0
-				for failAt(t, route, cases, fault) {
-					cases += sample
-				}
-				assert.Greater(t, cases, 5)
-				t.Logf("%d failures", cases/sample)
-			})
-		}
-	}
-}
-
-// failAt reports whether the route has an n-th thing that can fail.
-func failAt(t *testing.T, route []policy.Mode, n int, fault func(context.Context) error) (met bool) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		last := len(route) - 1
-		for _, mode := range route[:last] {
-			require.Equal(t, status.Success, r.request(mode).Result)
-		}
-		origin := r.View().Observation.State
-		seen := 0
-		r.host.fault = func(ctx context.Context, when, what string) error {
-			seen++
-			if seen-1 != n || strings.HasPrefix(what, "undo") {
-				return nil
-			}
-			met = true
-			return fault(ctx)
-		}
-		record := r.request(route[last])
-		if !met {
-			require.Equal(t, status.Success, record.Result, record.Cause)
-			return
-		}
-		judgeFailure(t, record, origin)
-		if mode := policy.Mode(record.Final); slices.Contains(policy.Modes(), mode) {
-			r.host.requireAs(t, mode, fmt.Sprintf("failure %d", n))
-		}
-		r.host.fault = nil
-		assert.True(t, r.request(route[last]).Result.Reached(), "the next request works, after failure %d", n)
-	})
-	return met
-}
-
-// judgeFailure: the target was observed all the same, or the host is back, or it
-// is in desktop because somebody is logged in there now.
-func judgeFailure(t *testing.T, record status.Record, origin observer.State) {
-	t.Helper()
-	switch {
-	case record.Result == status.Success:
-		assert.Equal(t, observer.Of(record.To), record.Final)
-	case origin == "compute" && record.Result == status.Failed && record.Final == "desktop":
-		assert.Contains(t, record.Cause, "a graphical session exists")
-	default:
-		assert.Contains(t, []status.Result{status.RolledBack, status.Failed, status.TimedOut}, record.Result, record.Cause)
-		assert.Contains(t, []observer.State{origin, "degraded-" + origin}, record.Final, record.Cause)
-	}
-	assert.NotEmpty(t, record.Cause)
-}
-
-func TestAWayBackThatFailsIsSaid(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.host.sick = true
-		r.host.fault = func(_ context.Context, when, what string) error {
-			if what == "apply start-vllm" || strings.HasPrefix(what, "undo") {
-				return errBroken
-			}
-			return nil
-		}
-		record := r.request(policy.Compute)
-		assert.Equal(t, status.RollbackFailed, record.Result)
-		assert.Contains(t, record.Cause, "cannot undo step isolate-compute")
-		assert.Contains(
-			t, record.Cause, "cannot undo step stop-display-manager", "one failing undo does not hide or stop another",
-		)
-		assert.Equal(t, observer.State("degraded-compute"), record.Final)
-		r.host.fault = nil
-		assert.Equal(t, status.Success, r.request(policy.Desktop).Result, "a request recovers the machine")
-	})
-}
-
-func TestComputeIsNotReachedWhileVLLMIsNotHealthy(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.host.sick = true
-		record := r.request(policy.Compute)
-		assert.Equal(t, status.RolledBack, record.Result)
-		assert.Contains(t, record.Cause, "vLLM is not healthy")
-		assert.Equal(t, observer.State("desktop"), record.Final)
-		for _, e := range r.seen.all() {
-			if e.StateChanged != nil {
-				assert.NotEqual(t, observer.State("compute"), e.StateChanged.New)
-			}
-		}
-	})
-}
-
-func TestRequestsInFlightDrainBeforeVLLMStops(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.request(policy.Compute)
-		r.host.change(func() { *r.host.now.Inference.Running = 1; r.host.applied = nil })
-		_, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop})
-		require.NoError(t, err)
-		synctest.Wait()
-		assert.Empty(t, r.host.applied)
-		r.host.change(func() { *r.host.now.Inference.Running = 0 })
-		assert.Equal(t, status.Success, r.settle().Last.Result)
-	})
-}
-
-func TestRequestsThatNeverDrainKeepCompute(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.request(policy.Compute)
-		r.host.change(func() { *r.host.now.Inference.Running = 1; r.host.applied = nil })
-		record := r.request(policy.Desktop)
-		assert.Equal(t, status.TimedOut, record.Result)
-		assert.Empty(t, r.host.applied)
-		assert.Equal(t, observer.State("failed-transition"), r.View().Observation.State, "not where it was told to be")
-	})
-}
-
 func TestOneTransitionAtATime(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		release := make(chan struct{})
 		r.host.fault = func(_ context.Context, when, what string) error {
 			if when == "before" && what == "apply stop-display-manager" {
@@ -286,7 +121,7 @@ func TestOneTransitionAtATime(t *testing.T) {
 		assert.Equal(t, first, joined)
 		_, err = r.Request(t.Context(), status.Request{Mode: policy.Desktop})
 		assert.ErrorIs(t, err, status.ErrBusy)
-		assert.Equal(t, policy.Compute, r.View().Desired.Mode, "a refused request wishes nothing")
+		assert.Equal(t, policy.Compute, r.View().Desired.Mode, "a refused request changes nothing")
 		assert.Equal(t, observer.Transitioning, r.View().Observation.State)
 		assert.NotEmpty(t, word(t, r, "reconcile.pid"))
 		close(release)
@@ -298,13 +133,13 @@ func TestOneTransitionAtATime(t *testing.T) {
 	})
 }
 
-func TestAMachineWithoutAModeIsBroughtToDesktopByStartingNotIsolating(t *testing.T) {
+func TestBootRule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
 		host.stop("desktop.target")
 		host.now.Systemd.State = "starting"
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		synctest.Wait()
 		assert.Equal(t, observer.Boot, r.View().Observation.State)
@@ -323,17 +158,17 @@ func TestAMachineWithoutAModeIsBroughtToDesktopByStartingNotIsolating(t *testing
 	})
 }
 
-func TestTheBootRuleIsNoRuleForAHostThatWasInAMode(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestBootRuleOnlyAtBoot(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.stop("desktop.target") })
 		assert.Equal(t, observer.StateUnknown, r.settle().Observation.State)
 		assert.Empty(t, r.host.applied, "a person took it away")
 	})
 }
 
-// A client's look may be the first to find the mode, and the next one that it is gone.
-func TestTheBootIsOverForWhoeverLooks(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// The first read that a client requests may find the mode, and the next one that it is gone.
+func TestBootEnds(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		require.NoError(t, r.call(t.Context(), func() {
 			r.bootRule = true
 			r.classify()
@@ -342,9 +177,9 @@ func TestTheBootIsOverForWhoeverLooks(t *testing.T) {
 	})
 }
 
-// A file that cannot be written now is written with a later look.
-func TestTheEndOfATransitionIsWrittenAgain(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// A file that cannot be written now is written after a later read.
+func TestEndWrittenAgain(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Noop, r.request(policy.Desktop).Result)
 		run, away := filepath.Join(r.dir, "run", "last-guards.json"), filepath.Join(r.dir, "run", "away")
 		require.NoError(t, os.Rename(run, away))
@@ -359,11 +194,11 @@ func TestTheEndOfATransitionIsWrittenAgain(t *testing.T) {
 	})
 }
 
-func TestAWishThatCannotBeWrittenIsNobodys(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		wish := filepath.Join(r.dir, "run", "intent.json")
-		require.NoError(t, os.Remove(wish))
-		require.NoError(t, os.MkdirAll(filepath.Join(wish, "in the way"), 0o755))
+func TestDesiredUnwritable(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
+		file := filepath.Join(r.dir, "run", "intent.json")
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, os.MkdirAll(filepath.Join(file, "in the way"), 0o755))
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.Compute, UID: 1000})
 		require.ErrorContains(t, err, "cannot record what was requested")
 		assert.Equal(t, policy.Desktop, r.View().Desired.Mode)
@@ -389,7 +224,7 @@ func TestStagedTrust(t *testing.T) {
 				dir := t.TempDir()
 				p := testPolicy(dir)
 				p.Transitions = c.trust
-				r := startRigWith(t, newFakeHost(p), p, thisBoot)
+				r := startHarnessWith(t, newFakeHost(p), p, thisBoot)
 				defer r.stop()
 				r.settle()
 				assert.Equal(t, c.allowed, r.request(c.mode).Result.Reached())
@@ -399,24 +234,24 @@ func TestStagedTrust(t *testing.T) {
 	}
 }
 
-func TestAWishOutlivesTheDaemonButNotTheBoot(t *testing.T) {
+func TestDesiredAfterRestart(t *testing.T) {
 	for boot, want := range map[string]policy.Mode{thisBoot: policy.StudioLocal, "boot-2": policy.Desktop} {
 		synctest.Test(t, func(t *testing.T) {
 			dir := t.TempDir()
 			host := newFakeHost(testPolicy(dir))
-			r := startRig(t, host, dir, thisBoot)
+			r := startHarness(t, host, dir, thisBoot)
 			r.settle()
 			r.request(policy.StudioLocal)
 			r.stop()
-			r = startRig(t, host, dir, boot)
+			r = startHarness(t, host, dir, boot)
 			defer r.stop()
 			assert.Equal(t, want, r.settle().Desired.Mode)
 		})
 	}
 }
 
-func TestALockThatSomebodyElseHoldsEndsTheTransition(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestLockHeld(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		unlock, err := holdLock(r.dir)
 		require.NoError(t, err)
 		record := r.request(policy.StudioLocal)
@@ -428,8 +263,8 @@ func TestALockThatSomebodyElseHoldsEndsTheTransition(t *testing.T) {
 	})
 }
 
-func TestTurnAnswersWhileATransitionRuns(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestTurnDuringTransition(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		release := make(chan struct{})
 		r.host.fault = func(context.Context, string, string) error { <-release; return nil }
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.StudioLocal})
@@ -444,8 +279,8 @@ func TestTurnAnswersWhileATransitionRuns(t *testing.T) {
 
 // Whoever hears that a transition ended may read the files; whoever hears of a change
 // does not wait for them to be written.
-func TestTheFilesAreWrittenBeforeAnEndIsToldAndAfterAChange(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestFilesBeforeEnd(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		ends, changes := 0, 0
 		r.seen.mu.Lock()
 		r.seen.also = func(e status.Event) {
@@ -472,7 +307,7 @@ func TestTheFilesAreWrittenBeforeAnEndIsToldAndAfterAChange(t *testing.T) {
 
 // Who logs in while a transition of root's ends the sessions does not end it. Another
 // user may have been let end other people's sessions: those that were there.
-func TestOnlyRootsTransitionTakesNewcomersIn(t *testing.T) {
+func TestNewcomersOnlyForRoot(t *testing.T) {
 	alices, others := compute, compute
 	alices.UID, alices.EndOthers = 1000, false
 	others.UID = 1001
@@ -485,7 +320,7 @@ func TestOnlyRootsTransitionTakesNewcomersIn(t *testing.T) {
 		"another user, who may end others'": {others, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			onDesktop(t, func(t *testing.T, r *rig) {
+			onDesktop(t, func(t *testing.T, r *harness) {
 				ended := 0
 				r.host.fault = func(_ context.Context, when, what string) error {
 					if when != "before" || what != "apply end-sessions" {
@@ -503,7 +338,7 @@ func TestOnlyRootsTransitionTakesNewcomersIn(t *testing.T) {
 					}
 					return nil
 				}
-				r.ask(c.request)
+				r.submit(c.request)
 				require.Equal(t, status.Success, r.settle().Last.Result)
 				assert.Equal(t, 1, ended)
 			})

@@ -28,10 +28,10 @@ var routes = map[string][]policy.Mode{
 	"compute to studio-local": {"compute", "studio-local"},
 }
 
-// stopIsolating runs a daemon on the host until it is told to stop in the isolate of
+// stopIsolating runs a daemon on the host, and stops it in the middle of the isolate of
 // compute.
 func stopIsolating(t *testing.T, host *fakeHost, dir string) {
-	r := startRig(t, host, dir, thisBoot)
+	r := startHarness(t, host, dir, thisBoot)
 	r.settle()
 	host.fault = func(ctx context.Context, when, what string) error {
 		if what == "apply isolate-compute" && when == "before" {
@@ -57,7 +57,7 @@ func TestStopInTheMiddle(t *testing.T) {
 		assert.FileExists(t, filepath.Join(dir, "state", "transition.json"))
 
 		host.fault = nil
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		v := r.settle()
 		assert.Equal(t, status.Interrupted, v.Last.Result)
@@ -68,7 +68,7 @@ func TestStopInTheMiddle(t *testing.T) {
 
 // A script of root's took the lock in the moment in which the daemon was away. The next
 // daemon waits for it, says so, and then recovers.
-func TestARecoveryWaitsForTheLock(t *testing.T) {
+func TestRecoveryWaitsForLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
@@ -78,7 +78,7 @@ func TestARecoveryWaitsForTheLock(t *testing.T) {
 		applied := slices.Clone(host.applied)
 
 		host.fault = nil
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		time.Sleep(time.Hour)
 		running := r.View().Running
 		require.NotNil(t, running)
@@ -89,7 +89,7 @@ func TestARecoveryWaitsForTheLock(t *testing.T) {
 		r.stop() // a stop ends the wait, and leaves the journal
 		assert.FileExists(t, filepath.Join(dir, "state", "transition.json"))
 
-		r = startRig(t, host, dir, thisBoot)
+		r = startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		time.Sleep(time.Minute)
 		require.NoError(t, unlock())
@@ -103,7 +103,7 @@ func TestARecoveryWaitsForTheLock(t *testing.T) {
 
 // A machine that was restarted in the middle comes up as any other does: the boot rule
 // holds, although the last transition was interrupted.
-func TestAMachineThatWasRestartedInTheMiddleIsBroughtToDesktop(t *testing.T) {
+func TestRebootInTheMiddle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
@@ -112,7 +112,7 @@ func TestAMachineThatWasRestartedInTheMiddleIsBroughtToDesktop(t *testing.T) {
 		host = newFakeHost(testPolicy(dir))
 		host.stop("desktop.target")
 		host.now.Systemd.State = "starting"
-		r := startRig(t, host, dir, "boot-2")
+		r := startHarness(t, host, dir, "boot-2")
 		defer r.stop()
 		synctest.Wait()
 		last := r.View().Last
@@ -127,7 +127,7 @@ func TestAMachineThatWasRestartedInTheMiddleIsBroughtToDesktop(t *testing.T) {
 	})
 }
 
-func TestAJournalFromElsewhereIsNotActedUpon(t *testing.T) {
+func TestForeignJournal(t *testing.T) {
 	cases := map[string]string{
 		"another format":      `{"format":2}`,
 		"an unknown kind":     `{"format":1,"record":{"steps":[{}]},"steps":[{"id":"x","kind":"format-disk"}],"before":[null]}`,

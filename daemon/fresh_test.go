@@ -10,14 +10,14 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// No look, no signal and no call tells the engine that time has passed.
-func TestAStateThatNobodyLooksAtLosesConfidence(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// No read, no signal and no call makes the controller notice that time has passed.
+func TestConfidenceExpires(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		time.Sleep(24 * time.Hour)
 		synctest.Wait()
 		require.Equal(
 			t, observer.High, r.View().Observation.Confidence,
-			"a desktop rests on what is signalled, and on audio, which is asked now and then",
+			"a desktop rests on what is signalled, and on audio, which is polled",
 		)
 
 		r.request("compute")
@@ -34,14 +34,14 @@ func TestAStateThatNobodyLooksAtLosesConfidence(t *testing.T) {
 	})
 }
 
-func TestAViewHasTheEvidenceOfItsOwnObservation(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestViewHasItsEvidence(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		before := r.View()
 		time.Sleep(time.Second)
 		after, err := r.Observe(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, before.Snapshot.Fingerprint(), after.Snapshot.Fingerprint())
-		require.True(t, after.Observation.At.After(before.Observation.At), "it was looked at again")
+		require.True(t, after.Observation.At.After(before.Observation.At), "it was read again")
 		require.Equal(
 			t, observer.Classify(r.host.policy, after.Snapshot, after.Context(), after.Observation.At), after.Observation,
 		)

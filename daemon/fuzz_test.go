@@ -28,7 +28,7 @@ func encoded(f *testing.F, v any) []byte {
 }
 
 // FuzzStart: whatever is in the daemon's own files, it starts or says why it does not;
-// and one that has started answers and does what it is asked.
+// and one that has started answers and carries out requests.
 func FuzzStart(f *testing.F) {
 	desired := status.Desired{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "uid 0 (root)"}
 	bare := encoded(f, intent.Document{BootID: thisBoot, Desired: desired})
@@ -71,7 +71,7 @@ func startWith(t *testing.T, k kept) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, content, 0o600))
 	}
-	r, err := tryRig(t, newFakeHost(p), p, thisBoot)
+	r, err := tryHarness(t, newFakeHost(p), p, thisBoot)
 	if err != nil {
 		return
 	}

@@ -48,10 +48,10 @@ func ofKind(lines []object, kind string) []object {
 	return slices.DeleteFunc(slices.Clone(lines), func(l object) bool { return l["event"] != kind })
 }
 
-// TestTheHistoryTellsTheWholeStory: who asked by what right, what every guard said,
+// TestHistory: who asked by what right, what every guard said,
 // how far each step got and when, how it ended; and who was turned down.
-func TestTheHistoryTellsTheWholeStory(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestHistory(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		alice := uint32(1000)
 		r.Rejected(
 			status.RejectedRequest{
@@ -92,9 +92,9 @@ func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 		for i, v := range verdicts {
 			assert.Equal(t, []any{string(record.Guards[i].Guard), true, float64(id)}, []any{v["guard"], v["ok"], v["id"]})
 		}
-		var told []string
+		var reported []string
 		for _, s := range ofKind(lines, "step") {
-			told = append(told, fmt.Sprint(s["step"], " ", s["status"]))
+			reported = append(reported, fmt.Sprint(s["step"], " ", s["status"]))
 			assert.NotEmpty(t, s["started"])
 			assert.Equal(t, s["status"] == "done", s["finished"] != nil, s)
 		}
@@ -102,7 +102,7 @@ func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 		for _, s := range record.Steps {
 			want = append(want, s.ID+" doing", s.ID+" done")
 		}
-		assert.Equal(t, want, told)
+		assert.Equal(t, want, reported)
 		outcomes := ofKind(lines, "outcome")
 		require.Len(t, outcomes, 1)
 		assert.Equal(t, []any{"success", float64(id), "polkit org.dubnium.mode1.request-compute"},
@@ -114,9 +114,9 @@ func TestTheHistoryTellsTheWholeStory(t *testing.T) {
 	})
 }
 
-// What was done and what became of taking it back are told apart.
-func TestTheWayBackIsToldBesideTheWayThere(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// A step's own error and that of its undo are recorded apart.
+func TestHistoryOfUndo(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.fault = func(_ context.Context, _, what string) error {
 			if what == "apply isolate-compute" || what == "undo stop-display-manager" {
 				return errBroken
@@ -165,7 +165,7 @@ func TestALostSessionIsTold(t *testing.T) {
 		"after apply stop-display-manager": {end{status: status.StepPending}, end{status.StepUndone, lost}},
 	} {
 		t.Run(broken, func(t *testing.T) {
-			onDesktop(t, func(t *testing.T, r *rig) {
+			onDesktop(t, func(t *testing.T, r *harness) {
 				r.host.fault = func(_ context.Context, when, what string) error {
 					if when+" "+what != broken {
 						return nil
@@ -186,20 +186,20 @@ func TestALostSessionIsTold(t *testing.T) {
 				assert.Equal(t, want.dm, end{dm.Status, strings.Join(dm.Notes, "")})
 				assert.Empty(t, dm.UndoError)
 
-				told, err := os.ReadFile(filepath.Join(r.dir, "state", "events.jsonl"))
+				events, err := os.ReadFile(filepath.Join(r.dir, "state", "events.jsonl"))
 				require.NoError(t, err)
-				assert.Equal(t, want.sessions.text != "", strings.Contains(string(told), "not-undoable"))
-				assert.Equal(t, want.sessions.text+want.dm.text != "", strings.Contains(string(told), lost))
+				assert.Equal(t, want.sessions.text != "", strings.Contains(string(events), "not-undoable"))
+				assert.Equal(t, want.sessions.text+want.dm.text != "", strings.Contains(string(events), lost))
 			})
 		})
 	}
 }
 
-// TestAHistoryThatCannotBeWrittenIsAWarning: transitions go on, everybody is told,
+// TestHistoryUnwritable: transitions go on, everybody is told,
 // nothing is forgotten, and it is all written once that is possible again, without
 // anybody asking.
-func TestAHistoryThatCannotBeWrittenIsAWarning(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestHistoryUnwritable(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		require.Empty(t, r.View().Warnings)
 		file, away := filepath.Join(r.dir, "state", "events.jsonl"), filepath.Join(r.dir, "away")
 		require.NoError(t, os.Rename(file, away))
@@ -223,11 +223,11 @@ func TestAHistoryThatCannotBeWrittenIsAWarning(t *testing.T) {
 	})
 }
 
-// TestNoStepIsDoneThatTheJournalDoesNotHave: the disk is lost in the middle. What
+// TestStepIsJournaledFirst: the disk is lost in the middle. What
 // the journal could not say is not done, the rest is taken back, and the record is
 // there all the same.
-func TestNoStepIsDoneThatTheJournalDoesNotHave(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestStepIsJournaledFirst(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		state, away := filepath.Join(r.dir, "state"), filepath.Join(r.dir, "away")
 		r.host.fault = func(_ context.Context, when, what string) error {
 			if when == "before" && what == "prepare end-sessions" {
@@ -262,12 +262,12 @@ func TestIDsGoOnWithoutAHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		r.settle()
 		first := r.request(policy.StudioLocal)
 		r.stop()
 		require.NoError(t, os.Remove(filepath.Join(dir, "state", "events.jsonl")))
-		r = startRig(t, host, dir, thisBoot)
+		r = startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		r.settle()
 		assert.Greater(t, r.request(policy.Desktop).ID, first.ID)
@@ -277,7 +277,7 @@ func TestIDsGoOnWithoutAHistory(t *testing.T) {
 // TestANoopTakesOneShortLine: whoever may ask for a mode that is there already could
 // fill the files else.
 func TestANoopTakesOneShortLine(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		state := filepath.Join(r.dir, "state")
 		before := len(eventLines(t, state))
 		require.Equal(t, status.Noop, r.request(policy.Desktop).Result)
@@ -291,8 +291,8 @@ func TestANoopTakesOneShortLine(t *testing.T) {
 }
 
 // A record whose evidence is beyond all measure is kept without it.
-func TestAnOutcomeIsNeverTooLong(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestOutcomeBounded(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		record := r.request(policy.Desktop)
 		record.ID = 99
 		record.Guards = append(
@@ -307,9 +307,9 @@ func TestAnOutcomeIsNeverTooLong(t *testing.T) {
 	})
 }
 
-// TestTheBoundsOfTheHistoryAreThoseOfThePolicyInForce: a reload changes them.
-func TestTheBoundsOfTheHistoryAreThoseOfThePolicyInForce(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// TestHistoryBoundsOfPolicy: a reload changes them.
+func TestHistoryBoundsOfPolicy(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		old := filepath.Join(r.dir, "state", "events.jsonl.1")
 		for range 3 {
 			r.deps.History.Ended(status.Record{ID: 90, To: policy.Desktop, Why: strings.Repeat("x", 600_000)})

@@ -19,8 +19,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// leased asks for a mode on terms, and returns once it is reached.
-func (r *rig) leased(mode policy.Mode, terms status.Terms) uint64 {
+// leased requests a mode on terms, and returns once it is reached.
+func (r *harness) leased(mode policy.Mode, terms status.Terms) uint64 {
 	r.t.Helper()
 	id, err := r.Request(
 		r.t.Context(),
@@ -35,7 +35,7 @@ func (r *rig) leased(mode policy.Mode, terms status.Terms) uint64 {
 }
 
 // pass lets time go by, and everybody get to rest.
-func (r *rig) pass(d time.Duration) status.View {
+func (r *harness) advance(d time.Duration) status.View {
 	r.t.Helper()
 	time.Sleep(d)
 	synctest.Wait()
@@ -43,20 +43,20 @@ func (r *rig) pass(d time.Duration) status.View {
 }
 
 // failing makes f the host's fault, for what begins by the clock as well: whoever
-// changes the host tells the engine.
-func (r *rig) failing(f func(ctx context.Context, when, what string) error) {
+// changes the host notifies the controller.
+func (r *harness) failing(f func(ctx context.Context, when, what string) error) {
 	r.host.change(func() { r.host.fault = f })
 }
 
 // applied lists what was done so far.
-func (r *rig) applied() []string {
+func (r *harness) applied() []string {
 	r.host.mu.Lock()
 	defer r.host.mu.Unlock()
 	return slices.Clone(r.host.applied)
 }
 
 // leaseFile is the lease that a restart would take up.
-func (r *rig) leaseFile() (l intent.Lease, there bool) {
+func (r *harness) leaseFile() (l intent.Lease, there bool) {
 	r.t.Helper()
 	data, err := os.ReadFile(filepath.Join(r.dir, "run", "intent.json"))
 	require.NoError(r.t, err)
@@ -68,8 +68,8 @@ func (r *rig) leaseFile() (l intent.Lease, there bool) {
 	return *d.Lease, true
 }
 
-func TestALeaseLeadsBackWhenItsTimeIsOver(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestLeaseExpires(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		begun := time.Now()
 		id := r.leased(policy.Compute, status.Terms{For: 4 * time.Hour})
 		v := r.View()
@@ -79,11 +79,11 @@ func TestALeaseLeadsBackWhenItsTimeIsOver(t *testing.T) {
 		assert.WithinDuration(t, begun.Add(4*time.Hour), v.Lease.Until, time.Minute)
 		assert.True(t, v.Lease.ConfirmBy.IsZero())
 
-		v = r.pass(time.Until(v.Lease.Until) - time.Second)
+		v = r.advance(time.Until(v.Lease.Until) - time.Second)
 		assert.Equal(t, observer.State("compute"), v.Observation.State)
-		assert.Equal(t, id, v.Last.ID, "nothing was asked for before its time")
+		assert.Equal(t, id, v.Last.ID, "nothing was requested before its time")
 
-		r.pass(2 * time.Second)
+		r.advance(2 * time.Second)
 		v = r.settle()
 		assert.Equal(t, observer.State("desktop"), v.Observation.State)
 		assert.Equal(t, status.Success, v.Last.Result)
@@ -98,28 +98,28 @@ func TestALeaseLeadsBackWhenItsTimeIsOver(t *testing.T) {
 		assert.Nil(t, v.Lease)
 		_, there := r.leaseFile()
 		assert.False(t, there)
-		assert.Equal(t, observer.State("desktop"), r.pass(24*time.Hour).Observation.State)
+		assert.Equal(t, observer.State("desktop"), r.advance(24*time.Hour).Observation.State)
 		assert.Equal(t, v.Last.ID, r.View().Last.ID, "it is over once")
 	})
 }
 
 // A machine that sleeps through the end finds it when it wakes up, though no timer
-// ran; a clock that somebody sets moves nothing, as nothing asks it.
-func TestALeaseRunsOnWhileTheMachineSleeps(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// ran; a clock that somebody sets moves nothing, since nothing reads it.
+func TestLeaseDuringSleep(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.leased(policy.Compute, status.Terms{For: 4 * time.Hour})
 		r.host.change(func() { r.host.slept += 3 * time.Hour })
 		synctest.Wait()
 		v := r.View()
 		assert.Equal(t, observer.State("compute"), v.Observation.State)
-		assert.WithinDuration(t, time.Now().Add(time.Hour), v.Lease.Until, time.Minute, "people are told anew")
+		assert.WithinDuration(t, time.Now().Add(time.Hour), v.Lease.Until, time.Minute, "the new time is published")
 		r.host.change(func() { r.host.slept += 2 * time.Hour })
 		synctest.Wait()
 		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
 	})
 }
 
-func TestALeaseOutlivesTheDaemonButNotTheBoot(t *testing.T) {
+func TestLeaseAfterRestart(t *testing.T) {
 	cases := map[string]struct {
 		boot  string
 		away  time.Duration
@@ -136,16 +136,16 @@ func TestALeaseOutlivesTheDaemonButNotTheBoot(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dir := t.TempDir()
 				host := newFakeHost(testPolicy(dir))
-				r := startRig(t, host, dir, thisBoot)
+				r := startHarness(t, host, dir, thisBoot)
 				r.settle()
 				r.leased(policy.Compute, status.Terms{For: 4 * time.Hour})
 				until := r.View().Lease.Until
 				r.stop()
 				time.Sleep(c.away)
-				r = startRig(t, host, dir, c.boot)
+				r = startHarness(t, host, dir, c.boot)
 				defer r.stop()
 				r.settle()
-				r.pass(time.Minute)
+				r.advance(time.Minute)
 				v := r.settle()
 				assert.Equal(t, c.state, v.Observation.State)
 				require.Equal(t, c.lease, v.Lease != nil)
@@ -157,14 +157,14 @@ func TestALeaseOutlivesTheDaemonButNotTheBoot(t *testing.T) {
 	}
 }
 
-func TestAModeThatNobodyConfirmsGoesBack(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestUnconfirmed(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.sick = true })
 		id, err := r.Request(
 			t.Context(), status.Request{Mode: policy.Compute, UID: 1000, Terms: status.Terms{Confirm: 5 * time.Minute}},
 		)
 		require.NoError(t, err)
-		v := r.pass(10 * time.Minute)
+		v := r.advance(10 * time.Minute)
 		require.NotNil(t, v.Running, "vLLM loads its model")
 		assert.True(t, v.Lease.ConfirmBy.IsZero(), "the clock starts when the target is reached")
 		assert.ErrorIs(t, r.Confirm(t.Context(), id, status.Confirmation{By: "test"}), status.ErrBusy)
@@ -172,14 +172,14 @@ func TestAModeThatNobodyConfirmsGoesBack(t *testing.T) {
 		v = r.settle()
 		require.Equal(t, status.Success, v.Last.Result)
 		assert.WithinDuration(t, time.Now().Add(5*time.Minute), v.Lease.ConfirmBy, 2*time.Second)
-		r.pass(5*time.Minute + time.Second)
+		r.advance(5*time.Minute + time.Second)
 		v = r.settle()
 		assert.Equal(t, observer.State("desktop"), v.Observation.State)
 		assert.Contains(t, v.Last.Why, "nobody confirmed it within 5m0s")
 	})
 }
 
-func TestAConfirmedModeStays(t *testing.T) {
+func TestConfirmed(t *testing.T) {
 	cases := map[string]struct {
 		terms status.Terms
 		stays bool
@@ -189,7 +189,7 @@ func TestAConfirmedModeStays(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			onDesktop(t, func(t *testing.T, r *rig) {
+			onDesktop(t, func(t *testing.T, r *harness) {
 				id := r.leased(policy.Compute, c.terms)
 				alice := status.Confirmation{By: "uid 1000 (alice)", UID: 1000, Authorization: status.ByPolkit("x")}
 				assert.ErrorIs(t, r.Confirm(t.Context(), id+1, alice), status.ErrNoSuchTransition)
@@ -199,10 +199,10 @@ func TestAConfirmedModeStays(t *testing.T) {
 				require.NoError(t, err)
 				assert.Contains(t, string(events), `"transition":1,"mode":"compute","by":"uid 1000 (alice)","uid":1000,"authorization":"polkit x"`)
 
-				v := r.pass(10 * time.Minute)
+				v := r.advance(10 * time.Minute)
 				assert.Equal(t, observer.State("compute"), v.Observation.State)
 				assert.Equal(t, c.stays, v.Lease == nil)
-				r.pass(24 * time.Hour)
+				r.advance(24 * time.Hour)
 				v = r.settle()
 				assert.Equal(t, c.stays, v.Observation.Is(policy.Compute))
 			})
@@ -210,177 +210,47 @@ func TestAConfirmedModeStays(t *testing.T) {
 	}
 }
 
-// The way back goes through the same guards. While they refuse, nothing is wished,
-// people are told, and it is tried again, later each time.
-func TestAWayBackThatIsBlockedIsSaidAndTriedAgain(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
-		cookie := r.inhibit(
-			status.Inhibitor{How: status.Block, Mode: policy.Desktop, Who: "backup", Why: "a snapshot", Holder: ":1.9"},
-		)
-		r.pass(time.Minute + time.Second)
-		v := r.settle()
-		assert.Equal(t, status.Inhibited, v.Last.Result)
-		assert.Equal(t, policy.Compute, v.Desired.Mode, "who is refused wishes nothing")
-		assert.Equal(t, observer.State("compute"), v.Observation.State)
-		require.NotNil(t, v.Lease)
-		assert.Equal(t, "nobody confirmed it within 1m0s", v.Lease.ExpiredReason)
-		assert.Contains(t, v.Lease.LastFailure, "inhibited: check_no_inhibitor")
-		assert.Equal(t, 1, v.Lease.Attempts)
-		assert.Len(t, v.BlockedBy, 1)
-
-		var tries []uint64
-		r.seen.mu.Lock()
-		r.seen.also = func(e status.Event) {
-			if e.Finished != nil {
-				tries = append(tries, e.Finished.ID)
-			}
-		}
-		r.seen.mu.Unlock()
-		next := v.Lease.Next
-		assert.WithinDuration(t, time.Now().Add(30*time.Second), next, 2*time.Second)
-		r.pass(24 * time.Hour)
-		r.seen.mu.Lock()
-		assert.InDelta(t, 24*6, len(tries), 6, "every ten minutes in the end, and for as long as it takes")
-		r.seen.mu.Unlock()
-
-		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
-		r.pass(10*time.Minute + time.Second)
-		v = r.settle()
-		assert.Equal(t, observer.State("desktop"), v.Observation.State)
-		assert.Equal(t, policy.Desktop, v.Desired.Mode)
-		assert.Nil(t, v.Lease)
-	})
-}
-
-func TestAWayBackThatFailsIsTriedAgain(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.leased(policy.Compute, status.Terms{For: time.Minute})
-		failures := 0
-		r.failing(func(_ context.Context, when, what string) error {
-			if what == "apply isolate-desktop" && when == "before" && failures < 3 {
-				failures++
-				return errBroken
-			}
-			return nil
-		})
-		r.pass(time.Minute + 10*time.Second)
-		v := r.settle()
-		assert.Equal(t, status.RolledBack, v.Last.Result)
-		assert.Contains(t, v.Lease.LastFailure, "rolled-back: step isolate-desktop failed")
-		r.pass(30 * time.Minute)
-		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
-		assert.Equal(t, 3, failures)
-		assert.Nil(t, r.View().Lease)
-	})
-}
-
-// A person who is late is in time until the way back is past its point of no return.
-func TestALateConfirmationEndsAWayBackThatWaits(t *testing.T) {
-	inBubble(t, func(t *testing.T, r *rig) {
-		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
-		cookie := r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
-		v := r.pass(time.Minute + time.Second)
-		require.NotNil(t, v.Running)
-		require.Equal(t, status.PhaseAnnounced, v.Running.Phase)
-		require.NoError(t, r.Confirm(t.Context(), id, status.Confirmation{By: "uid 0 (root)"}))
-		v = r.settle()
-		assert.Equal(t, status.Canceled, v.Last.Result)
-		assert.Equal(t, "compute was confirmed by uid 0 (root)", v.Last.Cause)
-		assert.Equal(t, policy.Compute, v.Desired.Mode)
-		assert.Nil(t, v.Lease)
-		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
-		assert.Equal(t, observer.State("compute"), r.pass(24*time.Hour).Observation.State)
-	})
-	inBubble(t, func(t *testing.T, r *rig) {
-		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
-		begun, letGo := held(r)
-		r.pass(time.Minute + time.Second)
-		<-begun
-		assert.ErrorIs(t, r.Confirm(t.Context(), id, status.Confirmation{}), status.ErrNotCancellable)
-		letGo()
-		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
-	})
-}
-
-// After a way back that failed behind its point of no return the wish is for the
-// desktop already: who confirms then wishes for compute.
-func TestAConfirmationAfterAFailedWayBackIsAWish(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		id := r.leased(policy.Compute, status.Terms{Confirm: time.Minute})
-		r.failing(func(_ context.Context, when, what string) error {
-			if what == "apply isolate-desktop" && when == "before" {
-				return errBroken
-			}
-			return nil
-		})
-		r.pass(time.Minute + 10*time.Second)
-		v := r.settle()
-		require.Equal(t, status.RolledBack, v.Last.Result)
-		require.Equal(t, policy.Desktop, v.Desired.Mode, "its guards had passed")
-		require.NoError(t, r.Confirm(t.Context(), id, status.Confirmation{By: "uid 1000 (alice)"}))
-		v = r.pass(time.Hour)
-		assert.Equal(t, policy.Compute, v.Desired.Mode)
-		assert.Equal(t, "uid 1000 (alice)", v.Desired.By)
-		assert.Equal(t, observer.State("compute"), v.Observation.State)
-	})
-}
-
-func TestACanceledWayBackEndsTheLease(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.leased(policy.Compute, status.Terms{For: time.Minute})
-		r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
-		v := r.pass(time.Minute + time.Second)
-		require.NotNil(t, v.Running)
-		require.NoError(t, r.Cancel(t.Context(), v.Running.ID, "uid 0 (root)"))
-		v = r.settle()
-		assert.Nil(t, v.Lease)
-		assert.Equal(t, policy.Compute, v.Desired.Mode)
-		assert.Equal(t, v.Last.ID, r.pass(24*time.Hour).Last.ID)
-	})
-}
-
-func TestWhatEndsAndWhatReplacesALease(t *testing.T) {
+func TestLeaseEndsOrIsReplaced(t *testing.T) {
 	hour := status.Terms{For: time.Hour}
 	cases := map[string]struct {
 		first policy.Mode
-		then  func(t *testing.T, r *rig)
+		then  func(t *testing.T, r *harness)
 		mode  policy.Mode // of the lease afterwards, empty for none
 		back  policy.Mode
 	}{
-		"another mode": {policy.Compute, func(_ *testing.T, r *rig) { r.request(policy.Desktop) }, "", ""},
+		"another mode": {policy.Compute, func(_ *testing.T, r *harness) { r.request(policy.Desktop) }, "", ""},
 		"the same mode, without an end": {
-			policy.Compute, func(_ *testing.T, r *rig) { r.request(policy.Compute) }, "", "",
+			policy.Compute, func(_ *testing.T, r *harness) { r.request(policy.Compute) }, "", "",
 		},
 		"the same mode on other terms keeps the way back": {
-			policy.StudioLocal, func(t *testing.T, r *rig) { r.requestOn(policy.StudioLocal, status.Terms{Confirm: time.Hour}) },
+			policy.StudioLocal, func(t *testing.T, r *harness) { r.requestOn(policy.StudioLocal, status.Terms{Confirm: time.Hour}) },
 			policy.StudioLocal, policy.Desktop,
 		},
 		"a mode that is left for another on terms": {
-			policy.StudioLocal, func(t *testing.T, r *rig) { r.requestOn(policy.Compute, hour) }, policy.Compute, policy.StudioLocal,
+			policy.StudioLocal, func(t *testing.T, r *harness) { r.requestOn(policy.Compute, hour) }, policy.Compute, policy.StudioLocal,
 		},
 		"a mode that is not reached": {
-			policy.StudioLocal, func(t *testing.T, r *rig) {
+			policy.StudioLocal, func(t *testing.T, r *harness) {
 				r.host.sick = true
 				require.Equal(t, status.RolledBack, r.requestOn(policy.Compute, hour).Result)
 			}, "", "",
 		},
 		"a request that is canceled changes nothing": {
-			policy.StudioLocal, func(t *testing.T, r *rig) {
-				id := r.ask(compute)
+			policy.StudioLocal, func(t *testing.T, r *harness) {
+				id := r.submit(compute)
 				require.Nil(t, r.View().Lease)
 				require.NoError(t, r.Cancel(t.Context(), id, "uid 0"))
 				require.Equal(t, status.Canceled, r.settle().Last.Result)
 			}, policy.StudioLocal, policy.Desktop,
 		},
 		"a request for the way back that is refused": {
-			policy.Compute, func(t *testing.T, r *rig) {
+			policy.Compute, func(t *testing.T, r *harness) {
 				r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
 				require.Equal(t, status.Inhibited, r.request(policy.Desktop).Result)
 			}, policy.Compute, policy.Desktop,
 		},
 		"a request for elsewhere that is refused": {
-			policy.Compute, func(t *testing.T, r *rig) {
+			policy.Compute, func(t *testing.T, r *harness) {
 				r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
 				require.Equal(t, status.Inhibited, r.request(policy.StudioLocal).Result)
 			}, "", "",
@@ -388,7 +258,7 @@ func TestWhatEndsAndWhatReplacesALease(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			onDesktop(t, func(t *testing.T, r *rig) {
+			onDesktop(t, func(t *testing.T, r *harness) {
 				r.leased(c.first, hour)
 				c.then(t, r)
 				synctest.Wait()
@@ -406,70 +276,35 @@ func TestWhatEndsAndWhatReplacesALease(t *testing.T) {
 	}
 }
 
-func (r *rig) requestOn(mode policy.Mode, terms status.Terms) status.Record {
+func (r *harness) requestOn(mode policy.Mode, terms status.Terms) status.Record {
 	r.t.Helper()
-	r.ask(
+	r.submit(
 		status.Request{Mode: mode, Origin: status.OriginOperator, By: "test", UID: 1000, LeaveCompute: true, Terms: terms},
 	)
 	return *r.settle().Last
 }
 
-// Whoever has the host taken to what is desired anyway asks for nothing new.
-func TestReconcilingKeepsTheTerms(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// A request for what is desired anyway changes no terms.
+func TestReconcileKeepsTerms(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		hour := status.Terms{For: time.Hour}
 		r.leased(policy.StudioLocal, hour)
 		before := r.View()
-		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "test", KeepTerms: true})
+		r.submit(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "test", KeepTerms: true})
 		after := r.settle()
 		require.Equal(t, status.Noop, after.Last.Result)
 		assert.Equal(t, before.Lease, after.Lease)
 		assert.Equal(t, before.Desired, after.Desired)
 
-		r.ask(status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test", KeepTerms: true})
+		r.submit(status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test", KeepTerms: true})
 		after = r.settle()
 		assert.Nil(t, after.Lease, "it was not what was desired")
 		assert.Equal(t, policy.Desktop, after.Desired.Mode)
 	})
 }
 
-// The host was elsewhere when the requester's rights were asked for.
-func TestARequestWithoutTheRightToLeaveComputeIsBlockedThere(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		r.request(policy.Compute)
-		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000})
-		last := r.settle().Last
-		require.Equal(t, status.Blocked, last.Result)
-		assert.Contains(t, last.Cause, "needs the right to request desktop")
-		assert.Equal(t, observer.Of(policy.Compute), r.View().Observation.State)
-		r.ask(
-			status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, LeaveCompute: true},
-		)
-		require.Equal(t, status.Success, r.settle().Last.Result)
-	})
-}
-
-// The host gets into compute between the announcement and the point of no return of a
-// request that was let while it was on a desktop.
-func TestTheRightToLeaveComputeIsJudgedAgain(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
-		grace := time.Minute
-		r.ask(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, Grace: &grace})
-		require.Equal(t, status.PhaseAnnounced, r.View().Running.Phase)
-		r.host.change(func() {
-			unit := r.host.now.Systemd.Units["compute.target"]
-			unit.ActiveState = "active"
-			r.host.now.Systemd.Units["compute.target"] = unit
-		})
-		time.Sleep(grace)
-		last := r.settle().Last
-		require.Equal(t, status.Blocked, last.Result)
-		assert.Contains(t, last.Cause, "needs the right to request desktop")
-	})
-}
-
-func TestALeaseLeadsToNoCompute(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestLeaseNeverToCompute(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		hour := status.Terms{For: time.Hour}
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop, Terms: hour})
 		require.ErrorContains(t, err, "needs another mode to go back to")
@@ -484,15 +319,15 @@ func TestALeaseLeadsToNoCompute(t *testing.T) {
 	})
 }
 
-func TestAnIdleVLLMEndsTheLease(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestLeaseUntilIdle(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		serves := func(n float64) {
 			r.host.change(func() {
 				running := n
 				r.host.now.Inference.Running = &running
 			})
 		}
-		look := func(until time.Duration) status.View {
+		observe := func(until time.Duration) status.View {
 			for range until / (20 * time.Second) {
 				time.Sleep(20 * time.Second)
 				_, err := r.Observe(t.Context())
@@ -501,31 +336,31 @@ func TestAnIdleVLLMEndsTheLease(t *testing.T) {
 			return r.settle()
 		}
 		r.leased(policy.Compute, status.Terms{UntilIdle: 30 * time.Minute})
-		look(20 * time.Minute)
+		observe(20 * time.Minute)
 		serves(1)
-		v := look(40 * time.Minute)
+		v := observe(40 * time.Minute)
 		assert.Equal(t, observer.State("compute"), v.Observation.State)
 		assert.True(t, v.Lease.IdleSince.IsZero())
 		serves(0)
-		v = look(29 * time.Minute)
+		v = observe(29 * time.Minute)
 		assert.Equal(t, observer.State("compute"), v.Observation.State)
 		assert.WithinDuration(t, time.Now().Add(-29*time.Minute), v.Lease.IdleSince, time.Minute)
 		r.host.change(func() { r.host.now.Inference.Running = nil })
-		look(time.Hour)
+		observe(time.Hour)
 		assert.True(t, r.View().Observation.Is(policy.Compute), "what is not known is not idle")
 		serves(0)
 		r.host.change(func() { r.host.slept += 8 * time.Hour })
-		v = look(29 * time.Minute)
+		v = observe(29 * time.Minute)
 		assert.True(t, v.Observation.Is(policy.Compute), "a machine that slept was not idle")
-		v = look(2 * time.Minute)
+		v = observe(2 * time.Minute)
 		assert.Equal(t, observer.State("desktop"), v.Observation.State)
 		assert.Contains(t, v.Last.Why, "vLLM has had no request for 30m0s")
 	})
 }
 
-// A wish whose lease cannot be written is refused as a whole.
-func TestALeaseThatCannotBeWrittenIsNoRequest(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// A request whose lease cannot be written is refused as a whole.
+func TestLeaseUnwritable(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		inTheWay := filepath.Join(r.dir, "run", "intent.json")
 		require.NoError(t, os.Remove(inTheWay))
 		require.NoError(t, os.MkdirAll(filepath.Join(inTheWay, "in the way"), 0o755))

@@ -18,7 +18,7 @@ import (
 
 // rebuild takes the lock as switch-to-configuration does: for itself alone, and
 // without waiting.
-func rebuild(t *testing.T, r *rig) (end func() error, err error) {
+func rebuild(t *testing.T, r *harness) (end func() error, err error) {
 	t.Helper()
 	f, err := os.OpenFile(filepath.Join(r.dir, "rebuild.lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	require.NoError(t, err)
@@ -26,8 +26,8 @@ func rebuild(t *testing.T, r *rig) (end func() error, err error) {
 	return f.Close, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 }
 
-func TestNoConfigurationIsSwitchedToWhileATransitionRuns(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestRebuildLockHeld(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		end, err := rebuild(t, r) // nobody has it
 		require.NoError(t, err)
 		require.NoError(t, end())
@@ -47,8 +47,8 @@ func TestNoConfigurationIsSwitchedToWhileATransitionRuns(t *testing.T) {
 	})
 }
 
-func TestARebuildThatRunsIsForTheGuardToJudge(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestRebuildRunning(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		end, err := rebuild(t, r)
 		require.NoError(t, err)
 		r.host.change(func() {
@@ -64,8 +64,8 @@ func TestARebuildThatRunsIsForTheGuardToJudge(t *testing.T) {
 	})
 }
 
-func TestWhoElseHoldsTheLockIsTold(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestLockHolderPublished(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		unlock, err := holdLock(r.dir)
 		require.NoError(t, err)
 		info, err := os.Stat(filepath.Join(r.dir, "run", "lock"))

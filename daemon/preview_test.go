@@ -22,7 +22,7 @@ import (
 )
 
 // previewing runs a test on a desktop that has settled.
-func previewing(t *testing.T, change func(*policy.Policy), test func(t *testing.T, r *rig)) {
+func previewing(t *testing.T, change func(*policy.Policy), test func(t *testing.T, r *harness)) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		p := testPolicy(dir)
@@ -31,7 +31,7 @@ func previewing(t *testing.T, change func(*policy.Policy), test func(t *testing.
 		}
 		host := newFakeHost(p)
 		host.others = []string{"backup.service"}
-		r := startRigWith(t, host, p, thisBoot)
+		r := startHarnessWith(t, host, p, thisBoot)
 		r.dir = dir
 		defer r.stop()
 		r.settle()
@@ -39,7 +39,7 @@ func previewing(t *testing.T, change func(*policy.Policy), test func(t *testing.
 	})
 }
 
-func (r *rig) preview(mode policy.Mode) status.Preview {
+func (r *harness) preview(mode policy.Mode) status.Preview {
 	r.t.Helper()
 	p, _, err := r.Plan(r.t.Context(), status.Request{Mode: mode, UID: 1000})
 	require.NoError(r.t, err)
@@ -47,7 +47,7 @@ func (r *rig) preview(mode policy.Mode) status.Preview {
 }
 
 // agreeTo requests exactly the plan of a fingerprint.
-func (r *rig) agreeTo(mode policy.Mode, fingerprint string) (uint64, error) {
+func (r *harness) agreeTo(mode policy.Mode, fingerprint string) (uint64, error) {
 	return r.Request(
 		r.t.Context(),
 		status.Request{
@@ -57,7 +57,7 @@ func (r *rig) agreeTo(mode policy.Mode, fingerprint string) (uint64, error) {
 }
 
 // traces are the daemon's files with what is in them and when they were written.
-func (r *rig) traces() map[string]string {
+func (r *harness) traces() map[string]string {
 	r.t.Helper()
 	found := map[string]string{}
 	require.NoError(r.t, filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
@@ -83,8 +83,8 @@ func stepIDs(p status.Preview) []string {
 	return ids
 }
 
-func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
+func TestPreview(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		files, events, view := r.traces(), r.seen.all(), r.View()
 		p := r.preview(policy.Compute)
 		require.Equal(t, files, r.traces())
@@ -126,9 +126,9 @@ func TestAPreviewIsWhatARequestDoesAndLeavesNoTrace(t *testing.T) {
 	})
 }
 
-// TestAStalePlanIsRefusedBeforeAnythingIsWritten: for each thing that somebody
+// TestStalePlan: for each thing that somebody
 // agreed to and that is not so any more.
-func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
+func TestStalePlan(t *testing.T) {
 	changes := map[string]func(*fakeHost){
 		"somebody else logs in": func(h *fakeHost) {
 			h.now.Logind.Sessions = append(
@@ -140,11 +140,11 @@ func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 		},
 		"one unit more would stop": func(h *fakeHost) { h.others = append(h.others, "upload.service") },
 		"the overlay comes":        func(h *fakeHost) { h.set("audio-priority.service", "active") },
-		"the units cannot be read": func(h *fakeHost) { h.deaf = errors.New("no answer") },
+		"the units cannot be read": func(h *fakeHost) { h.graphErr = errors.New("no answer") },
 	}
 	for name, change := range changes {
 		t.Run(name, func(t *testing.T) {
-			previewing(t, nil, func(t *testing.T, r *rig) {
+			previewing(t, nil, func(t *testing.T, r *harness) {
 				fingerprint := r.preview(policy.Compute).Fingerprint
 				r.host.change(func() { change(r.host) })
 				r.settle()
@@ -164,10 +164,10 @@ func TestAStalePlanIsRefusedBeforeAnythingIsWritten(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoneOfThePlansBusinessDoesNotMakeItStale: a minute has passed, people
+// TestPlanNotStale: a minute has passed, people
 // have come over ssh, programs have started, and one may end others' sessions now.
-func TestWhatIsNoneOfThePlansBusinessDoesNotMakeItStale(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
+func TestPlanNotStale(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		fingerprint := r.preview(policy.Compute).Fingerprint
 		time.Sleep(time.Minute)
 		r.host.change(func() {
@@ -183,9 +183,9 @@ func TestWhatIsNoneOfThePlansBusinessDoesNotMakeItStale(t *testing.T) {
 	})
 }
 
-// TestABlockedPlanStaysBlocked: who asks for what they saw blocked is told so.
-func TestABlockedPlanStaysBlocked(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
+// TestPlanBlocked: a request for a plan that was blocked is refused.
+func TestPlanBlocked(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		r.host.change(func() {
 			r.host.now.Logind.Sessions = append(
 				r.host.now.Logind.Sessions,
@@ -203,9 +203,9 @@ func TestABlockedPlanStaysBlocked(t *testing.T) {
 	})
 }
 
-func TestWhatMustSurviveBlocks(t *testing.T) {
+func TestMustSurvive(t *testing.T) {
 	survive := func(p *policy.Policy) { p.MustSurvive = []string{"backup.service"} }
-	previewing(t, survive, func(t *testing.T, r *rig) {
+	previewing(t, survive, func(t *testing.T, r *harness) {
 		record := r.request(policy.Compute)
 		require.Equal(t, status.Blocked, record.Result)
 		require.Equal(t, policy.Code(18), guards.Blocking(record.Guards)[0].Code)
@@ -223,9 +223,9 @@ func TestWhatMustSurviveBlocks(t *testing.T) {
 	})
 }
 
-func TestUnitsThatCannotBeReadBlockWhereTheyMatter(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
-		r.host.change(func() { r.host.deaf = errors.New("no answer") })
+func TestUnitsUnreadable(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
+		r.host.change(func() { r.host.graphErr = errors.New("no answer") })
 		record := r.request(policy.Compute)
 		require.Equal(t, status.Blocked, record.Result)
 		require.Equal(t, policy.Code(28), guards.Blocking(record.Guards)[0].Code)
@@ -236,14 +236,14 @@ func TestUnitsThatCannotBeReadBlockWhereTheyMatter(t *testing.T) {
 	})
 }
 
-// TestASystemdThatWasSilentIsNotAskedAgain: its units would be waited for as long
+// TestUnitsReadOnce: its units would be waited for as long
 // again.
-func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
+func TestUnitsReadOnce(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		s := r.View().Snapshot
 		s.Systemd.Reason = "no answer"
 		read := assess.GraphReader(func(context.Context, string) (unitgraph.Graph, error) {
-			t.Error("it was asked")
+			t.Error("the units were read")
 			return nil, nil
 		})
 		f := read.Assess(t.Context(), r.View().Policy.Policy, s, status.Request{Mode: policy.Compute}, nil)
@@ -252,8 +252,8 @@ func TestASystemdThatWasSilentIsNotAskedAgain(t *testing.T) {
 	})
 }
 
-func TestAQueuedJobBlocks(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
+func TestQueuedJob(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.jobs = map[string]string{"display-manager.service": "restart"} })
 		record := r.request(policy.Compute)
 		require.Equal(t, policy.CheckGraphicalSessionTerminable, guards.Blocking(record.Guards)[0].Guard)
@@ -261,9 +261,9 @@ func TestAQueuedJobBlocks(t *testing.T) {
 	})
 }
 
-// TestAPlanIsNotMadeOfAHostOnItsWay: and a request for one plan joins nothing.
-func TestAPlanIsNotMadeOfAHostOnItsWay(t *testing.T) {
-	previewing(t, nil, func(t *testing.T, r *rig) {
+// TestNoPlanDuringTransition: and a request for one plan joins nothing.
+func TestNoPlanDuringTransition(t *testing.T) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		fingerprint := r.preview(policy.Compute).Fingerprint
 		held := make(chan struct{})
 		r.host.fault = func(_ context.Context, when, what string) error {
@@ -284,21 +284,21 @@ func TestAPlanIsNotMadeOfAHostOnItsWay(t *testing.T) {
 	})
 }
 
-// TestNothingComesBetweenAnAgreementAndItsPlan: another policy makes it stale, and
+// TestPinnedPlan: another policy makes it stale, and
 // so does a transition that has ended since.
-func TestNothingComesBetweenAnAgreementAndItsPlan(t *testing.T) {
-	accept := func(r *rig, a *assess.PinnedPlan) (err error) {
+func TestPinnedPlan(t *testing.T) {
+	accept := func(r *harness, a *assess.PinnedPlan) (err error) {
 		require.NoError(r.t, r.call(r.t.Context(), func() {
 			_, err = r.accept(status.Request{Mode: policy.Compute, Plan: "x"}, a)
 		}))
 		return err
 	}
-	pin := func(r *rig, wanted status.Request) (*assess.PinnedPlan, error) {
+	pin := func(r *harness, wanted status.Request) (*assess.PinnedPlan, error) {
 		view, err := r.observeIdle(r.t.Context())
 		require.NoError(r.t, err)
 		return r.deps.Graph.Pin(r.t.Context(), view, wanted)
 	}
-	previewing(t, nil, func(t *testing.T, r *rig) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		wanted := status.Request{Mode: policy.Compute, UID: 1000, Plan: r.preview(policy.Compute).Fingerprint}
 		a, err := pin(r, wanted)
 		require.NoError(t, err)
@@ -320,7 +320,7 @@ func TestNothingComesBetweenAnAgreementAndItsPlan(t *testing.T) {
 	})
 }
 
-func TestWhatIsExpectedIsWhatWasBefore(t *testing.T) {
+func TestExpectedDurations(t *testing.T) {
 	at := time.Unix(1, 0)
 	record := func(from, to string, result status.Result, took time.Duration) status.Record {
 		return status.Record{
@@ -347,16 +347,16 @@ func TestWhatIsExpectedIsWhatWasBefore(t *testing.T) {
 	)
 	require.Zero(t, assess.Expected(records, "compute", policy.Desktop))
 
-	previewing(t, nil, func(t *testing.T, r *rig) {
+	previewing(t, nil, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
 		require.Equal(t, status.Success, r.request(policy.Desktop).Result)
 		require.Equal(t, 1, r.preview(policy.StudioLocal).Expected.Count)
 	})
 }
 
-// TestAnAgreedPlanIsLookedAtAgainAfterTheWarning: one that is another by then is
-// canceled with its wish; one that only stops less is carried out.
-func TestAnAgreedPlanIsLookedAtAgainAfterTheWarning(t *testing.T) {
+// TestPinnedPlanAfterWait: one that is another by then is
+// canceled, and desired is what it was; one that only stops less is carried out.
+func TestPinnedPlanAfterWait(t *testing.T) {
 	grace := time.Minute
 	for name, c := range map[string]struct {
 		change func(*fakeHost)
@@ -376,10 +376,10 @@ func TestAnAgreedPlanIsLookedAtAgainAfterTheWarning(t *testing.T) {
 		}, status.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			previewing(t, nil, func(t *testing.T, r *rig) {
+			previewing(t, nil, func(t *testing.T, r *harness) {
 				before := r.View().Desired
 				plan := r.preview(policy.Compute).Fingerprint
-				r.ask(status.Request{Mode: policy.Compute, UID: 1000, Grace: &grace, Plan: plan})
+				r.submit(status.Request{Mode: policy.Compute, UID: 1000, Grace: &grace, Plan: plan})
 				require.Equal(t, status.PhaseAnnounced, r.View().Running.Phase)
 				r.host.change(func() { c.change(r.host) })
 				last := r.settle().Last

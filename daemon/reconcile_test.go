@@ -14,14 +14,14 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// reconciling is onDesktop with a daemon that asks by itself.
-func reconciling(t *testing.T, f func(*testing.T, *rig)) {
+// reconciling is onDesktop with a daemon that makes requests by itself.
+func reconciling(t *testing.T, f func(*testing.T, *harness)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		p := testPolicy(dir)
 		p.Reconcile.Enabled = true
-		r := startRigWith(t, newFakeHost(p), p, thisBoot)
+		r := startHarnessWith(t, newFakeHost(p), p, thisBoot)
 		r.dir = dir
 		defer r.stop()
 		require.Equal(t, observer.State("desktop"), r.settle().Observation.State)
@@ -29,65 +29,65 @@ func reconciling(t *testing.T, f func(*testing.T, *rig)) {
 	})
 }
 
-func TestNothingIsAskedForByItselfUnlessPolicySaysSo(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestReconcileDisabled(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		r.host.change(func() { r.host.stop("vllm.service") })
 		last := r.settle().Last.ID
-		v := r.pass(48 * time.Hour)
+		v := r.advance(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)
 		assert.Equal(t, status.AutoReconcile{}, v.Reconcile)
 	})
 }
 
-func TestWhatWasAskedIsAskedForAgain(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcile(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
-		assert.Equal(t, status.AutoReconcile{Enabled: true}, r.pass(time.Second).Reconcile)
+		assert.Equal(t, status.AutoReconcile{Enabled: true}, r.advance(time.Second).Reconcile)
 		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
 		v := r.settle()
 		require.Equal(t, observer.State("degraded-compute"), v.Observation.State)
 		assert.True(t, v.Reconcile.Armed)
 		assert.WithinDuration(t, time.Now().Add(time.Minute), v.Reconcile.Next, 2*time.Second)
-		r.pass(55 * time.Second)
+		r.advance(55 * time.Second)
 		require.Empty(t, r.applied(), "it may come back by itself")
-		r.pass(6 * time.Second)
+		r.advance(6 * time.Second)
 		v = r.settle()
 		assert.Equal(t, observer.State("compute"), v.Observation.State)
 		assert.Equal(t, []string{"apply start-vllm"}, r.applied())
 		assert.Equal(t, status.OriginRecovery, v.Last.Origin)
 		assert.Equal(t, byDaemon, v.Last.By)
 		assert.Equal(t, "the host is degraded-compute, and compute was requested by test", v.Last.Why)
-		assert.Equal(t, status.OriginOperator, v.Desired.Origin, "the wish is whose it was")
-		v = r.pass(time.Hour)
+		assert.Equal(t, status.OriginOperator, v.Desired.Origin, "the origin is that of the first request")
+		v = r.advance(time.Hour)
 		assert.Equal(t, status.AutoReconcile{Enabled: true}, v.Reconcile)
 	})
 }
 
-// What a person asked and was refused is asked for again, where policy has it so and
+// What a person requested and was refused is requested again, where policy has it so and
 // nobody loses anything by it.
-func TestARefusedRequestIsAskedForAgain(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileBlocked(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		cookie := r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
 		require.Equal(t, status.Inhibited, r.request(policy.Desktop).Result)
-		v := r.pass(90 * time.Second)
+		v := r.advance(90 * time.Second)
 		assert.Equal(t, 1, v.Reconcile.Attempts)
 		assert.Contains(t, v.Reconcile.Refusal, "ended inhibited: check_no_inhibitor")
 		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
-		r.pass(3 * time.Minute)
+		r.advance(3 * time.Minute)
 		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
 	})
 }
 
 // A session ends on the word of a person, or not at all.
-func TestNobodysSessionEndsUnasked(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileEndsNoSession(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.host.sick = true
 		require.Equal(t, status.RolledBack, r.request(policy.Compute).Result)
 		r.host.change(func() { r.host.sick = false; r.host.applied = nil })
 		last := r.View().Last.ID
-		v := r.pass(48 * time.Hour)
+		v := r.advance(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)
 		assert.Empty(t, r.applied())
 		assert.False(t, v.Reconcile.Armed)
@@ -102,8 +102,8 @@ func TestNobodysSessionEndsUnasked(t *testing.T) {
 
 // What comes between the decision and the plan is seen by the plan: the guards see
 // to sessions, and nobody but this to the place where one could begin.
-func TestALoginScreenThatCameMeanwhileIsSeen(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestReconcileLoginScreen(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.change(r.host.endSessions)
 		require.NoError(t, r.call(t.Context(), func() {
 			r.begin(status.Request{Mode: policy.Compute, Origin: status.OriginRecovery, By: byDaemon}, nil)
@@ -115,16 +115,16 @@ func TestALoginScreenThatCameMeanwhileIsSeen(t *testing.T) {
 	})
 }
 
-func TestACanceledTransitionIsNotAskedForAgain(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileAfterCancel(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
 		r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
-		v := r.pass(62 * time.Second)
+		v := r.advance(62 * time.Second)
 		require.NotNil(t, v.Running)
 		require.NoError(t, r.Cancel(t.Context(), v.Running.ID, "uid 0 (root)"))
 		last := r.settle().Last.ID
-		v = r.pass(48 * time.Hour)
+		v = r.advance(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)
 		assert.Equal(t, policy.Compute, v.Desired.Mode)
 		assert.Equal(t, "canceled by uid 0 (root)", v.Reconcile.Refusal)
@@ -133,58 +133,58 @@ func TestACanceledTransitionIsNotAskedForAgain(t *testing.T) {
 	})
 }
 
-// Who said no to anything is not answered by the daemon's own wishes.
-func TestAPersonsCancelStandsInTheWay(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+// The daemon makes no request against what a person canceled.
+func TestReconcileCanceled(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
 		cookie := r.inhibit(status.Inhibitor{How: status.Delay, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
-		id := r.ask(status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test"})
+		id := r.submit(status.Request{Mode: policy.Desktop, Origin: status.OriginOperator, By: "test"})
 		require.NoError(t, r.Cancel(t.Context(), id, "uid 0 (root)"))
 		require.Equal(t, status.Canceled, r.settle().Last.Result)
 		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
-		v := r.pass(48 * time.Hour)
+		v := r.advance(48 * time.Hour)
 		assert.Equal(t, id, v.Last.ID)
 		assert.Equal(t, "transition 2 was canceled, and nobody has made a request since", v.Reconcile.Refusal)
 		assert.Empty(t, r.applied())
 	})
 }
 
-func TestWhatThePolicyDoesNotTrustIsNotAskedFor(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileNotAllowed(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		last := r.View().Last.ID
 		_, err := r.Reload(t.Context(), changed(r, func(p *policy.Policy) { p.Transitions = policy.TrustOverlay }))
 		require.NoError(t, err)
 		r.host.change(func() { r.host.stop("vllm.service") })
-		v := r.pass(48 * time.Hour)
+		v := r.advance(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)
 		assert.Equal(t, `the policy does not allow it: transitions = "overlay"`, v.Reconcile.Refusal)
 	})
 }
 
-// What is asked for again is asked for on the terms that it was asked on first.
-func TestALeaseWaitsForTheModeThatIsAskedForAgain(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+// What is requested again is requested on the terms of the first request.
+func TestReconcileWithLease(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		cookie := r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot", Holder: ":1.9"})
 		require.Equal(t, status.Inhibited, r.requestOn(policy.StudioLocal, status.Terms{For: time.Hour}).Result)
 		require.NotNil(t, r.View().Lease)
 		require.True(t, r.View().Lease.Until.IsZero(), "it is not there yet")
 		require.NoError(t, r.Release(t.Context(), cookie, func(status.Inhibitor) bool { return true }))
-		r.pass(10 * time.Minute)
+		r.advance(10 * time.Minute)
 		v := r.settle()
 		require.Equal(t, observer.State("studio-local"), v.Observation.State)
 		require.NotNil(t, v.Lease)
 		assert.False(t, v.Lease.Until.IsZero())
-		r.pass(time.Hour)
+		r.advance(time.Hour)
 		assert.Equal(t, observer.State("desktop"), r.settle().Observation.State)
 	})
 }
 
 // A way back that failed is the lease's to try again, and nobody else's.
-func TestTheWayBackIsTriedByTheLeaseAlone(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileLeavesWayBack(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.leased(policy.Compute, status.Terms{For: time.Minute})
 		r.failing(func(_ context.Context, when, what string) error {
 			if what == "apply isolate-desktop" && when == "before" {
@@ -192,7 +192,7 @@ func TestTheWayBackIsTriedByTheLeaseAlone(t *testing.T) {
 			}
 			return nil
 		})
-		r.pass(6 * time.Hour)
+		r.advance(6 * time.Hour)
 		v := r.settle()
 		require.Equal(t, policy.Desktop, v.Desired.Mode)
 		require.Equal(t, observer.State("compute"), v.Observation.State)
@@ -208,8 +208,8 @@ func TestTheWayBackIsTriedByTheLeaseAlone(t *testing.T) {
 
 // What fails is tried again later each time, and not for ever; a person's request
 // begins anew.
-func TestAttemptsAreFewAndFurtherApart(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileBackoff(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		var begun []time.Time
 		r.failing(func(_ context.Context, when, what string) error {
@@ -220,7 +220,7 @@ func TestAttemptsAreFewAndFurtherApart(t *testing.T) {
 			return nil
 		})
 		r.host.change(func() { r.host.stop("vllm.service") })
-		v := r.pass(48 * time.Hour)
+		v := r.advance(48 * time.Hour)
 		require.Len(t, begun, 5)
 		for i := 2; i < len(begun); i++ {
 			assert.Greater(t, begun[i].Sub(begun[i-1]), begun[i-1].Sub(begun[i-2]))
@@ -230,17 +230,17 @@ func TestAttemptsAreFewAndFurtherApart(t *testing.T) {
 		assert.Equal(t, 5, v.Reconcile.Attempts)
 
 		r.request(policy.Compute)
-		v = r.pass(90 * time.Second)
-		assert.Equal(t, 1, v.Reconcile.Attempts, "a person asked")
+		v = r.advance(90 * time.Second)
+		assert.Equal(t, 1, v.Reconcile.Attempts, "a person made a request")
 		r.failing(nil)
-		r.pass(time.Hour)
+		r.advance(time.Hour)
 		assert.Equal(t, observer.State("compute"), r.settle().Observation.State)
 	})
 }
 
 // vLLM that dies again and again is started a few times, not for ever.
-func TestWhatDoesNotLastIsGivenUp(t *testing.T) {
-	reconciling(t, func(t *testing.T, r *rig) {
+func TestReconcileGivesUp(t *testing.T) {
+	reconciling(t, func(t *testing.T, r *harness) {
 		r.request(policy.Compute)
 		starts := 0
 		r.failing(func(_ context.Context, when, what string) error {
@@ -251,7 +251,7 @@ func TestWhatDoesNotLastIsGivenUp(t *testing.T) {
 		})
 		for range 200 {
 			r.host.change(func() { r.host.stop("vllm.service") })
-			r.pass(3 * time.Minute)
+			r.advance(3 * time.Minute)
 		}
 		v := r.settle()
 		assert.Equal(t, 5, starts)

@@ -17,8 +17,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// changed is the rig's policy with a change.
-func changed(r *rig, change func(*policy.Policy)) policy.Document {
+// changed is the harness's policy with a change.
+func changed(r *harness, change func(*policy.Policy)) policy.Document {
 	d := r.View().Policy
 	change(&d.Policy)
 	return d
@@ -26,8 +26,8 @@ func changed(r *rig, change func(*policy.Policy)) policy.Document {
 
 func distrust(p *policy.Policy) { p.Transitions = policy.TrustObserve }
 
-func TestAReloadedPolicyIsInForce(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestReload(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		trusting := r.View().Policy
 		later, err := r.Reload(t.Context(), changed(r, distrust))
 		require.NoError(t, err)
@@ -46,7 +46,7 @@ func TestAReloadedPolicyIsInForce(t *testing.T) {
 }
 
 // held stops the first step of the next transition until it is let go.
-func held(r *rig) (begun <-chan struct{}, letGo func()) {
+func held(r *harness) (begun <-chan struct{}, letGo func()) {
 	started, gate := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	r.failing(func(ctx context.Context, when, _ string) error {
@@ -61,8 +61,8 @@ func held(r *rig) (begun <-chan struct{}, letGo func()) {
 	return started, func() { close(gate) }
 }
 
-func TestAReloadWaitsForTheTransitionToEnd(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestReloadWaits(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		begun, letGo := held(r)
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "test"})
 		require.NoError(t, err)
@@ -88,8 +88,8 @@ func TestAReloadWaitsForTheTransitionToEnd(t *testing.T) {
 	})
 }
 
-func TestAReloadThatWaitsEndsWithTheDaemon(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestReloadWaitsAndStop(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		begun, letGo := held(r)
 		defer letGo()
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "test"})
@@ -104,8 +104,8 @@ func TestAReloadThatWaitsEndsWithTheDaemon(t *testing.T) {
 	})
 }
 
-func TestWhatCannotBeReloadedLeavesTheOldPolicy(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestReloadRefused(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		old := r.View().Policy
 		_, err := r.Reload(t.Context(), changed(r, func(p *policy.Policy) {
 			distrust(p)
@@ -125,14 +125,14 @@ func TestWhatCannotBeReloadedLeavesTheOldPolicy(t *testing.T) {
 	})
 }
 
-// A unit that nobody has looked at would count as one that is not there: nothing
-// may be judged by the new policy before everything was looked at by it.
-func TestTheHostIsLookedAtByTheNewPolicyBeforeItIsJudgedByIt(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// A unit that was not read would count as one that is not there: nothing
+// may be classified by the new policy before everything was read by it.
+func TestReloadReadsFirst(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		var mu sync.Mutex
 		var notes []string
 		r.host.change(func() {
-			r.host.note = func(what string) {
+			r.host.onSource = func(what string) {
 				mu.Lock()
 				defer mu.Unlock()
 				notes = append(notes, what+" under "+string(r.View().Policy.Transitions))
@@ -148,7 +148,7 @@ func TestTheHostIsLookedAtByTheNewPolicyBeforeItIsJudgedByIt(t *testing.T) {
 		require.NoError(t, err)
 		mu.Lock()
 		defer mu.Unlock()
-		assert.Equal(t, []string{"adopts under all", "looks under all"}, notes)
+		assert.Equal(t, []string{"adopts under all", "reads under all"}, notes)
 		assert.Equal(t, time.Minute, r.monitor.Timeout())
 		assert.Equal(t, policy.TrustObserve, r.View().Policy.Transitions)
 	})

@@ -12,10 +12,10 @@ import (
 )
 
 // onGivingDesktop is a desktop whose policy gives desktops something, before
-// anybody has asked for it.
-func onGivingDesktop(t *testing.T, f func(t *testing.T, r *rig)) {
+// anybody has requested it.
+func onGivingDesktop(t *testing.T, f func(t *testing.T, r *harness)) {
 	t.Helper()
-	onDesktop(t, func(t *testing.T, r *rig) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		p := testPolicy(r.dir)
 		p.Slices.Desktop = map[string]policy.Slice{"user.slice": {CPUWeight: 200}}
 		_, err := r.Reload(t.Context(), policy.Document{Policy: p})
@@ -24,8 +24,8 @@ func onGivingDesktop(t *testing.T, f func(t *testing.T, r *rig)) {
 	})
 }
 
-func TestAModeWithoutItsPropertiesIsNotReachedYet(t *testing.T) {
-	onGivingDesktop(t, func(t *testing.T, r *rig) {
+func TestSlicesMissing(t *testing.T) {
+	onGivingDesktop(t, func(t *testing.T, r *harness) {
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
 		assert.Equal(t, []string{"apply set-slices-desktop"}, r.host.applied)
 		assert.Equal(t, "200", r.host.clone().now.Systemd.Units["user.slice"].Properties[policy.CPUWeight])
@@ -34,8 +34,8 @@ func TestAModeWithoutItsPropertiesIsNotReachedYet(t *testing.T) {
 }
 
 // The mode is observed all the while; that does not make the failure a success.
-func TestPropertiesThatCannotBeSetAreTakenBack(t *testing.T) {
-	onGivingDesktop(t, func(t *testing.T, r *rig) {
+func TestSlicesUndone(t *testing.T) {
+	onGivingDesktop(t, func(t *testing.T, r *harness) {
 		before := r.host.clone()
 		r.host.fault = func(_ context.Context, when, what string) error {
 			if what == "verify set-slices-desktop" {

@@ -18,7 +18,7 @@ import (
 )
 
 // progress lists what was heard of the steps that take long.
-func (r *rig) progress() (texts []string) {
+func (r *harness) progress() (texts []string) {
 	for _, e := range r.seen.all() {
 		if e.Progress != nil {
 			texts = append(texts, e.Progress.Step+": "+e.Progress.Text)
@@ -27,8 +27,8 @@ func (r *rig) progress() (texts []string) {
 	return texts
 }
 
-// inFlight gives vLLM requests; who looks just now keeps the number it has.
-func (r *rig) inFlight(n float64) { r.host.change(func() { r.host.now.Inference.Running = &n }) }
+// inFlight gives vLLM requests; a read that is under way keeps the number that it has.
+func (r *harness) inFlight(n float64) { r.host.change(func() { r.host.now.Inference.Running = &n }) }
 
 func stepOf(t *testing.T, r status.Record, id string) status.Step {
 	t.Helper()
@@ -37,10 +37,10 @@ func stepOf(t *testing.T, r status.Record, id string) status.Step {
 	return r.Steps[i]
 }
 
-func TestHowFarAModelIsLoadedIsToldEveryFewSeconds(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestProgressOfModel(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.sick = true
-		r.ask(status.Request{Mode: policy.Compute, UID: 1000})
+		r.submit(status.Request{Mode: policy.Compute, UID: 1000})
 		time.Sleep(12 * time.Second)
 		synctest.Wait()
 		running := r.View().Running
@@ -51,15 +51,15 @@ func TestHowFarAModelIsLoadedIsToldEveryFewSeconds(t *testing.T) {
 		require.Equal(t, status.Success, r.settle().Last.Result)
 		assert.Equal(t, []string{
 			"await-vllm-healthy: loading, 0 s of 1200 s", "await-vllm-healthy: loading, 5 s of 1200 s", "await-vllm-healthy: loading, 10 s of 1200 s",
-		}, r.progress(), "once each, and nobody hears of the looks in between")
+		}, r.progress(), "once each, and not for each read in between")
 	})
 }
 
-func TestHowFarADrainIsIsTold(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+func TestProgressOfDrain(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		r.inFlight(3)
-		r.ask(status.Request{Mode: policy.Desktop, UID: 1000, LeaveCompute: true})
+		r.submit(status.Request{Mode: policy.Desktop, UID: 1000, LeaveCompute: true})
 		time.Sleep(time.Second)
 		assert.Equal(t, "draining, 3 requests in flight, 0 s of 300 s", r.View().Running.Progress)
 		r.inFlight(0)
@@ -67,13 +67,13 @@ func TestHowFarADrainIsIsTold(t *testing.T) {
 	})
 }
 
-// What a step had to tell although it was done is in the record, and tells strangers
+// What a step noted although it was done is in the record, and shows other users
 // as little as its errors do.
-func TestNotesAreRecordedAndRedacted(t *testing.T) {
+func TestNotesRedacted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		r.settle()
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		host.fault = func(ctx context.Context, when, what string) error {
@@ -98,21 +98,21 @@ func TestNotesAreRecordedAndRedacted(t *testing.T) {
 	})
 }
 
-// askedToEnd is a desktop whose policy has a hook.
-func askedToEnd(t *testing.T, run func(*testing.T, *rig)) {
+// withEndHook is a desktop whose policy has a hook.
+func withEndHook(t *testing.T, run func(*testing.T, *harness)) {
 	t.Helper()
 	underContract(t, func(p *policy.Policy) { p.Sessions.EndHook = []string{"uwsm", "stop"} }, run)
 }
 
 // Nothing that a hook does or does not leaves the session standing.
-func TestAHookIsAWarningAtWorst(t *testing.T) {
+func TestHookFails(t *testing.T) {
 	faults := map[string]func(ctx context.Context) error{
 		"that fails": func(context.Context) error { return errBroken },
 		"that hangs": func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
-			askedToEnd(t, func(t *testing.T, r *rig) {
+			withEndHook(t, func(t *testing.T, r *harness) {
 				r.host.fault = func(ctx context.Context, when, what string) error {
 					if when == "before" && what == "apply ask-sessions" {
 						return fault(ctx)
@@ -121,15 +121,15 @@ func TestAHookIsAWarningAtWorst(t *testing.T) {
 				}
 				record := r.request(policy.Compute)
 				require.Equal(t, status.Success, record.Result, record.Cause)
-				ask := stepOf(t, record, "ask-sessions")
-				assert.Equal(t, status.StepFailed, ask.Status)
-				assert.Contains(t, ask.Error, "step ask-sessions failed: ")
-				assert.LessOrEqual(t, ask.Finished.Sub(ask.Started), 40*time.Second)
+				step := stepOf(t, record, "ask-sessions")
+				assert.Equal(t, status.StepFailed, step.Status)
+				assert.Contains(t, step.Error, "step ask-sessions failed: ")
+				assert.LessOrEqual(t, step.Finished.Sub(step.Started), 40*time.Second)
 				assert.Empty(t, r.host.now.Logind.Sessions)
 			})
 		})
 	}
-	askedToEnd(t, func(t *testing.T, r *rig) {
+	withEndHook(t, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		applied := r.host.applied
 		assert.Equal(t, []string{"apply ask-sessions", "apply stop-display-manager", "apply end-sessions"}, applied[:3])
@@ -138,7 +138,7 @@ func TestAHookIsAWarningAtWorst(t *testing.T) {
 
 // A hook that failed is no reason to go back behind what was reached since, and is not
 // run again.
-func TestAFailedHookDoesNotKeepAWaitFromBeingResumed(t *testing.T) {
+func TestHookFailsThenRecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := testPolicy(t.TempDir())
 		p.Sessions.EndHook = []string{"uwsm", "stop"}
@@ -150,14 +150,14 @@ func TestAFailedHookDoesNotKeepAWaitFromBeingResumed(t *testing.T) {
 			}
 			return nil
 		}
-		r := startRigWith(t, host, p, thisBoot)
+		r := startHarnessWith(t, host, p, thisBoot)
 		r.settle()
-		r.ask(status.Request{Mode: policy.Compute, UID: 1000})
+		r.submit(status.Request{Mode: policy.Compute, UID: 1000})
 		time.Sleep(5 * time.Second)
 		require.Equal(t, "await-vllm-healthy", r.View().Running.Step)
 		r.stop()
 		host.change(func() { host.applied, host.fault = nil, nil })
-		r = startRigWith(t, host, p, thisBoot)
+		r = startHarnessWith(t, host, p, thisBoot)
 		time.Sleep(time.Second)
 		host.change(func() { host.now.Inference.Healthy = true })
 		v := r.settle()
@@ -168,8 +168,8 @@ func TestAFailedHookDoesNotKeepAWaitFromBeingResumed(t *testing.T) {
 	})
 }
 
-func TestAPolicyMayStopWhatDoesNotDrain(t *testing.T) {
-	underContract(t, func(p *policy.Policy) { p.VLLM.OnDrainTimeout = policy.DrainStop }, func(t *testing.T, r *rig) {
+func TestDrainTimeoutStops(t *testing.T) {
+	underContract(t, func(p *policy.Policy) { p.VLLM.OnDrainTimeout = policy.DrainStop }, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		r.inFlight(1)
 		begun := time.Now()
@@ -180,10 +180,10 @@ func TestAPolicyMayStopWhatDoesNotDrain(t *testing.T) {
 	})
 }
 
-// Whose sessions end is judged again right before the point of no return, although
-// nothing took time since it was judged first.
-func TestSomebodyWhoLogsInAfterTheJudgementIsNotThrownOut(t *testing.T) {
-	onDesktop(t, func(t *testing.T, r *rig) {
+// Whose sessions end is checked again right before the point of no return, although
+// nothing took time since the first check.
+func TestLoginAfterCommit(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
 		came := false
 		r.host.read = func() {
 			if came {
@@ -211,9 +211,9 @@ func instances(p *policy.Policy) {
 	p.Modes.Compute.VLLMProfile = "fast"
 }
 
-// TestAnotherInstanceDegradesAndIsStopped: one that no policy names.
-func TestAnotherInstanceDegradesAndIsStopped(t *testing.T) {
-	underContract(t, instances, func(t *testing.T, r *rig) {
+// TestOtherInstanceStopped: one that no policy names.
+func TestOtherInstanceStopped(t *testing.T) {
+	underContract(t, instances, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 		require.True(t, r.host.now.Systemd.Units["vllm@fast.service"].Active())
 		assert.Equal(t, "fast", r.View().Observation.Facts[observer.AIProfile].Word)

@@ -12,18 +12,18 @@ import (
 )
 
 // A person who has just logged in has a whole desktop until their audio server is
-// due. That it is due nobody signals: the engine waits for the moment itself.
-func TestTheGraceOfAFreshLoginEndsByItself(t *testing.T) {
+// due. No signal says that it is due: the controller sets a timer.
+func TestLoginGraceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
 		host.mute = true
 		host.now.Logind.Sessions[0].Since = time.Now()
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		require.Equal(t, observer.State("desktop"), r.settle().Observation.State)
 		host.mu.Lock()
-		host.note = func(what string) { assert.Fail(t, "nobody needs to look", what) }
+		host.onSource = func(what string) { assert.Fail(t, "nothing needs to be read", what) }
 		host.mu.Unlock()
 		time.Sleep(9 * time.Second)
 		synctest.Wait()

@@ -12,29 +12,29 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// TestJudgingIsWhatARequestWouldMeet: the same guards with the same answers, and
-// nothing asked or done.
-func TestJudgingIsWhatARequestWouldMeet(t *testing.T) {
+// TestGuardsOfNoRequest: the same guards with the same answers, and
+// nothing is requested or done.
+func TestGuardsOfNoRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		defer r.stop()
 		before := r.settle()
-		judge := func(mode policy.Mode, ids ...policy.GuardID) []guards.Verdict {
+		evaluate := func(mode policy.Mode, ids ...policy.GuardID) []guards.Verdict {
 			t.Helper()
 			verdicts, _, err := r.Judge(t.Context(), status.Request{Mode: mode, UID: 1000}, ids)
 			require.NoError(t, err)
 			return verdicts
 		}
-		require.Empty(t, guards.Blocking(judge(policy.Compute)))
+		require.Empty(t, guards.Blocking(evaluate(policy.Compute)))
 		host.change(func() {
 			host.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
 		})
-		verdicts := judge(policy.Compute)
+		verdicts := evaluate(policy.Compute)
 		require.Len(t, guards.Blocking(verdicts), 1)
-		require.Equal(t, []guards.Verdict{guards.Blocking(verdicts)[0]}, judge(policy.Compute, policy.CheckUserJobsSafe))
-		require.Len(t, judge(policy.Desktop), 2)
+		require.Equal(t, []guards.Verdict{guards.Blocking(verdicts)[0]}, evaluate(policy.Compute, policy.CheckUserJobsSafe))
+		require.Len(t, evaluate(policy.Desktop), 2)
 		after := r.settle()
 		require.Equal(t, before.Desired, after.Desired)
 		require.Nil(t, after.Last)
