@@ -45,7 +45,8 @@ func TestConsolesShowWayBack(t *testing.T) {
 
 		r.leased(policy.Compute, status.Terms{For: 4 * time.Hour, Confirm: 5 * time.Minute})
 		v := r.View()
-		assert.Equal(t, "This machine is in compute since "+consoleTime(v.ObservedSince)+"; back: log in and run: modectl request studio-local\n"+
+		assert.Equal(t, "This machine is in compute since "+consoleTime(v.ObservedSince)+
+			"; back: log in and run: modectl request studio-local\n"+
 			"It goes back to studio-local at "+consoleTime(v.Lease.ConfirmBy)+", unless somebody runs: modectl confirm 2\n"+
 			"It goes back to studio-local at "+consoleTime(v.Lease.Until)+", by itself.\n", r.shown())
 		assert.True(t, touched())

@@ -39,7 +39,8 @@ func underContract(t *testing.T, change func(*policy.Policy), f func(*testing.T,
 
 func TestForbiddenUnitStopped(t *testing.T) {
 	underContract(t, func(p *policy.Policy) {
-		p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden, p.Modes.Desktop.StopForbidden = []string{"cups.service"}, []string{"batch.timer"}, true
+		p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden = []string{"cups.service"}, []string{"batch.timer"}
+		p.Modes.Desktop.StopForbidden = true
 	}, func(t *testing.T, r *harness) {
 		require.Equal(t, observer.State("degraded-desktop"), r.View().Observation.State)
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
@@ -56,7 +57,8 @@ func TestForbiddenUnitStopped(t *testing.T) {
 }
 
 func TestForbiddenUnitKept(t *testing.T) {
-	underContract(t, func(p *policy.Policy) { p.Modes.StudioLocal.Forbidden = []string{"batch.timer"} }, func(t *testing.T, r *harness) {
+	forbid := func(p *policy.Policy) { p.Modes.StudioLocal.Forbidden = []string{"batch.timer"} }
+	underContract(t, forbid, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.start("batch.timer") })
 		record := r.request(policy.StudioLocal)
 		assert.Equal(t, status.Degraded, record.Result)
@@ -71,7 +73,8 @@ func TestForbiddenUnitKept(t *testing.T) {
 func TestWayBackUnitHangs(t *testing.T) {
 	for _, when := range []string{"prepare", "apply", "verify"} {
 		t.Run(when, func(t *testing.T) {
-			underContract(t, func(p *policy.Policy) { p.Modes.Desktop.Required = []string{"cups.service", "late.service"} }, func(t *testing.T, r *harness) {
+			needs := func(p *policy.Policy) { p.Modes.Desktop.Required = []string{"cups.service", "late.service"} }
+			underContract(t, needs, func(t *testing.T, r *harness) {
 				require.Equal(t, status.Success, r.request(policy.Compute).Result)
 				r.host.fault = func(_ context.Context, _, what string) error {
 					if what == when+" start-cups.service" {
@@ -97,7 +100,8 @@ func TestWayBackUnitHangs(t *testing.T) {
 // TestComputeUnitFails: people were logged out for it.
 func TestComputeUnitFails(t *testing.T) {
 	underContract(t, func(p *policy.Policy) {
-		p.Modes.Compute.Required, p.Modes.Compute.Forbidden, p.Modes.Compute.StopForbidden = []string{"batch.service"}, []string{"cups.service"}, true
+		p.Modes.Compute.Required, p.Modes.Compute.Forbidden = []string{"batch.service"}, []string{"cups.service"}
+		p.Modes.Compute.StopForbidden = true
 	}, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.start("cups.service") })
 		r.host.fault = func(_ context.Context, _, what string) error {

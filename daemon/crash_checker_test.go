@@ -175,7 +175,8 @@ func (j checker) checkLast(v status.View, outcomes map[uint64]status.Record) {
 		)
 	}
 	var verdicts []json.RawMessage
-	if err := json.Unmarshal([]byte(j.word("last-guards.json")), &verdicts); err != nil || len(verdicts) != len(file.Guards) {
+	err := json.Unmarshal([]byte(j.word("last-guards.json")), &verdicts)
+	if err != nil || len(verdicts) != len(file.Guards) {
 		j.report("last-guards.json is not of the last", "%d verdicts (%v), not %d", len(verdicts), err, len(file.Guards))
 	}
 	if v.Last.Final == "" {
@@ -291,9 +292,9 @@ func (j checker) accounted(v status.View, key string) bool {
 	return slices.ContainsFunc(v.Last.Steps, func(s status.Step) bool {
 		left := s.Status == status.StepDoing ||
 			s.Status == status.StepDone || s.Status == status.StepFailed || s.Status == status.StepUndoFailed
-		return left && (strings.HasSuffix(s.ID, unit) || strings.HasSuffix(s.ID, bare) || strings.HasPrefix(s.ID, "isolate-") ||
-			strings.HasPrefix(s.ID, "set-slices") &&
-				strings.HasSuffix(unit, ".slice") || strings.HasSuffix(s.ID, "-maintenance"))
+		return left && (strings.HasSuffix(s.ID, unit) || strings.HasSuffix(s.ID, bare) ||
+			strings.HasPrefix(s.ID, "isolate-") || strings.HasSuffix(s.ID, "-maintenance") ||
+			strings.HasPrefix(s.ID, "set-slices") && strings.HasSuffix(unit, ".slice"))
 	})
 }
 

@@ -43,9 +43,10 @@ func circumstances() []*circumstance {
 		{name: "without vLLM", request: asAlice, change: func(p *policy.Policy) { p.VLLM.Enabled = false }},
 		{name: "contracts", request: asAlice, full: true, change: func(p *policy.Policy) {
 			fast(p)
-			p.Modes.Desktop.Required, p.Modes.Desktop.Forbidden, p.Modes.Desktop.StopForbidden = []string{"cups.service"}, []string{"batch.timer"}, true
+			d, c := &p.Modes.Desktop, &p.Modes.Compute
+			d.Required, d.Forbidden, d.StopForbidden = []string{"cups.service"}, []string{"batch.timer"}, true
 			p.Modes.StudioLocal.Required = []string{"jack.service"}
-			p.Modes.Compute.Required, p.Modes.Compute.Forbidden, p.Modes.Compute.StopForbidden = []string{"batch.timer"}, []string{"cups.service"}, true
+			c.Required, c.Forbidden, c.StopForbidden = []string{"batch.timer"}, []string{"cups.service"}, true
 		}},
 		{
 			name: "prepared and announced", request: asRoot,
@@ -127,7 +128,8 @@ func (w *circumstance) plans() []plan {
 func (w *circumstance) policy(dir string) policy.Policy {
 	p := testPolicy(dir)
 	seconds := policy.Duration(time.Second)
-	p.Timeouts.Unit, p.Timeouts.Isolate, p.Timeouts.GPURelease, p.Timeouts.Verify = 4*seconds, 4*seconds, 3*seconds, 3*seconds
+	p.Timeouts.Unit, p.Timeouts.Isolate = 4*seconds, 4*seconds
+	p.Timeouts.GPURelease, p.Timeouts.Verify = 3*seconds, 3*seconds
 	p.VLLM.StartTimeout, p.VLLM.DrainTimeout = 4*seconds, 4*seconds
 	p.Sessions.TerminateTimeout, p.Sessions.KillTimeout, p.Announce.Grace = 2*seconds, 2*seconds, 2*seconds
 	p.Studio.Quiesce = []string{quietTimer, "nix-gc.timer"}

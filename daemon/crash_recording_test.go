@@ -158,7 +158,9 @@ type run struct {
 // by the caller.
 func (m *matrix) carryOut(t *testing.T, p plan, breaks, how string) *run {
 	where := fmt.Sprintf("%s, %s %s %s", p.circumstance.name, p.name, how, breaks)
-	result := &run{recording: &recording{m: m, t: t, where: where, breaks: breaks, how: how, dir: m.dir(t), host: p.newHost()}}
+	result := &run{recording: &recording{
+		m: m, t: t, where: where, breaks: breaks, how: how, dir: m.dir(t), host: p.newHost(),
+	}}
 	synctest.Test(t, func(t *testing.T) {
 		result.execute(t, p)
 		if result.broken < 0 && breaks != "" {

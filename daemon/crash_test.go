@@ -129,8 +129,9 @@ func TestRebootInTheMiddle(t *testing.T) {
 
 func TestForeignJournal(t *testing.T) {
 	cases := map[string]string{
-		"another format":      `{"format":2}`,
-		"an unknown kind":     `{"format":1,"record":{"steps":[{}]},"steps":[{"id":"x","kind":"format-disk"}],"before":[null]}`,
+		"another format": `{"format":2}`,
+		"an unknown kind": `{"format":1,"record":{"steps":[{}]},"steps":[{"id":"x","kind":"format-disk"}],` +
+			`"before":[null]}`,
 		"steps without notes": `{"format":1,"record":{"steps":[{}]},"steps":[{"id":"x","kind":"stop-unit"}],"before":[]}`,
 		"no JSON":             `{`,
 	}

@@ -69,9 +69,9 @@ func newFakeHost(p policy.Policy) *fakeHost {
 		h.now.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: "inactive", AllowIsolate: true}
 	}
 	for _, name := range p.Slices.Names() {
-		h.now.Systemd.Units[name] = observer.Unit{ID: name, LoadState: "loaded", ActiveState: "active", Properties: policy.Properties{
-			policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
-		}}
+		h.now.Systemd.Units[name] = observer.Unit{
+			ID: name, LoadState: "loaded", ActiveState: "active", Properties: defaultProperties(),
+		}
 	}
 	for _, m := range policy.Modes() {
 		h.now.Systemd.Units[policy.PrepareUnit(m)] = observer.Unit{LoadState: "not-found", ActiveState: "inactive"}
@@ -91,6 +91,14 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	h.start("desktop.target")
 	h.start(quietTimer)
 	return h
+}
+
+// defaultProperties are those of a slice that nobody has set.
+func defaultProperties() policy.Properties {
+	return policy.Properties{
+		policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0",
+		policy.AllowedCPUs: "",
+	}
 }
 
 // boottime is the kernel's CLOCK_BOOTTIME. The machine started a day before the test.
@@ -265,9 +273,7 @@ func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 	now := h.clone().now
 	given := h.policy.Slices.Of(mode)
 	for _, name := range h.policy.Slices.Names() {
-		want := policy.Properties{
-			policy.CPUWeight: "", policy.IOWeight: "", policy.MemoryHigh: policy.Infinity, policy.MemoryLow: "0", policy.AllowedCPUs: "",
-		}
+		want := defaultProperties()
 		maps.Copy(want, given[name].Properties())
 		require.Equal(t, want, now.Systemd.Units[name].Properties, "%s: %s in %s", when, name, mode)
 		require.Len(
@@ -302,7 +308,8 @@ func (h *fakeHost) graph(context.Context, string) (unitgraph.Graph, error) {
 	graph := unitgraph.Graph{}
 	for name, u := range h.now.Systemd.Units {
 		graph[name] = unitgraph.Unit{
-			Names: []string{name}, LoadState: u.LoadState, ActiveState: u.ActiveState, AllowIsolate: u.AllowIsolate, Job: h.jobs[name],
+			Names: []string{name}, LoadState: u.LoadState, ActiveState: u.ActiveState, AllowIsolate: u.AllowIsolate,
+			Job: h.jobs[name],
 		}
 	}
 	for _, name := range h.others {

@@ -200,31 +200,29 @@ func (h *fakeHost) handlers() map[plans.Kind]plans.StepHandler {
 			return parts
 		}
 	}
+	start := func(s plans.Step) []func() { return []func(){func() { h.start(s.Unit) }} }
+	stop := func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }
+	none := func(plans.Step) []func() { return nil }
+	release := func(plans.Step) []func() { return []func(){func() { h.now.Processes.Holders = nil }} }
+	endSessions := func(plans.Step) []func() { return []func(){h.endSessions} }
+	isolate := func(s plans.Step) []func() { return []func(){h.clear, func() { h.start(s.Unit) }} }
+	set := func(s plans.Step) (parts []func()) {
+		for _, c := range s.Slices {
+			parts = append(parts, func() { h.setSlice(c) })
+		}
+		return parts
+	}
+	stays := func(*fakeHost, plans.Step, found) {} // the undo of what cannot be undone
 	return map[plans.Kind]plans.StepHandler{
-		plans.StartUnit: fakeHandler{h, func(s plans.Step) []func() { return []func(){func() { h.start(s.Unit) }} }, restore},
-		plans.StopUnit:  fakeHandler{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
-		plans.StopVLLM:  fakeHandler{h, func(s plans.Step) []func() { return []func(){func() { h.stop(s.Unit) }} }, restore},
-		plans.AskSessions: fakeHandler{
-			h, func(plans.Step) []func() { return nil }, func(*fakeHost, plans.Step, found) {},
-		},
-		plans.EndManagers: fakeHandler{
-			h, func(plans.Step) []func() { return []func(){func() { h.now.Processes.Holders = nil }} }, func(*fakeHost, plans.Step, found) {},
-		},
-		plans.SetSlices: fakeHandler{h, func(s plans.Step) (parts []func()) {
-			for _, c := range s.Slices {
-				parts = append(parts, func() { h.setSlice(c) })
-			}
-			return parts
-		}, (*fakeHost).unsetSlices},
-		plans.Quiesce: fakeHandler{h, each(h.quiesce), (*fakeHost).asFound},
-		plans.Resume:  fakeHandler{h, each(h.resume), (*fakeHost).asFound},
-		plans.EndSessions: fakeHandler{
-			h, func(plans.Step) []func() { return []func(){h.endSessions} },
-			func(*fakeHost, plans.Step, found) {},
-		},
-		plans.Isolate: fakeHandler{
-			h, func(s plans.Step) []func() { return []func(){h.clear, func() { h.start(s.Unit) }} },
-			(*fakeHost).unisolate,
-		},
+		plans.StartUnit:   fakeHandler{h, start, restore},
+		plans.StopUnit:    fakeHandler{h, stop, restore},
+		plans.StopVLLM:    fakeHandler{h, stop, restore},
+		plans.AskSessions: fakeHandler{h, none, stays},
+		plans.EndManagers: fakeHandler{h, release, stays},
+		plans.EndSessions: fakeHandler{h, endSessions, stays},
+		plans.SetSlices:   fakeHandler{h, set, (*fakeHost).unsetSlices},
+		plans.Quiesce:     fakeHandler{h, each(h.quiesce), (*fakeHost).asFound},
+		plans.Resume:      fakeHandler{h, each(h.resume), (*fakeHost).asFound},
+		plans.Isolate:     fakeHandler{h, isolate, (*fakeHost).unisolate},
 	}
 }

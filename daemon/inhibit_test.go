@@ -155,7 +155,8 @@ func TestForceInhibitorAtCommit(t *testing.T) {
 // The controller refuses what the bus refuses.
 func TestForceHardGuard(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
-		r.submit(status.Request{Mode: policy.Compute, UID: 1001, Skip: []policy.GuardID{policy.CheckGraphicalSessionTerminable}})
+		skip := []policy.GuardID{policy.CheckGraphicalSessionTerminable}
+		r.submit(status.Request{Mode: policy.Compute, UID: 1001, Skip: skip})
 		last := r.settle().Last
 		require.Equal(t, status.Blocked, last.Result)
 		assert.Empty(t, last.Forced)

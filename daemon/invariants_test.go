@@ -91,7 +91,9 @@ func (w *workstation) invariant7(when, what string) {
 	people := len(h.now.Logind.Sessions) > 0 // a display manager that nobody sits at takes nothing along
 	playing := h.playing && people
 	busy := *h.now.Procfs.LoadPerCore.Value > 4 && people
-	if first && (playing && !slices.Contains(skip, policy.CheckAudioIdle) || busy && !slices.Contains(skip, policy.CheckCPULoadSafe)) {
+	forbidden := playing && !slices.Contains(skip, policy.CheckAudioIdle) ||
+		busy && !slices.Contains(skip, policy.CheckCPULoadSafe)
+	if first && forbidden {
 		w.violated("invariant 7: %s, playing is %v and busy is %v", what, playing, busy)
 	}
 }

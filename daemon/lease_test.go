@@ -197,7 +197,8 @@ func TestConfirmed(t *testing.T) {
 				assert.ErrorIs(t, r.Confirm(t.Context(), id, alice), status.ErrNoSuchTransition, "once is enough")
 				events, err := os.ReadFile(filepath.Join(r.dir, "state", "events.jsonl"))
 				require.NoError(t, err)
-				assert.Contains(t, string(events), `"transition":1,"mode":"compute","by":"uid 1000 (alice)","uid":1000,"authorization":"polkit x"`)
+				assert.Contains(t, string(events),
+					`"transition":1,"mode":"compute","by":"uid 1000 (alice)","uid":1000,"authorization":"polkit x"`)
 
 				v := r.advance(10 * time.Minute)
 				assert.Equal(t, observer.State("compute"), v.Observation.State)
@@ -223,11 +224,13 @@ func TestLeaseEndsOrIsReplaced(t *testing.T) {
 			policy.Compute, func(_ *testing.T, r *harness) { r.request(policy.Compute) }, "", "",
 		},
 		"the same mode on other terms keeps the way back": {
-			policy.StudioLocal, func(t *testing.T, r *harness) { r.requestOn(policy.StudioLocal, status.Terms{Confirm: time.Hour}) },
+			policy.StudioLocal,
+			func(t *testing.T, r *harness) { r.requestOn(policy.StudioLocal, status.Terms{Confirm: time.Hour}) },
 			policy.StudioLocal, policy.Desktop,
 		},
 		"a mode that is left for another on terms": {
-			policy.StudioLocal, func(t *testing.T, r *harness) { r.requestOn(policy.Compute, hour) }, policy.Compute, policy.StudioLocal,
+			policy.StudioLocal, func(t *testing.T, r *harness) { r.requestOn(policy.Compute, hour) },
+			policy.Compute, policy.StudioLocal,
 		},
 		"a mode that is not reached": {
 			policy.StudioLocal, func(t *testing.T, r *harness) {

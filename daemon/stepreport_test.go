@@ -50,7 +50,8 @@ func TestProgressOfModel(t *testing.T) {
 		r.host.change(func() { r.host.now.Inference.Healthy = true })
 		require.Equal(t, status.Success, r.settle().Last.Result)
 		assert.Equal(t, []string{
-			"await-vllm-healthy: loading, 0 s of 1200 s", "await-vllm-healthy: loading, 5 s of 1200 s", "await-vllm-healthy: loading, 10 s of 1200 s",
+			"await-vllm-healthy: loading, 0 s of 1200 s", "await-vllm-healthy: loading, 5 s of 1200 s",
+			"await-vllm-healthy: loading, 10 s of 1200 s",
 		}, r.progress(), "once each, and not for each read in between")
 	})
 }

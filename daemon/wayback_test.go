@@ -164,7 +164,9 @@ func TestLeaveComputeWithoutRight(t *testing.T) {
 func TestLeaveComputeRechecked(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
 		grace := time.Minute
-		r.submit(status.Request{Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, Grace: &grace})
+		r.submit(status.Request{
+			Mode: policy.StudioLocal, Origin: status.OriginOperator, By: "alice", UID: 1000, Grace: &grace,
+		})
 		require.Equal(t, status.PhaseAnnounced, r.View().Running.Phase)
 		r.host.change(func() {
 			unit := r.host.now.Systemd.Units["compute.target"]

@@ -50,7 +50,8 @@ type workstation struct {
 func (w *workstation) policy(dir string) policy.Policy {
 	p := testPolicy(dir)
 	second := policy.Duration(time.Second)
-	p.Timeouts.Unit, p.Timeouts.Isolate, p.Timeouts.GPURelease, p.Timeouts.Verify = 4*second, 4*second, 3*second, 3*second
+	p.Timeouts.Unit, p.Timeouts.Isolate = 4*second, 4*second
+	p.Timeouts.GPURelease, p.Timeouts.Verify = 3*second, 3*second
 	p.VLLM.StartTimeout, p.VLLM.DrainTimeout = 4*second, 4*second
 	p.Studio.Quiesce = []string{quietTimer}
 	p.Guards.StudioLocal = nil
