@@ -19,7 +19,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// checker holds what a daemon says against the host and the disk.
+// checker compares what a daemon publishes with the host and the disk.
 type checker struct {
 	m     *matrix
 	t     *testing.T
@@ -46,8 +46,8 @@ func (j checker) word(name string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// check is about a daemon that has come to rest. died are the files that it found,
-// nil when it was alive all the time.
+// check checks a daemon in which nothing runs. died are the files that it found,
+// nil when it did not die.
 func (j checker) check(v status.View, died map[string][]byte) {
 	files, err := readFiles(j.dir)
 	require.NoError(j.t, err)
@@ -71,10 +71,10 @@ func (j checker) check(v status.View, died map[string][]byte) {
 	j.checkEffects(v)
 }
 
-// checkObservation: what is published is what an independent reading of the host
-// says, and the files say the same.
+// checkObservation: what is published is what expectedState has of the host,
+// and the files have the same.
 func (j checker) checkObservation(v status.View) {
-	mode, want := j.host.reads()
+	mode, want := j.host.expectedState()
 	doubt := v.Last != nil && slices.Contains(
 		[]status.Result{"failed", "timed-out", "rollback-failed", "interrupted"}, v.Last.Result,
 	)
@@ -117,7 +117,7 @@ func (j checker) checkDesired(v status.View) {
 	}
 }
 
-// outcomes are those of a history, by id, as they stand there.
+// outcomes returns the outcomes in a history, by id.
 func (j checker) outcomes(data []byte) map[uint64]status.Record {
 	all := map[uint64]status.Record{}
 	for line := range bytes.Lines(data) {
@@ -244,17 +244,17 @@ func (j checker) checkRecovery(
 // anything else is recorded.
 func (j checker) checkEffects(v status.View) {
 	now := j.host.effects()
-	mode, _ := j.host.reads()
-	if len(now.not(j.origin)) == 0 {
+	mode, _ := j.host.expectedState()
+	if len(now.diff(j.origin)) == 0 {
 		return
 	}
-	nearest := now.not(j.origin)
+	nearest := now.diff(j.origin)
 	for _, m := range []policy.Mode{mode, j.p.to(), policy.Desktop} {
 		clean := j.p.clean[m]
 		if clean == nil {
 			continue
 		}
-		if diff := j.p.concerning(m, now.not(clean)); len(diff) < len(nearest) {
+		if diff := j.p.concerning(m, now.diff(clean)); len(diff) < len(nearest) {
 			nearest = diff
 		}
 	}
@@ -271,9 +271,9 @@ func (j checker) checkEffects(v status.View) {
 	}
 }
 
-// accounted: the record of the last transition says of a step that did this that it
-// is not as it was, or the host is said to be degraded, by the state or by the record's
-// end where the state says more, or nothing at all.
+// accounted reports whether an effect is published: the last record has a step that did it and
+// was not undone, or the host is degraded, by the state or by the record's
+// final state, or the state is unknown.
 func (j checker) accounted(v status.View, key string) bool {
 	if v.Observation.Degraded() || v.Observation.State == observer.StateUnknown {
 		return true
@@ -298,7 +298,7 @@ func (j checker) accounted(v status.View, key string) bool {
 	})
 }
 
-// nextRequest: whatever happened, a request for desktop brings a desktop.
+// nextRequest: whatever happened, a request for desktop reaches it.
 func (j checker) nextRequest(r *harness) {
 	r.host.fault = nil
 	request := j.p.request
@@ -317,13 +317,13 @@ func (j checker) nextRequest(r *harness) {
 	}
 	now := j.host.effects()
 	diff := slices.DeleteFunc(
-		j.p.concerning(policy.Desktop, now.not(j.p.clean[policy.Desktop])),
+		j.p.concerning(policy.Desktop, now.diff(j.p.clean[policy.Desktop])),
 		func(key string) bool { return strings.HasPrefix(key, "mode-prepare-") },
 	)
 	if len(diff) > 0 {
 		j.report("the next request leaves something", "%v", diff)
 	}
-	if _, state := j.host.reads(); state != "desktop" {
+	if _, state := j.host.expectedState(); state != "desktop" {
 		j.report("the next request claims what is not so", "the host is %s", state)
 	}
 	if _, err := os.Stat(filepath.Join(j.dir, "run", "reconcile.pid")); err == nil {

@@ -25,13 +25,13 @@ import (
 // while it recovers. What is then on the host, on disk and published is held against
 // an independent reading of the host (checker).
 //
-// To die is to be cut off from the world: the host and the disk are copied at the
-// point, the next daemon gets the copies, and whatever the first one does afterwards
-// is done to a world that is thrown away.
+// A daemon that dies is simulated by a copy: the host and the disk are copied at the
+// point, the next daemon gets the copies, and what the first one does afterwards
+// is discarded.
 func TestCrashMatrix(t *testing.T) {
 	m := &matrix{base: t.TempDir(), kinds: map[string]int{}, reports: map[string][]string{}}
 	t.Run("plans", func(t *testing.T) {
-		for _, w := range circumstances() {
+		for _, w := range scenarios() {
 			t.Run(w.name, func(t *testing.T) {
 				t.Parallel()
 				w.clean = m.cleanModes(t, w)
@@ -50,7 +50,7 @@ func TestCrashMatrix(t *testing.T) {
 	require.GreaterOrEqual(t, m.cases, 2000, "what this test is for")
 }
 
-// matrix counts.
+// matrix counts the cases and collects the violations.
 type matrix struct {
 	base string
 
@@ -68,7 +68,7 @@ func (m *matrix) count(kind string) {
 	m.kinds[kind]++
 }
 
-// violate notes a violation. It does not end the case, or the plan.
+// report notes a violation. It does not end the case, or the plan.
 func (m *matrix) report(where, kind, format string, args ...any) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,7 +98,7 @@ func (m *matrix) dir(t *testing.T) string {
 }
 
 // cleanModes is what each mode leaves, reached without a fault.
-func (m *matrix) cleanModes(t *testing.T, w *circumstance) map[policy.Mode]effects {
+func (m *matrix) cleanModes(t *testing.T, w *scenario) map[policy.Mode]effects {
 	clean := map[policy.Mode]effects{}
 	synctest.Test(t, func(t *testing.T) {
 		r := w.start(t, w.newHost(), m.dir(t), thisBoot)
@@ -153,23 +153,23 @@ func (m *matrix) try(t *testing.T, p plan) {
 	}
 }
 
-// everything has the whole matrix tried, tens of thousands of cases; without it a
-// sample is, the same each time, of which most are of the six plans between modes.
+// everything tries the whole matrix, tens of thousands of cases. Without it a
+// sample is tried, the same each time, most of it of the six plans between modes.
 var everything = os.Getenv("DUBNIUM_CRASHES") == "all"
 
 func (p plan) samples(point, what string) bool {
 	rate := 60
-	if p.circumstance.name == "as it comes" && p.spoil == nil {
+	if p.scenario.name == "as it comes" && p.degrade == nil {
 		rate = 8
 	}
 	if what == "boot-2" {
 		rate *= 4
 	}
-	return everything || pick(p.circumstance.name+p.name+point+what, 0, rate) == 0
+	return everything || pick(p.scenario.name+p.name+point+what, 0, rate) == 0
 }
 
-// chosen: whatever a step does fails and hangs, and what is written fails; the same
-// file hangs only now and then, since each time takes the same way.
+// chosen reports whether a point is tried. Every step fails and hangs, and every write fails. A
+// file hangs in a few cases only, since each takes the same path.
 func chosen(point string, i int, how string) bool {
 	if how == "hang" && strings.HasPrefix(point, "events.jsonl.") {
 		// The log is locked meanwhile, and fake time stands still while anybody waits for a
@@ -180,7 +180,7 @@ func chosen(point string, i int, how string) bool {
 		i%2 == 0 || i%8 == 0
 }
 
-// pick chooses one of n, from first on, by a word.
+// pick returns one of n numbers, from first on, by a hash of word.
 func pick(word string, first, n int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(word))
@@ -188,7 +188,7 @@ func pick(word string, first, n int) int {
 }
 
 // restart starts a daemon on a machine on which one died, checks what it makes of
-// it, and lets it die again on the way.
+// it, and makes it die again on the way.
 func (m *matrix) restart(t *testing.T, p plan, before *run, at machine, boot string) {
 	m.count("die, " + boot)
 	recovered := m.recovery(t, p, before, at, boot, at.when)

@@ -13,8 +13,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// circumstance is what a host and its policy may be like.
-type circumstance struct {
+// scenario is a host with a policy, and who makes the requests.
+type scenario struct {
 	name    string
 	change  func(*policy.Policy)
 	host    func(*fakeHost)
@@ -26,7 +26,7 @@ type circumstance struct {
 	clean map[policy.Mode]effects
 }
 
-func circumstances() []*circumstance {
+func scenarios() []*scenario {
 	asAlice := status.Request{Origin: status.OriginOperator, By: "uid 1000 (alice)", UID: 1000, LeaveCompute: true}
 	asRoot := status.Request{Origin: status.OriginOperator, By: "uid 0 (root)", EndOthers: true}
 	load := func(units ...string) func(*fakeHost) {
@@ -38,7 +38,7 @@ func circumstances() []*circumstance {
 			}
 		}
 	}
-	return []*circumstance{
+	return []*scenario{
 		{name: "as it comes", request: asAlice, full: true},
 		{name: "without vLLM", request: asAlice, change: func(p *policy.Policy) { p.VLLM.Enabled = false }},
 		{name: "contracts", request: asAlice, full: true, change: func(p *policy.Policy) {
@@ -70,25 +70,25 @@ func circumstances() []*circumstance {
 	}
 }
 
-// plan is one transition under a circumstance: the last of a route, or what the
+// plan is one transition under a scenario: the last of a route, or what the
 // daemon does by itself at boot.
 type plan struct {
-	*circumstance
+	*scenario
 	name string
 	// route leads there; the transition is to its last mode.
 	route []policy.Mode
-	// spoil degrades the host before the transition.
-	spoil func(*fakeHost)
+	// degrade degrades the host before the transition.
+	degrade func(*fakeHost)
 	// boot: the machine comes up without a mode, and the transition is the boot rule's.
 	boot bool
 }
 
 func (p plan) to() policy.Mode { return p.route[len(p.route)-1] }
 
-func (w *circumstance) plans() []plan {
+func (w *scenario) plans() []plan {
 	var all []plan
-	add := func(name string, spoil func(*fakeHost), route ...policy.Mode) {
-		all = append(all, plan{circumstance: w, name: name, spoil: spoil, route: route})
+	add := func(name string, degrade func(*fakeHost), route ...policy.Mode) {
+		all = append(all, plan{scenario: w, name: name, degrade: degrade, route: route})
 	}
 	for _, name := range slices.Sorted(maps.Keys(routes)) {
 		add(name, nil, routes[name]...)
@@ -96,8 +96,8 @@ func (w *circumstance) plans() []plan {
 	if !w.full {
 		return all
 	}
-	all = append(all, plan{circumstance: w, name: "boot", route: []policy.Mode{"desktop"}, boot: true})
-	spoil := func(change func(*fakeHost, string), units ...string) func(*fakeHost) {
+	all = append(all, plan{scenario: w, name: "boot", route: []policy.Mode{"desktop"}, boot: true})
+	degrade := func(change func(*fakeHost, string), units ...string) func(*fakeHost) {
 		return func(h *fakeHost) {
 			for _, unit := range units {
 				if _, there := h.now.Systemd.Units[unit]; there {
@@ -106,16 +106,16 @@ func (w *circumstance) plans() []plan {
 			}
 		}
 	}
-	quiet := spoil((*fakeHost).stop, "audio-priority.service")
-	loud := spoil((*fakeHost).start, quietTimer)
-	spoilt := map[policy.Mode]func(*fakeHost){
-		"desktop":      spoil((*fakeHost).start, "audio-priority.service", "batch.timer"),
+	quiet := degrade((*fakeHost).stop, "audio-priority.service")
+	loud := degrade((*fakeHost).start, quietTimer)
+	degradedBy := map[policy.Mode]func(*fakeHost){
+		"desktop":      degrade((*fakeHost).start, "audio-priority.service", "batch.timer"),
 		"studio-local": func(h *fakeHost) { quiet(h); loud(h) },
-		"compute":      spoil((*fakeHost).stop, "vllm.service", "vllm-fast.service"),
+		"compute":      degrade((*fakeHost).stop, "vllm.service", "vllm-fast.service"),
 	}
 	for _, from := range policy.Modes() {
 		for _, to := range policy.Modes() {
-			add(fmt.Sprintf("degraded %s to %s", from, to), spoilt[from], from, to)
+			add(fmt.Sprintf("degraded %s to %s", from, to), degradedBy[from], from, to)
 		}
 	}
 	for _, to := range policy.Modes() {
@@ -124,8 +124,8 @@ func (w *circumstance) plans() []plan {
 	return all
 }
 
-// policy is short of patience: what hangs is given up in seconds.
-func (w *circumstance) policy(dir string) policy.Policy {
+// policy has short timeouts: what hangs is given up in seconds.
+func (w *scenario) policy(dir string) policy.Policy {
 	p := testPolicy(dir)
 	seconds := policy.Duration(time.Second)
 	p.Timeouts.Unit, p.Timeouts.Isolate = 4*seconds, 4*seconds
@@ -146,7 +146,7 @@ func (w *circumstance) policy(dir string) policy.Policy {
 }
 
 // newHost is a desktop that has just booted.
-func (w *circumstance) newHost() *fakeHost {
+func (w *scenario) newHost() *fakeHost {
 	h := newFakeHost(w.policy("/"))
 	if w.host != nil {
 		w.host(h)
@@ -160,16 +160,16 @@ func (w *circumstance) newHost() *fakeHost {
 	return h
 }
 
-// start runs a daemon of the circumstance.
-func (w *circumstance) start(t *testing.T, h *fakeHost, dir, boot string) *harness {
+// start runs a daemon of the scenario.
+func (w *scenario) start(t *testing.T, h *fakeHost, dir, boot string) *harness {
 	r := startHarnessWith(t, h, w.policy(dir), boot)
 	r.dir = dir
 	return r
 }
 
-// concerning leaves out the units of other modes' contracts: a mode has nothing to
-// say of what it neither requires nor forbids.
-func (w *circumstance) concerning(mode policy.Mode, keys []string) []string {
+// concerning leaves out the units of other modes' contracts: a mode neither
+// requires nor forbids them.
+func (w *scenario) concerning(mode policy.Mode, keys []string) []string {
 	p := w.policy("/")
 	own := append(slices.Clone(p.Contract(mode).Required), p.Contract(mode).Forbidden...)
 	return slices.DeleteFunc(keys, func(key string) bool {

@@ -55,7 +55,7 @@ type recording struct {
 
 var seed = maphash.MakeSeed()
 
-// hear is at every fault point.
+// atPoint is called at every fault point.
 func (f *recording) atPoint(ctx context.Context, point string) error {
 	f.mu.Lock()
 	if !f.active {
@@ -127,12 +127,12 @@ func (f *recording) requireJournaled(point string) {
 	}
 }
 
-// roll begins to watch the points of the daemon whose directories are under dir.
+// record begins to record the fault points of the daemon whose directories are under dir.
 func (f *recording) record() (stop func()) {
 	f.active, f.seen, f.broken = true, map[string]int{}, -1
 	remove := fault.Handle(f.dir, f.atPoint)
 	f.host.fault = func(ctx context.Context, when, what string) error {
-		if when != "amid" { // before and after are points of the actors
+		if when != "amid" { // before and after are points of the runner
 			return nil
 		}
 		return f.atPoint(ctx, "host."+what)
@@ -157,7 +157,7 @@ type run struct {
 // carryOut runs a plan in which something breaks, or nothing. What is left is checked
 // by the caller.
 func (m *matrix) carryOut(t *testing.T, p plan, breaks, how string) *run {
-	where := fmt.Sprintf("%s, %s %s %s", p.circumstance.name, p.name, how, breaks)
+	where := fmt.Sprintf("%s, %s %s %s", p.scenario.name, p.name, how, breaks)
 	result := &run{recording: &recording{
 		m: m, t: t, where: where, breaks: breaks, how: how, dir: m.dir(t), host: p.newHost(),
 	}}
@@ -190,8 +190,8 @@ func (f *run) execute(t *testing.T, p plan) {
 			record := r.to(p.request, mode)
 			require.True(t, record.Result.Reached(), "%s %s", record.Result, record.Cause)
 		}
-		if p.spoil != nil {
-			f.host.change(func() { p.spoil(f.host) })
+		if p.degrade != nil {
+			f.host.change(func() { p.degrade(f.host) })
 			r.settle()
 		}
 	}
@@ -217,8 +217,8 @@ func (f *run) execute(t *testing.T, p plan) {
 	r.settle()
 }
 
-// checkAfter is about a daemon that lived through a failure: what it says then, what
-// one that is started after it says, and that the next request works.
+// checkAfter checks a daemon that lived through a failure: what it publishes then, what
+// one that is started after it publishes, and that the next request works.
 func (f *run) checkAfter(t *testing.T, p plan) {
 	r := f.r
 	v := r.settle()

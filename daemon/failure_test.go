@@ -91,7 +91,7 @@ func checkFailure(t *testing.T, record status.Record, origin observer.State) {
 
 func TestUndoFails(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
-		r.host.sick = true
+		r.host.unhealthy = true
 		r.host.fault = func(_ context.Context, when, what string) error {
 			if what == "apply start-vllm" || strings.HasPrefix(what, "undo") {
 				return errBroken
@@ -112,7 +112,7 @@ func TestUndoFails(t *testing.T) {
 
 func TestUnhealthyVLLM(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
-		r.host.sick = true
+		r.host.unhealthy = true
 		record := r.request(policy.Compute)
 		assert.Equal(t, status.RolledBack, record.Result)
 		assert.Contains(t, record.Cause, "vLLM is not healthy")

@@ -31,22 +31,21 @@ type fakeHost struct {
 	policy  policy.Policy
 	now     observer.Snapshot
 	watches []func()
-	// changes counts what was changed.
-	changes int
-	// sick: vLLM never gets healthy. mute: no audio server runs.
-	sick, mute bool
-	// playing: something plays for whoever is at the screen. away: nothing can be read
-	// of systemd.
-	playing, away bool
+	// changes counts the changes.
+	changes     int
+	unhealthy   bool // vLLM never gets healthy
+	noAudio     bool // no audio server runs
+	playing     bool // something plays for whoever is at the screen
+	systemdDown bool // systemd does not answer
 	// onRead runs in the middle of each read, where people act as well.
 	onRead func()
 	// applied lists what was done, as "apply STEP" and "undo STEP".
 	applied []string
 	// fault is called before and after each thing that a step handler does.
 	fault func(ctx context.Context, when, what string) error
-	// others are units beside those that are watched; jobs are queued, by unit.
-	others []string
-	jobs   map[string]string
+	// extraUnits are units beside those that are watched; jobs are queued, by unit.
+	extraUnits []string
+	jobs       map[string]string
 	// graphErr is why the unit graph cannot be read, nil when it can.
 	graphErr error
 	// slept is how long the machine has slept, in which no timer ran.
@@ -116,7 +115,7 @@ func (h *fakeHost) clone() *fakeHost {
 	defer h.mu.Unlock()
 	c := &fakeHost{
 		policy: h.policy, now: h.now, booted: h.booted, slept: h.slept,
-		sick: h.sick, mute: h.mute, playing: h.playing, away: h.away,
+		unhealthy: h.unhealthy, noAudio: h.noAudio, playing: h.playing, systemdDown: h.systemdDown,
 	}
 	c.now.Systemd.Units = maps.Clone(h.now.Systemd.Units)
 	c.now.Saved.Slices = maps.Clone(h.now.Saved.Slices)
@@ -169,7 +168,7 @@ func (h *fakeHost) start(unit string) {
 		}
 	case "vllm.service", "vllm-fast.service", "vllm@fast.service":
 		h.now.Inference = observer.Inference{
-			Healthy: !h.sick, HealthText: "503", Running: new(float64), Waiting: new(float64),
+			Healthy: !h.unhealthy, HealthText: "503", Running: new(float64), Waiting: new(float64),
 		}
 	}
 }
@@ -183,7 +182,7 @@ func (h *fakeHost) stop(unit string) {
 
 func (h *fakeHost) endSessions() { h.now.Logind.Sessions, h.now.Processes.Holders = nil, nil }
 
-// fakeSource shows one part of the host.
+// fakeSource reads one part of the host.
 type fakeSource struct {
 	host *fakeHost
 	name string
@@ -226,7 +225,7 @@ func (s fakeSource) Read(context.Context) observer.Part {
 		onRead()
 	}
 	host := s.host.clone()
-	c, away, playing := host.now, host.away, host.playing
+	c, away, playing := host.now, host.systemdDown, host.playing
 	reading := observer.Reading{At: time.Now()}
 	switch s.name {
 	case "systemd":
@@ -253,7 +252,7 @@ func (s fakeSource) Read(context.Context) observer.Part {
 	case "audio":
 		c.Audio.Reading = reading
 		for _, uid := range c.Logind.GraphicalUsers() {
-			server := observer.AudioServer{Reading: reading, UID: uid, Running: !s.host.mute}
+			server := observer.AudioServer{Reading: reading, UID: uid, Running: !s.host.noAudio}
 			if playing {
 				server.Streams = []observer.AudioStream{{Direction: "playback", Application: "mpv", Media: "a song"}}
 			}
@@ -266,8 +265,8 @@ func (s fakeSource) Read(context.Context) observer.Part {
 	}
 }
 
-// requireAs checks what a mode is beside what it is recognised by: its slices have
-// what it gives and else what they had at first, and its timers are as they were.
+// requireAs checks what a mode sets beside what it is classified by: its slices have
+// its values and else those from before, and its timers are as they were.
 func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 	t.Helper()
 	now := h.clone().now
@@ -288,8 +287,8 @@ func (h *fakeHost) requireAs(t *testing.T, mode policy.Mode, when string) {
 	)
 }
 
-// graph is the units as an isolate sees them: nothing ties them, so that it stops
-// them all.
+// graph is the unit graph: there are no dependencies, so that an isolate stops
+// all units.
 func (h *fakeHost) graph(context.Context, string) (unitgraph.Graph, error) {
 	h.mu.Lock()
 	read := h.read
@@ -302,7 +301,7 @@ func (h *fakeHost) graph(context.Context, string) (unitgraph.Graph, error) {
 	if h.graphErr != nil {
 		return nil, h.graphErr
 	}
-	if h.away {
+	if h.systemdDown {
 		return nil, errors.New("systemd does not answer")
 	}
 	graph := unitgraph.Graph{}
@@ -312,7 +311,7 @@ func (h *fakeHost) graph(context.Context, string) (unitgraph.Graph, error) {
 			Job: h.jobs[name],
 		}
 	}
-	for _, name := range h.others {
+	for _, name := range h.extraUnits {
 		graph[name] = unitgraph.Unit{Names: []string{name}, LoadState: "loaded", ActiveState: "active"}
 	}
 	return graph, nil

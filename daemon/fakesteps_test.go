@@ -11,7 +11,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// setSlice is one change of plans.SetSlices, with what it writes down.
+// setSlice makes one change of plans.SetSlices, and saves the value from before.
 func (h *fakeHost) setSlice(c plans.SliceChange) {
 	unit := h.now.Systemd.Units[c.Slice]
 	was := unit.Properties[c.Property]
@@ -35,7 +35,7 @@ func (h *fakeHost) setSlice(c plans.SliceChange) {
 	h.now.Saved.Slices = all
 }
 
-// unsetSlices takes it back.
+// unsetSlices undoes plans.SetSlices.
 func (h *fakeHost) unsetSlices(s plans.Step, was found) {
 	for _, c := range s.Slices {
 		unit := h.now.Systemd.Units[c.Slice]
@@ -60,8 +60,8 @@ func (h *fakeHost) resume(unit string) {
 	)
 }
 
-// asFound takes either back.
-func (h *fakeHost) asFound(s plans.Step, was found) {
+// restoreUnits undoes either.
+func (h *fakeHost) restoreUnits(s plans.Step, was found) {
 	for _, unit := range s.Units {
 		if was.up(unit) {
 			h.start(unit)
@@ -112,13 +112,13 @@ func (h *fakeHost) unisolate(s plans.Step, was found) {
 // fakeHandler carries out one kind of step on the host.
 type fakeHandler struct {
 	host *fakeHost
-	// do is what is done, in the parts between which the host can be seen.
+	// do returns what is done, in the parts between which the host can be read.
 	do   func(plans.Step) []func()
 	undo func(*fakeHost, plans.Step, found)
 }
 
 func (f fakeHandler) Prepare(ctx context.Context, s plans.Step) (json.RawMessage, error) {
-	if err := f.host.maybe(ctx, "before", "prepare "+s.ID); err != nil {
+	if err := f.host.faultAt(ctx, "before", "prepare "+s.ID); err != nil {
 		return nil, err
 	}
 	now := f.host.clone().now
@@ -149,7 +149,7 @@ func (f fakeHandler) Apply(ctx context.Context, s plans.Step) error {
 }
 
 func (f fakeHandler) Verify(ctx context.Context, s plans.Step) error {
-	return f.host.maybe(ctx, "before", "verify "+s.ID)
+	return f.host.faultAt(ctx, "before", "verify "+s.ID)
 }
 
 func (f fakeHandler) Undo(ctx context.Context, s plans.Step, before json.RawMessage) error {
@@ -162,22 +162,22 @@ func (f fakeHandler) Undo(ctx context.Context, s plans.Step, before json.RawMess
 }
 
 func (f fakeHandler) act(ctx context.Context, what string, parts ...func()) error {
-	if err := f.host.maybe(ctx, "before", what); err != nil {
+	if err := f.host.faultAt(ctx, "before", what); err != nil {
 		return err
 	}
 	f.host.change(func() { f.host.applied = append(f.host.applied, what) })
 	for i, change := range parts {
 		if i > 0 {
-			if err := f.host.maybe(ctx, "amid", what); err != nil {
+			if err := f.host.faultAt(ctx, "amid", what); err != nil {
 				return err
 			}
 		}
 		f.host.change(change)
 	}
-	return f.host.maybe(ctx, "after", what)
+	return f.host.faultAt(ctx, "after", what)
 }
 
-func (h *fakeHost) maybe(ctx context.Context, when, what string) error {
+func (h *fakeHost) faultAt(ctx context.Context, when, what string) error {
 	if h.fault == nil {
 		return nil
 	}
@@ -221,8 +221,8 @@ func (h *fakeHost) handlers() map[plans.Kind]plans.StepHandler {
 		plans.EndManagers: fakeHandler{h, release, stays},
 		plans.EndSessions: fakeHandler{h, endSessions, stays},
 		plans.SetSlices:   fakeHandler{h, set, (*fakeHost).unsetSlices},
-		plans.Quiesce:     fakeHandler{h, each(h.quiesce), (*fakeHost).asFound},
-		plans.Resume:      fakeHandler{h, each(h.resume), (*fakeHost).asFound},
+		plans.Quiesce:     fakeHandler{h, each(h.quiesce), (*fakeHost).restoreUnits},
+		plans.Resume:      fakeHandler{h, each(h.resume), (*fakeHost).restoreUnits},
 		plans.Isolate:     fakeHandler{h, isolate, (*fakeHost).unisolate},
 	}
 }

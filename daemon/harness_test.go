@@ -36,7 +36,7 @@ type harness struct {
 	seen    *recorder
 }
 
-// recorder is a Listener that keeps what it hears.
+// recorder is a Listener that keeps the events.
 type recorder struct {
 	mu     sync.Mutex
 	events []status.Event
@@ -149,7 +149,7 @@ func (r *harness) settle() status.View {
 				return v
 			}
 		}
-		// In a synctest bubble this is no wait: it lets everybody else get to rest.
+		// In a synctest bubble this takes no time: it lets the other goroutines go on.
 		time.Sleep(time.Second)
 	}
 	require.Fail(r.t, "a transition does not end", "%+v", r.View().Running)

@@ -21,7 +21,7 @@ import (
 
 // TestInvariants1To13: whatever people, the host and the daemon's own crashes do in
 // whatever order, the invariants of docs/architecture.md that are about the controller
-// hold after each of it. What a workstation is, is read from the host by reads, which
+// hold after each of it. The state of the workstation comes from expectedState, which
 // shares nothing with the controller.
 func TestInvariants1To13(t *testing.T) {
 	rapidtest.Quick(t, 40/sample, 20)
@@ -54,14 +54,14 @@ func TestInvariants1To13(t *testing.T) {
 				"music":                w.flip(func(h *fakeHost) { h.playing = !h.playing }),
 				"load":                 w.flip(loaded),
 				"a program on the GPU": w.flip(occupied),
-				"systemd goes away":    w.flip(func(h *fakeHost) { h.away = !h.away }),
-				"vLLM is sick":         w.flip(func(h *fakeHost) { h.sick = !h.sick }),
+				"systemd goes away":    w.flip(func(h *fakeHost) { h.systemdDown = !h.systemdDown }),
+				"vLLM is unhealthy":    w.flip(func(h *fakeHost) { h.unhealthy = !h.unhealthy }),
 			})
 		})
 	})
 }
 
-// published sees every view. Invariant 12: what is observed is what the facts say,
+// published checks every view. Invariant 12: what is observed follows from the facts,
 // whatever is desired.
 func (w *workstation) published(v status.View) {
 	if want := observer.Classify(
@@ -75,7 +75,7 @@ func (w *workstation) published(v status.View) {
 }
 
 // invariant7: nothing is taken from people for compute while they or their audio are
-// at risk, unless somebody says so by name.
+// at risk, unless the request names the guard.
 func (w *workstation) invariant7(when, what string) {
 	taking := slices.Contains([]string{"apply stop-display-manager", "apply end-sessions", "apply isolate-compute"}, what)
 	running := w.r.View().Running
@@ -116,7 +116,7 @@ func (w *workstation) check(t *rapid.T) {
 	if v.Running != nil {
 		return
 	}
-	mode, state := w.host.reads()
+	mode, state := w.host.expectedState()
 	w.invariants1And11(t, v, mode, state)
 	w.invariant2(t, v)
 	w.invariants4To6(t, v)

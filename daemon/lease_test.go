@@ -159,7 +159,7 @@ func TestLeaseAfterRestart(t *testing.T) {
 
 func TestUnconfirmed(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
-		r.host.change(func() { r.host.sick = true })
+		r.host.change(func() { r.host.unhealthy = true })
 		id, err := r.Request(
 			t.Context(), status.Request{Mode: policy.Compute, UID: 1000, Terms: status.Terms{Confirm: 5 * time.Minute}},
 		)
@@ -168,7 +168,7 @@ func TestUnconfirmed(t *testing.T) {
 		require.NotNil(t, v.Running, "vLLM loads its model")
 		assert.True(t, v.Lease.ConfirmBy.IsZero(), "the clock starts when the target is reached")
 		assert.ErrorIs(t, r.Confirm(t.Context(), id, status.Confirmation{By: "test"}), status.ErrBusy)
-		r.host.change(func() { r.host.sick = false; r.host.now.Inference.Healthy = true })
+		r.host.change(func() { r.host.unhealthy = false; r.host.now.Inference.Healthy = true })
 		v = r.settle()
 		require.Equal(t, status.Success, v.Last.Result)
 		assert.WithinDuration(t, time.Now().Add(5*time.Minute), v.Lease.ConfirmBy, 2*time.Second)
@@ -234,7 +234,7 @@ func TestLeaseEndsOrIsReplaced(t *testing.T) {
 		},
 		"a mode that is not reached": {
 			policy.StudioLocal, func(t *testing.T, r *harness) {
-				r.host.sick = true
+				r.host.unhealthy = true
 				require.Equal(t, status.RolledBack, r.requestOn(policy.Compute, hour).Result)
 			}, "", "",
 		},

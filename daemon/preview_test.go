@@ -30,7 +30,7 @@ func previewing(t *testing.T, change func(*policy.Policy), test func(t *testing.
 			change(&p)
 		}
 		host := newFakeHost(p)
-		host.others = []string{"backup.service"}
+		host.extraUnits = []string{"backup.service"}
 		r := startHarnessWith(t, host, p, thisBoot)
 		r.dir = dir
 		defer r.stop()
@@ -138,7 +138,7 @@ func TestStalePlan(t *testing.T) {
 		"work begins": func(h *fakeHost) {
 			h.now.Processes.Jobs.List = []observer.Job{{Process: observer.Process{PID: 7, Command: "make"}}}
 		},
-		"one unit more would stop": func(h *fakeHost) { h.others = append(h.others, "upload.service") },
+		"one unit more would stop": func(h *fakeHost) { h.extraUnits = append(h.extraUnits, "upload.service") },
 		"the overlay comes":        func(h *fakeHost) { h.set("audio-priority.service", "active") },
 		"the units cannot be read": func(h *fakeHost) { h.graphErr = errors.New("no answer") },
 	}
@@ -218,7 +218,7 @@ func TestMustSurvive(t *testing.T) {
 		require.Equal(t, guards.Blocking(record.Guards), verdicts)
 
 		require.Equal(t, status.Success, r.request(policy.StudioLocal).Result, "nothing of it is in the way of the overlay")
-		r.host.change(func() { r.host.others = nil })
+		r.host.change(func() { r.host.extraUnits = nil })
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
 	})
 }
@@ -363,8 +363,8 @@ func TestPinnedPlanAfterWait(t *testing.T) {
 		result status.Result
 	}{
 		"nothing changes":  {func(*fakeHost) {}, status.Success},
-		"a unit has ended": {func(h *fakeHost) { h.others = nil }, status.Success},
-		"a unit has begun": {func(h *fakeHost) { h.others = append(h.others, "upload.service") }, status.Canceled},
+		"a unit has ended": {func(h *fakeHost) { h.extraUnits = nil }, status.Success},
+		"a unit has begun": {func(h *fakeHost) { h.extraUnits = append(h.extraUnits, "upload.service") }, status.Canceled},
 		"somebody logs in": {func(h *fakeHost) {
 			h.now.Logind.Sessions = append(
 				h.now.Logind.Sessions,

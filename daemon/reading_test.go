@@ -37,7 +37,7 @@ func readFiles(dir string) (map[string][]byte, error) {
 	return files, nil
 }
 
-// effects is what transitions do to a host, by what it is done to.
+// effects is the state of all that transitions change, by unit, property or session.
 type effects map[string]string
 
 func (h *fakeHost) effects() effects {
@@ -60,8 +60,8 @@ func (h *fakeHost) effects() effects {
 	return all
 }
 
-// not lists what is otherwise.
-func (e effects) not(other effects) []string {
+// diff lists the keys that differ.
+func (e effects) diff(other effects) []string {
 	var differ []string
 	for key := range e {
 		if e[key] != other[key] {
@@ -77,11 +77,11 @@ func (e effects) not(other effects) []string {
 	return slices.Compact(differ)
 }
 
-// reads is what the host is, by the words of docs/architecture.md and by nothing of
-// observer's: the mode that its targets point at, and its state.
-func (h *fakeHost) reads() (policy.Mode, observer.State) {
+// expectedState is what the host is by docs/architecture.md, without code of
+// package observer: the mode that its targets indicate, and its state.
+func (h *fakeHost) expectedState() (policy.Mode, observer.State) {
 	now, p := h.clone().now, h.policy
-	if h.clone().away {
+	if h.clone().systemdDown {
 		return "", "unknown"
 	}
 	up := func(unit string) bool { return now.Systemd.Units[unit].ActiveState == "active" }
@@ -125,7 +125,7 @@ func (h *fakeHost) reads() (policy.Mode, observer.State) {
 		"desktop": p.Modes.Desktop, "studio-local": p.Modes.StudioLocal, "compute": p.Modes.Compute,
 	}[mode]
 	if mode != policy.Compute && p.Audio.Required && session {
-		is(false, "audio", h.mute)
+		is(false, "audio", h.noAudio)
 	}
 	switch {
 	case !p.VLLM.Enabled && mode == policy.Compute:

@@ -83,9 +83,9 @@ func TestReconcileBlocked(t *testing.T) {
 // A session ends on the word of a person, or not at all.
 func TestReconcileEndsNoSession(t *testing.T) {
 	reconciling(t, func(t *testing.T, r *harness) {
-		r.host.sick = true
+		r.host.unhealthy = true
 		require.Equal(t, status.RolledBack, r.request(policy.Compute).Result)
-		r.host.change(func() { r.host.sick = false; r.host.applied = nil })
+		r.host.change(func() { r.host.unhealthy = false; r.host.applied = nil })
 		last := r.View().Last.ID
 		v := r.advance(48 * time.Hour)
 		assert.Equal(t, last, v.Last.ID)

@@ -39,7 +39,7 @@ func stepOf(t *testing.T, r status.Record, id string) status.Step {
 
 func TestProgressOfModel(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
-		r.host.sick = true
+		r.host.unhealthy = true
 		r.submit(status.Request{Mode: policy.Compute, UID: 1000})
 		time.Sleep(12 * time.Second)
 		synctest.Wait()
@@ -144,7 +144,7 @@ func TestHookFailsThenRecovery(t *testing.T) {
 		p := testPolicy(t.TempDir())
 		p.Sessions.EndHook = []string{"uwsm", "stop"}
 		host := newFakeHost(p)
-		host.sick = true
+		host.unhealthy = true
 		host.fault = func(_ context.Context, _, what string) error {
 			if what == "apply ask-sessions" {
 				return errBroken

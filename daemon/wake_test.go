@@ -17,7 +17,7 @@ func TestLoginGraceEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		host.mute = true
+		host.noAudio = true
 		host.now.Logind.Sessions[0].Since = time.Now()
 		r := startHarness(t, host, dir, thisBoot)
 		defer r.stop()

@@ -29,7 +29,7 @@ type workstation struct {
 	r     *harness
 	dir   string
 	host  *fakeHost
-	// trust and studio are what was reloaded.
+	// change is what was reloaded, nil before.
 	change func(*policy.Policy)
 	// desired is what was requested, and before what was desired before that.
 	desired, before policy.Mode
@@ -46,7 +46,7 @@ type workstation struct {
 	heard   int      // events that were checked
 }
 
-// policy is short of patience.
+// policy has short timeouts.
 func (w *workstation) policy(dir string) policy.Policy {
 	p := testPolicy(dir)
 	second := policy.Duration(time.Second)
@@ -195,7 +195,7 @@ func (w *workstation) requestAgain(t *rapid.T) {
 	before := w.host.effects()
 	w.submit(t, status.Request{Mode: mode, UID: 1000, EndOthers: true, LeaveCompute: true})
 	again := w.settle().Last
-	if differ := w.host.effects().not(before); len(differ) > 0 {
+	if differ := w.host.effects().diff(before); len(differ) > 0 {
 		t.Fatalf("invariant 3: requesting %s twice (%s, %s) changed %v", mode, first.Result, again.Result, differ)
 	}
 	if first.Result.Reached() && again.Result != status.Noop {
