@@ -29,15 +29,15 @@ func (r *harness) submit(request status.Request) uint64 {
 // compute is requested by root, who has no session at the screen.
 var compute = status.Request{Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", EndOthers: true}
 
-// prepares lists the announcements that were heard.
+// prepares lists the announcements that were published.
 func (r *harness) prepares() []status.Prepare {
-	var heard []status.Prepare
+	var published []status.Prepare
 	for _, e := range r.seen.all() {
 		if e.Prepare != nil {
-			heard = append(heard, *e.Prepare)
+			published = append(published, *e.Prepare)
 		}
 	}
-	return heard
+	return published
 }
 
 func TestAnnounceToOthers(t *testing.T) {

@@ -67,7 +67,7 @@ func TestConsolesShowWayBack(t *testing.T) {
 
 func consoleTime(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
 
-// Whoever hears that compute is reached finds when it ends, in the view and on the consoles.
+// With the event that compute is reached, the view and the consoles have when it ends.
 func TestEndWithLease(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
 		var shown string

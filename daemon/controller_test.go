@@ -277,8 +277,8 @@ func TestTurnDuringTransition(t *testing.T) {
 	})
 }
 
-// Whoever hears that a transition ended may read the files; whoever hears of a change
-// does not wait for them to be written.
+// The files are written before the event of an end. The event of a change does not wait
+// for them.
 func TestFilesBeforeEnd(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
 		ends, changes := 0, 0

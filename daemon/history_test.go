@@ -195,9 +195,9 @@ func TestALostSessionIsTold(t *testing.T) {
 	}
 }
 
-// TestHistoryUnwritable: transitions go on, everybody is told,
+// TestHistoryUnwritable: transitions go on, a warning is published,
 // nothing is forgotten, and it is all written once that is possible again, without
-// anybody asking.
+// a request.
 func TestHistoryUnwritable(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
 		require.Empty(t, r.View().Warnings)

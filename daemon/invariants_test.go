@@ -130,7 +130,7 @@ func (w *workstation) check(t *rapid.T) {
 // in the way.
 func (w *workstation) endings(t *rapid.T) {
 	events := w.r.seen.all()
-	for _, e := range events[w.heard:] {
+	for _, e := range events[w.checked:] {
 		r := e.Finished
 		if r == nil {
 			continue
@@ -163,7 +163,7 @@ func (w *workstation) endings(t *rapid.T) {
 			t.Fatalf("invariant 9: studio-local was entered although the studio is on another machine")
 		}
 	}
-	w.heard = len(events)
+	w.checked = len(events)
 }
 
 // invariant2: at rest nothing is left half done, and nothing runs.

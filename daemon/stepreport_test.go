@@ -17,7 +17,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// progress lists what was heard of the steps that take long.
+// progress lists the events of the steps that take long.
 func (r *harness) progress() (texts []string) {
 	for _, e := range r.seen.all() {
 		if e.Progress != nil {

@@ -43,7 +43,7 @@ type workstation struct {
 	skip    []policy.GuardID
 	begun   bool     // the transition has taken something
 	broken  []string // what was violated in the daemon's goroutines
-	heard   int      // events that were checked
+	checked int      // events that were checked
 }
 
 // policy has short timeouts.
@@ -69,7 +69,7 @@ func (w *workstation) start() {
 	}
 	w.host.fault = w.point
 	w.r = newHarness(w.test, w.host, w.policy(w.dir), fmt.Sprintf("boot-%d", w.boots))
-	w.r.dir, w.heard = w.dir, 0
+	w.r.dir, w.checked = w.dir, 0
 	w.r.seen.views = w.published
 	w.r.run() // it recovers at once, and calls w.point
 }
