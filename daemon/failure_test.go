@@ -81,7 +81,7 @@ func checkFailure(t *testing.T, record status.Record, origin observer.State) {
 	case record.Result == status.Success:
 		assert.Equal(t, observer.Of(record.To), record.Final)
 	case origin == "compute" && record.Result == status.Failed && record.Final == "desktop":
-		assert.Contains(t, record.Cause, "a graphical session is there now")
+		assert.Contains(t, record.Cause, "a graphical session exists")
 	default:
 		assert.Contains(t, []status.Result{status.RolledBack, status.Failed, status.TimedOut}, record.Result, record.Cause)
 		assert.Contains(t, []observer.State{origin, "degraded-" + origin}, record.Final, record.Cause)
