@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"busapi": {"policy", "observer", "guards", "daemon/status"},
 	"cmd/modectl": {
 		"policy", "observer", "guards", "daemon/status", "busapi", "busapi/client", "cmd/modectl/render", "internal/version",
-		"observer/recording", "internal/doctor", "internal/doctor/gather",
+		"observer/recording", "internal/doctor", "internal/doctor/gather", "internal/errtext",
 	},
 	"observer/recording":   {"policy", "observer"},
 	"observer/audio":       {"policy", "observer", "internal/probeclient"},
@@ -58,6 +58,7 @@ var allowed = map[string][]string{
 	"internal/eventlog":    {"internal/atomicfile", "internal/fault"},
 	"internal/atomicfile":  {"internal/fault"},
 	"internal/fault":       {},
+	"internal/errtext":     {},
 	"internal/message":     {"daemon/status"},
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
 	"github.com/dubnium/dubnium/internal/busconn"
+	"github.com/dubnium/dubnium/internal/errtext"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
@@ -96,7 +97,7 @@ func Open(ctx context.Context, options Options) (*Client, error) {
 	select {
 	case o := <-done:
 		if o.err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrNoBus, o.err)
+			return nil, noBus(o.err)
 		}
 		c.conn = o.conn
 		return c, nil
@@ -106,9 +107,11 @@ func Open(ctx context.Context, options Options) (*Client, error) {
 				_ = late.conn.Close()
 			}
 		}()
-		return nil, fmt.Errorf("%w: %v", ErrNoBus, connecting.Err())
+		return nil, noBus(connecting.Err())
 	}
 }
+
+func noBus(err error) error { return fmt.Errorf("%w: %s", ErrNoBus, errtext.Of(err)) }
 
 // flagsFor sets the flag that godbus's Call strips from its arguments. Without
 // it nobody is ever asked for a password.
@@ -229,14 +232,14 @@ func (c *Client) Plan(ctx context.Context, mode policy.Mode) (status.Preview, er
 	return busapi.DecodePreview(plan)
 }
 
-// Submit asks for a mode and returns as soon as the request is accepted. It
-// waits as long as a person needs for a password; ctx bounds it.
-func (c *Client) Submit(ctx context.Context, mode policy.Mode, ask Ask) (id uint64, err error) {
-	flags, options := ask.encode()
+// Submit requests a mode and returns as soon as the request is accepted. The daemon may
+// wait for a password first; only ctx bounds the call.
+func (c *Client) Submit(ctx context.Context, mode policy.Mode, r RequestOptions) (id uint64, err error) {
+	flags, options := r.encode()
 	args := []any{string(mode), flags, options}
 	method := ".RequestMode"
-	if len(ask.Skip) > 0 {
-		method, args = ".ForceMode", slices.Insert(args, 1, any(guardWords(ask.Skip)))
+	if len(r.Skip) > 0 {
+		method, args = ".ForceMode", slices.Insert(args, 1, any(guardWords(r.Skip)))
 	}
 	call := c.daemon().CallWithContext(ctx, busapi.Interface+method, dbus.FlagNoAutoStart, args...)
 	return id, problem(call.Store(&id))
@@ -271,7 +274,7 @@ func problem(err error) error {
 	case errors.Is(err, context.Canceled):
 		return fmt.Errorf("%w for an answer", ErrStopped)
 	case broken(err):
-		return fmt.Errorf("%w: %v", ErrNoBus, err)
+		return noBus(err)
 	}
 	return fmt.Errorf("cannot call dubniumd: %w", err)
 }

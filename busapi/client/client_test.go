@@ -65,7 +65,7 @@ func TestARequestIsFollowedToItsEnd(t *testing.T) {
 	serve(t, e)
 	var accepted uint64
 	var steps []string
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{Why: "tonight", Plan: agreed}, ProgressHandler{
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, RequestOptions{Why: "tonight", Plan: agreed}, ProgressHandler{
 		Accepted: func(id uint64) { accepted = id },
 		Step: func(s status.StepEvent) {
 			steps = append(steps, fmt.Sprint(s.Step, " ", s.Status))
@@ -88,7 +88,7 @@ func TestATransitionThatEndsAtOnceIsNotMissed(t *testing.T) {
 		return nil
 	})
 	serve(t, e)
-	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{})
+	record, err := opened(t, Options{}).Request(t.Context(), policy.Compute, RequestOptions{}, ProgressHandler{})
 	require.NoError(t, err)
 	require.Equal(t, status.Success, record.Result)
 }
@@ -97,9 +97,9 @@ func TestARefusalIsTheContractsError(t *testing.T) {
 	e := (&engine{}).script(func(*engine, status.Request) error { return status.ErrBusy })
 	serve(t, e)
 	c := opened(t, Options{})
-	_, err := c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{})
+	_, err := c.Request(t.Context(), policy.Compute, RequestOptions{}, ProgressHandler{})
 	require.ErrorIs(t, err, status.ErrBusy)
-	_, err = c.Submit(t.Context(), "sauna", Ask{})
+	_, err = c.Submit(t.Context(), "sauna", RequestOptions{})
 	require.ErrorIs(t, err, busapi.ErrUnknownMode)
 	require.ErrorContains(t, err, "the modes are desktop, studio-local, compute")
 }
@@ -116,7 +116,7 @@ func TestADaemonThatGoesAwayLeavesTheOutcomeUnknown(t *testing.T) {
 			bus, conn := serve(t, e)
 			c := opened(t, Options{})
 			_, err := c.Request(
-				t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { end(e, bus, conn) }},
+				t.Context(), policy.Compute, RequestOptions{}, ProgressHandler{Accepted: func(uint64) { end(e, bus, conn) }},
 			)
 			require.ErrorIs(t, err, ErrOutcomeUnknown)
 			require.ErrorContains(t, err, "transition 5: ")
@@ -130,7 +130,7 @@ func TestADaemonThatLeavesAfterTheEndIsNoDoubt(t *testing.T) {
 	_, conn := serve(t, e)
 	c := opened(t, Options{})
 	require.NoError(t, c.follow(t.Context()))
-	id, err := c.Submit(t.Context(), policy.Compute, Ask{})
+	id, err := c.Submit(t.Context(), policy.Compute, RequestOptions{})
 	require.NoError(t, err)
 	e.finished()
 	e.server.Stop(t.Context())
@@ -145,7 +145,7 @@ func TestWaitingEndsWithItsContext(t *testing.T) {
 	serve(t, e)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := opened(t, Options{}).Request(
-		ctx, policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) { cancel() }},
+		ctx, policy.Compute, RequestOptions{}, ProgressHandler{Accepted: func(uint64) { cancel() }},
 	)
 	require.ErrorIs(t, err, ErrStopped)
 	require.EqualError(t, err, "stopped waiting, transition 5 goes on")
@@ -167,7 +167,7 @@ func TestForgedSignalsAreNotBelieved(t *testing.T) {
 		}}, nil).Err)
 	}
 	member, body := busapi.EncodeEvent(status.Event{Finished: &status.Record{ID: 5, Result: status.Failed}})
-	record, err := c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) {
+	record, err := c.Request(t.Context(), policy.Compute, RequestOptions{}, ProgressHandler{Accepted: func(uint64) {
 		forge(busapi.Path, busapi.Interface, member, body...)
 		forge("/org/freedesktop/DBus", busDaemon, "NameOwnerChanged", busapi.BusName, ":1.1", forger.Names()[0])
 		forge(busapi.Path, busapi.Interface, member, body...)
@@ -182,7 +182,7 @@ func TestForgedSignalsAreNotBelieved(t *testing.T) {
 func TestASignalOfTheDaemonThatCannotBeReadIsAnError(t *testing.T) {
 	e := (&engine{}).script(func(e *engine, _ status.Request) error { e.started(); return nil })
 	_, conn := serve(t, e)
-	_, err := opened(t, Options{}).Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{Accepted: func(uint64) {
+	_, err := opened(t, Options{}).Request(t.Context(), policy.Compute, RequestOptions{}, ProgressHandler{Accepted: func(uint64) {
 		require.NoError(t, conn.Emit(busapi.Path, busapi.Interface+".TransitionFinished", "five"))
 	}})
 	require.ErrorContains(t, err, "cannot decode the signal TransitionFinished")
@@ -195,7 +195,7 @@ func TestFlagsSayWhetherAPersonCanBeAsked(t *testing.T) {
 	_, err := daemon.RequestName(busapi.BusName, dbus.NameFlagDoNotQueue)
 	require.NoError(t, err)
 	for _, interactive := range []bool{false, true} {
-		id, err := opened(t, Options{Interactive: interactive}).Submit(t.Context(), policy.Compute, Ask{})
+		id, err := opened(t, Options{Interactive: interactive}).Submit(t.Context(), policy.Compute, RequestOptions{})
 		require.NoError(t, err)
 		require.Equal(t, uint64(5), id)
 	}
@@ -212,7 +212,7 @@ func TestADaemonThatIsNotThereIsToldFromABusThatIsNot(t *testing.T) {
 	c := opened(t, Options{})
 	_, err = c.Properties(t.Context())
 	require.ErrorIs(t, err, ErrNotRunning)
-	_, err = c.Request(t.Context(), policy.Compute, Ask{}, ProgressHandler{})
+	_, err = c.Request(t.Context(), policy.Compute, RequestOptions{}, ProgressHandler{})
 	require.ErrorIs(t, err, ErrNotRunning)
 	bus.kill()
 	<-c.conn.Context().Done()
@@ -233,7 +233,7 @@ func TestADaemonThatNeverAnswersIsGivenUp(t *testing.T) {
 	require.ErrorIs(t, err, ErrNoAnswer)
 	ctx, cancel = context.WithCancel(t.Context())
 	cancel()
-	_, err = c.Submit(ctx, policy.Compute, Ask{})
+	_, err = c.Submit(ctx, policy.Compute, RequestOptions{})
 	require.ErrorIs(t, err, ErrStopped)
 }
 

@@ -27,42 +27,41 @@ type ProgressHandler struct {
 	Progress func(status.StepProgress)
 }
 
-// Ask is what a request says beside the mode. The zero value says nothing.
-type Ask struct {
-	// Why is the requester's own words.
+// RequestOptions are the options of a request. The zero value sets none.
+type RequestOptions struct {
+	// Why is the reason for the record.
 	Why string
-	// Grace is how long people are warned, in whole seconds; nil for what policy says.
+	// Grace is the warning period, in whole seconds; nil for that of the policy.
 	Grace *time.Duration
-	// Skip are soft guards whose refusal is not to count.
+	// Skip are soft guards whose verdicts are ignored.
 	Skip []policy.GuardID
-	// NoWait leaves delay inhibitors aside. It is for root.
+	// NoWait ignores delay inhibitors (root).
 	NoWait bool
-	// Plan is the fingerprint of the one plan that may be carried out; empty for
-	// whatever the host needs.
+	// Plan is the fingerprint of the only plan that may run; empty for any plan.
 	Plan string
-	// Terms say for how long, in whole seconds.
+	// Terms limit how long the mode lasts, in whole seconds.
 	Terms status.Terms
 }
 
-func (a Ask) encode() (flags uint64, options busapi.Dict) {
+func (r RequestOptions) encode() (flags uint64, options busapi.Dict) {
 	options = busapi.Dict{}
-	if a.Why != "" {
-		options[busapi.OptionReason] = dbus.MakeVariant(a.Why)
+	if r.Why != "" {
+		options[busapi.OptionReason] = dbus.MakeVariant(r.Why)
 	}
-	if a.Plan != "" {
-		options[busapi.OptionPlan] = dbus.MakeVariant(a.Plan)
+	if r.Plan != "" {
+		options[busapi.OptionPlan] = dbus.MakeVariant(r.Plan)
 	}
-	if a.Grace != nil {
-		options[busapi.OptionGrace] = seconds(*a.Grace)
+	if r.Grace != nil {
+		options[busapi.OptionGrace] = seconds(*r.Grace)
 	}
 	for key, term := range map[string]time.Duration{
-		busapi.OptionFor: a.Terms.For, busapi.OptionUntilIdle: a.Terms.UntilIdle, busapi.OptionConfirm: a.Terms.Confirm,
+		busapi.OptionFor: r.Terms.For, busapi.OptionUntilIdle: r.Terms.UntilIdle, busapi.OptionConfirm: r.Terms.Confirm,
 	} {
 		if term != 0 {
 			options[key] = seconds(term)
 		}
 	}
-	if a.NoWait {
+	if r.NoWait {
 		flags |= busapi.FlagNoWait
 	}
 	return flags, options
@@ -72,17 +71,17 @@ func seconds(d time.Duration) dbus.Variant {
 	return dbus.MakeVariant(uint32(min(max(0, d.Seconds()), math.MaxUint32)))
 }
 
-// Request asks for a mode and waits until the transition has ended. It returns
-// the record whatever the result; an error means that there was no transition,
-// or that its outcome is not known.
+// Request requests a mode and waits until the transition has ended. It returns the
+// record whatever the result; an error means that there was no transition, or that its
+// outcome is not known.
 func (c *Client) Request(
-	ctx context.Context, mode policy.Mode, ask Ask, follower ProgressHandler,
+	ctx context.Context, mode policy.Mode, r RequestOptions, follower ProgressHandler,
 ) (status.Record, error) {
 	// Subscribe first: a short transition ends before the reply is read.
 	if err := c.follow(ctx); err != nil {
 		return status.Record{}, err
 	}
-	id, err := c.Submit(ctx, mode, ask)
+	id, err := c.Submit(ctx, mode, r)
 	if err != nil {
 		return status.Record{}, err
 	}

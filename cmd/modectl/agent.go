@@ -12,20 +12,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// agentProgram asks for passwords on the terminal, for sessions without an agent
-// of their own. It comes with polkit.
+// agentProgram is polkit's text agent. It prompts for passwords on the terminal, in
+// sessions that have no agent.
 const agentProgram = "pkttyagent"
 
 const (
-	// agentReady bounds the wait for the agent to register with polkit.
-	agentReady = 5 * time.Second
-	// agentLeaves bounds the wait for it to put the terminal back in order.
-	agentLeaves = 2 * time.Second
+	// agentReadyTimeout bounds the wait for the agent to register with polkit.
+	agentReadyTimeout = 5 * time.Second
+	// agentExitTimeout bounds the wait for the agent to restore the terminal and exit.
+	agentExitTimeout = 2 * time.Second
 )
 
-// startAgent starts a polkit agent for this process, as systemctl does, and
-// returns what ends it. Without one the request goes on: it may need no
-// password, and when it does the daemon's refusal says so.
+// startAgent starts a polkit agent for this process, as systemctl does. stop ends it.
+// A failure to start is not an error: the request may need no password, and if it
+// does, the daemon refuses it with a hint.
 func startAgent(ctx context.Context, program string) (stop func()) {
 	ready, notify, err := os.Pipe()
 	if err != nil {
@@ -33,26 +33,26 @@ func startAgent(ctx context.Context, program string) (stop func()) {
 	}
 	defer ready.Close()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	// --fallback leaves an agent that the session has in charge. The first extra
-	// file is descriptor 3.
+	// --fallback keeps an agent that the session has registered. The first extra file
+	// is descriptor 3.
 	agent := exec.CommandContext(ctx, program, "--process", strconv.Itoa(os.Getpid()), "--notify-fd", "3", "--fallback")
 	agent.Stdin, agent.Stdout, agent.Stderr = os.Stdin, os.Stdout, os.Stderr
 	agent.ExtraFiles = []*os.File{notify}
-	// Asked to leave it restores the terminal's echo; killed it would not.
+	// On SIGTERM pkttyagent restores the echo of the terminal; SIGKILL would leave it off.
 	agent.Cancel = func() error { return agent.Process.Signal(syscall.SIGTERM) }
-	agent.WaitDelay = agentLeaves
+	agent.WaitDelay = agentExitTimeout
 	err = agent.Start()
 	_ = notify.Close()
 	if err != nil {
 		cancel()
 		return func() {}
 	}
-	// It closes its end when it is registered, and so does its death.
-	_ = ready.SetReadDeadline(time.Now().Add(agentReady))
+	// The agent closes its end once it is registered; the kernel does if it dies.
+	_ = ready.SetReadDeadline(time.Now().Add(agentReadyTimeout))
 	_, _ = io.Copy(io.Discard, ready)
 	return func() {
 		cancel()
-		_ = agent.Wait() // how it ends changes nothing
+		_ = agent.Wait() // its exit status changes nothing
 	}
 }
 

@@ -15,15 +15,16 @@ import (
 	"github.com/dubnium/dubnium/cmd/modectl/render"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/guards"
+	"github.com/dubnium/dubnium/internal/errtext"
 	"github.com/dubnium/dubnium/internal/version"
 )
 
-// streams is where modectl talks.
+// streams are the outputs of modectl and what its terminal permits.
 type streams struct {
 	stdout, stderr io.Writer
-	// asks: a person at a terminal can be asked for a password.
-	asks bool
-	// redraws: stderr is a terminal, where a line can be written over.
+	// interactive: stdin is a terminal, on which a password can be entered.
+	interactive bool
+	// redraws: stderr is a terminal, on which a line can be overwritten.
 	redraws bool
 }
 
@@ -38,8 +39,7 @@ func run(ctx context.Context, args []string, s streams) int {
 	}
 	var ended exit
 	if !errors.As(err, &ended) {
-		// What our commands return has a code; the rest is cobra's own complaint
-		// about the command line.
+		// Errors without a code are about the command line.
 		ended = exit{exitMisuse, fmt.Errorf("%w; see: modectl --help", err)}
 	}
 	if text := ended.Error(); text != "" {
@@ -52,26 +52,32 @@ func command(s streams) *cobra.Command {
 	c := &commands{streams: s}
 	root := &cobra.Command{
 		Use:   "modectl",
-		Short: "Ask for and look at the modes of this workstation",
-		Long: "modectl asks dubniumd what this workstation is, what it was asked to be, and to be\n" +
-			"something else: desktop, studio-local or compute.",
+		Short: "Show and change the mode of this workstation",
+		Long: "modectl shows the observed and the desired mode of this workstation, and\n" +
+			"requests another: desktop, studio-local or compute.",
 		Version:            version.Version,
 		SilenceErrors:      true,
 		SilenceUsage:       true,
-		DisableSuggestions: true, // they would be lines of their own
+		DisableSuggestions: true, // an error is one line
 	}
 	root.SetOut(s.stdout)
 	root.SetErr(s.stderr)
 	root.SetVersionTemplate("modectl {{.Version}}\n")
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped 80"))
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
 	root.AddCommand(c.status(), c.current(), c.desired(), c.explain(), c.history(), c.lastTransition(), c.show(),
 		c.doctor(), c.record(), c.request(), c.force(), c.dryRun(), c.cancel(), c.postpone(), c.confirm(), c.inhibit(),
 		c.guards(), c.guard(), c.policy())
 	root.InitDefaultCompletionCmd()
 	for _, sub := range root.Commands() {
-		if sub.Name() == "completion" { // cobra's own answers a wrong shell with success
+		if sub.Name() == "completion" { // by default cobra exits 0 without a shell
 			sub.RunE = func(*cobra.Command, []string) error {
-				return errors.New("completion takes one shell: bash, fish, powershell, zsh")
+				return errors.New("completion needs one shell: bash, fish, powershell, zsh")
+			}
+			for _, shell := range sub.Commands() {
+				shell.Long = "" // longer than 80 columns, and of other systems
 			}
 		}
 	}
@@ -84,8 +90,8 @@ type commands struct {
 	json bool
 }
 
-// ask runs one exchange with the daemon and prints the text that it gives.
-func (c *commands) ask(
+// query runs one exchange with the daemon and prints the text that it returns.
+func (c *commands) query(
 	ctx context.Context, options client.Options, exchange func(*client.Client) (string, error),
 ) error {
 	daemon, err := client.Open(ctx, options)
@@ -102,7 +108,7 @@ func (c *commands) ask(
 
 func (c *commands) print(text string) error {
 	if _, err := io.WriteString(c.stdout, text); err != nil {
-		return exit{exitFailed, fmt.Errorf("cannot print: %w", err)}
+		return exit{exitFailed, fmt.Errorf("cannot print: %s", errtext.Of(err))}
 	}
 	return nil
 }
@@ -110,15 +116,15 @@ func (c *commands) print(text string) error {
 func (c *commands) status() *cobra.Command {
 	return &cobra.Command{
 		Use:   "status",
-		Short: "Show what is, what was asked, and what stands between them",
-		Args:  cobra.NoArgs,
+		Short: "Show the desired and the observed mode, and what blocks",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				p, err := daemon.Properties(cmd.Context())
 				if err != nil {
 					return "", err
 				}
-				if err := ownWords(cmd.Context(), daemon, &p.View); err != nil {
+				if err := replaceLastRecord(cmd.Context(), daemon, &p.View); err != nil {
 					return "", err
 				}
 				if c.json {
@@ -130,9 +136,9 @@ func (c *commands) status() *cobra.Command {
 	}
 }
 
-// ownWords puts the last transition as the caller may read it in the place of what
-// the properties tell everybody. Where no record of it is kept, that is all there is.
-func ownWords(ctx context.Context, daemon *client.Client, v *status.View) error {
+// replaceLastRecord replaces the public record of the last transition by the one that
+// the caller may read. A record that is no longer kept leaves the public one.
+func replaceLastRecord(ctx context.Context, daemon *client.Client, v *status.View) error {
 	if v.Last == nil {
 		return nil
 	}
@@ -155,9 +161,9 @@ func (c *commands) current() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "current",
 		Short: "Print the observed state, one word",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				e, err := evidence(cmd.Context(), daemon, refresh)
 				switch {
 				case err != nil:
@@ -171,17 +177,17 @@ func (c *commands) current() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&refresh, "refresh", false, "have the daemon look afresh; with --json, print the evidence in full")
+	cmd.Flags().BoolVar(&refresh, "refresh", false, "read the host again; with --json, print the full evidence")
 	return cmd
 }
 
 func (c *commands) desired() *cobra.Command {
 	return &cobra.Command{
 		Use:   "desired",
-		Short: "Print the mode that was asked for last, one word",
-		Args:  cobra.NoArgs,
+		Short: "Print the mode that was requested last, one word",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				p, err := daemon.Properties(cmd.Context())
 				if err != nil {
 					return "", err
@@ -195,7 +201,8 @@ func (c *commands) desired() *cobra.Command {
 	}
 }
 
-// evidence is the last look's result, or a fresh one's in full.
+// evidence returns the last observation, or with refresh that of a fresh snapshot and
+// the snapshot.
 func evidence(ctx context.Context, daemon *client.Client, refresh bool) (busapi.Evidence, error) {
 	if refresh {
 		return daemon.Observe(ctx)

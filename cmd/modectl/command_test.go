@@ -2,10 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/dubnium/dubnium/daemon/status"
@@ -16,7 +20,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// oneLine checks that a failure said one clear line and nothing else.
+// oneLine checks that a failure printed one line, without text of Go's libraries.
 func oneLine(t *testing.T, r ran, code int, text string) {
 	t.Helper()
 	require.Equal(t, code, r.code, r.stderr)
@@ -24,6 +28,9 @@ func oneLine(t *testing.T, r ran, code int, text string) {
 	require.True(t, strings.HasPrefix(r.stderr, "modectl: "), r.stderr)
 	require.Equal(t, 1, strings.Count(r.stderr, "\n"), r.stderr)
 	require.Contains(t, r.stderr, text)
+	for _, foreign := range []string{"strconv.", "context deadline", "arg(s)", "dial unix", "time: invalid", "exec: "} {
+		require.NotContains(t, r.stderr, foreign)
+	}
 }
 
 func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
@@ -35,26 +42,33 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 		"unknown flag":          {"--bogus", "unknown flag: --bogus"},
 		"unknown flag of one":   {"request compute --force", "unknown flag: --force"},
 		"unknown mode":          {"request sauna", `unknown mode "sauna": the modes are desktop, studio-local, compute`},
-		"no mode":               {"request", "request takes one mode: desktop, studio-local, compute"},
-		"two modes":             {"request desktop compute", "request takes one mode"},
-		"an argument too many":  {"status now", `unknown command "now"`},
-		"not a number":          {"history --limit many", `invalid argument "many"`},
+		"no mode":               {"request", "request needs one mode: desktop, studio-local, compute"},
+		"two modes":             {"request desktop compute", "request needs one mode"},
+		"an argument too many":  {"status now", `status accepts no argument, not even "now"`},
+		"two explanations":      {"explain desktop compute", `explain accepts one argument, not also "compute"`},
+		"not a number":          {"history --limit many", `--limit: "many" is not a whole number`},
+		"not a time":            {"request compute --for long", `--for: "long" is not a time such as`},
+		"help of nothing":       {"help nosuchcommand", `unknown command "nosuchcommand" of modectl`},
+		"help of nothing below": {"help policy sauna", `unknown command "policy sauna" of modectl`},
+		"nothing to run":        {"inhibit --why w", "inhibit needs a command"},
 		"a flag without value":  {"request compute --reason", "flag needs an argument: --reason"},
-		"no shell":              {"completion", "completion takes one shell"},
+		"no shell":              {"completion", "completion needs one shell"},
 		"a shell nobody knows":  {"completion nosh", `unknown command "nosh"`},
 		"explain nothing known": {"explain sauna", `unknown mode "sauna"`},
 		"why not that":          {"explain --why-not sauna", `unknown mode "sauna"`},
-		"two questions":         {"explain desktop --why-not compute", "not both"},
-		"guards of nothing":     {"guards", "guards takes one mode"},
+		"two questions":         {"explain desktop --why-not compute", "exclude each other"},
+		"guards of nothing":     {"guards", "guards needs one mode"},
 		"guards of something":   {"guards sauna", `unknown mode "sauna"`},
-		"no guard":              {"guard", "guard takes the name of one guard"},
+		"no guard":              {"guard", "guard needs the name of one guard"},
 		"a guard nobody knows":  {"guard check_weather", `unknown guard "check_weather"`},
 		"a guard for no mode":   {"guard check_audio_idle --for sauna", `unknown mode "sauna"`},
-		"record to nowhere":     {"record", "accepts 1 arg(s)"},
-		"policy of nothing":     {"policy", "policy takes what to do: check, show, diff or init"},
+		"record to nowhere":     {"record", "record needs one FILE"},
+		"policy of nothing":     {"policy", "policy needs a command: check, show, diff or init"},
 		"policy of something":   {"policy sauna", `unknown command "sauna"`},
-		"check nothing":         {"policy check", "accepts 1 arg(s)"},
-		"check what is not":     {"policy check /nonexistent/file", "cannot read the policy"},
+		"check nothing":         {"policy check", "check needs one FILE"},
+		"check what is not": {
+			"policy check /nonexistent/file", "cannot read the policy /nonexistent/file: no such file or directory",
+		},
 		"another one's options": {"status --refresh", "unknown flag: --refresh"},
 	}
 	for name, c := range cases {
@@ -65,8 +79,9 @@ func TestMisuseIsOneLineWhetherOrNotTheDaemonRuns(t *testing.T) {
 }
 
 var everyCommand = []string{
-	"status", "current", "current --refresh", "desired", "history", "history --follow", "show 7", "last-transition", "request compute", "request compute --no-wait", "explain",
-	"guards compute", "guard check_audio_idle", "record /nonexistent/file", "policy show",
+	"status", "current", "current --refresh", "desired", "history", "history --follow", "show 7", "last-transition",
+	"request compute", "request compute --no-wait", "explain", "guards compute", "guard check_audio_idle",
+	"record /nonexistent/file", "policy show",
 	"policy diff ../../docs/policy.example.toml", "policy init", "policy init --nix",
 }
 
@@ -98,7 +113,10 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	for args, want := range map[string]string{
 		"current": "desktop\n", "desired": "desktop\n", "current --refresh": "desktop\n",
 		"explain --why-not compute": "\n  manager_started is unknown and would have to be true\n",
-		"explain desktop":           "desktop, confidence high", "status": "desktop, as desired\n", "history": "compute -> desktop", "--version": "modectl devel\n",
+		"explain desktop":           "desktop, confidence high",
+		"status":                    "desktop, as desired\n",
+		"history":                   "compute -> desktop",
+		"--version":                 "modectl devel\n",
 	} {
 		r := modectl(t.Context(), strings.Fields(args)...)
 		require.Equal(t, ran{exitOK, r.stdout, ""}, r)
@@ -107,12 +125,14 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	require.Equal(t, 1, e.looked(), "only --refresh looks afresh")
 
 	for args, want := range map[string]string{
-		"current --json":           `{"observed_state": "desktop", "signals": {"desktop_target_active": true, "vllm_active": null}}`,
+		"current --json": `{"observed_state": "desktop",
+			"signals": {"desktop_target_active": true, "vllm_active": null}}`,
 		"--json current --refresh": `{"observed_state": "desktop", "timestamp": "2027-01-15T08:00:00Z"}`,
 		"current --json --refresh": `{"evidence": {"redacted": false, "holders": {"holders": []}}}`,
 		"explain --json compute":   `{"state": "desktop"}`,
 		"desired --json":           `{"mode": "desktop", "origin": "boot"}`,
-		"status --json":            `{"version": "1.2.3", "converged": true, "transition": null, "last_transition": null, "blocked_by": []}`,
+		"status --json": `{"version": "1.2.3", "converged": true, "transition": null, "last_transition": null,
+			"blocked_by": []}`,
 	} {
 		r := modectl(t.Context(), strings.Fields(args)...)
 		require.Equal(t, exitOK, r.code, r.stderr)
@@ -123,7 +143,7 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	}
 }
 
-// The properties tell everybody the same; status says what the caller may know.
+// The properties are the same for everybody; status shows what the caller may read.
 func TestStatusUsesTheWordsThatTheCallerMayRead(t *testing.T) {
 	const theirs = "display GPU held by game (pid 7, game.service)"
 	refusal := status.Record{
@@ -164,6 +184,37 @@ func contains(t *testing.T, got, want map[string]any) {
 	}
 }
 
+// The help of every command fits a terminal of 80 columns.
+func TestHelpFits80Columns(t *testing.T) {
+	var check func(path []string, cmd *cobra.Command)
+	check = func(path []string, cmd *cobra.Command) {
+		r := modectl(t.Context(), append(slices.Clone(path), "--help")...)
+		require.Equal(t, exitOK, r.code, path)
+		for line := range strings.SplitSeq(r.stdout, "\n") {
+			assert.LessOrEqual(t, len([]rune(strings.ReplaceAll(line, "\t", "        "))), 80, "%v: %s", path, line)
+		}
+		if len(path) > 0 {
+			help := modectl(t.Context(), append([]string{"help"}, path...)...)
+			assert.Equal(t, r.stdout, help.stdout, path)
+		}
+		for _, sub := range cmd.Commands() {
+			check(append(slices.Clone(path), sub.Name()), sub)
+		}
+	}
+	root := command(streams{stdout: io.Discard, stderr: io.Discard})
+	require.Greater(t, len(root.Commands()), 15)
+	check(nil, root)
+}
+
+func TestForceSuggestsAGuard(t *testing.T) {
+	oneLine(t, modectl(t.Context(), "force", "compute", "--skip", "cpu_load_save"), exitMisuse,
+		"guard cpu_load_save cannot be skipped; these can: ")
+	r := modectl(t.Context(), "force", "compute", "--skip", "cpu_load_save")
+	require.Contains(t, r.stderr, "(did you mean check_cpu_load_safe?)")
+	r = modectl(t.Context(), "force", "compute", "--skip", "check_target_reachable")
+	require.NotContains(t, r.stderr, "did you mean")
+}
+
 func TestCompletionKnowsTheModes(t *testing.T) {
 	r := modectl(t.Context(), "__complete", "request", "")
 	require.Contains(t, r.stdout, "desktop\nstudio-local\ncompute\n")
@@ -173,6 +224,6 @@ func TestCompletionKnowsTheModes(t *testing.T) {
 func TestOnlyRootRecords(t *testing.T) {
 	serve(t, &engine{}, authorizer{uid: 1000})
 	file := filepath.Join(t.TempDir(), "recording")
-	oneLine(t, modectl(t.Context(), "record", file), exitNotAuthorized, "told to root only")
+	oneLine(t, modectl(t.Context(), "record", file), exitNotAuthorized, "recording needs root")
 	require.NoFileExists(t, file)
 }

@@ -14,21 +14,21 @@ func (c *commands) doctor() *cobra.Command {
 	var file string
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Check the installation, and say what to do about what is wrong",
-		Long: "Check the installation against the host, and say what to do about what is wrong. It\n" +
-			"changes nothing, and works without the daemon as far as that goes.\n\n" +
-			"Exit codes: 0 nothing fails, whatever there is to warn of; 41 the daemon cannot be\n" +
-			"reached; 51 something else fails.",
-		Args: cobra.NoArgs,
+		Short: "Check the installation and print remedies",
+		Long: "doctor checks the installation and prints a remedy for each problem. It changes\n" +
+			"nothing. Without the daemon it runs the checks that do not need it.\n\n" +
+			"Exit codes: 0 no check fails, warnings or not; 41 the daemon is not reachable;\n" +
+			"51 another check fails.",
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.examine(cmd.Context(), func(ctx context.Context) doctor.Facts { return gather.Facts(ctx, file) })
 		},
 	}
-	cmd.Flags().StringVar(&file, "policy", "/etc/dubnium/policy.toml", "the policy `FILE` while no daemon says which")
+	cmd.Flags().StringVar(&file, "policy", "/etc/dubnium/policy.toml", "the policy `FILE` to check without a daemon")
 	return cmd
 }
 
-// examine prints what the facts come to.
+// examine prints the verdict on the facts.
 func (c *commands) examine(ctx context.Context, facts func(context.Context) doctor.Facts) error {
 	f := facts(ctx)
 	report := doctor.Examine(f)
@@ -41,7 +41,7 @@ func (c *commands) examine(ctx context.Context, facts func(context.Context) doct
 	}
 	switch {
 	case f.BusErr != "" || f.Daemon.Err != "":
-		return exit{exitNotReachable, nil} // what was printed says why
+		return exit{exitNotReachable, nil} // the report says why
 	case report.Count(doctor.Failure) > 0:
 		return exit{exitFailed, nil}
 	}

@@ -15,23 +15,25 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// dryRun shows what a request would do, and does nothing.
+// dryRun shows the plan of a request without making it.
 func (c *commands) dryRun() *cobra.Command {
 	var asDot bool
 	cmd := &cobra.Command{
 		Use:   "dry-run MODE",
-		Short: "Show what a request for a mode would do, and do nothing",
-		Long: "dry-run has the daemon look afresh and prints what a request for MODE would do: what its guards say,\n" +
-			"its steps with what undoes them, the sessions that would end, the units that would stop and start, who\n" +
-			"has to let go of a display GPU, and how long it took before. The windows of your own session are asked\n" +
-			"of its compositor (Hyprland or sway) by modectl itself, and told to nobody.\n\n" +
-			"The fingerprint that it prints makes `modectl request MODE --plan FINGERPRINT` do exactly this, or nothing.\n\n" +
-			"The exit code is 0 when it would run, else that of the first guard that stands in the way, as with guards.",
+		Short: "Show the plan of a request for a mode, and change nothing",
+		Long: "dry-run reads the host again and prints what a request for MODE would do: the\n" +
+			"verdicts of its guards, its steps and their undo, the sessions that would end,\n" +
+			"the units that would stop and start, the processes using a display GPU, and the\n" +
+			"duration of earlier transitions like it. modectl itself reads the windows of\n" +
+			"your session from its compositor (Hyprland or sway); it sends them nowhere.\n\n" +
+			"`modectl request MODE --plan FINGERPRINT` runs exactly this plan, or nothing.\n\n" +
+			"Exit codes: 0 no guard blocks; else the code of the first guard that does, as\n" +
+			"with guards.",
 		Args:      modeFor("dry-run"),
 		ValidArgs: modeWords(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if asDot && c.json {
-				return errors.New("dry-run prints --json or --dot, not both")
+				return errors.New("--json and --dot exclude each other")
 			}
 			return c.runDryRun(cmd.Context(), policy.Mode(args[0]), asDot)
 		},
@@ -42,7 +44,7 @@ func (c *commands) dryRun() *cobra.Command {
 
 func (c *commands) runDryRun(ctx context.Context, mode policy.Mode, asDot bool) error {
 	var preview status.Preview
-	err := c.ask(ctx, client.Options{}, func(daemon *client.Client) (_ string, err error) {
+	err := c.query(ctx, client.Options{}, func(daemon *client.Client) (_ string, err error) {
 		if preview, err = daemon.Plan(ctx, mode); err != nil {
 			return "", err
 		}
@@ -57,11 +59,11 @@ func (c *commands) runDryRun(ctx context.Context, mode policy.Mode, asDot bool) 
 	if err != nil {
 		return err
 	}
-	return letBy(preview.Guards)
+	return blockedExit(preview.Guards)
 }
 
-// ownWindows are the windows of the caller's own session, where it is one of those
-// that end. That the environment names a compositor says which one to ask.
+// ownWindows returns the windows of the caller's session if the plan ends it. nil:
+// it does not, or the environment names no compositor.
 func ownWindows(ctx context.Context, ending []observer.Session) *render.Windows {
 	uid := uint32(os.Getuid())
 	if !slices.ContainsFunc(

@@ -59,7 +59,7 @@ func TestADryRunPrintsThePlanAndAsksForNothing(t *testing.T) {
 	require.NoError(t, os.Remove(socket))
 	r = modectl(t.Context(), "dry-run", "compute")
 	require.Zero(t, r.code, "the plan does not hang on the windows")
-	require.Contains(t, r.stdout, "its windows are not known: cannot ask sway")
+	require.Contains(t, r.stdout, "its windows are not known: cannot read from sway")
 }
 
 // TestOnlyTheCallersOwnCompositorIsAsked: where their session stays, or there is none,
@@ -96,8 +96,9 @@ func TestADryRunExitsAsTheFirstGuardThatStandsInTheWay(t *testing.T) {
 	serve(t, &engine{refuses: status.ErrBusy}, authorizer{})
 	oneLine(t, modectl(t.Context(), "dry-run", "compute"), exitBusy, "another transition is running")
 	oneLine(t, modectl(t.Context(), "dry-run", "sauna"), exitMisuse, "unknown mode")
-	oneLine(t, modectl(t.Context(), "dry-run"), exitMisuse, "dry-run takes one mode")
-	oneLine(t, modectl(t.Context(), "dry-run", "compute", "--dot", "--json"), exitMisuse, "--json or --dot, not both")
+	oneLine(t, modectl(t.Context(), "dry-run"), exitMisuse, "dry-run needs one mode")
+	r := modectl(t.Context(), "dry-run", "compute", "--dot", "--json")
+	oneLine(t, r, exitMisuse, "--json and --dot exclude each other")
 }
 
 func TestARequestForOnePlan(t *testing.T) {

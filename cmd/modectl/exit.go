@@ -31,7 +31,7 @@ const (
 )
 
 // exit is an error that decides the exit code. A nil cause prints nothing: the
-// command has said everything already.
+// output of the command says why.
 type exit struct {
 	code  int
 	cause error
@@ -46,7 +46,7 @@ func (e exit) Error() string {
 
 func (e exit) Unwrap() error { return e.cause }
 
-// errorCodes maps what can go wrong before there is a result.
+// errorCodes maps the errors that end a command before there is a result.
 var errorCodes = []struct {
 	err  error
 	code int
@@ -74,8 +74,8 @@ var errorCodes = []struct {
 	{status.ErrTooMany, exitBusy},
 }
 
-// hints say what to do about the failures whose texts do not come from the
-// daemon; its refusals say it themselves.
+// hints are the remedies of the client's own errors. The daemon's refusals contain
+// theirs.
 var hints = []struct {
 	err  error
 	hint string
@@ -86,7 +86,7 @@ var hints = []struct {
 	{client.ErrOutcomeUnknown, "see: modectl status"},
 }
 
-// failure gives an error of a call its exit code, and its text what to do next.
+// failure adds the exit code and the hint to an error of a call.
 func failure(err error) error {
 	if err == nil {
 		return nil
@@ -110,7 +110,7 @@ func failure(err error) error {
 	return exit{code, err}
 }
 
-// hinted is an error with what to do about it.
+// hinted is an error with its remedy.
 type hinted struct {
 	error
 	hint string
@@ -133,8 +133,8 @@ var resultCodes = map[status.Result]int{
 	status.Inhibited:      exitInhibited,
 }
 
-// resultCode is the exit code of a finished transition. A result that this
-// version does not know is no success.
+// resultCode is the exit code of a finished transition. A result that this version
+// does not know counts as a failure.
 func resultCode(r status.Record) int {
 	if r.Result == status.Blocked || r.Result == status.Inhibited {
 		if code, found := guardCode(r.Guards); found {
@@ -147,7 +147,7 @@ func resultCode(r status.Record) int {
 	return exitFailed
 }
 
-// guardCode is the code of the first guard that stands in the way.
+// guardCode is the code of the first guard that blocks.
 func guardCode(verdicts []guards.Verdict) (int, bool) {
 	for _, v := range verdicts {
 		if code := int(v.Code); !v.OK && code >= 10 && code <= 29 {

@@ -11,22 +11,23 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// explain says which facts decided the state, and which stand against the modes.
+// explain shows the facts that decided the state, and those that contradict a mode.
 func (c *commands) explain() *cobra.Command {
 	var whyNot string
 	cmd := &cobra.Command{
 		Use:   "explain [MODE]",
-		Short: "Say which facts make the state what it is, and which stand against the modes",
-		Long: "explain says which facts make the state what it is, and which stand against the modes. Of one MODE\n" +
-			"it prints the contract too, as the policy has it: target, units, promises, guards, whose the GPUs, processors,\n" +
-			"memory, storage and audio are, latency and security posture, placement.",
+		Short: "Explain the current state, and what rules out each mode",
+		Long: "explain explains the current state, and what keeps the host out of each mode.\n" +
+			"With MODE it also prints the contract of the mode: target, units, promises,\n" +
+			"guards, the owners of GPUs, processors, memory, storage and audio, latency,\n" +
+			"security, and placement.",
 		ValidArgs: modeWords(),
-		Args:      cobra.MaximumNArgs(1),
+		Args:      atMostOneArgument,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			word := whyNot
 			if len(args) > 0 {
 				if whyNot != "" {
-					return errors.New("explain takes a mode or --why-not, not both")
+					return errors.New("MODE and --why-not exclude each other")
 				}
 				word = args[0]
 			}
@@ -36,7 +37,7 @@ func (c *commands) explain() *cobra.Command {
 					return exit{exitMisuse, err}
 				}
 			}
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				e, err := daemon.Explain(cmd.Context(), mode)
 				if err != nil {
 					return "", err
@@ -45,7 +46,7 @@ func (c *commands) explain() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&whyNot, "why-not", "", "only what stands against `MODE`")
+	cmd.Flags().StringVar(&whyNot, "why-not", "", "only what keeps the host out of `MODE`")
 	return cmd
 }
 

@@ -82,7 +82,8 @@ func (e *engine) finish() {
 		return status.Event{Step: &status.StepEvent{ID: 7, Index: index, Count: 2, Step: name, Status: s}}
 	}
 	e.server.Notify(e.view, []status.Event{
-		step(0, "stop-dm", status.StepDoing), step(0, "stop-dm", status.StepDone), step(1, "isolate", status.StepDoing), {Finished: &record},
+		step(0, "stop-dm", status.StepDoing), step(0, "stop-dm", status.StepDone), step(1, "isolate", status.StepDoing),
+		{Finished: &record},
 	})
 }
 

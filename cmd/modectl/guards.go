@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,15 +14,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// guards judges a request without making it.
+// guards runs the guards of a request without making it.
 func (c *commands) guards() *cobra.Command {
 	return &cobra.Command{
 		Use:   "guards MODE",
-		Short: "Say which guards would let a request for a mode pass, and ask for nothing",
-		Long: "guards has the daemon look afresh and prints what the guards of a request for MODE say. Those that\n" +
-			"are judged only once the sessions are gone are not among them.\n\n" +
-			"The exit code is that of the first guard that stands in the way: 10-19 when it blocks, 20-29 when\n" +
-			"it could not be judged; 0 when none does.",
+		Short: "Run the guards of a request for a mode, and change nothing",
+		Long: "guards reads the host again and prints the verdicts of the guards of a request\n" +
+			"for MODE, except of those that run only after the sessions have ended.\n\n" +
+			"Exit codes: 0 no guard blocks; else the code of the first guard that does:\n" +
+			"10-19 it blocks, 20-29 its answer is unknown.",
 		Args:      modeFor("guards"),
 		ValidArgs: modeWords(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -35,19 +36,20 @@ func (c *commands) guards() *cobra.Command {
 	}
 }
 
-// guard judges one, for scripts.
+// guard runs one guard, for scripts.
 func (c *commands) guard() *cobra.Command {
 	var mode string
 	cmd := &cobra.Command{
 		Use:   "guard NAME",
-		Short: "Judge one guard, and print its verdict as a line of JSON",
-		Long: "guard has the daemon look afresh, prints the verdict of one guard as a line of JSON, and exits with\n" +
-			"the guard's own code: 0 pass, 10-19 blocked, 20-29 could not be judged.\n\nThe guards:\n  " +
+		Short: "Run one guard and print its verdict as a line of JSON",
+		Long: "guard reads the host again and prints the verdict of one guard as a line of\n" +
+			"JSON. The exit code is that of the guard: 0 pass, 10-19 it blocks, 20-29 its\n" +
+			"answer is unknown.\n\nThe guards:\n  " +
 			strings.Join(guardWords(), "\n  "),
 		ValidArgs: guardWords(),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return fmt.Errorf("guard takes the name of one guard")
+				return errors.New("guard needs the name of one guard; modectl guard --help lists them")
 			}
 			if _, known := policy.Guard(policy.GuardID(args[0])); !known {
 				return fmt.Errorf("unknown guard %q: modectl guard --help lists them", args[0])
@@ -59,16 +61,16 @@ func (c *commands) guard() *cobra.Command {
 			return c.judge(cmd.Context(), policy.Mode(mode), []policy.GuardID{policy.GuardID(args[0])}, render.GuardLines)
 		},
 	}
-	cmd.Flags().StringVar(&mode, "for", string(policy.Compute), "judge a request for `MODE`")
+	cmd.Flags().StringVar(&mode, "for", string(policy.Compute), "the guard of a request for `MODE`")
 	return cmd
 }
 
-// judge prints what the guards say, and exits as the first that stands in the way.
+// judge prints the verdicts and exits with the code of the first that blocks.
 func (c *commands) judge(
 	ctx context.Context, mode policy.Mode, ids []policy.GuardID, text func([]guards.Verdict) string,
 ) error {
 	var verdicts []guards.Verdict
-	err := c.ask(ctx, client.Options{}, func(daemon *client.Client) (_ string, err error) {
+	err := c.query(ctx, client.Options{}, func(daemon *client.Client) (_ string, err error) {
 		if verdicts, err = daemon.Guards(ctx, mode, ids...); err != nil {
 			return "", err
 		}
@@ -77,12 +79,12 @@ func (c *commands) judge(
 	if err != nil {
 		return err
 	}
-	return letBy(verdicts)
+	return blockedExit(verdicts)
 }
 
-// letBy is nil when no guard stands in the way, else an exit with the code of the
-// first that does. What was printed says why.
-func letBy(verdicts []guards.Verdict) error {
+// blockedExit is nil if no guard blocks, else an exit with the code of the first that
+// does. The printed verdicts say why.
+func blockedExit(verdicts []guards.Verdict) error {
 	blocking := guards.Blocking(verdicts)
 	if len(blocking) == 0 {
 		return nil

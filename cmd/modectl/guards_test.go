@@ -33,7 +33,8 @@ func TestGuardsExitAsTheFirstThatStandsInTheWay(t *testing.T) {
 	}
 	serve(t, &engine{verdicts: []guards.Verdict{passes, blocks}}, authorizer{})
 	r := modectl(t.Context(), "guard", "check_audio_idle", "--for", "studio-local")
-	require.Equal(t, ran{10, `{"guard":"check_audio_idle","ok":false,"code":10,"hard":true,"reason":"mpv plays","remedy":"stop it","evidence":["mpv"]}` + "\n", ""}, r)
+	require.Equal(t, ran{10, `{"guard":"check_audio_idle","ok":false,"code":10,"hard":true,` +
+		`"reason":"mpv plays","remedy":"stop it","evidence":["mpv"]}` + "\n", ""}, r)
 	require.Zero(t, modectl(t.Context(), "guard", "check_target_reachable").code)
 	require.Contains(t, modectl(t.Context(), "guard", "--help").stdout, "check_compute_capability_local")
 }

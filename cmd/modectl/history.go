@@ -18,7 +18,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// historyOptions are the flags of `modectl history`, as they were written.
+// historyOptions are the flags of `modectl history`, not parsed yet.
 type historyOptions struct {
 	since, until, result, mode, by string
 	limit                          uint32
@@ -29,10 +29,12 @@ func (c *commands) history() *cobra.Command {
 	var o historyOptions
 	cmd := &cobra.Command{
 		Use:   "history",
-		Short: "List the transitions that ended, the latest first",
-		Long: "List the transitions that ended, the latest first; with --json a line of JSON for each.\n\n" +
-			"A time is \"2006-01-02\", \"2006-01-02 15:04\", as in RFC 3339, or how long ago: \"90m\", \"3d\".",
-		Args: cobra.NoArgs,
+		Short: "List finished transitions, the latest first",
+		Long: "history lists finished transitions, the latest first; with --json a line of JSON\n" +
+			"for each.\n\n" +
+			"TIME is \"2006-01-02\", \"2006-01-02 15:04\", in the format of RFC 3339, or a\n" +
+			"duration before now: \"90m\", \"3d\".",
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			filter, err := o.filter(time.Now())
 			if err != nil {
@@ -41,7 +43,7 @@ func (c *commands) history() *cobra.Command {
 			if o.follow {
 				return c.followHistory(cmd.Context(), filter)
 			}
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				records, err := daemon.History(cmd.Context(), filter)
 				if err != nil {
 					return "", err
@@ -54,21 +56,21 @@ func (c *commands) history() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.since, "since", "", "those that ended at or after this `TIME`")
-	flags.StringVar(&o.until, "until", "", "those that ended before this `TIME`")
-	flags.StringVar(&o.result, "result", "", "those that ended with this `RESULT`")
-	flags.StringVar(&o.mode, "mode", "", "those that were asked for this `MODE`")
-	flags.StringVar(&o.by, "by", "", "those that this `USER` asked for")
+	flags.StringVar(&o.since, "since", "", "transitions that ended at or after `TIME`")
+	flags.StringVar(&o.until, "until", "", "transitions that ended before `TIME`")
+	flags.StringVar(&o.result, "result", "", "transitions that ended with `RESULT`")
+	flags.StringVar(&o.mode, "mode", "", "transitions to `MODE`")
+	flags.StringVar(&o.by, "by", "", "transitions that `USER` requested")
 	flags.Uint32Var(&o.limit, "limit", busapi.DefaultHistory, "at most `N` transitions")
-	flags.BoolVar(&o.follow, "follow", false, "go on with those that end from now on, the latest last")
+	flags.BoolVar(&o.follow, "follow", false, "print transitions as they end, the latest last")
 	return cmd
 }
 
-// filter reads the flags. Its errors are misuse.
+// filter parses the flags. Its errors are misuse.
 func (o historyOptions) filter(now time.Time) (status.Filter, error) {
 	f := status.Filter{Result: status.Result(o.result), By: o.by, Limit: int(o.limit)}
 	if o.limit < 1 || o.limit > busapi.MaxHistory {
-		return f, fmt.Errorf("--limit is %d, not 1 to %d", o.limit, busapi.MaxHistory)
+		return f, fmt.Errorf("--limit must be 1 to %d, not %d", busapi.MaxHistory, o.limit)
 	}
 	if o.result != "" && !slices.Contains(status.Results(), f.Result) {
 		return f, fmt.Errorf("unknown result %q: the results are %s", o.result, strings.Join(words(status.Results()), ", "))
@@ -93,7 +95,8 @@ func words[T ~string](list []T) []string {
 	return out
 }
 
-// parseTime reads a time as a person writes it, in now's zone; an empty one is none.
+// parseTime parses the argument of --since and --until, in the time zone of now. An
+// empty text is the zero time.
 func parseTime(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -115,19 +118,19 @@ func parseTime(text string, now time.Time) (time.Time, error) {
 		return now.Add(-d), nil
 	}
 	return time.Time{}, fmt.Errorf(
-		"%q is no time: write it like \"2006-01-02 15:04\", or how long ago, like \"90m\" or \"3d\"", text,
+		"%q is not a time: use \"2006-01-02 15:04\", or a duration before now, \"90m\" or \"3d\"", text,
 	)
 }
 
-// followHistory prints what there is, the latest last, and then what comes, until
-// it is interrupted. It is told of each end and asks for nothing again and again.
+// followHistory prints the records there are, the latest last, and then each that is
+// announced, until it is interrupted.
 func (c *commands) followHistory(ctx context.Context, f status.Filter) error {
 	daemon, err := client.Open(ctx, client.Options{})
 	if err != nil {
 		return failure(err)
 	}
 	defer daemon.Close()
-	// Subscribe first: one that ends in between is told twice, and printed once.
+	// Subscribe first: a transition that ends in between is read twice and printed once.
 	if err := daemon.FollowFinished(ctx); err != nil {
 		return failure(err)
 	}
@@ -153,7 +156,7 @@ func (c *commands) followHistory(ctx context.Context, f status.Filter) error {
 		}
 		if records, err = daemon.AwaitFinished(ctx); err != nil {
 			if errors.Is(err, client.ErrStopped) {
-				return nil // that is how it ends
+				return nil // an interrupt is the normal end
 			}
 			return failure(err)
 		}
@@ -163,16 +166,16 @@ func (c *commands) followHistory(ctx context.Context, f status.Filter) error {
 func (c *commands) lastTransition() *cobra.Command {
 	return &cobra.Command{
 		Use:   "last-transition",
-		Short: "Tell how the last transition went",
-		Args:  cobra.NoArgs,
+		Short: "Show the last transition: guards, steps, undo, result",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				p, err := daemon.Properties(cmd.Context())
 				if err != nil {
 					return "", err
 				}
 				if p.View.Last != nil {
-					// What everybody may read leaves out what this user may.
+					// The public record is redacted; this one is redacted for the caller.
 					outcome, err := daemon.Transition(cmd.Context(), p.View.Last.ID)
 					if err != nil {
 						return "", err
@@ -181,13 +184,13 @@ func (c *commands) lastTransition() *cobra.Command {
 						return c.story(*outcome.Finished), nil
 					}
 				}
-				// None in this boot: the history is older.
+				// No transition in this boot: the history may have an older one.
 				records, err := daemon.History(cmd.Context(), status.Filter{Limit: 1})
 				switch {
 				case err != nil:
 					return "", err
 				case len(records) == 0:
-					return "", exit{exitMisuse, errors.New("there was no transition yet")}
+					return "", exit{exitMisuse, errors.New("there is no transition yet")}
 				}
 				return c.story(records[0]), nil
 			})
@@ -198,10 +201,10 @@ func (c *commands) lastTransition() *cobra.Command {
 func (c *commands) show() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
-		Short: "Tell how one transition went: guards, steps, the way back, the end",
+		Short: "Show one transition: guards, steps, undo, result",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
-				return errors.New("show takes the id of a transition: see modectl history")
+				return errors.New("show needs the id of a transition: see modectl history")
 			}
 			_, err := parseID(args[0])
 			return err
@@ -211,7 +214,7 @@ func (c *commands) show() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				outcome, err := daemon.Transition(cmd.Context(), id)
 				switch {
 				case err != nil:
@@ -219,7 +222,7 @@ func (c *commands) show() *cobra.Command {
 				case outcome.Finished != nil:
 					return c.story(*outcome.Finished), nil
 				case outcome.Running == nil:
-					return "", fmt.Errorf("the daemon says nothing of transition %d", id)
+					return "", fmt.Errorf("the daemon has no data about transition %d", id)
 				case c.json:
 					return render.TransitionJSON(*outcome.Running), nil
 				}

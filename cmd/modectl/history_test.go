@@ -44,11 +44,11 @@ func TestHistoryPassesItsFiltersOn(t *testing.T) {
 	assert.Equal(t, []any{7.0, 6.0}, ids, "a line of JSON each")
 
 	for args, says := range map[string]string{
-		"--limit 0":        "--limit is 0, not 1 to 1000",
+		"--limit 0":        "--limit must be 1 to 1000, not 0",
 		"--result sauna":   "the results are success, noop, blocked",
 		"--mode sauna":     "the modes are",
-		"--since whenever": `"whenever" is no time`,
-		"--until -3h":      `"-3h" is no time`,
+		"--since whenever": `"whenever" is not a time`,
+		"--until -3h":      `"-3h" is not a time`,
 	} {
 		oneLine(t, modectl(t.Context(), append([]string{"history"}, strings.Fields(args)...)...), exitMisuse, says)
 	}
@@ -129,7 +129,7 @@ func TestShowTellsOneTransition(t *testing.T) {
 	assert.Contains(t, modectl(t.Context(), "last-transition").stdout, "transition 9", "that of this boot")
 	oneLine(t, modectl(t.Context(), "show", "3"), exitMisuse, "no record of a transition 3 is kept")
 	oneLine(t, modectl(t.Context(), "show", "x"), exitMisuse, `"x" is not the id of a transition`)
-	oneLine(t, modectl(t.Context(), "show"), exitMisuse, "show takes the id of a transition")
+	oneLine(t, modectl(t.Context(), "show"), exitMisuse, "show needs the id of a transition")
 }
 
 // root reads with one command what it reads with the other.
@@ -149,7 +149,7 @@ func TestLastTransitionTellsWhatShowTells(t *testing.T) {
 
 func TestThereMayBeNoLastTransition(t *testing.T) {
 	serve(t, &engine{}, authorizer{})
-	oneLine(t, modectl(t.Context(), "last-transition"), exitMisuse, "there was no transition yet")
+	oneLine(t, modectl(t.Context(), "last-transition"), exitMisuse, "there is no transition yet")
 }
 
 func TestTheDoctorsExitCode(t *testing.T) {

@@ -14,12 +14,14 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 )
 
-// terms checks those of a request that were given.
-func terms(cmd *cobra.Command, t status.Terms) (status.Terms, error) {
+// parseTerms checks the terms of a request that were given.
+func parseTerms(cmd *cobra.Command, t status.Terms) (status.Terms, error) {
 	const most = busapi.MaxTerm * time.Second
 	for name, d := range map[string]time.Duration{"for": t.For, "until-idle": t.UntilIdle, "confirm": t.Confirm} {
 		if cmd.Flags().Changed(name) && (d < time.Second || d > most || d%time.Second != 0) {
-			return t, exit{exitMisuse, fmt.Errorf("--%s takes a whole number of seconds from 1s to %s, not %s", name, most, d)}
+			return t, exit{
+				exitMisuse, fmt.Errorf("--%s must be whole seconds from 1s to %s, not %s", name, most, d),
+			}
 		}
 	}
 	return t, nil
@@ -29,16 +31,17 @@ func (c *commands) confirm() *cobra.Command {
 	var noAskPassword bool
 	cmd := &cobra.Command{
 		Use:   "confirm [ID]",
-		Short: "Let a mode stay that goes back unless it is confirmed",
-		Long: "confirm lets the mode stay that request MODE --confirm TIME led to, or that of the transition ID. Other terms\n" +
-			"of it stay as they are. Exit codes: 30 nothing waits to be confirmed; 40 not authorized; 42 it is not reached\n" +
-			"yet, or its way back is past its point of no return.",
+		Short: "Keep a mode that was requested with --confirm",
+		Long: "confirm keeps a mode that was requested with --confirm: that of the current\n" +
+			"lease, or that of the transition ID. Its other terms are not changed.\n\n" +
+			"Exit codes: 30 no mode waits for confirmation; 40 not authorized; 42 the mode is\n" +
+			"not reached yet, or the transition back is past its point of no return.",
 		Args: idArgument("confirm", 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			bus, end := c.mayAsk(ctx, noAskPassword)
-			defer end()
-			return c.ask(ctx, bus, func(daemon *client.Client) (string, error) {
+			bus, stopAgent := c.authentication(ctx, noAskPassword)
+			defer stopAgent()
+			return c.query(ctx, bus, func(daemon *client.Client) (string, error) {
 				id, err := unconfirmedID(ctx, daemon, args)
 				if err == nil {
 					err = daemon.Confirm(ctx, id)
@@ -47,12 +50,12 @@ func (c *commands) confirm() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&noAskPassword, "no-ask-password", false, "do not ask for a password")
+	cmd.Flags().BoolVar(&noAskPassword, "no-ask-password", false, "never prompt for a password")
 	return cmd
 }
 
-// unconfirmedID is the id that was given, or that of the transition that waits to be
-// confirmed.
+// unconfirmedID is the id of the arguments, or that of the lease that waits for
+// confirmation.
 func unconfirmedID(ctx context.Context, daemon *client.Client, args []string) (uint64, error) {
 	if len(args) > 0 {
 		return strconv.ParseUint(args[0], 10, 64)
@@ -62,7 +65,7 @@ func unconfirmedID(ctx context.Context, daemon *client.Client, args []string) (u
 	case err != nil:
 		return 0, err
 	case lease == nil || lease.Confirm == 0:
-		return 0, exit{exitMisuse, errors.New("nothing waits to be confirmed")}
+		return 0, exit{exitMisuse, errors.New("no mode waits for confirmation")}
 	default:
 		return lease.ID, nil
 	}

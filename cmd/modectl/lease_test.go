@@ -49,7 +49,7 @@ func TestConfirm(t *testing.T) {
 	serve(t, e, authorizer{})
 	r := modectl(t.Context(), "confirm")
 	require.Equal(t, exitMisuse, r.code)
-	require.Contains(t, r.stderr, "nothing waits to be confirmed")
+	require.Contains(t, r.stderr, "no mode waits for confirmation")
 	require.Equal(t, exitMisuse, modectl(t.Context(), "confirm", "soon").code)
 	require.Equal(t, exitMisuse, modectl(t.Context(), "confirm", "7").code, "that does not")
 

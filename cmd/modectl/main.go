@@ -1,5 +1,5 @@
-// Command modectl asks dubniumd what this workstation is, what it was asked to
-// be, and to be something else.
+// Command modectl shows the observed and the desired mode of this workstation, and
+// requests modes from dubniumd.
 package main
 
 import (
@@ -14,6 +14,6 @@ func main() {
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], streams{
 		stdout: os.Stdout, stderr: os.Stderr,
-		asks: isTerminal(os.Stdin), redraws: isTerminal(os.Stderr),
+		interactive: isTerminal(os.Stdin), redraws: isTerminal(os.Stderr),
 	}))
 }

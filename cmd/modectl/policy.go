@@ -9,29 +9,34 @@ import (
 
 	"github.com/dubnium/dubnium/busapi/client"
 	"github.com/dubnium/dubnium/cmd/modectl/render"
+	"github.com/dubnium/dubnium/internal/errtext"
 	"github.com/dubnium/dubnium/policy"
 )
 
-// policy is what an operator does with policies.
+// policy groups the commands about policy files.
 func (c *commands) policy() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "policy",
-		Short: "Check, show, compare or begin a policy",
-		Args:  cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			return exit{exitMisuse, errors.New("policy takes what to do: check, show, diff or init")}
+		Short: "Check, show, compare or create a policy",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args)
+			}
+			return errors.New("policy needs a command: check, show, diff or init")
 		},
+		RunE: func(*cobra.Command, []string) error { return nil },
 	}
 	cmd.AddCommand(c.policyCheck(), c.policyShow(), c.policyDiff(), c.policyInit())
 	return cmd
 }
 
-// policyCheck needs no daemon: a policy is checked before it is installed.
+// policyCheck works without a daemon, so that a policy can be checked before it is
+// installed.
 func (c *commands) policyCheck() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE",
-		Short: "Print all that is wrong with a policy, one line each (exit code 30)",
-		Args:  cobra.ExactArgs(1),
+		Short: "Print every fault of a policy, a line each (exit code 30)",
+		Args:  oneFile,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := c.load(args[0]); err != nil {
 				return err
@@ -39,15 +44,16 @@ func (c *commands) policyCheck() *cobra.Command {
 			if c.json {
 				return c.print(render.FindingsJSON(nil))
 			}
-			return c.print(args[0] + " can be used\n")
+			return c.print(args[0] + ": valid\n")
 		},
 	}
 }
 
-// load reads a policy that has to be there, and prints what is wrong with it.
+// load reads a policy file and prints its faults. A missing file is an error here; for
+// the daemon it means the default policy.
 func (c *commands) load(file string) (policy.Document, error) {
-	if _, err := os.Stat(file); err != nil { // no file would be the default policy
-		return policy.Document{}, exit{exitMisuse, fmt.Errorf("cannot read the policy: %w", err)}
+	if _, err := os.Stat(file); err != nil {
+		return policy.Document{}, exit{exitMisuse, fmt.Errorf("cannot read the policy %s", errtext.Of(err))}
 	}
 	d, err := policy.LoadDocument(file)
 	findings := policy.Findings(err)
@@ -55,7 +61,7 @@ func (c *commands) load(file string) (policy.Document, error) {
 	case err == nil:
 		return d, nil
 	case len(findings) == 0:
-		return d, exit{exitMisuse, err}
+		return d, exit{exitMisuse, fmt.Errorf("cannot read the policy %s", errtext.Of(err))}
 	case c.json:
 		err = c.print(render.FindingsJSON(findings))
 	default:
@@ -67,10 +73,10 @@ func (c *commands) load(file string) (policy.Document, error) {
 func (c *commands) policyShow() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show",
-		Short: "Print the policy in force: every key, and where its value comes from",
-		Args:  cobra.NoArgs,
+		Short: "Print the policy in force, with the origin of each value",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				p, err := daemon.Policy(cmd.Context())
 				if err != nil {
 					return "", err
@@ -87,14 +93,14 @@ func (c *commands) policyShow() *cobra.Command {
 func (c *commands) policyDiff() *cobra.Command {
 	return &cobra.Command{
 		Use:   "diff FILE",
-		Short: "Print what a policy would change against the one in force",
-		Args:  cobra.ExactArgs(1),
+		Short: "Print what a policy would change in the one in force",
+		Args:  oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			next, err := c.load(args[0])
 			if err != nil {
 				return err
 			}
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				p, err := daemon.Policy(cmd.Context())
 				if err != nil {
 					return "", err
@@ -113,10 +119,10 @@ func (c *commands) policyInit() *cobra.Command {
 	var nix bool
 	cmd := &cobra.Command{
 		Use:   "init",
-		Short: "Print a policy to begin with, from what this host has",
-		Args:  cobra.NoArgs,
+		Short: "Print a first policy for this host",
+		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.ask(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
+			return c.query(cmd.Context(), client.Options{}, func(daemon *client.Client) (string, error) {
 				e, err := daemon.Observe(cmd.Context())
 				if err != nil {
 					return "", err

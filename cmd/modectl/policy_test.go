@@ -20,7 +20,7 @@ func policyFile(t *testing.T, text string) string {
 
 func TestPolicyCheckNeedsNoDaemon(t *testing.T) {
 	good := policyFile(t, `transitions = "all"`)
-	require.Equal(t, ran{exitOK, good + " can be used\n", ""}, modectl(t.Context(), "policy", "check", good))
+	require.Equal(t, ran{exitOK, good + ": valid\n", ""}, modectl(t.Context(), "policy", "check", good))
 	require.Equal(t, ran{exitOK, "[]\n", ""}, modectl(t.Context(), "policy", "check", "--json", good))
 
 	bad := policyFile(t, "colour = 1\n[vllm]\nenabled = \"yes\"")

@@ -15,7 +15,7 @@ func TestHowFarAStepIsIsWrittenOverAndNotLogged(t *testing.T) {
 	var terminal, log strings.Builder
 	watched, logged := progress{out: &terminal, redraws: true}, progress{out: &log}
 	for _, p := range []*progress{&watched, &logged} {
-		p.further(loading)
+		p.stepProgress(loading)
 		p.end()
 	}
 	assert.True(

@@ -9,18 +9,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dubnium/dubnium/busapi/client"
+	"github.com/dubnium/dubnium/internal/errtext"
 	"github.com/dubnium/dubnium/observer/recording"
 )
 
-// record writes what the daemon sees as it changes, until it is interrupted. Each
-// change is one fresh look, which only root may have as often as there are
-// changes, and only root's is not redacted.
+// record writes snapshots as they change, until it is interrupted. Each one is a fresh
+// snapshot of the daemon, which root alone gets unredacted and without a rate limit.
 func (c *commands) record() *cobra.Command {
 	return &cobra.Command{
 		Use:   "record FILE",
-		Short: "Record what is seen as it changes, until interrupted",
-		Long:  "record writes what is seen as it changes into a new FILE, until interrupted.\n`dubniumd replay` classifies it again. Only root can: it names everybody's processes.",
-		Args:  cobra.ExactArgs(1),
+		Short: "Record snapshots of the host as they change (root)",
+		Long: "record writes snapshots of the host to a new FILE as they change, until it is\n" +
+			"interrupted. `dubniumd replay` classifies them again. It needs root: snapshots\n" +
+			"include the processes of all users.",
+		Args: oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			daemon, err := client.Open(cmd.Context(), client.Options{})
 			if err != nil {
@@ -36,9 +38,9 @@ func (c *commands) record() *cobra.Command {
 	}
 }
 
-var errRedacted = errors.New("cannot record: what other people's processes are is told to root only")
+var errRedacted = errors.New("recording needs root: it includes other users' processes")
 
-// record returns how many snapshots it wrote; its error says why it ended.
+// record returns the number of snapshots that it wrote, and why it ended.
 func record(ctx context.Context, daemon *client.Client, path string) (count int, err error) {
 	if err := daemon.Follow(ctx); err != nil {
 		return 0, err
@@ -52,7 +54,7 @@ func record(ctx context.Context, daemon *client.Client, path string) (count int,
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return 0, fmt.Errorf("cannot record: %w", err)
+		return 0, fmt.Errorf("cannot record to %s", errtext.Of(err))
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	w, err := recording.NewWriter(file, first.Policy, first.Observation.At.UTC())

@@ -14,68 +14,73 @@ import (
 	"time"
 
 	"github.com/dubnium/dubnium/cmd/modectl/render"
+	"github.com/dubnium/dubnium/internal/errtext"
 )
 
-// The windows of a session are its user's business. So modectl asks the compositor
-// over its own socket, as that user, and their titles never cross the bus. The
-// protocols are spoken here: hyprctl and swaymsg need not be installed.
+// The titles of windows are private. So modectl reads them itself, as the user of the
+// session, over the socket of the compositor, and they never cross the bus. The
+// protocols are implemented here: hyprctl and swaymsg need not be installed.
 const (
-	// compositorPatience bounds the whole exchange: a compositor that hangs must not
-	// keep a dry-run.
-	compositorPatience = 2 * time.Second
-	// maxWindowList bounds what is read of an answer.
+	// compositorTimeout bounds the whole exchange: a compositor that hangs must not
+	// block a dry-run.
+	compositorTimeout = 2 * time.Second
+	// maxWindowList bounds a reply, in bytes.
 	maxWindowList = 16 << 20
 )
 
-// compositor is one that can be asked for its windows.
+// compositor is one whose windows can be read.
 type compositor struct {
 	name, socket string
-	ask          func(io.ReadWriter) ([]byte, error)
-	read         func([]byte) ([]render.Window, error)
+	request      func(io.ReadWriter) ([]byte, error)
+	parse        func([]byte) ([]render.Window, error)
 }
 
-// compositorOf is the one that the environment names, nil for none.
+// compositorOf is the compositor that the environment names; nil for none.
 func compositorOf(env func(string) string) *compositor {
 	if instance, dir := env("HYPRLAND_INSTANCE_SIGNATURE"), env("XDG_RUNTIME_DIR"); instance != "" && dir != "" {
-		return &compositor{"Hyprland", filepath.Join(dir, "hypr", instance, ".socket.sock"), askHyprland, readHyprland}
+		return &compositor{"Hyprland", filepath.Join(dir, "hypr", instance, ".socket.sock"), requestHyprland, parseHyprland}
 	}
 	if socket := env("SWAYSOCK"); socket != "" {
-		return &compositor{"sway", socket, askSway, readSway}
+		return &compositor{"sway", socket, requestSway, parseSway}
 	}
 	return nil
 }
 
-// windows asks for them. Errors say which compositor did not tell, and why.
+// windows reads the windows. Errors name the compositor and the cause.
 func (c *compositor) windows(ctx context.Context) ([]render.Window, error) {
-	ctx, cancel := context.WithTimeout(ctx, compositorPatience)
+	ctx, cancel := context.WithTimeout(ctx, compositorTimeout)
 	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", c.socket)
+	reply, err := c.exchange(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask %s: %w", c.name, err)
+		return nil, fmt.Errorf("cannot read from %s: %s", c.name, errtext.Of(err))
 	}
-	defer conn.Close()
-	if deadline, bounded := ctx.Deadline(); bounded {
-		if err := conn.SetDeadline(deadline); err != nil {
-			return nil, fmt.Errorf("cannot ask %s: %w", c.name, err)
-		}
-	}
-	answer, err := c.ask(conn)
+	windows, err := c.parse(reply)
 	if err != nil {
-		return nil, fmt.Errorf("cannot ask %s: %w", c.name, err)
-	}
-	windows, err := c.read(answer)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read what %s says: %w", c.name, err)
+		return nil, fmt.Errorf("the reply of %s is not a list of windows in JSON", c.name)
 	}
 	return windows, nil
 }
 
-var errTooLong = fmt.Errorf("its answer has more than %d MiB", maxWindowList>>20)
+// exchange sends the request and returns the reply; ctx has a deadline.
+func (c *compositor) exchange(ctx context.Context) ([]byte, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	return c.request(conn)
+}
 
-// askHyprland: a request is its words, and the answer ends with the connection
-// (https://wiki.hypr.land/IPC; j/ asks for JSON).
-func askHyprland(conn io.ReadWriter) ([]byte, error) {
+var errTooLong = fmt.Errorf("its reply has more than %d MiB", maxWindowList>>20)
+
+// requestHyprland: a request is plain text, and the reply ends with the connection
+// (https://wiki.hypr.land/IPC; j/ selects JSON).
+func requestHyprland(conn io.ReadWriter) ([]byte, error) {
 	if _, err := io.WriteString(conn, "j/clients"); err != nil {
 		return nil, err
 	}
@@ -86,7 +91,7 @@ func askHyprland(conn io.ReadWriter) ([]byte, error) {
 	return answer, err
 }
 
-func readHyprland(answer []byte) ([]render.Window, error) {
+func parseHyprland(answer []byte) ([]render.Window, error) {
 	var clients []struct {
 		Class, Title string
 		Mapped       bool
@@ -104,14 +109,14 @@ func readHyprland(answer []byte) ([]render.Window, error) {
 	return windows, nil
 }
 
-// sway-ipc(7): a header of these bytes, the length and the type of the payload, both
-// in the machine's own byte order.
+// sway-ipc(7): a header of the magic bytes, the length and the type of the payload,
+// both in native byte order.
 const (
 	swayMagic   = "i3-ipc"
 	swayGetTree = 4
 )
 
-func askSway(conn io.ReadWriter) ([]byte, error) {
+func requestSway(conn io.ReadWriter) ([]byte, error) {
 	request := binary.NativeEndian.AppendUint32([]byte(swayMagic), 0)
 	if _, err := conn.Write(binary.NativeEndian.AppendUint32(request, swayGetTree)); err != nil {
 		return nil, err
@@ -120,10 +125,11 @@ func askSway(conn io.ReadWriter) ([]byte, error) {
 	if _, err := io.ReadFull(conn, header); err != nil {
 		return nil, err
 	}
-	length, kind := binary.NativeEndian.Uint32(header[len(swayMagic):]), binary.NativeEndian.Uint32(header[len(swayMagic)+4:])
+	numbers := header[len(swayMagic):]
+	length, kind := binary.NativeEndian.Uint32(numbers), binary.NativeEndian.Uint32(numbers[4:])
 	switch {
 	case !bytes.HasPrefix(header, []byte(swayMagic)) || kind != swayGetTree:
-		return nil, errors.New("its answer is not one of its protocol's")
+		return nil, errors.New("its reply does not follow the protocol")
 	case length > maxWindowList:
 		return nil, errTooLong
 	}
@@ -132,7 +138,7 @@ func askSway(conn io.ReadWriter) ([]byte, error) {
 	return answer, err
 }
 
-// swayNode is a container. One with a program in it is a window.
+// swayNode is a container. One that has a process is a window.
 type swayNode struct {
 	Type        string
 	Name        string
@@ -143,7 +149,7 @@ type swayNode struct {
 	Floating    []swayNode `json:"floating_nodes"`
 }
 
-func readSway(answer []byte) ([]render.Window, error) {
+func parseSway(answer []byte) ([]render.Window, error) {
 	var root swayNode
 	if err := json.Unmarshal(answer, &root); err != nil {
 		return nil, err
@@ -158,7 +164,7 @@ func (n swayNode) windows(workspace string, found []render.Window) []render.Wind
 	}
 	children := slices.Concat(n.Nodes, n.Floating)
 	if (n.Type == "con" || n.Type == "floating_con") && len(children) == 0 && n.PID > 0 {
-		program := n.WindowProps.Class // of X11, through Xwayland
+		program := n.WindowProps.Class // an X11 window, through Xwayland
 		if n.AppID != nil {
 			program = *n.AppID
 		}
