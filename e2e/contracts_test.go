@@ -20,7 +20,7 @@ func TestAForbiddenUnitDegradesAndARequestStopsIt(t *testing.T) {
 	out, _ := w.modectl("status")
 	assert.Contains(t, out, "forbidden-unit-active: batch.service runs, which desktop forbids")
 	out, _ = w.modectl("explain desktop")
-	assert.Contains(t, out, "unit:batch.service is true and would have to be false")
+	assert.Contains(t, out, "batch.service must not be running")
 	assert.Contains(t, out, "what the policy forbids of these is stopped")
 
 	compositor := w.CompositorPID(w.ctx)

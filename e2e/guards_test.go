@@ -27,7 +27,7 @@ func (w *workstation) blocked(guard string, code int, says string) {
 	out, got = w.modectl("request compute")
 	assert.Equal(w.t, code, got, out)
 	assert.Contains(w.t, out, says)
-	assert.Contains(w.t, out, "to clear it: ")
+	assert.Contains(w.t, out, "remedy: ")
 	assert.Equal(w.t, "blocked", w.last().Result)
 	assert.Equal(w.t, before, look())
 	assert.Equal(w.t, compositor, w.CompositorPID(w.ctx))

@@ -71,8 +71,8 @@ func TestATransitionCanBeToldAfterwards(t *testing.T) {
 	id := w.last().ID
 	story := w.sh(fmt.Sprintf("modectl show %d", id))
 	assert.Contains(t, story, fmt.Sprintf("transition %d: desktop -> studio-local, success", id))
-	assert.Contains(t, story, "by uid 0 (root), by right of bus credentials")
-	assert.Regexp(t, `\+[0-9.]+ s  start-audio-priority was done after [0-9.]+m?s`, story)
+	assert.Contains(t, story, "by uid 0 (root), authorized as root")
+	assert.Regexp(t, `\+[0-9.]+ s  start-audio-priority done in [0-9.]+ s`, story)
 	assert.Contains(t, story, "studio-local reached")
 	assert.Equal(t, story, w.sh("modectl last-transition"))
 

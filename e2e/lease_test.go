@@ -27,7 +27,7 @@ func TestComputeEndsADeafSessionAndEndsByItself(t *testing.T) {
 	before := w.sh("stat -c %y /run/agetty.reload")
 	out, code := w.modectl("request compute --confirm 20s")
 	require.Zero(t, code, out)
-	assert.Contains(t, out, "unless it is confirmed within 20s: modectl confirm ")
+	assert.Contains(t, out, "unless confirmed within 20s: modectl confirm ")
 	shown := w.sh(`systemctl is-active compute.target; script -qec 'agetty --show-issue' /dev/null </dev/null`)
 	assert.Contains(t, shown, "active")
 	assert.Contains(t, shown, "This machine is in compute since ")

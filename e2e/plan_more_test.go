@@ -95,7 +95,7 @@ func TestADryRunTellsOnesOwnWindowsAndNobodyElsesPrograms(t *testing.T) {
 	require.Zero(t, code, out)
 	assert.Contains(t, out, "of alice (uid 1000)")
 	assert.Regexp(t, "it has no window|workspace", out, "her compositor has answered")
-	assert.NotContains(t, out, "not known: cannot")
+	assert.NotContains(t, out, "unknown: cannot")
 	out, code = w.AsUser(w.ctx, "bob", "modectl dry-run compute")
 	assert.Equal(t, 17, code, "he may not end her session: %s", out)
 	assert.NotRegexp(t, "it has no window|workspace|its windows", out)

@@ -35,6 +35,6 @@ func (w *workstation) askedAsTheirPerson(said string) {
 		assert.Contains(w.t, said, "\n"+entry)
 	}
 	assert.Equal(w.t, "alice", w.sh("stat -c %U /var/tmp/hook.out"))
-	assert.Contains(w.t, w.sh("modectl last-transition"), "ask-sessions was done")
+	assert.Contains(w.t, w.sh("modectl last-transition"), "ask-sessions done")
 	assert.Equal(w.t, "inactive", w.active("dubnium-session-end@1000.service"))
 }

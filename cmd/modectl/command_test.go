@@ -112,7 +112,7 @@ func TestReadsPrintForPeopleAndScripts(t *testing.T) {
 	serve(t, e, authorizer{})
 	for args, want := range map[string]string{
 		"current": "desktop\n", "desired": "desktop\n", "current --refresh": "desktop\n",
-		"explain --why-not compute": "\n  manager_started is unknown and would have to be true\n",
+		"explain --why-not compute": "\n  the system manager must have finished starting, which is unknown\n",
 		"explain desktop":           "desktop, confidence high",
 		"status":                    "desktop, as desired\n",
 		"history":                   "compute -> desktop",

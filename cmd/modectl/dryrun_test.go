@@ -40,7 +40,7 @@ func TestADryRunPrintsThePlanAndAsksForNothing(t *testing.T) {
 	r := modectl(t.Context(), "dry-run", "compute")
 	require.Zero(t, r.code)
 	require.Empty(t, r.stderr)
-	require.Contains(t, r.stdout, "desktop -> compute: a request would take 1 step and end 1 session")
+	require.Contains(t, r.stdout, "desktop -> compute: a request would run 1 step and end 1 session")
 	require.Contains(t, r.stdout, "pavucontrol: mixer (workspace 1)")
 	require.Contains(t, r.stdout, "modectl request compute --plan "+fingerprint)
 
@@ -59,7 +59,7 @@ func TestADryRunPrintsThePlanAndAsksForNothing(t *testing.T) {
 	require.NoError(t, os.Remove(socket))
 	r = modectl(t.Context(), "dry-run", "compute")
 	require.Zero(t, r.code, "the plan does not hang on the windows")
-	require.Contains(t, r.stdout, "its windows are not known: cannot read from sway")
+	require.Contains(t, r.stdout, "its windows are unknown: cannot read from sway")
 }
 
 // TestOnlyTheCallersOwnCompositorIsAsked: where their session stays, or there is none,

@@ -125,7 +125,7 @@ func TestShowTellsOneTransition(t *testing.T) {
 	}, keptRecord(9, status.Noop)
 	e.view.Running, e.view.Last = &running, &last
 	e.mu.Unlock()
-	assert.Contains(t, modectl(t.Context(), "show", "8").stdout, "transition 8: desktop -> compute, asked by uid 0 (root)")
+	assert.Contains(t, modectl(t.Context(), "show", "8").stdout, "transition 8: desktop -> compute, requested by uid 0 (root)")
 	assert.Contains(t, modectl(t.Context(), "last-transition").stdout, "transition 9", "that of this boot")
 	oneLine(t, modectl(t.Context(), "show", "3"), exitMisuse, "no record of a transition 3 is kept")
 	oneLine(t, modectl(t.Context(), "show", "x"), exitMisuse, `"x" is not the id of a transition`)
@@ -163,6 +163,6 @@ func TestTheDoctorsExitCode(t *testing.T) {
 		var ended exit
 		require.ErrorAs(t, err, &ended)
 		assert.Equal(t, want, ended.code)
-		assert.Contains(t, out.String(), "failed, ")
+		assert.Contains(t, out.String(), "failures, ")
 	}
 }

@@ -19,15 +19,15 @@ func TestARequestOnTermsSaysWhenItEnds(t *testing.T) {
 		t, status.Terms{For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute}, e.asked()[0].Terms,
 	)
 	require.Equal(t, "compute reached (transition 7)\n"+
-		"  goes back   unless it is confirmed within 5m0s: modectl confirm 7\n"+
-		"  goes back   after 4h0m0s\n"+
-		"  goes back   when vLLM has had no request for 30m0s\n", r.stdout)
+		"  ends        unless confirmed within 5m0s: modectl confirm 7\n"+
+		"  ends        after 4h0m0s\n"+
+		"  ends        when vLLM got no request for 30m0s\n", r.stdout)
 	e.mu.Lock()
 	e.ends = ending(status.RolledBack, "desktop")
 	e.mu.Unlock()
 	r = modectl(t.Context(), "request", "compute", "--for", "4h")
 	require.Equal(t, exitRolledBack, r.code)
-	require.NotContains(t, r.stdout, "goes back", "it is not there")
+	require.NotContains(t, r.stdout, "ends  ", "it is not there")
 }
 
 func TestTermsThatMakeNoSenseAreMisuse(t *testing.T) {

@@ -56,9 +56,9 @@ func TestEveryResultHasItsExitCode(t *testing.T) {
 		"success": {ending(status.Success, "compute"), 0, "compute reached"},
 		"noop":    {ending(status.Noop, "compute"), 0, "nothing to do"},
 		"blocked": {
-			ending(status.Blocked, "desktop", passed, reachable, unjudged), 18, "to clear it: systemctl unmask compute.target",
+			ending(status.Blocked, "desktop", passed, reachable, unjudged), 18, "remedy: systemctl unmask compute.target",
 		},
-		"not judged":        {ending(status.Blocked, "desktop", unjudged, reachable), 21, "could not be judged: no answer"},
+		"not judged":        {ending(status.Blocked, "desktop", unjudged, reachable), 21, "unknown: no answer"},
 		"blocked by nobody": {ending(status.Blocked, "desktop"), 51, "blocked"},
 		"inhibited":         {ending(status.Inhibited, "desktop"), 13, "inhibited"},
 		"canceled":          {ending(status.Canceled, "desktop"), 43, "canceled"},

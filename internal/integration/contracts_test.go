@@ -70,7 +70,7 @@ func TestAForbiddenUnitDegradesAndARequestMends(t *testing.T) {
 		t, modectl(t, w, "status").stdout, "required-unit-not-active: cups.service does not run, which desktop requires",
 	)
 	require.Contains(
-		t, modectl(t, w, "explain", "--why-not", "desktop").stdout, "unit:cups.service is false and would have to be true",
+		t, modectl(t, w, "explain", "--why-not", "desktop").stdout, "cups.service must be running",
 	)
 	require.Zero(t, modectl(t, w, "request", "desktop").code)
 	require.True(t, active(t, w, cups))

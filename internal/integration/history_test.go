@@ -53,7 +53,7 @@ func TestEveryRequestIsOnRecord(t *testing.T) {
 	}
 	story := modectl(t, w, "show", "1")
 	require.Zero(t, story.code)
-	assert.Contains(t, story.stdout, "start-audio-priority was done after")
+	assert.Contains(t, story.stdout, "start-audio-priority done in")
 	assert.Equal(t, story.stdout, modectl(t, w, "last-transition").stdout)
 
 	require.NoError(t, w.KillDaemon())

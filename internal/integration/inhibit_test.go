@@ -105,7 +105,7 @@ func TestAnAnnouncedTransitionIsPutOffAndCanceled(t *testing.T) {
 	request.Stdout, request.Stderr = &said, t.Output()
 	require.NoError(t, request.Start())
 	require.True(t, c.awaitPrepare(t).Begin)
-	require.Contains(t, modectl(t, w, "status").stdout, "announced, goes on at")
+	require.Contains(t, modectl(t, w, "status").stdout, "announced, starts by")
 
 	put := run(t, as(alice, w.ModectlCommand(bounded(t), "postpone", "5m")))
 	require.Zero(t, put.code, put.stderr)
@@ -133,7 +133,7 @@ func TestADelayGivesTimeToSayNo(t *testing.T) {
 	request.Stderr = t.Output()
 	require.NoError(t, request.Start())
 	c.awaitPrepare(t)
-	require.Contains(t, modectl(t, w, "status").stdout, "announced, goes on at")
+	require.Contains(t, modectl(t, w, "status").stdout, "announced, starts by")
 	requireHost(t, w, policy.Desktop)
 	release()
 	require.NoError(t, request.Wait())

@@ -33,7 +33,7 @@ func TestAModeThatNobodyConfirmsGoesBackByItself(t *testing.T) {
 	c := watch(t, w)
 	a := modectl(t, w, "request", "compute", "--confirm", "3s")
 	require.Zero(t, a.code, a.stderr)
-	require.Contains(t, a.stdout, "goes back   unless it is confirmed within 3s: modectl confirm 1\n")
+	require.Contains(t, a.stdout, "ends        unless confirmed within 3s: modectl confirm 1\n")
 	requireHost(t, w, policy.Compute)
 	require.Contains(t, readFile(t, issueFile(w)), "unless somebody runs: modectl confirm 1")
 
@@ -58,7 +58,7 @@ func TestAConfirmedModeStaysAndItsLeaseEndsIt(t *testing.T) {
 	lease, ok := status["lease"].(object)
 	require.True(t, ok)
 	require.Equal(t, "desktop", lease["back_to"])
-	require.Contains(t, modectl(t, w, "status").stdout, "unless it is confirmed, by ")
+	require.Contains(t, modectl(t, w, "status").stdout, "unless confirmed by ")
 
 	w.SetAuthorize(answers(testhost.PolkitAnswer{}))
 	require.Equal(t, 40, run(t, as(nobody, w.ModectlCommand(bounded(t), "confirm"))).code, "as request-compute is")
@@ -129,7 +129,7 @@ func TestWhatWasAskedIsAskedForAgainWhereThePolicySaysSo(t *testing.T) {
 	require.NoError(t, w.Unmask("vllm.service"))
 	c.until(t, "the reason", func(v status.View) bool { return v.Reconcile.Refusal != "" && !v.Reconcile.Armed })
 	require.Contains(
-		t, modectl(t, w, "status").stdout, "not by itself: the way to compute ends sessions or the login screen",
+		t, modectl(t, w, "status").stdout, "not automatic: the way to compute ends sessions or the login screen",
 	)
 	requireHost(t, w, policy.Desktop)
 }

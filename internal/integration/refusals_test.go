@@ -36,11 +36,11 @@ func TestMisuseIsOneLineAndChangesNothing(t *testing.T) {
 	w := start(t, testhost.Options{}, nil)
 	for says, args := range map[string]string{
 		"the modes are desktop, studio-local, compute": "request sleep",
-		"request takes one mode":                       "request",
+		"request needs one mode":                       "request",
 		"unknown flag: --frobnicate":                   "request desktop --frobnicate",
 		"unknown command":                              "frobnicate",
 		"more than 256":                                "request desktop --reason " + strings.Repeat("x", 257),
-		"not 1 to 1000":                                "history --limit 1001",
+		"must be 1 to 1000":                            "history --limit 1001",
 	} {
 		requireRefused(t, w, 30, says, strings.Fields(args)...)
 	}

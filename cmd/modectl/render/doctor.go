@@ -7,8 +7,7 @@ import (
 	"github.com/dubnium/dubnium/internal/doctor"
 )
 
-// Doctor has a line for each thing that was checked, what to do under those that
-// are not well, and a sum.
+// Doctor has a line for each check with the remedy below it, and a summary.
 func Doctor(r doctor.Report) string {
 	var b strings.Builder
 	for _, l := range r {
@@ -17,7 +16,7 @@ func Doctor(r doctor.Report) string {
 			fmt.Fprintf(&b, "%18s -> %s\n", "", clean(l.Remedy))
 		}
 	}
-	fmt.Fprintf(&b, "\n%d ok, %d to look at, %d failed, %d not seen\n",
+	fmt.Fprintf(&b, "\n%d ok, %d warnings, %d failures, %d unseen\n",
 		r.Count(doctor.OK), r.Count(doctor.Warning), r.Count(doctor.Failure), r.Count(doctor.Unseen))
 	return b.String()
 }

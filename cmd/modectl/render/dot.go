@@ -8,8 +8,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// PlanDot is `modectl dry-run --dot`: a graph in the DOT language, with the steps in
-// their order, the guards before them, and what the steps cost.
+// PlanDot is `modectl dry-run --dot`: a graph in the DOT language of the guards, the
+// steps in their order, and the sessions, processes and units that they end.
 func PlanDot(p status.Preview) string {
 	g := dot{}
 	g.b.WriteString("digraph plan {\n  rankdir=LR;\n  node [shape=box];\n")
@@ -38,37 +38,37 @@ func PlanDot(p status.Preview) string {
 	return g.b.String()
 }
 
-// costs hangs what is lost on the step that takes it.
+// costs attaches the sessions, processes and units to the steps that end them.
 func (g *dot) costs(p status.Preview) {
 	for _, s := range p.Sessions {
 		id := "session " + s.ID
 		g.node(id, fmt.Sprintf("session %s\n%s (uid %d)", s.ID, s.User, s.UID), "shape", "note")
-		g.loses(p, id, func(step status.PlannedStep) bool { return step.Kind == "end-sessions" }, "ends")
+		g.cost(p, id, func(step status.PlannedStep) bool { return step.Kind == "end-sessions" }, "ends")
 	}
 	for i, h := range p.Holders {
 		id := fmt.Sprintf("holder %s %d", h.GPU, i)
 		g.node(id, h.String()+"\nholds "+h.GPU, "shape", "note")
-		g.loses(
+		g.cost(
 			p, id, func(step status.PlannedStep) bool { return step.Guard == policy.CheckGPUDisplayReleased },
-			"waits until it lets go",
+			"waits for release",
 		)
 	}
 	for _, c := range p.Stops {
 		label := c.Unit
 		if c.Transient {
-			label += "\ndoes not come back"
+			label += "\ncannot be started again"
 		}
 		g.node("stop "+c.Unit, label, "shape", "note")
-		g.loses(p, "stop "+c.Unit, func(step status.PlannedStep) bool {
+		g.cost(p, "stop "+c.Unit, func(step status.PlannedStep) bool {
 			return step.Kind == "isolate" || step.Kind == "stop-unit" && step.Unit == c.By
 		}, c.Why())
 	}
 }
 
-// loses draws an edge from the first step of that kind.
-func (g *dot) loses(p status.Preview, id string, takes func(status.PlannedStep) bool, label string) {
+// cost draws an edge to id from the first step that matches.
+func (g *dot) cost(p status.Preview, id string, matches func(status.PlannedStep) bool, label string) {
 	for _, s := range p.Steps {
-		if takes(s) {
+		if matches(s) {
 			g.edge("step "+s.ID, id, "style", "dotted", "label", label)
 			return
 		}
@@ -93,8 +93,7 @@ func (g *dot) edge(from, to string, attributes ...string) {
 	fmt.Fprintf(&g.b, "  %s -> %s%s;\n", quote(from), quote(to), list(attributes))
 }
 
-// list is an attribute list of names and values by turns; what has no value is left
-// out.
+// list is an attribute list of alternating names and values. Empty values are left out.
 func list(attributes []string) string {
 	var parts []string
 	for i := 0; i+1 < len(attributes); i += 2 {
@@ -108,9 +107,8 @@ func list(attributes []string) string {
 	return " [" + strings.Join(parts, ", ") + "]"
 }
 
-// quote is a double-quoted ID, in which only the quote is escaped by the language. A
-// backslash is one of the escapes of labels (\n, \l, \N for the node's name), so one
-// that is meant stands twice. Lines are broken by \n.
+// quote is a double-quoted ID. Labels have escapes (\n, \l, \N for the name of the
+// node), so a backslash is doubled. Lines are separated by \n.
 func quote(s string) string {
 	lines := strings.Split(s, "\n")
 	for i, line := range lines {

@@ -40,7 +40,8 @@ type dotToken struct {
 	isID bool
 }
 
-var dotLexeme = regexp.MustCompile(`^(?:"(?:[^"\\]|\\[\s\S])*"|[A-Za-z_\x80-\xff][A-Za-z_0-9\x80-\xff]*|-?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)|->|[{}\[\]=;,])`)
+var dotLexeme = regexp.MustCompile(`^(?:"(?:[^"\\]|\\[\s\S])*"|[A-Za-z_\x80-\xff][A-Za-z_0-9\x80-\xff]*` +
+	`|-?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)|->|[{}\[\]=;,])`)
 
 func dotTokens(text string) ([]dotToken, error) {
 	var tokens []dotToken

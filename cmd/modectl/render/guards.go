@@ -8,11 +8,11 @@ import (
 	"github.com/dubnium/dubnium/guards"
 )
 
-// Guards is a table of verdicts, and under it what would clear those that stand in
-// the way.
+// Guards is a table of verdicts, followed by the evidence and the remedies of those
+// that block.
 func Guards(verdicts []guards.Verdict) string {
 	if len(verdicts) == 0 {
-		return "no guard is asked\n"
+		return "no guard applies\n"
 	}
 	var b strings.Builder
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -22,14 +22,14 @@ func Guards(verdicts []guards.Verdict) string {
 			table, "%s\t%s\t%d\t%s\t%s\n", clean(string(v.Guard)), verdictWord(v), v.Code, yesNo(v.Hard), clean(v.Reason),
 		)
 	}
-	_ = table.Flush() // a Builder takes everything
+	_ = table.Flush() // writes to a Builder do not fail
 	for _, v := range blocking(verdicts) {
 		fmt.Fprintf(&b, "\n%s\n", clean(string(v.Guard)))
 		for _, line := range v.Evidence {
 			fmt.Fprintf(&b, "  %s\n", clean(line))
 		}
 		if v.Remedy != "" {
-			fmt.Fprintf(&b, "  to clear it: %s\n", clean(v.Remedy))
+			fmt.Fprintf(&b, "  remedy: %s\n", clean(v.Remedy))
 		}
 	}
 	return trimLines(b.String())

@@ -36,14 +36,16 @@ func stories() map[string]status.Record {
 	blocked.Guards = []guards.Verdict{passed, masked, unjudged}
 
 	back := told(status.RollbackFailed)
-	back.Final, back.Cause = "failed-transition", "step isolate-compute failed: the job ended as failed\nthe way back was not observed"
+	back.Final = "failed-transition"
+	back.Cause = "step isolate-compute failed: the job ended as failed\nthe way back was not observed"
 	back.Steps = []status.Step{
 		{
 			ID: "stop-display-manager", Status: status.StepUndoFailed, Started: at(0.5), Finished: at(1.25),
 			UndoStarted: at(6), UndoFinished: at(16), UndoError: "cannot undo step stop-display-manager: it does not start",
 		},
 		{
-			ID: "isolate-compute", Status: status.StepUndone, Started: at(1.5), Finished: at(5), Error: "step isolate-compute failed: the job ended as failed",
+			ID: "isolate-compute", Status: status.StepUndone, Started: at(1.5), Finished: at(5),
+			Error:       "step isolate-compute failed: the job ended as failed",
 			UndoStarted: at(5.5), UndoFinished: at(5.75),
 		},
 		{ID: "start-vllm", Status: status.StepPending},
@@ -53,8 +55,9 @@ func stories() map[string]status.Record {
 	lost.Cause, lost.Finished = "step isolate-compute failed: the job ended as failed", at(12)
 	lost.Steps = []status.Step{
 		{
-			ID: "end-sessions", Status: status.StepNotUndoable, Started: at(1), Finished: at(2), UndoStarted: at(6), UndoFinished: at(6),
-			UndoError: "the session of alice (uid 1000) was ended and cannot be restored",
+			ID: "end-sessions", Status: status.StepNotUndoable, Started: at(1), Finished: at(2), UndoStarted: at(6),
+			UndoFinished: at(6),
+			UndoError:    "the session of alice (uid 1000) was ended and cannot be restored",
 		},
 		{
 			ID: "isolate-compute", Status: status.StepUndone, Started: at(2), Finished: at(5), Error: "the job ended as failed",

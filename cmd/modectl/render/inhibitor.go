@@ -14,15 +14,18 @@ func Announced(p status.Prepare) string {
 	if p.Deadline.IsZero() {
 		return line
 	}
-	return fmt.Sprintf(
-		"%s, and goes on at %s at the latest; modectl cancel %d halts it", line, p.Deadline.Format(time.TimeOnly), p.ID,
-	)
+	return fmt.Sprintf("%s, %s", line, startsBy(p.Deadline, p.ID))
+}
+
+// startsBy is the end of an announced wait.
+func startsBy(deadline time.Time, id uint64) string {
+	return fmt.Sprintf("starts by %s; to cancel: modectl cancel %d", deadline.Format(time.TimeOnly), id)
 }
 
 // Inhibitors is `modectl inhibit --list`.
 func Inhibitors(list []status.Inhibitor, now time.Time) string {
 	if len(list) == 0 {
-		return "nobody holds an inhibitor\n"
+		return "no inhibitors\n"
 	}
 	var b strings.Builder
 	for _, i := range list {

@@ -14,8 +14,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// The JSON documents are an interface for scripts: keys may be added, none goes away or
-// changes its type. They are the types of daemon/status by their tags.
+// The JSON documents are an interface for scripts: keys may be added, but no key is
+// removed or changes its type. They follow the tags of the types in daemon/status.
 
 // StatusJSON is `modectl status --json`.
 func StatusJSON(p busapi.Properties) string {
@@ -41,7 +41,7 @@ func StatusJSON(p busapi.Properties) string {
 	})
 }
 
-// evidenceJSON is what a fresh look saw.
+// evidenceJSON is a fresh snapshot with its classification.
 type evidenceJSON struct {
 	Fingerprint string           `json:"fingerprint"`
 	Redacted    bool             `json:"redacted"`
@@ -51,7 +51,7 @@ type evidenceJSON struct {
 	observer.Snapshot
 }
 
-// EvidenceJSON is CurrentJSON with the evidence in full under "evidence".
+// EvidenceJSON is CurrentJSON with the full evidence under "evidence".
 func EvidenceJSON(e busapi.Evidence) string {
 	o := e.Observation
 	return marshal(struct {
@@ -60,7 +60,7 @@ func EvidenceJSON(e busapi.Evidence) string {
 	}{status.CurrentOf(o, e.Since), evidenceJSON{e.Fingerprint, e.Redacted, o.Rule, o.Context, o.Facts, e.Snapshot}})
 }
 
-// ExplanationJSON is the explanation as it travels. Bounds are in nanoseconds.
+// ExplanationJSON is `modectl explain --json`. Bounds are in nanoseconds.
 func ExplanationJSON(e observer.Explanation) string { return marshal(e) }
 
 // CurrentJSON is `modectl current --json`, current.json with more.
@@ -74,7 +74,7 @@ func DesiredJSON(d status.Desired) string { return marshal(d) }
 // HistoryJSON is `modectl history --json`: a line for each record.
 func HistoryJSON(records []status.Record) string { return jsonLines(records) }
 
-// TransitionJSON is `modectl show --json` of a transition that runs.
+// TransitionJSON is `modectl show --json` of a running transition.
 func TransitionJSON(t status.Transition) string { return marshal(t) }
 
 // FinishedJSON is `modectl request --json`.
@@ -101,8 +101,8 @@ func marshal(v any) string {
 	return string(must(v, indented)) + "\n"
 }
 
-// must cannot fail: the values are plain data. If one ever stops being that, a script
-// must not read half a document.
+// must panics if the value cannot be encoded: that is a defect, since the values are
+// plain data, and a script must not read half a document.
 func must(v any, encode func(any) ([]byte, error)) []byte {
 	out, err := encode(forScripts(reflect.ValueOf(v)).Interface())
 	if err != nil {

@@ -10,23 +10,22 @@ import (
 	"github.com/dubnium/dubnium/guards"
 )
 
-// Window is one of a session's that would end.
+// Window is a window of a session that would end.
 type Window struct {
 	Title     string `json:"title"`
 	Program   string `json:"program"`
 	Workspace string `json:"workspace"`
 }
 
-// Windows are those of one user's session, as its compositor says.
+// Windows are the windows of one user's session, as read from its compositor.
 type Windows struct {
 	UID  uint32   `json:"uid"`
 	List []Window `json:"list"`
-	// Fault says why they are not known, empty when they are.
+	// Fault says why they are unknown; empty if they are known.
 	Fault string `json:"fault,omitempty"`
 }
 
-// Plan is `modectl dry-run`: what a request would do, in sections. windows may be
-// nil.
+// Plan is `modectl dry-run`: the plan of a request, in sections. windows may be nil.
 func Plan(p status.Preview, windows *Windows) string {
 	to := clean(string(p.To))
 	if p.Reached {
@@ -34,36 +33,36 @@ func Plan(p status.Preview, windows *Windows) string {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s -> %s: %s\n", clean(string(p.From)), to, outcome(p))
-	chapter(&b, "sessions that end", sessionLines(p, windows))
-	chapter(&b, "units that stop", stopLines(p))
-	chapter(&b, "units that start", startLines(p))
-	chapter(&b, "who has to let go of a display GPU", holderLines(p))
-	chapter(&b, "guards", []string{strings.TrimSuffix(Guards(p.Guards), "\n")})
-	chapter(&b, "steps", planSteps(p))
+	addSection(&b, "sessions that end", sessionLines(p, windows))
+	addSection(&b, "units that stop", stopLines(p))
+	addSection(&b, "units that start", startLines(p))
+	addSection(&b, "processes using a display GPU", holderLines(p))
+	addSection(&b, "guards", []string{strings.TrimSuffix(Guards(p.Guards), "\n")})
+	addSection(&b, "steps", planSteps(p))
 	fmt.Fprintf(&b, "\nexpected time: %s\nfingerprint: %s\n", expectation(p), clean(p.Fingerprint))
 	if len(blocking(p.Guards)) == 0 {
-		fmt.Fprintf(&b, "to do exactly this: modectl request %s --plan %s\n", to, clean(p.Fingerprint))
+		fmt.Fprintf(&b, "run exactly this plan: modectl request %s --plan %s\n", to, clean(p.Fingerprint))
 	}
 	return b.String()
 }
 
-// outcome says in a line what a request would come to.
+// outcome is the expected result of a request, in a line.
 func outcome(p status.Preview) string {
-	if stands := blocking(p.Guards); len(stands) > 0 {
-		line := "a request would be refused by " + clean(string(stands[0].Guard))
-		if more := len(stands) - 1; more > 0 {
-			line += fmt.Sprintf(" and %s more", number(more, "guard"))
+	if blocked := blocking(p.Guards); len(blocked) > 0 {
+		line := "a request would be blocked by " + clean(string(blocked[0].Guard))
+		if more := len(blocked) - 1; more > 0 {
+			line += " and " + number(more, "more guard")
 		}
-		return line + ", and nothing done"
+		return line
 	}
-	line := "a request would take " + number(len(p.Steps), "step")
+	line := "a request would run " + number(len(p.Steps), "step")
 	if n := len(p.Sessions); n > 0 {
 		line += fmt.Sprintf(" and end %s", number(n, "session"))
 	}
 	return line
 }
 
-func chapter(b *strings.Builder, title string, lines []string) {
+func addSection(b *strings.Builder, title string, lines []string) {
 	if len(lines) == 0 {
 		return
 	}
@@ -75,7 +74,7 @@ func chapter(b *strings.Builder, title string, lines []string) {
 
 func sessionLines(p status.Preview, windows *Windows) []string {
 	var lines []string
-	told := false
+	listed := false
 	for _, s := range p.Sessions {
 		line := fmt.Sprintf(
 			"session %s of %s (uid %d): %s %s", clean(s.ID), clean(s.User), s.UID, clean(s.Type), clean(s.Class),
@@ -84,9 +83,10 @@ func sessionLines(p status.Preview, windows *Windows) []string {
 			line += " on " + clean(s.Seat)
 		}
 		lines = append(lines, line)
-		// A user may have several sessions, and a compositor does not say which it is.
-		if windows != nil && windows.UID == s.UID && !told {
-			told = true
+		// A compositor does not report its session: list the windows of a user with
+		// several sessions once.
+		if windows != nil && windows.UID == s.UID && !listed {
+			listed = true
 			lines = append(lines, windowLines(*windows)...)
 		}
 	}
@@ -96,9 +96,9 @@ func sessionLines(p status.Preview, windows *Windows) []string {
 func windowLines(w Windows) []string {
 	switch {
 	case w.Fault != "":
-		return []string{"  its windows are not known: " + clean(w.Fault)}
+		return []string{"  its windows are unknown: " + clean(w.Fault)}
 	case len(w.List) == 0:
-		return []string{"  it has no window"}
+		return []string{"  no windows"}
 	}
 	lines := make([]string, len(w.List))
 	for i, window := range w.List {
@@ -111,14 +111,14 @@ func stopLines(p status.Preview) []string {
 	var lines []string
 	switch {
 	case p.UnitsReason != "":
-		lines = append(lines, "not known: "+clean(p.UnitsReason))
+		lines = append(lines, "unknown: "+clean(p.UnitsReason))
 	case p.Refused != "":
 		lines = append(lines, "systemd would refuse to isolate: "+clean(p.Refused))
 	}
 	for _, c := range p.Stops {
 		line := clean(c.Unit) + ": " + clean(c.Why())
 		if c.Transient {
-			line += "; it does not come back"
+			line += "; it cannot be started again"
 		}
 		lines = append(lines, line)
 	}
@@ -136,22 +136,22 @@ func startLines(p status.Preview) []string {
 func holderLines(p status.Preview) []string {
 	var lines []string
 	for _, h := range p.Holders {
-		lines = append(lines, fmt.Sprintf("%s: %s", clean(h.GPU), clean(h.String()))+goesWith(p, h.Session))
+		lines = append(lines, fmt.Sprintf("%s: %s", clean(h.GPU), clean(h.String()))+endsWith(p, h.Session))
 	}
 	for _, u := range p.Unseen {
-		line := "perhaps: " + clean(u.Evidence())
+		line := "possibly: " + clean(u.Evidence())
 		if u.Truncated == 0 {
-			line += goesWith(p, u.Session)
+			line += endsWith(p, u.Session)
 		}
 		lines = append(lines, line)
 	}
 	return lines
 }
 
-func goesWith(p status.Preview, session string) string {
+func endsWith(p status.Preview, session string) string {
 	for _, s := range p.Sessions {
 		if s.ID == session {
-			return ", which goes with session " + clean(s.ID)
+			return ", ends with session " + clean(s.ID)
 		}
 	}
 	return ""
@@ -171,7 +171,7 @@ func planSteps(p status.Preview) []string {
 			fmt.Fprintf(table, "\t\t\t  %s\t\n", clean(change))
 		}
 	}
-	_ = table.Flush() // a Builder takes everything
+	_ = table.Flush() // writes to a Builder do not fail
 	return []string{strings.TrimSuffix(b.String(), "\n")}
 }
 
@@ -183,15 +183,13 @@ func expectation(p status.Preview) string {
 	}
 	bound := fmt.Sprintf("at most %s", most)
 	if e.Count == 0 {
-		return "not known, it has not been done before; " + bound
+		return "unknown, no transition like it yet; " + bound
 	}
 	if e.Count == 1 {
-		return fmt.Sprintf("%s, by the one transition like it; %s", roughly(e.Median), bound)
+		return fmt.Sprintf("%s, as the one transition like it; %s", roughly(e.Median), bound)
 	}
-	return fmt.Sprintf(
-		"%s, by %d transitions like it, of which the longest took %s; %s", roughly(e.Median), e.Count, roughly(e.Longest),
-		bound,
-	)
+	return fmt.Sprintf("%s, the median of %d transitions like it (longest: %s); %s",
+		roughly(e.Median), e.Count, roughly(e.Longest), bound)
 }
 
 func number(n int, what string) string {
@@ -201,12 +199,12 @@ func number(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// PlanJSON is `modectl dry-run --json`: the preview as it travels, and the windows
-// that modectl asked for itself, null where it did not. Durations are in nanoseconds.
+// PlanJSON is `modectl dry-run --json`: the preview of the daemon, and the windows that
+// modectl read, null if it read none. Durations are in nanoseconds.
 func PlanJSON(p status.Preview, windows *Windows) string {
 	return marshal(struct {
 		status.Preview
-		Runs    bool     `json:"runs"` // no guard stands in the way
+		Runs    bool     `json:"runs"` // no guard blocks
 		Windows *Windows `json:"windows"`
 	}{p, len(guards.Blocking(p.Guards)) == 0, windows})
 }

@@ -130,9 +130,9 @@ func TestPlansReadAsTheyShould(t *testing.T) {
 	}
 	require.Contains(
 		t, Plan(toCompute(), &Windows{UID: 1000, Fault: "cannot ask sway: no\nsocket"}),
-		"its windows are not known: cannot ask sway: no?socket",
+		"its windows are unknown: cannot ask sway: no?socket",
 	)
-	require.Contains(t, Plan(toCompute(), &Windows{UID: 1000}), "it has no window")
+	require.Contains(t, Plan(toCompute(), &Windows{UID: 1000}), "no windows")
 	require.NotContains(t, Plan(toCompute(), &Windows{UID: 7, List: open.List}), "budget", "it is nobody's who goes")
 	require.NotContains(t, Plan(toCompute(), nil), "window")
 	twice := toCompute()

@@ -8,7 +8,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Findings is what is wrong with a policy, a line each.
+// Findings are the faults of a policy, a line each.
 func Findings(findings []policy.Finding) string {
 	var b strings.Builder
 	for _, f := range findings {
@@ -20,8 +20,7 @@ func Findings(findings []policy.Finding) string {
 // FindingsJSON is `modectl policy check --json`.
 func FindingsJSON(findings []policy.Finding) string { return marshal(findings) }
 
-// Policy is a policy file that says what is in force, with the origin of each
-// value behind it.
+// Policy is the policy in force as a policy file, with the origin of each value.
 func Policy(p busapi.Policy) string {
 	var b strings.Builder
 	for _, s := range p.Settings {
@@ -30,16 +29,16 @@ func Policy(p busapi.Policy) string {
 	return b.String()
 }
 
-// PolicyJSON is `modectl policy show --json`. A value is itself there, not text.
+// PolicyJSON is `modectl policy show --json`. Values keep their JSON type.
 func PolicyJSON(p busapi.Policy) string { return marshal(p) }
 
-// Diff is what a policy would change, the old line before the new one.
+// Diff are the changes of a policy, the old line before the new one.
 func Diff(changes []policy.Change) string {
 	var b strings.Builder
 	for _, c := range changes {
 		note := ""
 		if c.New.Restart {
-			note = ", only when dubniumd is restarted"
+			note = ", needs a restart of dubniumd"
 		}
 		fmt.Fprintf(
 			&b, "- %s # %s\n+ %s # %s%s\n", clean(c.Old.Line()), clean(c.Old.Origin), clean(c.New.Line()), clean(c.New.Origin),

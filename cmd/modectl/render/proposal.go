@@ -9,31 +9,31 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Proposal is a policy to begin with: sections of keys, with what a person should
-// know beside them.
+// Proposal is a first policy: sections of keys, with comments.
 type Proposal []section
 
-// section has an empty name for the keys that stand in none.
+// section is a table of the policy. Its name is empty for the keys at the top level.
 type section struct {
 	name  string
 	notes []string
 	keys  []assignment
 }
 
-// assignment is a key, which may be dotted, with a value: a text, a switch or a list of
-// texts. A section has one dotted key at most below each name.
+// assignment is a key, which may be dotted, with a value: a string, a bool or a list of
+// strings. A section has at most one dotted key below each name.
 type assignment struct {
 	key   string
 	value any
 	note  string
 }
 
-// Propose makes a policy from what the host has. p is the daemon's, which says
-// what the units are called; trust is the person's to give, and begins at none.
+// Propose returns a first policy for the host of the snapshot. p is the policy of the
+// daemon, which names the units. transitions begins at "observe": only an operator
+// raises it.
 func Propose(p policy.Policy, s observer.Snapshot) Proposal {
 	return Proposal{
 		{
-			notes: []string{"From what this host has. Read it, then install it as the policy."},
+			notes: []string{"A first policy for this host. Check it, then install it."},
 			keys: []assignment{
 				{"transitions", string(policy.TrustObserve), `then "overlay", then "all"`},
 				{"default_mode", string(p.DefaultMode), ""},
@@ -53,19 +53,19 @@ func units(p policy.Policy, s observer.Snapshot) section {
 		{"audio_priority", p.Units.AudioPriority},
 		{"k3s", p.Units.K3s},
 	} {
-		is := s.Systemd.Units[u.unit]
+		state := s.Systemd.Units[u.unit]
 		switch {
 		case !s.Systemd.Known():
-		case !is.Loaded():
-			found.notes = append(found.notes, u.unit+" ("+u.key+") is not there")
-		case is.ID != u.unit:
-			found.keys = append(found.keys, assignment{u.key, u.unit, "an alias of " + is.ID})
+		case !state.Loaded():
+			found.notes = append(found.notes, u.unit+" ("+u.key+") is not installed")
+		case state.ID != u.unit:
+			found.keys = append(found.keys, assignment{u.key, u.unit, "an alias of " + state.ID})
 		default:
 			found.keys = append(found.keys, assignment{u.key, u.unit, ""})
 		}
 	}
 	if !s.Systemd.Known() {
-		found.notes = []string{"Which units are there cannot be told: " + s.Systemd.Reason}
+		found.notes = []string{"The units of this host are unknown: " + s.Systemd.Reason}
 	}
 	return found
 }
@@ -76,13 +76,13 @@ func vllm(p policy.Policy, s observer.Snapshot) section {
 		return found
 	}
 	unit := p.VLLM.Profiles[policy.ProfileDefault].Unit
-	is := s.Systemd.Units[unit]
-	found.keys = []assignment{{"enabled", is.Loaded(), "whether compute serves inference"}}
+	state := s.Systemd.Units[unit]
+	found.keys = []assignment{{"enabled", state.Loaded(), "whether compute serves inference"}}
 	switch {
-	case !is.Loaded():
-		found.notes = []string{unit + " is not there"}
-	case is.ID != unit:
-		found.keys = append(found.keys, assignment{"profiles.default.unit", unit, "an alias of " + is.ID})
+	case !state.Loaded():
+		found.notes = []string{unit + " is not installed"}
+	case state.ID != unit:
+		found.keys = append(found.keys, assignment{"profiles.default.unit", unit, "an alias of " + state.ID})
 	default:
 		found.keys = append(found.keys, assignment{"profiles.default.unit", unit, ""})
 	}
@@ -92,7 +92,7 @@ func vllm(p policy.Policy, s observer.Snapshot) section {
 func gpus(s observer.Snapshot) section {
 	found := section{name: "gpu"}
 	if !s.Processes.Known() {
-		found.notes = []string{"Which GPUs are there cannot be told: " + s.Processes.Reason}
+		found.notes = []string{"The GPUs of this host are unknown: " + s.Processes.Reason}
 		return found
 	}
 	display, ai := []string{}, []string{}
@@ -109,8 +109,8 @@ func gpus(s observer.Snapshot) section {
 		}
 	}
 	found.keys = []assignment{
-		{"display", display, "what compute takes from the desktop"},
-		{"ai", ai, "what compute gives to inference"},
+		{"display", display, "compute takes these from the desktop"},
+		{"ai", ai, "compute gives these to inference"},
 	}
 	return found
 }
@@ -122,7 +122,7 @@ func describe(g observer.GPU, cards []observer.Card) string {
 	}
 	switch {
 	case g.Hidden:
-		text += ": no driver of this host has it"
+		text += ": no driver of this host uses it"
 	case g.Driver != "":
 		text += ": driver " + g.Driver
 	}
@@ -209,8 +209,8 @@ func comment(note string) string {
 	return " # " + clean(note)
 }
 
-// literal writes a value; special are the characters that its language escapes
-// in text beside the backslash, separator what stands between elements.
+// literal writes a value. special are the characters that the language escapes in
+// strings beside the backslash, separator what separates the elements of a list.
 func literal(value any, special, separator string) string {
 	switch v := value.(type) {
 	case string:

@@ -10,8 +10,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Finished is how a requested transition ended: a line that says it, and under
-// it what stood in the way and what would clear it.
+// Finished is the result of a requested transition in a line, followed by the guards
+// that blocked it, their remedies, and the errors and notes of its steps.
 func Finished(r status.Record) string {
 	var b strings.Builder
 	b.WriteString(finishedLine(r) + "\n")
@@ -71,8 +71,7 @@ func guardList(ids []policy.GuardID) string {
 	return strings.Join(names, ", ")
 }
 
-// causeOf is why a transition ended as it did; empty for a refusal whose guards say
-// it better.
+// causeOf is the cause of a result; empty for a refusal, which the guards explain.
 func causeOf(r status.Record) string {
 	if r.Result == status.Blocked && len(blocking(r.Guards)) > 0 {
 		return ""
@@ -80,7 +79,7 @@ func causeOf(r status.Record) string {
 	return clean(r.Cause)
 }
 
-// Accepted is the answer to a request that nobody waits for.
+// Accepted is the output of `modectl request --no-wait`.
 func Accepted(id uint64) string { return fmt.Sprintf("accepted: transition %d\n", id) }
 
 // History is a table of finished transitions.
@@ -95,11 +94,11 @@ func History(records []status.Record) string {
 		fmt.Fprintf(table, "%d\t%s\t%s -> %s\t%s\t%s\t%s\t%s\n", r.ID, r.Finished.Format("2006-01-02 15:04:05"),
 			clean(string(r.From)), clean(string(r.To)), resultWord(r), clean(string(r.Final)), clean(r.By), clean(r.Why))
 	}
-	_ = table.Flush() // a Builder takes everything
+	_ = table.Flush() // writes to a Builder do not fail
 	return trimLines(b.String())
 }
 
-// HistoryLine is one transition as it ends.
+// HistoryLine is one transition of `modectl history --follow`.
 func HistoryLine(r status.Record) string {
 	line := fmt.Sprintf("%d  %s  %s -> %s  %s  in %s  by %s", r.ID, r.Finished.Format("2006-01-02 15:04:05"),
 		clean(string(r.From)), clean(string(r.To)), resultWord(r), clean(string(r.Final)), clean(r.By))
@@ -109,7 +108,7 @@ func HistoryLine(r status.Record) string {
 	return line + "\n"
 }
 
-// resultWord names the first guard of a refusal: the word alone explains nothing.
+// resultWord is the result, with the first guard that blocked.
 func resultWord(r status.Record) string {
 	if v := blocking(r.Guards); len(v) > 0 && !r.Result.Reached() {
 		return fmt.Sprintf("%s by %s", clean(string(r.Result)), clean(string(v[0].Guard)))
@@ -131,7 +130,7 @@ func Step(s status.StepEvent) string {
 	return fmt.Sprintf("[%d/%d] %s: %s", s.Index+1, s.Count, clean(s.Step), clean(string(s.Status)))
 }
 
-// Progress is one line of a step that takes long.
+// Progress is the progress of a long step, in a line.
 func Progress(s status.StepProgress) string {
 	return fmt.Sprintf("[%d/%d] %s: %s", s.Index+1, s.Count, clean(s.Step), clean(s.Text))
 }

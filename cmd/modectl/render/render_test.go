@@ -52,7 +52,8 @@ var passed = guards.Verdict{Guard: policy.CheckGraphicalSessionTerminable, OK: t
 func ended(result status.Result, final observer.State) status.Record {
 	return status.Record{
 		ID: 7, From: "desktop", To: policy.Compute, Final: final, Result: result, Origin: status.OriginOperator,
-		By: "uid 1000 (alice)", Why: "nightly batch", Started: before(10 * time.Minute), Finished: before(9*time.Minute + 26*time.Second),
+		By: "uid 1000 (alice)", Why: "nightly batch", Started: before(10 * time.Minute),
+		Finished: before(9*time.Minute + 26*time.Second),
 	}
 }
 
@@ -133,7 +134,8 @@ func views() map[string]status.View {
 
 	leased := view("compute", policy.Compute)
 	leased.Lease = &status.Lease{
-		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 1000 (al\x07ice)", For: 4 * time.Hour, UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute,
+		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 1000 (al\x07ice)", For: 4 * time.Hour,
+		UntilIdle: 30 * time.Minute, Confirm: 5 * time.Minute,
 		Until: now.Add(4 * time.Hour), ConfirmBy: now.Add(5 * time.Minute), IdleSince: before(time.Minute),
 	}
 	pendingLease := view("transitioning", policy.Compute)
@@ -144,8 +146,10 @@ func views() map[string]status.View {
 	}
 	overdue := view("compute", policy.Compute)
 	overdue.Lease = &status.Lease{
-		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", Confirm: 5 * time.Minute, ConfirmBy: before(time.Minute),
-		ExpiredReason: "nobody confirmed it within 5m0s", LastFailure: "inhibited: check_no_inhibitor: ba\x1bckup", Attempts: 2, Next: now.Add(time.Minute),
+		ID: 7, Mode: policy.Compute, BackTo: policy.Desktop, By: "uid 0 (root)", Confirm: 5 * time.Minute,
+		ConfirmBy:     before(time.Minute),
+		ExpiredReason: "nobody confirmed it within 5m0s", LastFailure: "inhibited: check_no_inhibitor: ba\x1bckup",
+		Attempts: 2, Next: now.Add(time.Minute),
 	}
 	returning := overdue
 	returning.Lease = &status.Lease{
@@ -176,8 +180,9 @@ func views() map[string]status.View {
 	return map[string]status.View{
 		"as-desired": asDesired, "first-start": firstStart, "blocked": blocked, "running": running, "begun": begun,
 		"degraded": degraded, "failed": failed, "hostile": hostile, "drifted": drifted, "warned": warned,
-		"externalized": externalized, "leased": leased, "lease-pending": pendingLease, "lease-overdue": overdue, "lease-over": returning,
-		"armed": armed, "unarmed": unarmed,
+		"externalized": externalized, "leased": leased, "lease-pending": pendingLease, "lease-overdue": overdue,
+		"lease-over": returning,
+		"armed":      armed, "unarmed": unarmed,
 	}
 }
 
@@ -339,7 +344,8 @@ func TestExplanations(t *testing.T) {
 	contracted := policy.Default()
 	contracted.Transitions, contracted.Placement.Studio = policy.TrustOverlay, policy.Remote
 	contracted.GPU = policy.GPU{
-		Display: []string{"0000:01:00.0"}, AI: []string{"0000:01:00.0", "0000:41:00.0"}, Planned: []string{"0000:41:00.0"}, MinAI: 1,
+		Display: []string{"0000:01:00.0"}, AI: []string{"0000:01:00.0", "0000:41:00.0"}, Planned: []string{"0000:41:00.0"},
+		MinAI: 1,
 	}
 	contracted.VLLM.Profiles["fast"] = policy.Profile{Unit: "vllm-fast.service"}
 	contracted.Guards.ModelStore = "/srv/models"
@@ -364,7 +370,8 @@ func TestExplanations(t *testing.T) {
 
 func TestVerdictsAreATableAndSayWhatWouldClearThem(t *testing.T) {
 	hostile := guards.Verdict{
-		Guard: policy.CheckAudioIdle, Code: 10, Hard: true, Reason: "playback of m\x1b[2Jpv", Remedy: "stop it", Evidence: []string{"a\nb"},
+		Guard: policy.CheckAudioIdle, Code: 10, Hard: true, Reason: "playback of m\x1b[2Jpv", Remedy: "stop it",
+		Evidence: []string{"a\nb"},
 	}
 	reachable := guards.Verdict{
 		Guard: policy.CheckGraphicalSessionTerminable, OK: true, Hard: true, Reason: "all may be ended",

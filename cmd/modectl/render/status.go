@@ -11,8 +11,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Status is everything at one glance: what is, what was asked, whether they
-// agree, and what stands between them.
+// Status is `modectl status`: the observed state, the desired mode, whether they
+// agree, and what blocks.
 func Status(v status.View, now time.Time) string {
 	var s sheet
 	s.b.WriteString(headline(v) + "\n\n")
@@ -54,7 +54,7 @@ func Status(v status.View, now time.Time) string {
 	return s.b.String()
 }
 
-// elsewhere lists the capabilities that another machine has.
+// elsewhere lists the capabilities that are placed on another machine.
 func elsewhere(places map[string]policy.Place) []string {
 	var list []string
 	for _, capability := range slices.Sorted(maps.Keys(places)) {
@@ -65,15 +65,14 @@ func elsewhere(places map[string]policy.Place) []string {
 	return list
 }
 
-// headline is the one line that most people read.
+// headline summarizes the status in a line.
 func headline(v status.View) string {
 	state, desired := clean(string(v.Observation.State)), clean(string(v.Desired.Mode))
 	wants := fmt.Sprintf("%s -> wants %s", state, desired)
 	switch last := v.Last; {
 	case v.Running != nil:
-		return fmt.Sprintf(
-			"%s -> %s: transition %d runs", clean(string(v.Running.From)), clean(string(v.Running.To)), v.Running.ID,
-		)
+		return fmt.Sprintf("%s -> %s: transition %d is running",
+			clean(string(v.Running.From)), clean(string(v.Running.To)), v.Running.ID)
 	case v.Converged():
 		return state + ", as desired"
 	case desired == "":
@@ -96,10 +95,10 @@ func guardNames(v status.View) string {
 
 func desiredLine(d status.Desired, now time.Time) string {
 	if d.Mode == "" {
-		return "nothing was asked for yet"
+		return "nothing was requested yet"
 	}
 	return fmt.Sprintf(
-		"%s, asked by %s, origin %s, since %s", clean(string(d.Mode)), clean(d.By), clean(string(d.Origin)),
+		"%s, requested by %s, origin %s, since %s", clean(string(d.Mode)), clean(d.By), clean(string(d.Origin)),
 		moment(d.Since, now),
 	)
 }
@@ -107,21 +106,20 @@ func desiredLine(d status.Desired, now time.Time) string {
 func reconcileLine(v status.View) string {
 	switch {
 	case v.Running != nil:
-		return "under way"
+		return "running"
 	case v.Converged():
 		return "not needed"
 	case v.Desired.Mode == "":
-		return "not needed, nothing was asked for"
+		return "not needed, nothing was requested"
 	}
 	return "needed: modectl request " + clean(string(v.Desired.Mode))
 }
 
 func runningLines(t status.Transition, now time.Time) []string {
-	lines := []string{fmt.Sprintf("transition %d: %s -> %s, asked by %s, %s",
+	lines := []string{fmt.Sprintf("transition %d: %s -> %s, requested by %s, %s",
 		t.ID, clean(string(t.From)), clean(string(t.To)), clean(t.By), moment(t.Started, now))}
 	if !t.Deadline.IsZero() {
-		return append(lines, fmt.Sprintf("%s, goes on at %s at the latest; modectl cancel %d halts it",
-			clean(string(t.Phase)), t.Deadline.Format(time.TimeOnly), t.ID))
+		return append(lines, clean(string(t.Phase))+", "+startsBy(t.Deadline, t.ID))
 	}
 	if t.Step == "" {
 		return append(lines, clean(string(t.Phase)))
@@ -134,8 +132,9 @@ func runningLines(t status.Transition, now time.Time) []string {
 }
 
 func lastLines(r status.Record, now time.Time) []string {
+	from, to := clean(string(r.From)), clean(string(r.To))
 	lines := []string{fmt.Sprintf("transition %d: %s -> %s, %s, ended in %s, %s",
-		r.ID, clean(string(r.From)), clean(string(r.To)), clean(string(r.Result)), clean(string(r.Final)), moment(r.Finished, now))}
+		r.ID, from, to, clean(string(r.Result)), clean(string(r.Final)), moment(r.Finished, now))}
 	if cause := causeOf(r); cause != "" {
 		lines = append(lines, "cause: "+cause)
 	}

@@ -10,25 +10,25 @@ import (
 	"github.com/dubnium/dubnium/guards"
 )
 
-// Story tells one finished transition from its beginning to its end, with the time
-// since it was asked for before each thing that happened.
+// Story is the course of a finished transition. Each event has the time since the
+// request.
 func Story(r status.Record) string {
 	s := story{begin: r.Started}
 	fmt.Fprintf(
 		&s.b, "transition %d: %s -> %s, %s\n", r.ID, clean(string(r.From)), clean(string(r.To)), clean(string(r.Result)),
 	)
-	s.asked(r)
-	s.judged(r)
+	s.request(r)
+	s.guards(r)
 	for _, step := range r.Steps {
 		s.step(step)
 		s.notes(step)
 	}
-	s.wayBack(r.Steps)
+	s.undo(r.Steps)
 	s.at(r.Finished, "%s", finishedSentence(r))
 	return s.b.String()
 }
 
-// Unfinished tells a transition that still runs.
+// Unfinished is the progress of a running transition.
 func Unfinished(t status.Transition, now time.Time) string {
 	return strings.Join(runningLines(t, now), "\n") + "\n"
 }
@@ -38,10 +38,10 @@ type story struct {
 	begin time.Time
 }
 
-// margin is as wide as what stands before a sentence with a time.
+// margin is the width of the column of times.
 const margin = 12
 
-// at begins a line with the time since the beginning, where it is known.
+// at adds a line with the time since the request, if it is known.
 func (s *story) at(t time.Time, format string, args ...any) {
 	when := ""
 	if !t.IsZero() && !s.begin.IsZero() {
@@ -50,34 +50,38 @@ func (s *story) at(t time.Time, format string, args ...any) {
 	fmt.Fprintf(&s.b, "%*s  %s\n", margin-2, when, fmt.Sprintf(format, args...))
 }
 
-// under adds a line below the last sentence.
+// under adds an indented line below the last event.
 func (s *story) under(depth int, text string) {
 	fmt.Fprintf(&s.b, "%*s%s\n", margin+2*depth, "", text)
 }
 
-func (s *story) asked(r status.Record) {
+func (s *story) request(r status.Record) {
 	by := clean(r.By)
-	if r.Authorization != "" {
-		by += ", by right of " + clean(r.Authorization)
+	switch r.Authorization {
+	case "":
+	case status.ByCredentials:
+		by += ", authorized as root"
+	default:
+		by += ", authorized by " + clean(r.Authorization)
 	}
-	fmt.Fprintf(&s.b, "asked for on %s by %s\n", r.Started.Format("2006-01-02 15:04:05 MST"), by)
+	fmt.Fprintf(&s.b, "requested on %s by %s\n", r.Started.Format("2006-01-02 15:04:05 MST"), by)
 	if r.Why != "" {
-		fmt.Fprintf(&s.b, "in their own words: %s\n", clean(r.Why))
+		fmt.Fprintf(&s.b, "reason: %s\n", clean(r.Why))
 	}
 	s.b.WriteString("\n")
 }
 
-func (s *story) judged(r status.Record) {
-	stopped := len(blocking(r.Guards))
+func (s *story) guards(r status.Record) {
+	blocked := len(blocking(r.Guards))
 	switch {
 	case len(r.Guards) == 0:
 		return
 	case len(r.Forced) > 0:
-		s.at(r.Judged, "%d of %d guards blocked it; it was forced past %s", stopped, len(r.Guards), guardList(r.Forced))
-	case stopped == 0:
-		s.at(r.Judged, "the guards let it pass")
+		s.at(r.Judged, "%d of %d guards blocked it; it was forced past %s", blocked, len(r.Guards), guardList(r.Forced))
+	case blocked == 0:
+		s.at(r.Judged, "all guards passed")
 	default:
-		s.at(r.Judged, "%d of %d guards stood in the way", stopped, len(r.Guards))
+		s.at(r.Judged, "%d of %d guards blocked it", blocked, len(r.Guards))
 	}
 	for _, v := range r.Guards {
 		s.verdict(v)
@@ -97,11 +101,11 @@ func (s *story) verdict(v guards.Verdict) {
 		s.under(4, clean(evidence))
 	}
 	if v.Remedy != "" {
-		s.under(4, "to clear it: "+clean(v.Remedy))
+		s.under(4, "remedy: "+clean(v.Remedy))
 	}
 }
 
-// step says how the step itself went; the way back has its own place.
+// step is the execution of a step. Its undo is listed later.
 func (s *story) step(step status.Step) {
 	id := clean(step.ID)
 	if step.Started.IsZero() {
@@ -109,66 +113,64 @@ func (s *story) step(step status.Step) {
 		if step.Error != "" {
 			why = ": " + sentence(step.Error)
 		}
-		s.at(time.Time{}, "%s was not done%s", id, why)
+		s.at(time.Time{}, "%s not run%s", id, why)
 		return
-	}
-	lasted := ""
-	if d := took(step.Started, step.Finished); d != "" && !step.Finished.IsZero() {
-		lasted = " after " + d
 	}
 	switch {
 	case step.Error != "":
-		s.at(
-			step.Started, "%s failed%s: %s", id, lasted, sentence(strings.TrimPrefix(step.Error, "step "+step.ID+" failed: ")),
-		)
+		cause := sentence(strings.TrimPrefix(step.Error, "step "+step.ID+" failed: "))
+		s.at(step.Started, "%s failed%s: %s", id, lasted(" after ", step.Started, step.Finished), cause)
 	case step.Status == status.StepDoing:
-		s.at(step.Started, "%s had begun, and nobody saw its end", id)
+		s.at(step.Started, "%s started; its end is not recorded", id)
 	default:
-		s.at(step.Started, "%s was done%s", id, lasted)
+		s.at(step.Started, "%s done%s", id, lasted(" in ", step.Started, step.Finished))
 	}
 }
 
-// notes are under the step that they are about.
+// lasted is a duration in seconds after a word; empty if it is unknown.
+func lasted(word string, from, to time.Time) string {
+	if took(from, to) == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s%.1f s", word, to.Sub(from).Seconds())
+}
+
+// notes are listed below their step.
 func (s *story) notes(step status.Step) {
 	for _, m := range step.Residual {
-		s.under(0, fmt.Sprintf("%s had %.0f MiB of its memory in use with nobody holding it", clean(m.GPU), m.MiB()))
+		s.under(0, fmt.Sprintf("%s had %.0f MiB in use without a holder", clean(m.GPU), m.MiB()))
 	}
 	for _, note := range step.Notes {
 		s.under(0, sentence(note))
 	}
 }
 
-// wayBack tells what was taken back, in the order in which it was.
-func (s *story) wayBack(steps []status.Step) {
+// undo lists the undo of the steps, in its order.
+func (s *story) undo(steps []status.Step) {
 	for _, step := range slices.Backward(steps) {
-		id, lasted := clean(step.ID), ""
-		if d := took(step.UndoStarted, step.UndoFinished); d != "" {
-			lasted = " after " + d
-		}
+		id, from, to := clean(step.ID), step.UndoStarted, step.UndoFinished
 		switch step.Status {
 		case status.StepUndone:
-			s.at(step.UndoStarted, "%s was taken back%s", id, lasted)
+			s.at(from, "%s undone%s", id, lasted(" in ", from, to))
 		case status.StepNotUndoable:
-			s.at(step.UndoStarted, "%s cannot be undone: %s", id, sentence(step.UndoError))
+			s.at(from, "%s cannot be undone: %s", id, sentence(step.UndoError))
 		case status.StepUndoFailed:
-			s.at(
-				step.UndoStarted, "%s could not be taken back%s: %s", id, lasted,
-				sentence(strings.TrimPrefix(step.UndoError, "cannot undo step "+step.ID+": ")),
-			)
+			cause := sentence(strings.TrimPrefix(step.UndoError, "cannot undo step "+step.ID+": "))
+			s.at(from, "undo of %s failed%s: %s", id, lasted(" after ", from, to), cause)
 		}
 	}
 }
 
-// finishedSentence is how it ended and why.
+// finishedSentence is the result and its cause.
 func finishedSentence(r status.Record) string {
 	reached := r.Result.Reached() && r.Cause != ""
 	r.Cause = sentence(r.Cause)
 	line, _, _ := strings.Cut(finishedLine(r), fmt.Sprintf(" (transition %d", r.ID))
 	if reached {
-		line += ", although: " + r.Cause
+		line += "; note: " + r.Cause
 	}
 	return line
 }
 
-// sentence puts what errors.Join put on lines of their own behind each other.
+// sentence joins the lines of a joined error.
 func sentence(text string) string { return clean(strings.ReplaceAll(text, "\n", "; ")) }

@@ -1,8 +1,8 @@
-// Package render turns the daemon's values into what modectl prints. Its
-// functions are pure: value in, text out.
+// Package render formats the values of the daemon for modectl. Its functions are pure.
 package render
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -12,7 +12,8 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// clean keeps what a process calls itself from steering the reader's terminal.
+// clean replaces what is not printable, so that the name of a process cannot control
+// the terminal.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -22,7 +23,7 @@ func clean(s string) string {
 	}, s)
 }
 
-// moment is a time for people, in the zone that t is in.
+// moment is a time for people, in the time zone of t.
 func moment(t, now time.Time) string {
 	if t.IsZero() {
 		return "an unknown time"
@@ -30,7 +31,7 @@ func moment(t, now time.Time) string {
 	return t.Format("2006-01-02 15:04:05 MST") + ", " + ago(now.Sub(t))
 }
 
-// ago says roughly how long something is past.
+// ago is a rounded duration before now.
 func ago(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -46,7 +47,7 @@ func ago(d time.Duration) string {
 	return fmt.Sprintf("%d days ago", int(d/day))
 }
 
-// took is how long something lasted, for people; empty when it is not known.
+// took is a duration for people; empty if it is unknown.
 func took(from, to time.Time) string {
 	if from.IsZero() || to.Before(from) {
 		return ""
@@ -54,7 +55,7 @@ func took(from, to time.Time) string {
 	return roughly(to.Sub(from))
 }
 
-// roughly is a duration for people.
+// roughly is a rounded duration, for people.
 func roughly(d time.Duration) string {
 	if d < 10*time.Second {
 		return d.Round(100 * time.Millisecond).String()
@@ -62,7 +63,7 @@ func roughly(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// blocking are the verdicts that stand in the way.
+// blocking are the verdicts that block.
 func blocking(verdicts []guards.Verdict) []guards.Verdict {
 	var found []guards.Verdict
 	for _, v := range verdicts {
@@ -73,33 +74,36 @@ func blocking(verdicts []guards.Verdict) []guards.Verdict {
 	return found
 }
 
-// verdictLines are a verdict's reason and remedy. A code of 20 or more means that
-// the evidence was missing, which blocks as well and is cleared in another way.
+// verdictLines are the reason and the remedy of a verdict. A code of 20 or more means
+// that the answer is unknown, which blocks as well but has another remedy.
 func verdictLines(v guards.Verdict) []string {
 	line := fmt.Sprintf("%s (%d): %s", clean(string(v.Guard)), v.Code, clean(v.Reason))
 	if v.Code >= 20 {
-		line = fmt.Sprintf("%s (%d), could not be judged: %s", clean(string(v.Guard)), v.Code, clean(v.Reason))
+		line = fmt.Sprintf("%s (%d), unknown: %s", clean(string(v.Guard)), v.Code, clean(v.Reason))
 	}
 	if v.Remedy == "" {
 		return []string{line}
 	}
-	return []string{line, "to clear it: " + clean(v.Remedy)}
+	return []string{line, "remedy: " + clean(v.Remedy)}
 }
 
 func reasonLine(r observer.Reason) string { return clean(r.Code) + ": " + clean(r.Text) }
 
-// sheet is labelled lines with their texts in one column.
-type sheet struct{ b strings.Builder }
+// sheet is a list of labelled lines, with the texts in one column.
+type sheet struct {
+	b     strings.Builder
+	width int // of the labels; 0 for labelWidth
+}
 
 const labelWidth = 12
 
-// add writes the lines behind one label, which stands before the first.
+// add writes lines with a label before the first.
 func (s *sheet) add(label string, lines ...string) {
 	for _, line := range lines {
-		fmt.Fprintf(&s.b, "  %-*s%s\n", labelWidth, label, line)
+		fmt.Fprintf(&s.b, "  %-*s%s\n", cmp.Or(s.width, labelWidth), label, line)
 		label = ""
 	}
 }
 
-// Word is a line with one word for scripts.
+// Word is a line of one word, for scripts.
 func Word[T ~string](word T) string { return clean(string(word)) + "\n" }
