@@ -17,9 +17,9 @@ func TestTheDoctorIsContent(t *testing.T) {
 	out, code := w.modectl("doctor")
 	require.Zero(t, code, out)
 	for _, says := range []string{
-		"dubniumd owns org.dubnium.Mode1 and answers", "dubnium-probe-audio@0.service is as it should be",
-		"polkit answers and knows all 8 actions", "/var/lib/mode-controller is there, and only root can change it",
-		"the holders probe answers", "the audio of uid 1000 can be seen", "0 failed, 0 not seen",
+		"dubniumd owns org.dubnium.Mode1 and answers", "dubnium-probe-audio@0.service is set up",
+		"polkit answers and has all 8 actions", "/var/lib/mode-controller exists, and only root can change it",
+		"the holders probe answers", "the audio server of uid 1000 is readable", "0 failures, 0 unseen",
 	} {
 		assert.Contains(t, out, says)
 	}
@@ -34,7 +34,7 @@ func TestTheDoctorIsContent(t *testing.T) {
 	out, code = w.modectl("doctor")
 	assert.Equal(t, 51, code, out)
 	assert.Contains(t, out, "dubnium-probe-inference.socket is masked")
-	assert.Contains(t, out, "others than root can change /var/lib/mode-controller")
+	assert.Contains(t, out, "users other than root can change /var/lib/mode-controller")
 	w.sh("systemctl stop dubniumd")
 	out, code = w.modectl("doctor")
 	assert.Equal(t, 41, code, out)

@@ -5,35 +5,35 @@ import (
 	"slices"
 )
 
-// Verdict is what a check comes to.
+// Verdict is the result of a check.
 type Verdict string
 
 // The verdicts.
 const (
 	OK      Verdict = "ok"
-	Warning Verdict = "warning" // it works, and somebody should look
-	Failure Verdict = "failure" // something of what Dubnium promises does not work
-	Unseen  Verdict = "unseen"  // it could not be looked at
+	Warning Verdict = "warning" // it works, but should be checked
+	Failure Verdict = "failure" // something that Dubnium promises does not work
+	Unseen  Verdict = "unseen"  // it could not be checked
 )
 
-// Line is one thing that was checked.
+// Line is the result of one check.
 type Line struct {
 	Check   string  `json:"check"`
 	Verdict Verdict `json:"verdict"`
 	Text    string  `json:"text"`
-	// Remedy says what to do about it; never empty but for OK.
+	// Remedy is empty only for OK.
 	Remedy string `json:"remedy,omitempty"`
 }
 
-// Report is all lines, in the order of the checks.
+// Report is the lines in the order of the checks.
 type Report []Line
 
-// Count is how many lines have the verdict.
+// Count is the number of lines with the verdict.
 func (r Report) Count(v Verdict) int {
 	return len(slices.DeleteFunc(slices.Clone(r), func(l Line) bool { return l.Verdict != v }))
 }
 
-// checks are made in this order: what others rest on is first.
+// checks are in order of dependency: the first are needed by the others.
 var checks = []struct {
 	name string
 	run  func(Facts, *sheet)
@@ -59,7 +59,7 @@ func Checks() []string {
 	return names
 }
 
-// Examine makes every check.
+// Examine runs every check.
 func Examine(f Facts) Report {
 	var all Report
 	for _, c := range checks {
@@ -70,7 +70,7 @@ func Examine(f Facts) Report {
 	return all
 }
 
-// sheet takes the lines of one check.
+// sheet collects the lines of one check.
 type sheet struct {
 	check string
 	lines Report
@@ -86,10 +86,10 @@ func (s *sheet) warn(remedy, format string, args ...any) { s.add(Warning, remedy
 
 func (s *sheet) fail(remedy, format string, args ...any) { s.add(Failure, remedy, format, args...) }
 
-// unseen says what would let it be seen.
+// unseen adds what could not be checked; the remedy makes it checkable.
 func (s *sheet) unseen(remedy, format string, args ...any) { s.add(Unseen, remedy, format, args...) }
 
 const (
-	startDaemon = "systemctl start dubniumd, and if it does not stay: journalctl -u dubniumd"
+	startDaemon = "systemctl start dubniumd; if it stops again: journalctl -u dubniumd"
 	asRoot      = "run modectl doctor as root"
 )

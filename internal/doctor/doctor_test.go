@@ -56,7 +56,8 @@ func healthy() Facts {
 	}
 	read, room := observer.Reading{At: now}, float64(1<<40)
 	f.Evidence = observer.Snapshot{
-		Systemd: observer.Systemd{Reading: read}, Logind: observer.Logind{Reading: read}, Procfs: observer.Procfs{Reading: read},
+		Systemd: observer.Systemd{Reading: read}, Logind: observer.Logind{Reading: read},
+		Procfs:    observer.Procfs{Reading: read},
 		Inference: observer.Inference{Reading: read},
 		Processes: observer.ProcessScan{
 			Reading: read, GPUs: []observer.GPU{{PCI: gpu, Display: true}},
@@ -129,8 +130,13 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 			func(f *Facts) { f.Daemon.UID = 1000 }, Failure, "bus: the name org.dubnium.Mode1 is owned by uid 1000",
 			"bus policy",
 		},
-		"another program":  {func(f *Facts) { f.Daemon.Process = "evil" }, Failure, `bus: the name org.dubnium.Mode1 is owned by "evil"`, "busctl"},
-		"a program unseen": {func(f *Facts) { f.Daemon.Process = "" }, Unseen, "bus: which program owns", "as root"},
+		"another program": {
+			func(f *Facts) { f.Daemon.Process = "evil" }, Failure, `bus: the name org.dubnium.Mode1 is owned by "evil"`,
+			"busctl",
+		},
+		"a program unseen": {
+			func(f *Facts) { f.Daemon.Process = "" }, Unseen, "bus: cannot read which program owns", "as root",
+		},
 		"a warning": {
 			func(f *Facts) { f.Daemon.Warnings = []observer.Reason{{Code: "history-not-written", Text: "full"}} }, Warning,
 			"bus: dubniumd warns: history-not-written: full", "df",
@@ -150,23 +156,24 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		},
 		"bad file": {
 			change("compute.target", func(u *Unit) { u.LoadState = "bad-setting" }), Failure,
-			"units: compute.target cannot be used: its load state is bad-setting", "systemctl status",
+			"units: compute.target is not usable: its load state is bad-setting", "systemctl status",
 		},
 		"unread": {
 			change("compute.target", func(u *Unit) { u.Err = "timeout" }), Unseen,
-			"units: compute.target cannot be looked at: timeout", "systemctl status",
+			"units: cannot read compute.target: timeout", "systemctl status",
 		},
 		"file changed": {
-			change(daemonUnit, func(u *Unit) { u.NeedReload = true }), Warning, "units: the file of dubniumd.service is another",
+			change(daemonUnit, func(u *Unit) { u.NeedReload = true }), Warning,
+			"units: the file of dubniumd.service has changed",
 			"daemon-reload",
 		},
 		"not spared": {
 			change(gpuProbe, func(u *Unit) { u.IgnoreOnIsolate = false }), Failure,
-			"units: dubnium-probe-gpu.service would be stopped", "IgnoreOnIsolate=no",
+			"units: a transition would stop dubnium-probe-gpu.service", "IgnoreOnIsolate=no",
 		},
 		"not to be isolated": {
 			change("desktop.target", func(u *Unit) { u.AllowIsolate = false }), Failure,
-			"units: desktop.target may not be isolated", "AllowIsolate=no",
+			"units: desktop.target cannot be isolated", "AllowIsolate=no",
 		},
 		"does not listen": {
 			change(vllmSocket, func(u *Unit) { u.ActiveState = "failed" }), Failure,
@@ -174,7 +181,7 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		},
 		"not enabled": {
 			change(daemonUnit, func(u *Unit) { u.FileState = "disabled" }), Warning,
-			"units: dubniumd.service runs, and will not after a reboot", "systemctl enable",
+			"units: dubniumd.service is active, but will not start at the next boot", "systemctl enable",
 		},
 		"boots elsewhere": {
 			func(f *Facts) { f.Manager.DefaultTarget = "graphical.target" }, Warning,
@@ -186,7 +193,7 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		},
 		"an action is missing": {
 			func(f *Facts) { f.Polkit.Actions = Actions()[1:] }, Failure,
-			"polkit: polkit does not know org.dubnium.mode1.request-desktop", "org.dubnium.mode1.policy",
+			"polkit: actions unknown to polkit: org.dubnium.mode1.request-desktop", "org.dubnium.mode1.policy",
 		},
 		"a file that is broken": {
 			func(f *Facts) { f.Policy.FileErrs = []string{"policy.toml:1:1: unknown key"} }, Failure,
@@ -194,11 +201,11 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		},
 		"a file unread": {
 			func(f *Facts) { f.Policy.Unread = "permission denied" }, Unseen,
-			"policy: whether /etc/dubnium/policy.toml can be used", "as root",
+			"policy: cannot read the policy file: permission denied", "as root",
 		},
 		"a file not in force": {
 			func(f *Facts) { f.Policy.Pending = []string{"transitions"} }, Warning,
-			"policy: /etc/dubnium/policy.toml has other values than are in force for transitions", "systemctl reload",
+			"policy: values of /etc/dubnium/policy.toml are not in force: transitions", "systemctl reload",
 		},
 		"no display manager": {
 			gone("display-manager.service"), Failure, "policy: the policy names display-manager.service (units.display_manager)",
@@ -219,71 +226,72 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 			"gpu.permitted_holders",
 		},
 		"no directory": {
-			func(f *Facts) { f.Paths[0].Missing = true }, Failure, "paths: /var/lib/mode-controller is not there",
+			func(f *Facts) { f.Paths[0].Missing = true }, Failure, "paths: /var/lib/mode-controller does not exist",
 			"systemctl start",
 		},
 		"alice's directory": {
-			func(f *Facts) { f.Paths[0].UID = 1000 }, Failure, "paths: others than root can change /var/lib/mode-controller",
+			func(f *Facts) { f.Paths[0].UID = 1000 }, Failure,
+			"paths: users other than root can change /var/lib/mode-controller",
 			"chown root",
 		},
 		"a directory for all": {
 			func(f *Facts) { f.Paths[0].Mode = fs.ModeDir | 0o777 }, Failure,
-			"paths: others than root can change /var/lib/mode-controller", "chmod go-w",
+			"paths: users other than root can change /var/lib/mode-controller", "chmod go-w",
 		},
 		"a way through alice's": {
-			func(f *Facts) { f.Paths[0].Above[1].UID = 1000 }, Failure, "paths: others than root can change /var",
+			func(f *Facts) { f.Paths[0].Above[1].UID = 1000 }, Failure, "paths: users other than root can change /var",
 			"chown root /var ",
 		},
 		"a way through a group": {
 			func(f *Facts) { f.Paths[0].Above[2].Mode = fs.ModeDir | 0o775 }, Failure,
-			"paths: others than root can change /var/lib", "chmod go-w /var/lib",
+			"paths: users other than root can change /var/lib", "chmod go-w /var/lib",
 		},
 		"a path unseen by root": {
-			func(f *Facts) { f.Paths[0].Err = "I/O error" }, Failure, "paths: /var/lib/mode-controller cannot be looked at",
+			func(f *Facts) { f.Paths[0].Err = "I/O error" }, Failure, "paths: cannot read /var/lib/mode-controller",
 			"ls -ld",
 		},
 		"a path unseen": {
 			func(f *Facts) { f.UID, f.Paths[0].Err = 1000, "permission denied" }, Unseen,
-			"paths: /var/lib/mode-controller cannot be looked at", "as root",
+			"paths: cannot read /var/lib/mode-controller", "as root",
 		},
 		"a full disk": {
 			func(f *Facts) { f.Evidence.Processes.Directories[0].Free.Value = &little }, Failure,
-			"paths: /var/lib/mode-controller has 1 MiB left, and the policy wants 32", "make room",
+			"paths: /var/lib/mode-controller has 1 MiB free, the policy requires 32", "free space",
 		},
 		"a read-only disk": {
 			func(f *Facts) { f.Evidence.Processes.Directories[0].Fault = "it is read-only" }, Failure,
-			"paths: /var/lib/mode-controller cannot be used: it is read-only", "mount",
+			"paths: /var/lib/mode-controller is not usable: it is read-only", "mount",
 		},
 		"a disk unknown": {
 			func(f *Facts) { f.Evidence.Processes.Directories[0] = observer.Store{Path: "/x", Reason: "EIO"} }, Warning,
-			"paths: how much room there is in /x is not known: EIO", "df /x",
+			"paths: the free space in /x is unknown: EIO", "df /x",
 		},
 		"a probe is away": {
 			func(f *Facts) { f.Evidence.Inference.Reason = "refused" }, Failure,
-			"probes: the inference probe says nothing that can be used: refused", "dubnium-probe-inference.socket",
+			"probes: the inference probe has no data: refused", "dubnium-probe-inference.socket",
 		},
 		"a source not asked": {
 			func(f *Facts) { f.Evidence.Logind.Reading = observer.Reading{} }, Failure,
-			"probes: logind says nothing that can be used: not read yet", "systemd-logind",
+			"probes: logind has no data: not read yet", "systemd-logind",
 		},
 		"the GPU probe is away": {
 			func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now, Reason: "busy"}} }, Failure,
-			"probes: the GPU probe says nothing", "dubnium-probe-gpu.socket",
+			"probes: the GPU probe has no data", "dubnium-probe-gpu.socket",
 		},
 		"a GPU is missing": {
 			func(f *Facts) { f.Policy.GPU.AI = []string{"0000:41:00.0"} }, Failure,
-			"gpu: the policy names the GPU 0000:41:00.0, and the host has none", "lspci",
+			"gpu: the policy names the GPU 0000:41:00.0, but the host has no GPU", "lspci",
 		},
 		"a GPU is given away": {func(f *Facts) {
 			f.Evidence.Processes.GPUs[0].Hidden, f.Evidence.Processes.GPUs[0].Driver = true, "vfio-pci"
 		}, Failure, "gpu: the GPU 0000:01:00.0 has no driver", "lspci -k"},
 		"no GPU at all": {
 			func(f *Facts) { f.Policy.GPU.Display, f.Evidence.Processes.GPUs = nil, nil }, Warning,
-			"gpu: the host has no GPU that can be seen", "lspci",
+			"gpu: no GPU found", "lspci",
 		},
 		"NVML sees no driver": {
 			func(f *Facts) { f.Evidence.GPU = observer.NVML{Reading: observer.Reading{At: now}} }, Failure,
-			"gpu: the kernel has the NVIDIA driver (NVRM version: 570.1), and the GPU probe does not see it", "libnvidia-ml",
+			"gpu: the kernel has the NVIDIA driver (NVRM version: 570.1), but the GPU probe cannot use it", "libnvidia-ml",
 		},
 		"a card is lost": {
 			func(f *Facts) { f.Evidence.GPU.Cards[0].Reason = "GPU is lost" }, Failure,
@@ -291,26 +299,26 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 		},
 		"audio unseen": {
 			func(f *Facts) { f.Evidence.Audio.Servers[0].Reason = "no answer" }, Failure,
-			"audio: the audio of uid 1000 cannot be seen: no answer", "dubnium-probe-audio@1000",
+			"audio: cannot read the audio server of uid 1000: no answer", "dubnium-probe-audio@1000",
 		},
 		"no audio server": {
 			func(f *Facts) { f.Evidence.Audio.Servers[0].Running = false }, Failure,
-			"audio: uid 1000 has no audio server that runs", "pipewire-pulse",
+			"audio: uid 1000 has no running audio server", "pipewire-pulse",
 		},
 		"audio nobody needs": {func(f *Facts) {
 			f.Policy.Audio.Required, f.Evidence.Audio.Servers[0].Reason = false, "no answer"
-		}, Warning, "audio: the audio of uid 1000 cannot be seen", "systemctl status"},
+		}, Warning, "audio: cannot read the audio server of uid 1000", "systemctl status"},
 		"not synchronized": {
 			func(f *Facts) { f.Clock.Synchronized = false }, Warning, "clock: the clock is not synchronized", "set-ntp",
 		},
 		"a clock unseen": {
 			func(f *Facts) { f.Clock = Clock{Err: "EPERM"} }, Unseen,
-			"clock: whether the clock is synchronized cannot be told: EPERM", "timedatectl",
+			"clock: cannot tell whether the clock is synchronized: EPERM", "timedatectl",
 		},
-		"a clock of 1970": {func(f *Facts) { f.Now = time.Unix(0, 0) }, Failure, "clock: the clock says", "set-ntp"},
+		"a clock of 1970": {func(f *Facts) { f.Now = time.Unix(0, 0) }, Failure, "clock: the clock is wrong", "set-ntp"},
 		"before its boot": {
 			func(f *Facts) { f.Clock.Boot = now.Add(time.Hour) }, Failure,
-			"clock: the clock says 2026-11-22 12:00:00, and the machine started at", "set-ntp",
+			"clock: the clock is wrong: 2026-11-22 12:00:00 is before the boot at", "set-ntp",
 		},
 		"a clock set back": {
 			func(f *Facts) { f.Daemon.LastFinished = now.Add(time.Hour) }, Warning, "clock: the clock was set back", "set-ntp",
@@ -319,10 +327,11 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 			func(f *Facts) { f.Daemon.Version = "1.2.2" }, Warning, "versions: modectl is 1.2.3, dubniumd is 1.2.2", "restart",
 		},
 		"an old systemd": {
-			func(f *Facts) { f.Manager.Version = "v252.1" }, Failure, "versions: systemd is v252.1, and has to be 253", "newer",
+			func(f *Facts) { f.Manager.Version = "v252.1" }, Failure, "versions: systemd is v252.1, at least 253 is required",
+			"newer",
 		},
 		"a strange systemd": {
-			func(f *Facts) { f.Manager.Version = "sauna" }, Warning, "versions: the version of systemd cannot be read",
+			func(f *Facts) { f.Manager.Version = "sauna" }, Warning, "versions: \"sauna\" is not a version of systemd",
 			"systemctl --version",
 		},
 		"the least systemd":  {func(f *Facts) { f.Manager.Version = "253" }, OK, "", ""},
@@ -374,7 +383,7 @@ func held(f *Facts, mib float64) {
 }
 
 func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
-	const last = "the last 5 releases of a display GPU left "
+	const last = "the last 5 releases of a display GPU left at most "
 	ok := func(text string) Line { return Line{Verdict: OK, Text: text} }
 	left := func(mib ...uint64) func(*Facts) { return func(f *Facts) { f.Releases = released(mib...) } }
 	few := left(80, 80, 80, 80, 80)
@@ -386,10 +395,10 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 		"too few": {0, left(80, 80, 80, 80), Line{}},
 		"none":    {160, func(*Facts) {}, Line{}},
 		"a proposal": {
-			0, left(80, 82, 80, 80, 80), ok(last + "82 MiB in use at most; to have that judged, set gpu.residual_mib = 160 in"),
+			0, left(80, 82, 80, 80, 80), ok(last + "82 MiB in use; to check that, set gpu.residual_mib = 160 in"),
 		},
 		"of nothing": {
-			0, left(0, 0, 0, 0, 0), ok(last + "0 MiB in use at most; to have that judged, set gpu.residual_mib = 64 in"),
+			0, left(0, 0, 0, 0, 0), ok(last + "0 MiB in use; to check that, set gpu.residual_mib = 64 in"),
 		},
 		"of much":               {0, left(1000, 80, 80, 80, 80), ok("gpu.residual_mib = 1264 in")},
 		"held with much in use": {0, func(f *Facts) { few(f); held(f, 900) }, ok("gpu.residual_mib = 144 in")},
@@ -399,15 +408,15 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 		},
 		"within": {
 			160, left(80, 160),
-			ok("the last 2 releases of a display GPU left 160 MiB in use at most, and gpu.residual_mib = 160 allows it"),
+			ok("the last 2 releases of a display GPU left at most 160 MiB in use; gpu.residual_mib = 160 allows it"),
 		},
 		"exceeded": {160, left(80, 161, 900, 80), Line{
 			Verdict: Warning,
-			Text:    "2 of the last 4 releases of a display GPU left more than gpu.residual_mib = 160 in use, 900 MiB at most",
-			Remedy:  "modectl show 3; if nothing had the GPU then: gpu.residual_mib = 1136",
+			Text:    "2 of the last 4 releases of a display GPU left more than gpu.residual_mib = 160 in use, at most 900 MiB",
+			Remedy:  "modectl show 3; if no process used the GPU then: gpu.residual_mib = 1136",
 		}},
 		"exceeded long ago": {
-			160, left(append(make([]uint64, maxReleases), 900)...), ok("releases of a display GPU left 0 MiB"),
+			160, left(append(make([]uint64, maxReleases), 900)...), ok("releases of a display GPU left at most 0 MiB"),
 		},
 		"another GPU's": {160, func(f *Facts) { left(900)(f); f.Releases[0].InUse[0].GPU = "0000:41:00.0" }, Line{}},
 		"of two GPUs": {0, func(f *Facts) {
@@ -415,7 +424,7 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 			f.Releases[2].InUse = append(f.Releases[2].InUse, observer.GPUMemory{GPU: "0000:41:00.0", Bytes: 900 << 20})
 		}, ok(last + "80 MiB")},
 		"unread": {0, func(f *Facts) { f.HistoryErr = "asked too often" }, Line{
-			Verdict: Unseen, Text: "left in use is not known: asked too often", Remedy: "again in a minute",
+			Verdict: Unseen, Text: "display GPUs is unknown: asked too often", Remedy: "again in a minute",
 		}},
 		"unread where none is judged": {
 			0, func(f *Facts) { f.HistoryErr, f.Policy.GPU.Display = "asked too often", nil }, Line{},
@@ -427,7 +436,7 @@ func TestTheDoctorProposesAThresholdFromTheReleases(t *testing.T) {
 			f.Policy.GPU.ResidualMiB = c.limit
 			c.facts(&f)
 			said := slices.DeleteFunc(Examine(f), func(l Line) bool {
-				return !strings.Contains(l.Text, "residual_mib") && !strings.Contains(l.Text, "left in use")
+				return !strings.Contains(l.Text, "residual_mib") && !strings.Contains(l.Text, "memory in use")
 			})
 			if c.want == (Line{}) {
 				require.Empty(t, said)

@@ -1,8 +1,8 @@
-// Package doctor judges whether a host is set up for Dubnium: pure checks over facts
-// that somebody gathered (internal/doctor/gather).
+// Package doctor checks whether a host is set up for Dubnium. Its checks are pure and
+// judge facts that internal/doctor/gather has read.
 //
-// A fact that could not be had says why. It is never taken for a good one: what
-// nobody could look at is told as not seen, with what would let it be.
+// A fact that could not be read has the cause. It never counts as good: its check is
+// reported as unseen, with a remedy.
 package doctor
 
 import (
@@ -13,29 +13,29 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Facts are what was seen of a host. An Err says why what stands beside it is not
-// known; it is empty when it is.
+// Facts are the state of a host. An Err says why its neighbors are unknown; it is empty
+// if they are known.
 type Facts struct {
 	Now     time.Time
-	UID     uint32 // who looks
-	Version string // modectl's own
+	UID     uint32 // of modectl
+	Version string // of modectl
 
-	BusErr  string // the system bus cannot be reached: then nothing behind it is known
+	BusErr  string // the system bus is not reachable: everything behind it is unknown
 	Manager Manager
-	// Units are by name: those that Units lists.
+	// Units has those that Units lists, by name.
 	Units  map[string]Unit
 	Daemon Daemon
 	Polkit Polkit
 	Policy Policy
-	// Evidence is a fresh look of the daemon's.
+	// Evidence is a fresh snapshot of the daemon.
 	Evidence    observer.Snapshot
 	EvidenceErr string
-	// Releases are those that the history has, the newest first.
+	// Releases are those of the history, the newest first.
 	Releases   []Release
 	HistoryErr string
 	Paths      []Path
 	Clock      Clock
-	// Driver says which NVIDIA driver the kernel has; empty for none.
+	// Driver is the NVIDIA driver of the kernel; empty for none.
 	Driver string
 }
 
@@ -46,7 +46,7 @@ type Manager struct {
 	DefaultTarget string
 }
 
-// Unit is one unit as systemd has it.
+// Unit is the state of one unit in systemd.
 type Unit struct {
 	Err             string
 	LoadState       string
@@ -57,62 +57,62 @@ type Unit struct {
 	NeedReload      bool
 }
 
-// Daemon is who has the daemon's name on the bus, and what they say.
+// Daemon is the owner of the daemon's bus name, and its answers.
 type Daemon struct {
-	// Err says why nobody answered. Owned: somebody has the name all the same.
+	// Err says why it did not answer. Owned: the name has an owner nevertheless.
 	Err   string
 	Owned bool
 	UID   uint32
-	// Process is what the kernel calls the owner; empty when that cannot be seen.
+	// Process is the name of the owner in the kernel; empty if it cannot be read.
 	Process      string
 	Version      string
 	Warnings     []observer.Reason
 	LastFinished time.Time // of the last transition
 }
 
-// Polkit is the authority and the actions that it knows.
+// Polkit is the authority with its registered actions.
 type Polkit struct {
 	Err     string
 	Actions []string
 }
 
-// Policy is what is in force, or what the file says while no daemon runs.
+// Policy is the policy in force, or that of the file if no daemon runs.
 type Policy struct {
 	policy.Policy
-	Err     string // none of it is known
-	InForce bool   // the daemon goes by it
+	Err     string // the policy is unknown
+	InForce bool   // the daemon uses it
 	File    string
-	// FileErrs are what is wrong with the file, a line each.
+	// FileErrs are the faults of the file, a line each.
 	FileErrs []string
-	// Unread: who looks may not read the file.
+	// Unread says why this user cannot read the file.
 	Unread string
-	// Pending are the keys that the file has otherwise than what is in force.
+	// Pending are the keys whose values in the file are not in force.
 	Pending []string
-	// Chosen are the keys that have another value than by default: whoever wrote a
-	// default into the file has not said that the host has it.
+	// Chosen are the keys whose values differ from the default. A default in the file
+	// is no statement about the host.
 	Chosen []string
 }
 
-// Release is a transition that measured what the release of the display GPUs left in
-// use.
+// Release is a transition that measured the memory in use after the release of the
+// display GPUs.
 type Release struct {
 	Transition uint64
 	InUse      []observer.GPUMemory
 }
 
-// Path is a file or a directory of ours.
+// Path is a file or a directory of Dubnium.
 type Path struct {
 	Path string
-	Err  string // it cannot be looked at
-	// Missing: it is not there. Optional: it need not be.
+	Err  string // it cannot be read
+	// Missing: it does not exist. Optional: it need not exist.
 	Missing, Optional bool
 	UID               uint32
 	Mode              fs.FileMode
-	// Above are the directories on the way to it.
+	// Above are its parent directories, from the root.
 	Above []Path
 }
 
-// Clock is the time of the host.
+// Clock is the clock of the host.
 type Clock struct {
 	Err          string
 	Synchronized bool

@@ -12,63 +12,63 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// policies: the file can be used, is what is in force, and names what there is.
+// policies checks that the file is valid and in force, and that its units exist.
 func policies(f Facts, s *sheet) {
 	p := f.Policy
 	for _, fault := range p.FileErrs {
 		s.fail("modectl policy check "+p.File, "%s", fault)
 	}
 	if p.Unread != "" {
-		s.unseen(asRoot, "whether %s can be used cannot be seen: %s", p.File, p.Unread)
+		s.unseen(asRoot, "cannot read the policy file: %s", p.Unread)
 	}
 	switch {
 	case p.Err != "":
-		s.fail(startDaemon, "the policy is not known: %s", p.Err)
+		s.fail(startDaemon, "the policy is unknown: %s", p.Err)
 		return
-	case len(p.FileErrs) > 0: // it is said
+	case len(p.FileErrs) > 0: // reported above
 	case len(p.Pending) > 0:
 		s.warn("systemctl reload dubniumd, or restart it for paths; modectl policy diff "+p.File,
-			"%s has other values than are in force for %s", p.File, strings.Join(p.Pending, ", "))
+			"values of %s are not in force: %s", p.File, strings.Join(p.Pending, ", "))
 	case p.InForce:
 		s.ok("the policy of %s is in force, transitions = %q", cmp.Or(p.File, "no file"), p.Transitions)
 	default:
-		s.ok("%s can be used, transitions = %q", p.File, p.Transitions)
+		s.ok("%s is valid, transitions = %q", p.File, p.Transitions)
 	}
 	if f.BusErr == "" && f.Manager.Err == "" {
 		f.namedUnits(s)
 	}
 }
 
-// namedUnits: what the policy names and Dubnium does not install is there. A name
-// that nobody gave is no promise, except of what modes cannot do without.
+// namedUnits checks the units of the policy that Dubnium does not install. The default
+// name of a unit that modes can do without is not checked.
 func (f Facts) namedUnits(s *sheet) {
 	p, all := f.Policy, true
-	lacks := func(key, name string, say func(remedy, format string, args ...any)) {
-		if u, seen := f.Units[name]; seen && u.Err == "" && u.LoadState == "not-found" {
-			say(
+	check := func(key, name string, report func(remedy, format string, args ...any)) {
+		if u, ok := f.Units[name]; ok && u.Err == "" && u.LoadState == "not-found" {
+			report(
 				fmt.Sprintf("install it, or name another in the policy: %s", key),
-				"the policy names %s (%s), and the host has no such unit", name, key,
+				"the policy names %s (%s), but the host has no such unit", name, key,
 			)
 			all = false
 		}
 	}
-	lacks("units.display_manager", p.Units.DisplayManager, s.fail)
+	check("units.display_manager", p.Units.DisplayManager, s.fail)
 	if p.VLLM.Enabled {
 		for _, name := range p.VLLM.ProfileNames() {
-			if name != policy.ProfileDefault || f.usesProfile(name) { // else the file may not name it
-				lacks("vllm.profiles."+name, p.VLLM.Profiles[name].Unit, s.fail)
+			if name != policy.ProfileDefault || f.usesProfile(name) { // else it may be the default
+				check("vllm.profiles."+name, p.VLLM.Profiles[name].Unit, s.fail)
 			}
 		}
 	}
 	if slices.Contains(p.Chosen, "units.k3s") {
-		lacks("units.k3s", p.Units.K3s, s.warn)
+		check("units.k3s", p.Units.K3s, s.warn)
 	}
 	for _, name := range p.MustSurvive {
-		lacks("must_survive", name, s.warn)
+		check("must_survive", name, s.warn)
 	}
 	if slices.Contains(p.Chosen, "gpu.permitted_holders") {
 		for _, name := range p.GPU.PermittedHolders {
-			lacks("gpu.permitted_holders", name, s.warn)
+			check("gpu.permitted_holders", name, s.warn)
 		}
 	}
 	if all {
@@ -83,29 +83,28 @@ func (f Facts) usesProfile(name string) bool {
 	})
 }
 
-// paths: the daemon's files are there, and nobody but root can change them.
+// paths checks that the files of the daemon exist and only root can change them.
 func paths(f Facts, s *sheet) {
 	for _, p := range f.Paths {
 		switch by := p.changeable(); {
 		case p.Err != "" && f.UID != 0:
-			s.unseen(asRoot, "%s cannot be looked at: %s", p.Path, p.Err)
+			s.unseen(asRoot, "cannot read %s: %s", p.Path, p.Err)
 		case p.Err != "":
-			s.fail("ls -ld "+p.Path, "%s cannot be looked at: %s", p.Path, p.Err)
-		case p.Missing && p.Optional: // nothing has been written yet
+			s.fail("ls -ld "+p.Path, "cannot read %s: %s", p.Path, p.Err)
+		case p.Missing && p.Optional: // not written yet
 		case p.Missing:
-			s.fail(startDaemon, "%s is not there", p.Path)
+			s.fail(startDaemon, "%s does not exist", p.Path)
 		case by != "":
-			s.fail("chown root "+by+" && chmod go-w "+by, "others than root can change %s", by)
+			s.fail("chown root "+by+" && chmod go-w "+by, "users other than root can change %s", by)
 		default:
-			s.ok("%s is there, and only root can change it", p.Path)
+			s.ok("%s exists, and only root can change it", p.Path)
 		}
 	}
 	f.stores(s)
 }
 
-// changeable is the first path, from the top, that others than root can change or
-// put something else in the place of; empty for none. In a sticky directory nobody
-// can touch what is another's.
+// changeable is the first path, from the root, that users other than root can change
+// or replace; empty for none. A sticky directory protects the files of other users.
 func (p Path) changeable() string {
 	const othersWrite = 0o022
 	for _, above := range p.Above {
@@ -119,45 +118,45 @@ func (p Path) changeable() string {
 	return ""
 }
 
-// stores: the disks take what is written, by the holders probe's look.
+// stores checks that the disks are writable and have space, by the holders probe.
 func (f Facts) stores(s *sheet) {
 	if f.EvidenceErr != "" || !f.Evidence.Processes.Known() {
-		return // probes says so
+		return // probes reports it
 	}
 	const MiB = 1 << 20
 	for _, store := range f.Evidence.Processes.Directories {
 		free := store.Free.Value
 		switch {
 		case store.Fault != "":
-			s.fail("see mount and df "+store.Path, "%s cannot be used: %s", store.Path, store.Fault)
+			s.fail("see mount and df "+store.Path, "%s is not usable: %s", store.Path, store.Fault)
 		case store.Reason != "" || free == nil:
 			s.warn(
-				"df "+store.Path, "how much room there is in %s is not known: %s", store.Path,
+				"df "+store.Path, "the free space in %s is unknown: %s", store.Path,
 				cmp.Or(store.Reason, store.Free.Reason),
 			)
 		case *free < float64(f.Policy.Guards.MinFreeMiB)*MiB:
-			s.fail("make room (df "+store.Path+"): until then no mode is changed",
-				"%s has %.0f MiB left, and the policy wants %d", store.Path, *free/MiB, f.Policy.Guards.MinFreeMiB)
+			s.fail("free space (df "+store.Path+"); until then transitions are blocked",
+				"%s has %.0f MiB free, the policy requires %d", store.Path, *free/MiB, f.Policy.Guards.MinFreeMiB)
 		default:
-			s.ok("%s has %.0f MiB left", store.Path, *free/MiB)
+			s.ok("%s has %.0f MiB free", store.Path, *free/MiB)
 		}
 	}
 }
 
-// unseenEvidence says for a check that rests on the daemon's look that there is none.
+// unseenEvidence reports a check as unseen if the daemon returned no snapshot.
 func (f Facts) unseenEvidence(s *sheet) bool {
 	switch {
 	case f.EvidenceErr == "":
 		return false
 	case f.BusErr == "" && f.Daemon.Err == "":
-		s.unseen("run modectl doctor again in a second", "the daemon could not look: %s", f.EvidenceErr)
+		s.unseen("run modectl doctor again in a second", "the daemon could not read the host: %s", f.EvidenceErr)
 	default:
-		s.unseen(startDaemon, "it is the daemon that looks: %s", f.EvidenceErr)
+		s.unseen(startDaemon, "this check needs the daemon: %s", f.EvidenceErr)
 	}
 	return true
 }
 
-// probes: every source of the daemon's sees.
+// probes checks that every source of the daemon works.
 func probes(f Facts, s *sheet) {
 	if f.unseenEvidence(s) {
 		return
@@ -169,7 +168,7 @@ func probes(f Facts, s *sheet) {
 	}{
 		{"systemd", "dubniumd.service", e.Systemd.Reading},
 		{"logind", "systemd-logind.service", e.Logind.Reading},
-		{"the kernel's measures", "dubniumd.service", e.Procfs.Reading},
+		{"procfs", "dubniumd.service", e.Procfs.Reading},
 		{"the holders probe", holdersSocket, e.Processes.Reading},
 		{"the inference probe", vllmSocket, e.Inference.Reading},
 	}
@@ -185,47 +184,45 @@ func probes(f Facts, s *sheet) {
 			continue
 		}
 		s.fail("systemctl status "+source.unit+", and journalctl -u "+strings.Replace(source.unit, ".socket", ".service", 1),
-			"%s says nothing that can be used: %s", source.name, cmp.Or(source.reading.Reason, "not read yet"))
+			"%s has no data: %s", source.name, cmp.Or(source.reading.Reason, notRead))
 	}
 }
 
-// gpus: the cards that the policy names are there, and NVML sees NVIDIA's.
+const notRead = "not read yet"
+
+// gpus checks that the GPUs of the policy exist and NVML reads those of NVIDIA.
 func gpus(f Facts, s *sheet) {
 	if f.unseenEvidence(s) {
 		return
 	}
 	e, p := f.Evidence, f.Policy.GPU
 	if !e.Processes.Known() {
-		s.unseen("first the holders probe", "which GPUs there are is not known: %s", e.Processes.Reason)
+		s.unseen("repair the holders probe", "the GPUs of the host are unknown: %s", e.Processes.Reason)
 		return
 	}
-	there := map[string]observer.GPU{}
+	present := map[string]observer.GPU{}
 	for _, g := range e.Processes.GPUs {
-		there[g.PCI] = g
+		present[g.PCI] = g
 	}
 	named := slices.Concat(p.Display, p.AI)
 	slices.Sort(named)
 	for _, pci := range slices.Compact(named) {
-		switch g, is := there[pci]; {
-		case !is:
-			s.fail(
-				"lspci -D; name the card that is there in gpu.display and gpu.ai",
-				"the policy names the GPU %s, and the host has none there", pci,
-			)
+		switch g, ok := present[pci]; {
+		case !ok:
+			s.fail("lspci -D; correct gpu.display and gpu.ai in the policy",
+				"the policy names the GPU %s, but the host has no GPU at this address", pci)
 		case g.Hidden:
-			s.fail(
-				"bind the card to its driver (lspci -k)", "the GPU %s has no driver that gives it device nodes (%s)", pci,
-				cmp.Or(g.Driver, "none"),
-			)
+			s.fail("bind the card to its driver (lspci -k)",
+				"the GPU %s has no driver that creates device nodes (%s)", pci, cmp.Or(g.Driver, "none"))
 		default:
-			s.ok("the GPU %s is there", pci)
+			s.ok("the GPU %s is present", pci)
 		}
 	}
-	if len(there) == 0 && len(named) == 0 {
-		s.warn("lspci -D; is the holders probe allowed to see /sys?", "the host has no GPU that can be seen")
+	if len(present) == 0 && len(named) == 0 {
+		s.warn("lspci -D; is the holders probe allowed to read /sys?", "no GPU found")
 	}
-	if !p.Configured() && len(there) > 0 {
-		s.ok("%d GPU(s) seen; the policy names none", len(there))
+	if !p.Configured() && len(present) > 0 {
+		s.ok("%d GPU(s) found; the policy names none", len(present))
 	}
 	f.nvml(s)
 	f.residual(s)
@@ -233,75 +230,69 @@ func gpus(f Facts, s *sheet) {
 
 func (f Facts) nvml(s *sheet) {
 	e := f.Evidence.GPU
-	if f.Driver == "" || !e.Known() { // probes says so of one that does not answer
+	if f.Driver == "" || !e.Known() { // probes reports one that does not answer
 		return
 	}
 	if !e.Driver {
-		s.fail("is libnvidia-ml.so.1 installed, and of the kernel's version? (nvidia-smi)",
-			"the kernel has the NVIDIA driver (%s), and the GPU probe does not see it", f.Driver)
+		s.fail("is libnvidia-ml.so.1 installed, in the version of the driver? (nvidia-smi)",
+			"the kernel has the NVIDIA driver (%s), but the GPU probe cannot use it", f.Driver)
 		return
 	}
 	for _, card := range e.Cards {
 		if card.Reason != "" {
-			s.fail(
-				"nvidia-smi, dmesg; a library of another version than the driver wants a reboot", "NVML cannot read a card: %s %s",
-				card.PCI, card.Reason,
-			)
+			s.fail("nvidia-smi, dmesg; reboot if the library and the driver have different versions",
+				"NVML cannot read a card: %s %s", card.PCI, card.Reason)
 			continue
 		}
 		s.ok("NVML reads %s (%s)", card.PCI, card.Name)
 	}
 }
 
-// audio: the daemon hears every person at a screen.
+// audio checks that the daemon reads the audio server of every user at a screen.
 func audio(f Facts, s *sheet) {
 	if f.unseenEvidence(s) {
 		return
 	}
 	if len(f.Evidence.Audio.Servers) == 0 {
-		s.ok("nobody is at a screen, whose audio would have to be seen")
+		s.ok("no user is at a screen, so no audio server is read")
 	}
-	say := s.warn
+	report := s.warn
 	if f.Policy.Audio.Required {
-		say = s.fail
+		report = s.fail
 	}
 	for _, server := range f.Evidence.Audio.Servers {
 		unit := fmt.Sprintf("dubnium-probe-audio@%d.service", server.UID)
 		switch {
 		case !server.Known():
-			say(
-				"systemctl status "+unit, "the audio of uid %d cannot be seen: %s", server.UID,
-				cmp.Or(server.Reason, "not read yet"),
-			)
+			report("systemctl status "+unit,
+				"cannot read the audio server of uid %d: %s", server.UID, cmp.Or(server.Reason, notRead))
 		case !server.Running:
-			say(
-				fmt.Sprintf("systemctl --user --machine=%d@ status pipewire-pulse", server.UID),
-				"uid %d has no audio server that runs", server.UID,
-			)
+			report(fmt.Sprintf("systemctl --user --machine=%d@ status pipewire-pulse", server.UID),
+				"uid %d has no running audio server", server.UID)
 		default:
-			s.ok("the audio of uid %d can be seen", server.UID)
+			s.ok("the audio server of uid %d is readable", server.UID)
 		}
 	}
 }
 
-// born is when this was written: a clock before it is wrong.
-var born = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+// earliest is before any release of Dubnium: a clock before it is wrong.
+var earliest = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// clock: the times in the history mean something.
+// clock checks that the times in the history can be trusted.
 func clock(f Facts, s *sheet) {
 	const remedy = "timedatectl set-ntp true, and timedatectl timesync-status"
 	switch {
-	case f.Now.Before(born):
-		s.fail(remedy, "the clock says %s, which is long past", f.Now.Format(time.DateTime))
+	case f.Now.Before(earliest):
+		s.fail(remedy, "the clock is wrong: %s is in the past", f.Now.Format(time.DateTime))
 	case f.Clock.Boot.After(f.Now.Add(time.Second)):
 		s.fail(
-			remedy, "the clock says %s, and the machine started at %s", f.Now.Format(time.DateTime),
+			remedy, "the clock is wrong: %s is before the boot at %s", f.Now.Format(time.DateTime),
 			f.Clock.Boot.Format(time.DateTime),
 		)
 	case f.Daemon.LastFinished.After(f.Now.Add(time.Minute)):
 		s.warn(remedy, "the clock was set back: the last transition ended at %s", f.Daemon.LastFinished.Format(time.DateTime))
 	case f.Clock.Err != "":
-		s.unseen("timedatectl", "whether the clock is synchronized cannot be told: %s", f.Clock.Err)
+		s.unseen("timedatectl", "cannot tell whether the clock is synchronized: %s", f.Clock.Err)
 	case !f.Clock.Synchronized:
 		s.warn(remedy, "the clock is not synchronized: the times in the history may be wrong")
 	default:

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -8,7 +9,7 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// The units that are Dubnium's own. The instance of a template stands for all.
+// The units of Dubnium. One instance of a template represents all.
 const (
 	daemonUnit     = "dubniumd.service"
 	holdersSocket  = "dubnium-probe-holders.socket"
@@ -21,10 +22,11 @@ const (
 	audioProbe     = "dubnium-probe-audio@0.service"
 	sessionEnd     = "dubnium-session-end@0.service"
 	reinstall      = "install Dubnium again (make install), then systemctl daemon-reload"
+	repairBus      = "repair the system bus (systemctl status dbus)"
 	minimumSystemd = 253 // Type=notify-reload
 )
 
-// Units lists the units that have to be looked at for a policy.
+// Units lists the units to check for a policy.
 func Units(p policy.Policy) []string {
 	all := []string{
 		daemonUnit, holdersSocket, holdersUnit, vllmSocket, vllmProbe, gpuSocket, gpuProbe, audioSocket, audioProbe,
@@ -39,25 +41,25 @@ func Units(p policy.Policy) []string {
 	return slices.Compact(all)
 }
 
-// bus: there is one, the daemon has its name, it is the daemon, and it answers.
+// bus checks that the bus is reachable, and that dubniumd owns its name and answers.
 func bus(f Facts, s *sheet) {
 	d := f.Daemon
 	switch {
 	case f.BusErr != "":
-		s.fail("systemctl status dbus", "the system bus cannot be reached: %s", f.BusErr)
+		s.fail("systemctl status dbus", "%s", f.BusErr)
 		return
 	case d.Err != "" && !d.Owned:
-		s.fail(startDaemon, "dubniumd is not on the bus: %s", d.Err)
+		s.fail(startDaemon, "%s", d.Err)
 		return
 	case d.Err != "":
 		s.fail("systemctl status dubniumd; is the bus policy org.dubnium.Mode1.conf installed? then systemctl reload dbus",
-			"whoever has the name org.dubnium.Mode1 cannot be called: %s", d.Err)
+			"dubniumd does not answer on the bus: %s", d.Err)
 		return
 	case d.UID != 0:
-		s.fail("see who runs it (busctl status org.dubnium.Mode1), and install the bus policy org.dubnium.Mode1.conf",
+		s.fail("find its owner (busctl status org.dubnium.Mode1), and install the bus policy org.dubnium.Mode1.conf",
 			"the name org.dubnium.Mode1 is owned by uid %d, not by root", d.UID)
 	case d.Process == "":
-		s.unseen(asRoot, "which program owns org.dubnium.Mode1 cannot be seen")
+		s.unseen(asRoot, "cannot read which program owns org.dubnium.Mode1")
 	case d.Process != "dubniumd":
 		s.fail("busctl status org.dubnium.Mode1", "the name org.dubnium.Mode1 is owned by %q, not by dubniumd", d.Process)
 	default:
@@ -70,14 +72,15 @@ func bus(f Facts, s *sheet) {
 	}
 }
 
-// units: what was installed is there, and an isolate spares what has to live on.
+// units checks that the units are installed, and that an isolate spares those that
+// must survive it.
 func units(f Facts, s *sheet) {
 	switch {
 	case f.BusErr != "":
-		s.unseen("first the bus", "units cannot be looked at without the bus")
+		s.unseen(repairBus, "cannot read units without the bus")
 		return
 	case f.Manager.Err != "":
-		s.fail("systemctl status; is systemd PID 1?", "systemd cannot be asked: %s", f.Manager.Err)
+		s.fail("systemctl status; is systemd PID 1?", "systemd does not answer: %s", f.Manager.Err)
 		return
 	}
 	p := f.Policy
@@ -100,57 +103,56 @@ func units(f Facts, s *sheet) {
 	f.unit(s, p.Units.AudioPriority, demand{})
 	if got := f.Manager.DefaultTarget; got != p.Units.DesktopTarget {
 		s.warn("systemctl set-default "+p.Units.DesktopTarget,
-			"the machine boots to %s: dubniumd starts %s after that", got, p.Units.DesktopTarget)
+			"the machine boots to %s; dubniumd then starts %s", got, p.Units.DesktopTarget)
 		return
 	}
 	s.ok("the machine boots to %s", p.Units.DesktopTarget)
 }
 
-// demand is what a unit has to be beside there.
+// demand is what a unit must be beside installed.
 type demand struct {
 	spared   bool // by an isolate
-	isolated bool // a target that may be
+	isolated bool // it may be isolated
 	active   bool
 }
 
-// unit judges one: the first thing that is wrong with it.
+// unit reports the first fault of a unit.
 func (f Facts) unit(s *sheet, name string, want demand) {
-	u, seen := f.Units[name]
+	u, ok := f.Units[name]
 	switch {
-	case !seen || u.Err != "":
-		s.unseen("systemctl status "+name, "%s cannot be looked at: %s", name, u.Err)
+	case !ok || u.Err != "":
+		s.unseen("systemctl status "+name, "cannot read %s: %s", name, cmp.Or(u.Err, notRead))
 	case u.LoadState == "masked":
 		s.fail("systemctl unmask "+name, "%s is masked", name)
 	case u.LoadState == "not-found":
 		s.fail(reinstall, "%s is not installed", name)
 	case u.LoadState != "loaded":
-		s.fail("systemctl status "+name, "%s cannot be used: its load state is %s", name, u.LoadState)
+		s.fail("systemctl status "+name, "%s is not usable: its load state is %s", name, u.LoadState)
 	case u.NeedReload:
-		s.warn("systemctl daemon-reload", "the file of %s is another than the one that systemd has", name)
+		s.warn("systemctl daemon-reload", "the file of %s has changed since systemd loaded it", name)
 	case want.spared && !u.IgnoreOnIsolate:
-		s.fail(
-			"take IgnoreOnIsolate=no out of its drop-ins (systemctl cat "+name+")",
-			"%s would be stopped on the way to another mode", name,
-		)
+		s.fail("remove IgnoreOnIsolate=no from its drop-ins (systemctl cat "+name+")",
+			"a transition would stop %s", name)
 	case want.isolated && !u.AllowIsolate:
-		s.fail("take AllowIsolate=no out of its drop-ins (systemctl cat "+name+")", "%s may not be isolated", name)
+		s.fail("remove AllowIsolate=no from its drop-ins (systemctl cat "+name+")", "%s cannot be isolated", name)
 	case want.active && u.ActiveState != "active":
 		s.fail("systemctl enable --now "+name, "%s is %s", name, u.ActiveState)
 	case want.active && u.FileState == "disabled":
-		s.warn("systemctl enable "+name, "%s runs, and will not after a reboot", name)
+		s.warn("systemctl enable "+name, "%s is active, but will not start at the next boot", name)
 	default:
-		s.ok("%s is as it should be", name)
+		s.ok("%s is set up", name)
 	}
 }
 
-// polkit: it answers, and knows what may be asked for.
+// polkit checks that polkit answers and that the actions are installed.
 func polkit(f Facts, s *sheet) {
 	switch {
 	case f.BusErr != "":
-		s.unseen("first the bus", "polkit cannot be asked without the bus")
+		s.unseen(repairBus, "cannot call polkit without the bus")
 		return
 	case f.Polkit.Err != "":
-		s.fail("systemctl status polkit; until then only root may ask for a mode", "polkit does not answer: %s", f.Polkit.Err)
+		s.fail("systemctl status polkit; until then only root can request a mode",
+			"polkit does not answer: %s", f.Polkit.Err)
 		return
 	}
 	var missing []string
@@ -160,14 +162,14 @@ func polkit(f Facts, s *sheet) {
 		}
 	}
 	if len(missing) > 0 {
-		s.fail("install org.dubnium.mode1.policy under /usr/share/polkit-1/actions; until then only root may ask for a mode",
-			"polkit does not know %s", strings.Join(missing, ", "))
+		s.fail("install org.dubnium.mode1.policy in /usr/share/polkit-1/actions; until then only root can request a mode",
+			"actions unknown to polkit: %s", strings.Join(missing, ", "))
 		return
 	}
-	s.ok("polkit answers and knows all %d actions", len(Actions()))
+	s.ok("polkit answers and has all %d actions", len(Actions()))
 }
 
-// Actions lists the polkit actions that Dubnium asks for.
+// Actions lists the polkit actions of Dubnium.
 func Actions() []string {
 	var all []string
 	for _, m := range policy.Modes() {
@@ -179,11 +181,12 @@ func Actions() []string {
 	return all
 }
 
-// versions: the parts are of one make, and systemd is young enough.
+// versions checks that modectl and dubniumd have one version, and that systemd is
+// recent enough.
 func versions(f Facts, s *sheet) {
 	switch d := f.Daemon; {
 	case d.Err != "" || f.BusErr != "":
-		s.unseen(startDaemon, "modectl is %s; of which version dubniumd is, only it can tell", f.Version)
+		s.unseen(startDaemon, "modectl is %s; dubniumd's version is unknown (not running)", f.Version)
 	case d.Version != f.Version:
 		s.warn(
 			"systemctl restart dubniumd, or install both from one build", "modectl is %s, dubniumd is %s", f.Version, d.Version,
@@ -192,7 +195,7 @@ func versions(f Facts, s *sheet) {
 		s.ok("modectl and dubniumd are %s", f.Version)
 	}
 	if f.BusErr != "" || f.Manager.Err != "" {
-		s.unseen("first the bus", "the version of systemd is not known")
+		s.unseen(repairBus, "the version of systemd is unknown")
 		return
 	}
 	digits := strings.TrimLeft(f.Manager.Version, "v")
@@ -201,11 +204,10 @@ func versions(f Facts, s *sheet) {
 	}
 	switch n, err := strconv.Atoi(digits); {
 	case err != nil:
-		s.warn("systemctl --version", "the version of systemd cannot be read from %q", f.Manager.Version)
+		s.warn("systemctl --version", "%q is not a version of systemd", f.Manager.Version)
 	case n < minimumSystemd:
-		s.fail(
-			"use a distribution with a newer one", "systemd is %s, and has to be %d at least", f.Manager.Version, minimumSystemd,
-		)
+		s.fail("use a distribution with a newer systemd",
+			"systemd is %s, at least %d is required", f.Manager.Version, minimumSystemd)
 	default:
 		s.ok("systemd is %s", f.Manager.Version)
 	}

@@ -9,46 +9,47 @@ import (
 )
 
 const (
-	// minReleases is how many releases a proposal rests on at least; maxReleases, how
-	// many of the newest are judged, because a new driver makes old numbers wrong.
+	// minReleases is the number of releases that a proposal needs. maxReleases is the
+	// number of newest releases that count: a new driver invalidates old numbers.
 	minReleases = 5
 	maxReleases = 20
-	// Above the largest number there is room for one that was not seen: a quarter of it,
-	// and no less than a small driver update costs. The result is rounded up.
+	// A threshold exceeds the largest number seen by a quarter, and by at least what a
+	// small driver update costs. The result is rounded up.
 	minRoomMiB = 64
 	roundToMiB = 16
 )
 
-// threshold is the gpu.residual_mib for releases that left this much in use at most.
+// threshold is the gpu.residual_mib for releases that left at most this much in use.
 func threshold(mostMiB float64) int {
 	return int(math.Ceil((mostMiB+max(minRoomMiB, mostMiB/4))/roundToMiB)) * roundToMiB
 }
 
-// residual proposes gpu.residual_mib from what releases left in use, and warns of one
-// that releases have exceeded.
+// residual proposes gpu.residual_mib from the memory that releases left in use, and
+// warns if releases have exceeded it.
 func (f Facts) residual(s *sheet) {
 	limit := f.Policy.GPU.ResidualMiB
 	if f.HistoryErr != "" && len(f.Policy.GPU.Display) > 0 {
 		s.unseen("run modectl doctor again in a minute",
-			"what releases of the display GPUs left in use is not known: %s", f.HistoryErr)
+			"the memory in use after releases of the display GPUs is unknown: %s", f.HistoryErr)
 		return
 	}
 	count, over, worst, most := f.releases(float64(limit))
 	switch {
 	case limit > 0 && over > 0:
-		s.warn(fmt.Sprintf("modectl show %d; if nothing had the GPU then: gpu.residual_mib = %d", worst, threshold(most)),
-			"%d of the last %d releases of a display GPU left more than gpu.residual_mib = %d in use, %.0f MiB at most",
+		s.warn(fmt.Sprintf("modectl show %d; if no process used the GPU then: gpu.residual_mib = %d",
+			worst, threshold(most)),
+			"%d of the last %d releases of a display GPU left more than gpu.residual_mib = %d in use, at most %.0f MiB",
 			over, count, limit, most)
 	case limit > 0 && count > 0:
-		s.ok("the last %d releases of a display GPU left %.0f MiB in use at most, and gpu.residual_mib = %d allows it",
+		s.ok("the last %d releases of a display GPU left at most %.0f MiB in use; gpu.residual_mib = %d allows it",
 			count, most, limit)
 	case limit == 0 && count >= minReleases:
 		f.propose(s, count, most)
 	}
 }
 
-// releases sums up the newest releases of the GPUs that the policy names: how many
-// there are, how many left more in use than the limit, and which left the most.
+// releases counts the newest releases of the display GPUs, and those that left more in
+// use than the limit. worst is the transition that left the most.
 func (f Facts) releases(limitMiB float64) (count, over int, worst uint64, mostMiB float64) {
 	for _, r := range f.Releases {
 		measured, left := false, 0.0
@@ -71,8 +72,9 @@ func (f Facts) releases(limitMiB float64) (count, over int, worst uint64, mostMi
 	return count, over, worst, mostMiB
 }
 
-// propose says which threshold the releases allow. Where a GPU that somebody holds has
-// no more memory in use than that, memory does not tell a released GPU from one in use.
+// propose reports the threshold that fits the releases. If a GPU that a process holds
+// has no more memory in use than that, memory cannot tell a released GPU from one in
+// use, and no threshold is proposed.
 func (f Facts) propose(s *sheet, count int, mostMiB float64) {
 	proposed := threshold(mostMiB)
 	holders := observer.ForeignHolders(f.Policy.Policy, f.Evidence.Processes)
@@ -84,6 +86,6 @@ func (f Facts) propose(s *sheet, count int, mostMiB float64) {
 			return
 		}
 	}
-	s.ok("the last %d releases of a display GPU left %.0f MiB in use at most; "+
-		"to have that judged, set gpu.residual_mib = %d in the policy", count, mostMiB, proposed)
+	s.ok("the last %d releases of a display GPU left at most %.0f MiB in use; "+
+		"to check that, set gpu.residual_mib = %d in the policy", count, mostMiB, proposed)
 }

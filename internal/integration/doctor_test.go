@@ -75,7 +75,7 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 		"a probe that isolating would stop": {
 			host: unit(testhost.Unit{Name: "dubnium-probe-holders.socket", WantedBy: []string{"sockets.target"}}),
 			says: map[string]doctor.Verdict{
-				"dubnium-probe-holders.socket would be stopped on the way to another mode": doctor.Failure,
+				"a transition would stop dubnium-probe-holders.socket": doctor.Failure,
 			},
 		},
 		"a target that may not be isolated": {
@@ -84,7 +84,7 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 					"graphical.target", "desktop.target",
 				},
 			}),
-			says: map[string]doctor.Verdict{"compute.target may not be isolated": doctor.Failure},
+			says: map[string]doctor.Verdict{"compute.target cannot be isolated": doctor.Failure},
 		},
 		"another target at boot": {
 			host: testhost.Options{DefaultTarget: "graphical.target"},
@@ -92,7 +92,7 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 		},
 		"actions that polkit does not know": {
 			breaks: func(_ *testing.T, w *embedded.Workstation) { w.SetPolkitActions("org.dubnium.mode1.request-desktop") },
-			says:   map[string]doctor.Verdict{"polkit does not know org.dubnium.mode1.request-studio-local, ": doctor.Failure},
+			says:   map[string]doctor.Verdict{"actions unknown to polkit: org.dubnium.mode1.request-studio-local, ": doctor.Failure},
 		},
 		"a GPU and units that are not there": {
 			policy: func(p *policy.Policy) {
@@ -100,15 +100,15 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 				p.VLLM.Profiles = map[string]policy.Profile{"default": {Unit: "vllm.service"}, "fast": {Unit: "vllm-fast.service"}}
 			},
 			says: map[string]doctor.Verdict{
-				"the policy names the GPU 0000:77:00.0, and the host has none there": doctor.Failure,
-				"the policy names sauna.service (must_survive)":                      doctor.Warning,
-				"the policy names vllm-fast.service (vllm.profiles.fast)":            doctor.Failure,
+				"the policy names the GPU 0000:77:00.0, but the host has no GPU at this address": doctor.Failure,
+				"the policy names sauna.service (must_survive)":                                  doctor.Warning,
+				"the policy names vllm-fast.service (vllm.profiles.fast)":                        doctor.Failure,
 			},
 		},
 		"a policy file that was changed": {
 			breaks: func(t *testing.T, w *embedded.Workstation) { writePolicy(t, w, "default_mode = \"studio-local\"\n") },
 			says: map[string]doctor.Verdict{
-				"has other values than are in force for transitions, default_mode, ": doctor.Warning,
+				"are not in force: transitions, default_mode, ": doctor.Warning,
 			},
 		},
 		"a policy file that cannot be used": {
@@ -128,7 +128,7 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 			breaks: func(t *testing.T, w *embedded.Workstation) {
 				require.NoError(t, w.SetProbeFault("inference", testhost.ProbeGarbage))
 			},
-			says: map[string]doctor.Verdict{"the inference probe says nothing that can be used: ": doctor.Failure},
+			says: map[string]doctor.Verdict{"the inference probe has no data: ": doctor.Failure},
 		},
 	}
 	if os.Geteuid() == 0 {
@@ -139,7 +139,7 @@ func TestTheDoctorNamesWhatIsBroken(t *testing.T) {
 			says   map[string]doctor.Verdict
 		}{
 			breaks: func(t *testing.T, w *embedded.Workstation) { require.NoError(t, os.Chmod(w.Policy.Paths.State, 0o777)) },
-			says:   map[string]doctor.Verdict{"others than root can change ": doctor.Failure},
+			says:   map[string]doctor.Verdict{"users other than root can change ": doctor.Failure},
 		}
 	}
 	for name, c := range cases {
@@ -200,7 +200,7 @@ func TestTheDoctorWorksWithoutTheDaemon(t *testing.T) {
 		}
 	}
 	assert.Contains(t, failures, "desktop.target is masked")
-	assert.Contains(t, strings.Join(failures, "\n"), "dubniumd is not on the bus")
+	assert.Contains(t, strings.Join(failures, "\n"), "dubniumd is not running")
 	for _, check := range []string{"probes", "gpu", "audio", "versions"} {
 		assert.Contains(t, unseen, check)
 	}

@@ -1,9 +1,8 @@
-// Package gather has the facts that internal/doctor judges: from the bus, from
-// dubniumd, and from the host's files.
+// Package gather reads the facts that internal/doctor judges: from the bus, from
+// dubniumd, and from files of the host.
 //
-// Failure semantics: there is no error. What cannot be had is a fact that says why;
-// every call is bounded, and nothing is changed (polkit, which ends when it is idle,
-// may be started to answer).
+// Failure semantics: there is no error. A fact that cannot be read has the cause. Every
+// call is bounded, and nothing is changed, except that polkit may be started.
 package gather
 
 import (
@@ -27,14 +26,15 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 	"github.com/dubnium/dubnium/internal/busconn/systemd1"
 	"github.com/dubnium/dubnium/internal/doctor"
+	"github.com/dubnium/dubnium/internal/errtext"
 	"github.com/dubnium/dubnium/internal/version"
 	"github.com/dubnium/dubnium/policy"
 )
 
-// patience bounds one call.
-const patience = 10 * time.Second
+// callTimeout bounds one call.
+const callTimeout = 10 * time.Second
 
-// Facts looks at the host. policyFile is where the policy is while no daemon says.
+// Facts reads the host. policyFile is the policy to read without a daemon.
 func Facts(ctx context.Context, policyFile string) doctor.Facts {
 	f := doctor.Facts{
 		Now: time.Now(), UID: uint32(os.Geteuid()), Version: version.Version, Clock: clock(), Driver: driver(),
@@ -52,7 +52,7 @@ func Facts(ctx context.Context, policyFile string) doctor.Facts {
 
 type gatherer struct{ *doctor.Facts }
 
-// bus asks dubniumd and polkit.
+// bus reads from dubniumd and polkit.
 func (g gatherer) bus(ctx context.Context) {
 	daemon, err := client.Open(ctx, client.Options{})
 	if err != nil {
@@ -88,12 +88,12 @@ func (g gatherer) daemon(ctx context.Context, daemon *client.Client) {
 	}
 	evidence, err := daemon.Observe(ctx)
 	g.Evidence, g.EvidenceErr = evidence.Snapshot, text(err)
-	// Only the way to compute releases the display GPUs for somebody else.
+	// Only a transition to compute releases the display GPUs.
 	records, err := daemon.History(ctx, status.Filter{Mode: policy.Compute, Limit: recordsRead})
 	g.Releases, g.HistoryErr = releases(records), text(err)
 }
 
-// recordsRead is how many of the newest transitions to compute are looked through for
+// recordsRead is the number of newest transitions to compute that are searched for
 // releases: many were refused, or found the GPUs free, and have none.
 const recordsRead = 100
 
@@ -108,7 +108,7 @@ func releases(records []status.Record) (found []doctor.Release) {
 	return found
 }
 
-// inForce takes the policy that the daemon goes by.
+// inForce stores the policy that the daemon uses.
 func (g gatherer) inForce(p busapi.Policy) {
 	var lines []string
 	for _, s := range p.Settings {
@@ -116,15 +116,15 @@ func (g gatherer) inForce(p busapi.Policy) {
 	}
 	d, err := policy.ParseDocument(p.File, []byte(strings.Join(lines, "\n")))
 	if err != nil {
-		// A daemon of another version may have keys that this one does not know.
-		g.Policy.Err = "what the daemon goes by cannot be read: " + text(err)
+		// A daemon of another version may have keys that this version does not know.
+		g.Policy.Err = "cannot read the policy of the daemon: " + text(err)
 		return
 	}
 	g.Policy.Policy, g.Policy.File, g.Policy.InForce = d.Policy, p.File, true
 }
 
-// policyFile reads the file that the daemon reads, and compares. Without a daemon it
-// is the policy.
+// policyFile reads the policy file of the daemon and compares it with the policy in
+// force. Without a daemon it is the policy.
 func (g gatherer) policyFile(path string) {
 	if g.Policy.InForce {
 		path = g.Policy.File
@@ -151,31 +151,32 @@ func (g gatherer) policyFile(path string) {
 	case err == nil:
 		g.Policy.Policy, g.Policy.Err = d.Policy, ""
 	case !g.Policy.InForce:
-		// What else there is to look at has its usual name.
-		g.Policy.Policy, g.Policy.Err = policy.Default(), "its file cannot be used"
+		// The other checks use the default names.
+		g.Policy.Policy, g.Policy.Err = policy.Default(), "its file is not valid"
 	}
 }
 
 // changed lists the keys that have another value in next.
 func changed(old, next policy.Policy) (keys []string) {
-	for _, c := range policy.Diff(policy.Document{Policy: old}.Settings(), policy.Document{Policy: next}.Settings()) {
+	before, after := policy.Document{Policy: old}, policy.Document{Policy: next}
+	for _, c := range policy.Diff(before.Settings(), after.Settings()) {
 		keys = append(keys, c.Key)
 	}
 	return keys
 }
 
-// owner says who has the daemon's name.
+// owner reads the owner of the daemon's name.
 func (g gatherer) owner(ctx context.Context, conn *dbus.Conn) {
 	var owner string
 	bus := conn.BusObject()
 	if call(ctx, bus, "org.freedesktop.DBus.GetNameOwner", busapi.BusName).Store(&owner) != nil {
-		return // the daemon's own error says it
+		return // Daemon.Err says so
 	}
 	var pid uint32
 	uidErr := call(ctx, bus, "org.freedesktop.DBus.GetConnectionUnixUser", owner).Store(&g.Daemon.UID)
 	pidErr := call(ctx, bus, "org.freedesktop.DBus.GetConnectionUnixProcessID", owner).Store(&pid)
 	if uidErr != nil || pidErr != nil {
-		return // gone between two questions
+		return // it left the bus between two calls
 	}
 	g.Daemon.Owned = true
 	if comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil {
@@ -183,8 +184,8 @@ func (g gatherer) owner(ctx context.Context, conn *dbus.Conn) {
 	}
 }
 
-// polkit is started for the question where it is not running: isolating a target
-// stops it, and it comes back when somebody asks.
+// polkit reads the actions of polkit. The call starts polkit if it is not running: an
+// isolate stops it until the next call.
 func (g gatherer) polkit(ctx context.Context, conn *dbus.Conn) {
 	var actions []struct {
 		ID, Description, Message, Vendor, VendorURL, Icon string
@@ -199,7 +200,7 @@ func (g gatherer) polkit(ctx context.Context, conn *dbus.Conn) {
 	}
 }
 
-// systemd says which it is, and what it has of the units.
+// systemd reads its version and the units.
 func (g gatherer) systemd(ctx context.Context) {
 	bus, err := busconn.Connect("")
 	if err != nil {
@@ -207,7 +208,7 @@ func (g gatherer) systemd(ctx context.Context) {
 		return
 	}
 	defer bus.Close()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	const manager = systemd1.Name + ".Manager"
 	v, err := bus.Property(ctx, systemd1.Name, systemd1.Path, manager, "Version")
@@ -241,7 +242,8 @@ func unit(ctx context.Context, bus *busconn.Bus, name string) doctor.Unit {
 	r := p.Read()
 	u := doctor.Unit{
 		LoadState: r.String("LoadState"), ActiveState: r.String("ActiveState"), FileState: r.String("UnitFileState"),
-		IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"), AllowIsolate: r.Bool("AllowIsolate"), NeedReload: r.Bool("NeedDaemonReload"),
+		IgnoreOnIsolate: r.Bool("IgnoreOnIsolate"), AllowIsolate: r.Bool("AllowIsolate"),
+		NeedReload: r.Bool("NeedDaemonReload"),
 	}
 	u.Err = text(r.Err())
 	return u
@@ -249,12 +251,12 @@ func unit(ctx context.Context, bus *busconn.Bus, name string) doctor.Unit {
 
 // call makes one bounded call.
 func call(ctx context.Context, object dbus.BusObject, method string, args ...any) *dbus.Call {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	return object.CallWithContext(ctx, method, 0, args...)
 }
 
-// paths looks at what is Dubnium's in the file system.
+// paths reads the owners and modes of Dubnium's files and their directories.
 func paths(p doctor.Policy, policyFile string) []doctor.Path {
 	if p.File != "" {
 		policyFile = p.File
@@ -269,10 +271,10 @@ func paths(p doctor.Policy, policyFile string) []doctor.Path {
 	}
 	list = slices.DeleteFunc(list, func(p doctor.Path) bool { return !filepath.IsAbs(p.Path) })
 	for i := range list {
-		look(&list[i])
+		stat(&list[i])
 		for dir := filepath.Dir(list[i].Path); ; dir = filepath.Dir(dir) {
 			above := doctor.Path{Path: dir}
-			look(&above)
+			stat(&above)
 			list[i].Above = slices.Insert(list[i].Above, 0, above)
 			if dir == "/" {
 				break
@@ -282,23 +284,23 @@ func paths(p doctor.Policy, policyFile string) []doctor.Path {
 	return list
 }
 
-// look follows links: what counts is where the daemon ends up.
-func look(p *doctor.Path) {
+// stat follows links, as the daemon does.
+func stat(p *doctor.Path) {
 	info, err := os.Stat(p.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.Missing = true
 	case err != nil:
-		p.Err = text(err)
+		p.Err = text(errors.Unwrap(err)) // without the path
 	default:
 		p.Mode = info.Mode()
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			p.UID = stat.Uid
+		if sys, ok := info.Sys().(*syscall.Stat_t); ok {
+			p.UID = sys.Uid
 		}
 	}
 }
 
-// clock asks the kernel (adjtimex(2)), as timedatectl does.
+// clock reads the state of the kernel (adjtimex(2)), as timedatectl does.
 func clock() (c doctor.Clock) {
 	var now unix.Timex
 	if _, err := unix.Adjtimex(&now); err != nil {
@@ -312,7 +314,7 @@ func clock() (c doctor.Clock) {
 	return c
 }
 
-// driver is the first line of what the NVIDIA driver says of itself; empty for none.
+// driver is the first line of the version file of the NVIDIA driver; empty for none.
 func driver() string {
 	data, err := os.ReadFile("/proc/driver/nvidia/version")
 	if err != nil {
@@ -322,9 +324,4 @@ func driver() string {
 	return line
 }
 
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
-}
+func text(err error) string { return errtext.Of(err) }
