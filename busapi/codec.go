@@ -12,27 +12,27 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Every value travels by one rule, made from the tags of its type. A struct is an
-// a{sv}; its keys are the names of its JSON form, and what has none there ("-") does
-// not travel. A string is s, a bool b, an integer x, u or t, a float d, a time t (left
-// out when it is not known), a duration t in microseconds; a list is as or aa{sv}, a
-// map a{sv}; a nil pointer is left out. What marshals itself to text is s.
+// One rule encodes every value, from the tags of its type. A struct is an a{sv} with
+// the keys of its JSON form; a field without a JSON key ("-") is not sent. A string is
+// s, a bool b, an integer x, u or t, a float d, a time t (left out if it is zero), a
+// duration t in microseconds; a list is as or aa{sv}, a map a{sv}; a nil pointer is
+// left out. A type that marshals itself to text is s.
 //
-// The tag "bus" says what the JSON form does not: the type of an int (u, i) and of a
-// map (a{ss}), "omitempty" for what is left out where it says nothing, "always" for
-// what is there when it is not known (0, an empty dictionary), and "-" for what is
-// for files only.
+// The tag "bus" adds to the JSON form: the type of an int (u, i) and of a map (a{ss}),
+// "omitempty" for a field that is left out if it is empty, "always" for one that is
+// sent even if it is zero or nil (0, an empty dictionary), and "-" for one of files
+// only.
 
 var (
 	timeType     = reflect.TypeFor[time.Time]()
 	durationType = reflect.TypeFor[time.Duration]()
 	dictType     = reflect.TypeFor[Dict]()
-	wordType     = reflect.TypeFor[encoding.TextMarshaler]()
+	textType     = reflect.TypeFor[encoding.TextMarshaler]()
 	stringsType  = reflect.TypeFor[[]string]()
 	dictsType    = reflect.TypeFor[[]Dict]()
 )
 
-// scalars are the types on the bus of what travels as itself; the tags name others.
+// scalars are the types on the bus of scalar kinds; tags select others.
 var scalars = map[reflect.Kind]reflect.Type{
 	reflect.String:  reflect.TypeFor[string](),
 	reflect.Bool:    reflect.TypeFor[bool](),
@@ -57,7 +57,7 @@ func scalar(kind reflect.Kind, signature string) reflect.Type {
 	return t
 }
 
-// form is how a field of a struct travels.
+// form is how a field of a struct is encoded.
 type form struct{ key, signature, option string }
 
 func formOf(f reflect.StructField) form {
@@ -72,15 +72,15 @@ func formOf(f reflect.StructField) form {
 	return form{key, signature, option}
 }
 
-// travels reports whether the field has a key on the bus.
-func (f form) travels() bool { return f.key != "-" }
+// onBus reports whether the field has a key on the bus.
+func (f form) onBus() bool { return f.key != "-" }
 
-// omits reports whether the field is left out for what its value says.
+// omits reports whether a field of this value is left out.
 func (f form) omits(v reflect.Value) bool {
 	return f.option == "omitempty" && (v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0)
 }
 
-// keys are those of a struct without embedded ones.
+// keys are the keys of a struct without embedded structs.
 func keys(t reflect.Type) []string {
 	list := make([]string, t.NumField())
 	for i := range list {
@@ -89,14 +89,14 @@ func keys(t reflect.Type) []string {
 	return list
 }
 
-// encode is v, a struct, as a dictionary.
+// encode encodes v, a struct, as a dictionary.
 func encode(v any) Dict {
 	d := Dict{}
 	encodeFields(d, reflect.ValueOf(v))
 	return d
 }
 
-// encodeOptional is nil as an empty dictionary.
+// encodeOptional encodes nil as an empty dictionary.
 func encodeOptional[T any](v *T) Dict {
 	if v == nil {
 		return Dict{}
@@ -113,7 +113,7 @@ func encodeFields(d Dict, v reflect.Value) {
 			continue
 		}
 		f := formOf(v.Type().Field(i))
-		if !f.travels() || f.omits(v.Field(i)) {
+		if !f.onBus() || f.omits(v.Field(i)) {
 			continue
 		}
 		if encoded, known := encodeValue(v.Field(i), f.signature); known || f.option == "always" {
@@ -122,7 +122,8 @@ func encodeFields(d Dict, v reflect.Value) {
 	}
 }
 
-// encodeValue returns what travels, and whether anything is known.
+// encodeValue encodes a value. known is false for a zero time, a nil pointer and text
+// that cannot be marshaled.
 func encodeValue(v reflect.Value, signature string) (encoded any, known bool) {
 	switch t := v.Type(); {
 	case t == timeType:
@@ -132,7 +133,7 @@ func encodeValue(v reflect.Value, signature string) (encoded any, known bool) {
 		return uint64(max(0, v.Interface().(time.Duration).Microseconds())), true
 	case t == dictType:
 		return v.Interface(), true
-	case t.Implements(wordType):
+	case t.Implements(textType):
 		word, err := v.Interface().(encoding.TextMarshaler).MarshalText()
 		return text(string(word)), err == nil
 	}
@@ -184,7 +185,7 @@ func encodeMap(v reflect.Value, signature string) any {
 	return d
 }
 
-// decode reads what encode wrote. The error names what it is, and the key.
+// decode decodes what encode encoded. Errors name what and the key.
 func decode[T any](d Dict, what string) (v T, err error) {
 	if err = decodeFields(d, reflect.ValueOf(&v).Elem()); err != nil {
 		err = fmt.Errorf("cannot decode %s: %w", what, err)
@@ -192,7 +193,7 @@ func decode[T any](d Dict, what string) (v T, err error) {
 	return v, err
 }
 
-// decodeOptional reads what encodeOptional wrote.
+// decodeOptional decodes what encodeOptional encoded.
 func decodeOptional[T any](d Dict, what string) (*T, error) {
 	if len(d) == 0 {
 		return nil, nil
@@ -201,7 +202,7 @@ func decodeOptional[T any](d Dict, what string) (*T, error) {
 	return &v, err
 }
 
-// decodeAll reads what encodeAll wrote. An empty list is nil.
+// decodeAll decodes what encodeAll encoded. An empty list is nil.
 func decodeAll[T any](dicts []Dict, what string) (list []T, err error) {
 	for _, d := range dicts {
 		v, err := decode[T](d, what)
@@ -222,8 +223,8 @@ func decodeFields(d Dict, v reflect.Value) error {
 			continue
 		}
 		f := formOf(v.Type().Field(i))
-		value, there := d[f.key]
-		if !there || !f.travels() {
+		value, ok := d[f.key]
+		if !ok || !f.onBus() {
 			continue
 		}
 		if err := decodeValue(value.Value(), v.Field(i), f.signature); err != nil {
@@ -233,30 +234,11 @@ func decodeFields(d Dict, v reflect.Value) error {
 	return nil
 }
 
-// decodeValue stores what travelled. An empty list or map is nil, and so is a pointer
-// to an empty dictionary.
+// decodeValue stores a received value in v. An empty list or map is nil, and so is a
+// pointer to an empty dictionary.
 func decodeValue(got any, v reflect.Value, signature string) error {
-	switch t := v.Type(); {
-	case t == timeType:
-		us, err := bounded(got, math.MaxInt64)
-		v.Set(reflect.ValueOf(fromMicros(us)))
-		return err
-	case t == durationType:
-		us, err := bounded(got, math.MaxInt64/uint64(time.Microsecond))
-		v.SetInt(int64(us) * int64(time.Microsecond))
-		return err
-	case t == dictType:
-		d, err := as[Dict](got)
-		v.Set(reflect.ValueOf(d))
-		return err
-	case t.Implements(wordType):
-		// Only what travels as its own word is read by its own rule: a Mode reads a
-		// policy strictly, and here may be one that this version does not know.
-		word, err := as[string](got)
-		if err != nil {
-			return err
-		}
-		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(word))
+	if decode := specialDecoder(v.Type()); decode != nil {
+		return decode(got, v)
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -284,6 +266,49 @@ func decodeValue(got any, v reflect.Value, signature string) error {
 	return nil
 }
 
+// specialDecoder is the decoder of a type that is not decoded by its kind; else nil.
+func specialDecoder(t reflect.Type) func(got any, v reflect.Value) error {
+	switch {
+	case t == timeType:
+		return decodeTime
+	case t == durationType:
+		return decodeDuration
+	case t == dictType:
+		return decodeDict
+	case t.Implements(textType):
+		return decodeText
+	}
+	return nil
+}
+
+func decodeTime(got any, v reflect.Value) error {
+	us, err := bounded(got, math.MaxInt64)
+	v.Set(reflect.ValueOf(fromMicros(us)))
+	return err
+}
+
+func decodeDuration(got any, v reflect.Value) error {
+	us, err := bounded(got, math.MaxInt64/uint64(time.Microsecond))
+	v.SetInt(int64(us) * int64(time.Microsecond))
+	return err
+}
+
+func decodeDict(got any, v reflect.Value) error {
+	d, err := as[Dict](got)
+	v.Set(reflect.ValueOf(d))
+	return err
+}
+
+// decodeText is for types that marshal themselves to text. Strings such as Mode are
+// not among them: UnmarshalText of Mode rejects a mode that this version does not know.
+func decodeText(got any, v reflect.Value) error {
+	word, err := as[string](got)
+	if err != nil {
+		return err
+	}
+	return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(word))
+}
+
 func decodeList(got any, v reflect.Value) error {
 	want := stringsType
 	if v.Type().Elem().Kind() == reflect.Struct {
@@ -308,8 +333,9 @@ func decodeMap(got any, v reflect.Value, signature string) error {
 		if len(texts) > 0 {
 			v.Set(reflect.MakeMap(v.Type()))
 		}
+		key, value := v.Type().Key(), v.Type().Elem()
 		for name, word := range texts {
-			v.SetMapIndex(reflect.ValueOf(name).Convert(v.Type().Key()), reflect.ValueOf(word).Convert(v.Type().Elem()))
+			v.SetMapIndex(reflect.ValueOf(name).Convert(key), reflect.ValueOf(word).Convert(value))
 		}
 		return err
 	}
@@ -327,7 +353,7 @@ func decodeMap(got any, v reflect.Value, signature string) error {
 	return err
 }
 
-// as is what travelled, as the type that the contract says.
+// as asserts the type of the contract.
 func as[T any](got any) (T, error) {
 	value, ok := got.(T)
 	if !ok {
@@ -336,16 +362,16 @@ func as[T any](got any) (T, error) {
 	return value, nil
 }
 
-// bounded is a number of microseconds that Go can count.
+// bounded is a number of microseconds, at most the given one.
 func bounded(got any, most uint64) (uint64, error) {
 	us, err := as[uint64](got)
 	if us > most {
-		return 0, &valueError{what: fmt.Sprintf("is %d microseconds, which are no time", us)}
+		return 0, &valueError{what: fmt.Sprintf("is %d microseconds, which is out of range", us)}
 	}
 	return us, err
 }
 
-// valueError is a value that the contract does not allow, with the path of its keys.
+// valueError is a value that the contract does not permit, with the path of its keys.
 type valueError struct{ key, what string }
 
 func (e *valueError) Error() string { return "the key " + e.key + " " + e.what }
@@ -358,7 +384,7 @@ func mismatch(got any, want reflect.Type) error {
 	return &valueError{what: fmt.Sprintf("is of %s, not %s", signature, dbus.SignatureOfType(want))}
 }
 
-// within puts the key of a dictionary before an error of what it holds.
+// within adds the key of a dictionary to the error of its value.
 func within(key string, err error) error {
 	var inside *valueError
 	if !errors.As(err, &inside) {
@@ -370,14 +396,13 @@ func within(key string, err error) error {
 	return &valueError{key, inside.what}
 }
 
-// text makes s fit for D-Bus, which carries neither NUL nor what is not UTF-8.
-// Names of processes and answers of servers are any bytes; one of them must not
-// cost a caller the whole reply.
+// text replaces what D-Bus cannot carry: NUL and invalid UTF-8. Names of processes and
+// replies of servers are arbitrary bytes; one of them must not break the whole reply.
 func text(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// micros is a time as it travels: microseconds since the epoch, 0 for none.
+// micros is a time on the bus: microseconds since the epoch, 0 for none.
 func micros(t time.Time) uint64 {
 	if t.IsZero() || t.UnixMicro() < 0 {
 		return 0

@@ -80,7 +80,8 @@ func fill(t *rapid.T, v reflect.Value) {
 
 func TestEvidenceOfAnotherTypeIsAnError(t *testing.T) {
 	for key, wrong := range map[string]any{
-		"state": 7, "systemd": "text", "logind": Dict{"sessions": dbus.MakeVariant("none")}, "context": Dict{"in_flight": dbus.MakeVariant("yes")},
+		"state": 7, "systemd": "text", "logind": Dict{"sessions": dbus.MakeVariant("none")},
+		"context": Dict{"in_flight": dbus.MakeVariant("yes")},
 		"holders": Dict{"at": dbus.MakeVariant("now")}, "procfs": Dict{
 			"cores": dbus.MakeVariant(Dict{"value": dbus.MakeVariant("two")}),
 		},
@@ -102,7 +103,7 @@ func TestAValueThatTheContractDoesNotAllowIsNamed(t *testing.T) {
 		value any
 		want  string
 	}{
-		{"started", uint64(math.MaxUint64), "started is 18446744073709551615 microseconds, which are no time"},
+		{"started", uint64(math.MaxUint64), "started is 18446744073709551615 microseconds, which is out of range"},
 		{"id", uint32(1), "id is of type u, not t"},
 		{"cause", dbus.ObjectPath("/a"), "cause is of type o, not s"},
 		{"forced", []uint64{}, "forced is of type at, not as"},
@@ -114,7 +115,7 @@ func TestAValueThatTheContractDoesNotAllowIsNamed(t *testing.T) {
 		require.EqualError(t, err, "cannot decode the record of a transition: the key "+c.want)
 	}
 	_, err := DecodePreview(Dict{"expected": dbus.MakeVariant(Dict{"median": dbus.MakeVariant(uint64(math.MaxInt64))})})
-	require.ErrorContains(t, err, "expected.median is 9223372036854775807 microseconds, which are no time")
+	require.ErrorContains(t, err, "expected.median is 9223372036854775807 microseconds, which is out of range")
 }
 
 func TestWhatIsForFilesOnlyDoesNotTravel(t *testing.T) {

@@ -1,12 +1,11 @@
-// Package busapi is the D-Bus contract of Dubnium: the names, the introspection
-// XML, the errors, and how the values of daemon/status travel. It acts on
-// nothing; busapi/server serves the contract, busapi/client speaks it.
+// Package busapi is the D-Bus contract of Dubnium: the names, the introspection XML,
+// the errors, and the encoding of the values of daemon/status. It is pure;
+// busapi/server serves the contract, busapi/client uses it.
 //
-// Failure semantics: encoding never fails, because a value that D-Bus cannot
-// carry (text that is not UTF-8) is made carriable. Decoding is strict about
-// types and lenient about keys: a key that is missing is the zero value, one
-// that is unknown is ignored, one of another type than the contract's is an
-// error that names it.
+// Failure semantics: encoding never fails; what D-Bus cannot carry (invalid UTF-8) is
+// replaced. Decoding is strict about types and lenient about keys: a missing key is the
+// zero value, an unknown one is ignored, and a value of another type than the
+// contract's is an error that names the key.
 package busapi
 
 import (
@@ -17,15 +16,14 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// The names. BusName and Interface are the same word, as the specification
-// recommends.
+// The names. BusName and Interface are equal, as the specification recommends.
 const (
 	BusName   = "org.dubnium.Mode1"
 	Interface = "org.dubnium.Mode1"
 	Path      = dbus.ObjectPath("/org/dubnium/Mode1")
 
-	// The names of the connections that serve nothing. The bus policy keeps everybody
-	// from sending to them.
+	// The names of the connections that serve nothing. The bus policy forbids sending
+	// to them.
 	HostName          = BusName + ".Host"          // to systemd and logind
 	PolkitName        = BusName + ".Polkit"        // to polkit
 	AudioPriorityName = BusName + ".AudioPriority" // of audio-priority.service
@@ -51,7 +49,7 @@ const (
 	OptionPlan   = "plan_fingerprint"
 	OptionGrace  = "grace_seconds"
 
-	// OptionTarget, of Reconcile, is the mode to take the host to.
+	// OptionTarget, of Reconcile, is the mode to enter.
 	OptionTarget = "target"
 
 	// The terms on which a mode ends by itself.
@@ -67,27 +65,26 @@ const (
 	AnswerNo        = "no"
 )
 
-// FlagNoWait, of RequestMode, is for root: delay inhibitors are not waited for.
+// FlagNoWait, of RequestMode, ignores delay inhibitors (root).
 const FlagNoWait uint64 = 1
 
-// The bounds of what a caller may ask.
+// The bounds of arguments.
 const (
-	// MaxReason bounds the requester's own words, in bytes: they are stored and
-	// broadcast.
+	// MaxReason bounds the reason of a request, in bytes: it is stored and broadcast.
 	MaxReason = 256
-	// MaxGrace bounds grace_seconds and what PostponeTransition takes: a day.
+	// MaxGrace bounds grace_seconds and the seconds of PostponeTransition: a day.
 	MaxGrace = 24 * 60 * 60
 	// MaxTerm bounds for_seconds, until_idle_seconds and confirm_seconds: a month.
 	MaxTerm = 31 * 24 * 60 * 60
-	// DefaultHistory is how many records History returns without a limit.
+	// DefaultHistory is the limit of History by default.
 	DefaultHistory = 20
-	// MaxHistory bounds the limit, and with it the size of a reply: one above
-	// 32 MiB costs the daemon its connection.
+	// MaxHistory bounds the limit, and with it the size of a reply: the bus closes the
+	// connection of a daemon that sends more than 32 MiB.
 	MaxHistory = 1000
 )
 
-// ActionEndOtherSessions is the polkit action for ending the graphical sessions
-// of other people than the requester.
+// ActionEndOtherSessions is the polkit action for ending the graphical sessions of
+// users other than the requester.
 const ActionEndOtherSessions = "org.dubnium.mode1.end-other-sessions"
 
 // The other polkit actions.
@@ -101,8 +98,8 @@ const (
 // ActionRequest names the polkit action for a request of mode.
 func ActionRequest(mode policy.Mode) string { return "org.dubnium.mode1.request-" + string(mode) }
 
-// XML is the introspection document, hand-written and served as it is. A test
-// holds it against what the server exports and docs/dbus-api.md.
+// XML is the introspection document, served unchanged. Tests compare it with the
+// exports of the server and with docs/dbus-api.md.
 //
 //go:embed org.dubnium.Mode1.xml
 var XML string

@@ -79,8 +79,9 @@ var genStep = rapid.Custom(func(t *rapid.T) status.Step {
 	return status.Step{
 		ID: genText.Draw(t, "id"), Status: drawWord[status.StepStatus](t, "status"), Error: genText.Draw(t, "error"),
 		Started: genTime.Draw(t, "started"), Finished: genTime.Draw(t, "finished"),
-		UndoError: genText.Draw(t, "undo error"), UndoStarted: genTime.Draw(t, "undo started"), UndoFinished: genTime.Draw(t, "undo finished"),
-		Notes: some(t, genText, "notes"), Residual: some(t, genGPUMemory, "residual"),
+		UndoError: genText.Draw(t, "undo error"), UndoStarted: genTime.Draw(t, "undo started"),
+		UndoFinished: genTime.Draw(t, "undo finished"),
+		Notes:        some(t, genText, "notes"), Residual: some(t, genGPUMemory, "residual"),
 	}
 })
 
@@ -114,14 +115,16 @@ var genTransition = rapid.Custom(func(t *rapid.T) status.Transition {
 		ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"), To: genMode.Draw(t, "to"),
 		Origin: drawWord[status.Origin](t, "origin"), By: genText.Draw(t, "by"), Phase: drawWord[status.Phase](t, "phase"),
 		Step: genText.Draw(t, "step"), StepIndex: rapid.IntRange(0, 99).Draw(t, "index"),
-		StepCount: rapid.IntRange(0, 99).Draw(t, "count"), Started: genTime.Draw(t, "started"), Progress: genText.Draw(t, "progress"),
+		StepCount: rapid.IntRange(0, 99).Draw(t, "count"), Started: genTime.Draw(t, "started"),
+		Progress: genText.Draw(t, "progress"),
 		Deadline: genTime.Draw(t, "deadline"), Cancellable: rapid.Bool().Draw(t, "cancellable"),
 	}
 })
 
 var genInhibitor = rapid.Custom(func(t *rapid.T) status.Inhibitor {
 	return status.Inhibitor{
-		ID: rapid.Uint32().Draw(t, "id"), Mode: drawWord[policy.Mode](t, "mode"), Who: genText.Draw(t, "who"), Why: genText.Draw(t, "why"),
+		ID: rapid.Uint32().Draw(t, "id"), Mode: drawWord[policy.Mode](t, "mode"), Who: genText.Draw(t, "who"),
+		Why: genText.Draw(t, "why"),
 		How: drawWord[status.How](t, "how"), UID: rapid.Uint32().Draw(t, "uid"), Since: genTime.Draw(t, "since"),
 	}
 })
@@ -161,7 +164,8 @@ func genObservation(full bool) *rapid.Generator[observer.Observation] {
 			o.Inferred = genMode.Draw(t, "inferred")
 			o.Rule, o.Expires = drawWord[observer.Rule](t, "rule"), genTime.Draw(t, "expires")
 			o.Context = observer.Context{
-				InFlight: rapid.Bool().Draw(t, "in flight"), Desired: drawWord[policy.Mode](t, "desired"), LastFailed: rapid.Bool().Draw(t, "failed"),
+				InFlight: rapid.Bool().Draw(t, "in flight"), Desired: drawWord[policy.Mode](t, "desired"),
+				LastFailed: rapid.Bool().Draw(t, "failed"),
 			}
 		}
 		return o
@@ -175,7 +179,8 @@ var genProperties = rapid.Custom(func(t *rapid.T) Properties {
 			By: genText.Draw(t, "by"), Since: genTime.Draw(t, "since"),
 		},
 		Observation: genObservation(false).Draw(t, "observation"), ObservedSince: genTime.Draw(t, "observed since"),
-		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"), Warnings: some(t, genReason, "warnings"),
+		BlockedBy: some(t, genVerdict, "blocked by"), Inhibitors: some(t, genInhibitor, "inhibitors"),
+		Warnings: some(t, genReason, "warnings"),
 	}}
 	if places := rapid.MapOfN(
 		genText, rapid.SampledFrom([]policy.Place{policy.Local, policy.Remote}), 0, 3,
@@ -215,7 +220,8 @@ func TestEvidenceSurvivesTheWire(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := Evidence{
 			Observation: genObservation(true).Draw(t, "observation"), Since: genTime.Draw(t, "since"),
-			Fingerprint: genText.Draw(t, "fingerprint"), Redacted: rapid.Bool().Draw(t, "redacted"), Policy: genText.Draw(t, "policy"),
+			Fingerprint: genText.Draw(t, "fingerprint"), Redacted: rapid.Bool().Draw(t, "redacted"),
+			Policy: genText.Draw(t, "policy"),
 		}
 		fill(t, reflect.ValueOf(&want.Snapshot).Elem())
 		got, err := DecodeEvidence(travelDict(t, EncodeEvidence(want)))
@@ -246,7 +252,8 @@ func TestEventsSurviveTheWire(t *testing.T) {
 		case 2:
 			return status.Event{Step: &status.StepEvent{
 				ID: rapid.Uint64().Draw(t, "id"), Index: rapid.IntRange(0, 99).Draw(t, "index"),
-				Count: rapid.IntRange(0, 99).Draw(t, "count"), Step: genText.Draw(t, "step"), Status: drawWord[status.StepStatus](t, "status"),
+				Count: rapid.IntRange(0, 99).Draw(t, "count"), Step: genText.Draw(t, "step"),
+				Status: drawWord[status.StepStatus](t, "status"),
 			}}
 		case 3:
 			return status.Event{Progress: &status.StepProgress{
@@ -255,7 +262,8 @@ func TestEventsSurviveTheWire(t *testing.T) {
 			}}
 		case 4:
 			return status.Event{Prepare: &status.Prepare{
-				Begin: rapid.Bool().Draw(t, "begin"), ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"), To: genMode.Draw(t, "to"),
+				Begin: rapid.Bool().Draw(t, "begin"), ID: rapid.Uint64().Draw(t, "id"), From: genState.Draw(t, "from"),
+				To:       genMode.Draw(t, "to"),
 				Deadline: genTime.Draw(t, "deadline"), EndsSessions: rapid.Bool().Draw(t, "ends sessions"),
 			}}
 		default:

@@ -10,8 +10,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// The arguments of the signals whose last one is a dictionary, in their order. Those
-// of TransitionStep and TransitionProgress are the fields of their events.
+// The arguments of the signals that end with a dictionary, in order. Those of
+// TransitionStep and TransitionProgress are the fields of their events.
 type (
 	stateChangedArgs struct {
 		Old, New observer.State
@@ -42,8 +42,8 @@ type (
 	}
 )
 
-// EncodeEvent returns the signal that announces e: its member and its body. An
-// event that says nothing has no member.
+// EncodeEvent returns the member and the body of the signal for e. An empty event has
+// no member.
 func EncodeEvent(e status.Event) (member string, body []any) {
 	switch {
 	case e.StateChanged != nil:
@@ -67,9 +67,9 @@ func EncodeEvent(e status.Event) (member string, body []any) {
 	return "", nil
 }
 
-// DecodeEvent reads a signal of the interface. A member that this version does
-// not know is an empty event; a body that is not the contract's is an error. The
-// caller has checked who sent it.
+// DecodeEvent decodes a signal of the interface. A member that this version does not
+// know is an empty event; a body that does not follow the contract is an error. The
+// caller must have checked the sender.
 func DecodeEvent(member string, body []any) (status.Event, error) {
 	decode, known := eventDecoders[member]
 	if !known {
@@ -107,7 +107,7 @@ var eventDecoders = map[string]func([]any) (status.Event, error){
 	}),
 }
 
-// encodeArgs is a struct as a signal's body: an argument for each field.
+// encodeArgs encodes a struct as the body of a signal: an argument for each field.
 func encodeArgs(args any) []any {
 	v := reflect.ValueOf(args)
 	body := make([]any, v.NumField())
@@ -117,15 +117,15 @@ func encodeArgs(args any) []any {
 	return body
 }
 
-// decodeArgs reads what encodeArgs wrote. Bodies come from the wire, so a missing
-// argument and one of another type are errors, never a panic. Arguments after the last
-// are ignored: a signature never changes.
+// decodeArgs decodes what encodeArgs encoded. A missing argument and one of another
+// type are errors, never a panic, since anybody can send a signal. Arguments after the
+// last are ignored.
 func decodeArgs[T any](event func(T) status.Event) func(body []any) (status.Event, error) {
 	return func(body []any) (status.Event, error) {
 		var args T
 		v := reflect.ValueOf(&args).Elem()
 		if len(body) < v.NumField() {
-			return status.Event{}, fmt.Errorf("it has %d arguments only", len(body))
+			return status.Event{}, fmt.Errorf("it has only %d arguments", len(body))
 		}
 		for i := range v.NumField() {
 			f := formOf(v.Type().Field(i))

@@ -14,16 +14,15 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Properties is everything the interface's properties say, at one moment. Of
-// the facts only their truth travels, and of unknown ones the reason; Observe
-// returns the rest.
+// Properties are the properties of the interface at one moment. Of a fact they have the
+// truth, or the reason why it is unknown; Observe returns the rest.
 type Properties struct {
 	Version string
 	Modes   []policy.Mode
 	View    status.View
 }
 
-// unannounced are the properties that EmitsChangedSignal says nothing is sent for.
+// unannounced are the properties whose changes emit no signal (EmitsChangedSignal).
 var unannounced = map[string]bool{"Version": true, "ObservedAt": true}
 
 // properties are the properties by their names.
@@ -67,8 +66,8 @@ func EncodeProperties(p Properties) Dict {
 	})
 }
 
-// DecodeProperties reads what EncodeProperties wrote. Converged is not read: the
-// view computes it from the same two words.
+// DecodeProperties decodes what EncodeProperties encoded. Converged is not decoded: the
+// view computes it from the state and the desired mode.
 func DecodeProperties(d Dict) (Properties, error) {
 	p, err := decode[properties](d, "the properties")
 	if err != nil {
@@ -87,9 +86,8 @@ func DecodeProperties(d Dict) (Properties, error) {
 	}}, err
 }
 
-// modeOf is the mode that a state's own word names, healthy or degraded; empty
-// for a state that is neither. The inferred mode of other states does not travel
-// in the properties.
+// modeOf is the mode that a state names, healthy or degraded; empty for other states,
+// whose inferred mode is not part of the properties.
 func modeOf(s observer.State) policy.Mode {
 	mode, err := policy.ParseMode(strings.TrimPrefix(string(s), "degraded-"))
 	if err != nil {
@@ -109,15 +107,14 @@ func Changed(before, now Dict) Dict {
 	return changed
 }
 
-// Suffixes of the keys that stand in Signals for a signal that is not known.
+// Suffixes of the keys of an unknown signal in Signals.
 const (
 	suffixKnown  = "_known"
 	suffixReason = "_reason"
 )
 
-// encodeSignals is the property Signals. It carries neither the times nor the
-// words of known facts: they move with every look, and each look would wake
-// every subscriber.
+// encodeSignals is the property Signals. It has neither the times nor the reasons of
+// known facts: they change with every snapshot, which would wake every subscriber.
 func encodeSignals(facts observer.Facts) Dict {
 	d := Dict{}
 	for _, s := range facts.Names() {
@@ -134,8 +131,8 @@ func encodeSignals(facts observer.Facts) Dict {
 	return d
 }
 
-// decodeSignals reads what encodeSignals wrote; a newer daemon's signals
-// included, which a list of our own would lose.
+// decodeSignals decodes what encodeSignals encoded, including signals that this version
+// does not know.
 func decodeSignals(d Dict) (observer.Facts, error) {
 	facts := observer.Facts{}
 	for key, variant := range d {

@@ -1,7 +1,7 @@
-// Package polkit asks the bus who sends a message and polkit what they may do.
+// Package polkit reads the user of a sender from the bus and authorizes it with polkit.
 //
-// Failure semantics: only a clear yes is a yes. An error, a timeout, a reply of
-// another shape and a polkit that is not there all mean denied.
+// Failure semantics: an error, a timeout, a malformed reply and a polkit that is not
+// running all mean denied.
 package polkit
 
 import (
@@ -25,28 +25,27 @@ const (
 // allowUserInteraction is a bit of CheckAuthorizationFlags.
 const allowUserInteraction uint32 = 1
 
-// cancelTimeout bounds the call that takes a password prompt away.
+// cancelTimeout bounds the call that removes a password prompt.
 const cancelTimeout = 5 * time.Second
 
-// Authority is polkit, seen from one connection. A connection of its own keeps
-// people who take their time over a password from using up the replies that the
-// daemon may wait for on another.
+// Authority is polkit, over one connection. It should have its own: the bus bounds the
+// pending replies of a connection, and password prompts may stay open for minutes.
 type Authority struct {
 	conn *dbus.Conn
 	// prompts numbers the checks, so that each can be cancelled.
 	prompts atomic.Uint64
 }
 
-// New makes an Authority that asks over conn.
+// New makes an Authority that uses conn.
 func New(conn *dbus.Conn) *Authority { return &Authority{conn: conn} }
 
-// UID asks the bus which user owns a unique name. The bus knows it from the
-// socket; the client has no say in it.
+// UID is the user that owns a unique name. The bus reads it from the socket, so that a
+// client cannot forge it.
 func (a *Authority) UID(ctx context.Context, sender string) (uint32, error) {
 	var uid uint32
 	err := a.conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.GetConnectionUnixUser", 0, sender).Store(&uid)
 	if err != nil {
-		return 0, fmt.Errorf("cannot ask the bus for the user of %s: %w", sender, err)
+		return 0, fmt.Errorf("cannot read the user of %s from the bus: %w", sender, err)
 	}
 	return uid, nil
 }
@@ -64,12 +63,11 @@ type result struct {
 	Details    map[string]string
 }
 
-// Authorize returns nil if and only if polkit says that sender may do action.
-// The subject is the bus name, never a pid: a pid can be another process by the
-// time polkit looks.
+// Authorize returns nil if and only if polkit authorizes sender for action. The subject
+// is the bus name, never a pid: the pid may belong to another process when polkit reads
+// it.
 //
-// polkit puts the details into the action's message, where that names them, as in
-// $(mode).
+// polkit replaces $(key) in the message of the action by the details.
 func (a *Authority) Authorize(
 	ctx context.Context, sender, action string, details map[string]string, interactive bool,
 ) error {
@@ -88,9 +86,9 @@ func (a *Authority) Authorize(
 	switch {
 	case ctx.Err() != nil:
 		a.cancel(context.WithoutCancel(ctx), cancellation)
-		return busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted: nobody answered in time", action)
+		return busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted: polkit gave no answer in time", action)
 	case err != nil:
-		return busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted: cannot ask polkit: %v", action, err)
+		return busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted: cannot call polkit: %v", action, err)
 	case answer.Authorized:
 		return nil
 	case answer.Challenge && !interactive:
@@ -99,8 +97,8 @@ func (a *Authority) Authorize(
 	return busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted", action)
 }
 
-// cancel takes the prompt of a check that nobody waits for off the screen. That
-// it fails changes nothing: the check counts as denied already.
+// cancel removes the prompt of a check that timed out. A failure changes nothing: the
+// check counts as denied already.
 func (a *Authority) cancel(ctx context.Context, cancellation string) {
 	ctx, stop := context.WithTimeout(ctx, cancelTimeout)
 	defer stop()

@@ -37,7 +37,7 @@ func TestASenderWhoLeftHasNoUser(t *testing.T) {
 	require.NoError(t, sender.Close())
 	for { // the bus notices in its own time
 		if _, err := authority.UID(t.Context(), name); err != nil {
-			require.ErrorContains(t, err, "cannot ask the bus for the user of "+name)
+			require.ErrorContains(t, err, "cannot read the user of "+name)
 			return
 		}
 	}
@@ -62,10 +62,10 @@ func TestOnlyAClearYesIsAYes(t *testing.T) {
 			testhost.PolkitAnswer{Challenge: true}, true, busapi.ErrAccessDenied, action + " was not granted",
 		},
 		"polkit fails": {
-			testhost.PolkitAnswer{Err: failed}, true, busapi.ErrAccessDenied, "cannot ask polkit: no such action",
+			testhost.PolkitAnswer{Err: failed}, true, busapi.ErrAccessDenied, "cannot call polkit: no such action",
 		},
 		"polkit fails and says yes too": {
-			testhost.PolkitAnswer{Authorized: true, Err: failed}, true, busapi.ErrAccessDenied, "cannot ask polkit",
+			testhost.PolkitAnswer{Authorized: true, Err: failed}, true, busapi.ErrAccessDenied, "cannot call polkit",
 		},
 	}
 	for name, c := range cases {
@@ -92,7 +92,7 @@ func TestAPolkitThatIsNotThereDenies(t *testing.T) {
 	host := hosttest.Start(t, testhost.Options{NoPolkit: true})
 	err := New(hosttest.Connect(t, host)).Authorize(t.Context(), ":1.42", action, nil, true)
 	require.ErrorIs(t, err, busapi.ErrAccessDenied)
-	require.ErrorContains(t, err, "cannot ask polkit")
+	require.ErrorContains(t, err, "cannot call polkit")
 }
 
 func TestAPromptThatNobodyAnswersIsTakenAway(t *testing.T) {
@@ -106,6 +106,6 @@ func TestAPromptThatNobodyAnswersIsTakenAway(t *testing.T) {
 	}})
 	err := New(hosttest.Connect(t, host)).Authorize(ctx, ":1.42", action, nil, true)
 	require.ErrorIs(t, err, busapi.ErrAccessDenied)
-	require.ErrorContains(t, err, "nobody answered in time")
+	require.ErrorContains(t, err, "no answer in time")
 	<-taken
 }

@@ -11,32 +11,33 @@ import (
 
 	"github.com/dubnium/dubnium/busapi"
 	"github.com/dubnium/dubnium/daemon/status"
+	"github.com/dubnium/dubnium/internal/errtext"
 	"github.com/dubnium/dubnium/observer"
 	"github.com/dubnium/dubnium/policy"
 )
 
-// maxPrompts bounds how many requests of one user wait for a password. The bus
-// lets a connection wait for 128 replies; without a bound one user could use
-// them all up, and the daemon could talk to nobody.
 const (
+	// maxPrompts bounds the requests of one user that wait for a password. The bus
+	// permits 128 pending replies for a connection; one user must not use them all.
 	maxPrompts = 4
-	// maxPromptsOfAll leaves replies for the question whose a connection is.
+	// maxPromptsOfAll keeps replies free for reading the users of senders.
 	maxPromptsOfAll = 64
 )
 
-// details are what polkit's prompt may say beside the action's own words.
+// details are the parameters of the message of a polkit action.
 type details = map[string]string
 
-// need is a right that a call needs. why says it in the refusal, where the method's name
-// does not.
+// need is a polkit action that a call needs. why explains it in the refusal, if the
+// method does not imply it.
 type need struct {
 	action  string
 	details details
 	why     string
 }
 
-// authorize returns the request with who asks and by what right, or refuses. The host
-// may change while somebody is asked for a password, and the request need more then.
+// authorize returns the request with its requester and authorization, or refuses it.
+// The host may change during a password prompt, and the request may then need more
+// actions.
 func (s *Server) authorize(c *call, r status.Request) (status.Request, error) {
 	r.Origin, r.By, r.UID = status.OriginOperator, describe(c.uid), c.uid
 	var granted []string
@@ -59,9 +60,9 @@ func (s *Server) authorize(c *call, r status.Request) (status.Request, error) {
 	}
 }
 
-// needs lists the rights that a request needs by what is known now, and whether they
-// include to end other people's sessions and to leave compute. What begins later is
-// judged before the point of no return.
+// needs lists the actions that a request needs in the current view, and whether they
+// include ending other users' sessions and leaving compute. The transition checks both
+// again before its point of no return.
 func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leaves bool) {
 	view := s.controller.View()
 	action, about := busapi.ActionRequest(r.Mode), details{"mode": string(r.Mode)}
@@ -84,10 +85,10 @@ func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leav
 			action: busapi.ActionEndOtherSessions, details: details{
 				"mode": string(r.Mode), "sessions": strings.Join(names, ", "),
 			},
-			why: "compute would end other people's sessions",
+			why: "compute would end other users' sessions",
 		})
 	}
-	// A request for desktop that is not forced has asked for this right already.
+	// A request for desktop that is not forced needs this action already.
 	leaves = observer.LeavesCompute(view.Policy.Policy, view.Snapshot, r.Mode)
 	if leaves {
 		add(
@@ -103,9 +104,9 @@ func (s *Server) needs(uid uint32, r status.Request) (needs []need, others, leav
 	return needs, others, leaves
 }
 
-// endsTerms says how a request ends what another user may have asked for; empty for not
-// at all. A request ends the terms that its mode is on, and terms end the mode that is
-// there already.
+// endsTerms explains how a request overrides one of another user; empty if it does not.
+// A request ends the terms of its mode, and new terms end a mode that is already
+// reached.
 func endsTerms(view status.View, uid uint32, r status.Request, back policy.Mode) (why string) {
 	lease, terms := view.Lease, r.Terms != (status.Terms{})
 	leased := lease != nil && lease.Mode == r.Mode
@@ -113,23 +114,23 @@ func endsTerms(view status.View, uid uint32, r status.Request, back policy.Mode)
 	case leased && lease.UID == uid:
 		return ""
 	case terms && (leased || view.Observation.Inferred != back):
-		return fmt.Sprintf("the host would be taken to %s at the end", back)
+		return fmt.Sprintf("the terms end with a transition to %s", back)
 	case leased && !r.KeepTerms:
 		return "this ends the terms of " + lease.By
 	}
 	return ""
 }
 
-// permit returns by what right a call goes on, once polkit has granted all that it needs.
-// uid 0 is allowed by its bus credentials alone: a broken polkit must not lock the
-// operator out of the way back.
+// permit returns the authorization of a call once polkit has granted every action. uid 0
+// is authorized by its bus credentials alone: a broken polkit must not keep the operator
+// from restoring the host.
 func (s *Server) permit(c *call, needs ...need) (right string, err error) {
 	if c.uid == 0 {
 		return status.ByCredentials, nil
 	}
 	if !s.prompts.enter(c.uid) {
 		return "", busapi.Refuse(
-			status.ErrTooMany, "too many requests wait for authorization, %d at most of one user", maxPrompts,
+			status.ErrTooMany, "too many requests wait for authorization, at most %d per user", maxPrompts,
 		)
 	}
 	defer s.prompts.leave(c.uid)
@@ -146,10 +147,10 @@ func (s *Server) permit(c *call, needs ...need) (right string, err error) {
 		}
 		actions = append(actions, n.action)
 	}
-	return status.ByPolkit(actions...), s.stillThere(ctx, c.sender)
+	return status.ByPolkit(actions...), s.checkConnected(ctx, c.sender)
 }
 
-// sessionsOfOthers names the users other than uid who have a graphical session now.
+// sessionsOfOthers names the users other than uid with a graphical session.
 func (s *Server) sessionsOfOthers(uid uint32) []string {
 	var names []string
 	for _, session := range s.controller.View().Snapshot.Logind.Graphical() {
@@ -160,16 +161,16 @@ func (s *Server) sessionsOfOthers(uid uint32) []string {
 	return names
 }
 
-// atScreen reports whether a user has a graphical session now.
+// atScreen reports whether a user has a graphical session.
 func (s *Server) atScreen(uid uint32) bool {
 	return slices.ContainsFunc(
 		s.controller.View().Snapshot.Logind.Graphical(), func(session observer.Session) bool { return session.UID == uid },
 	)
 }
 
-// stillThere refuses a requester who left while somebody was asked: nobody would
-// hear the answer. Unique names are never used twice, so the name alone decides.
-func (s *Server) stillThere(ctx context.Context, sender string) error {
+// checkConnected refuses a requester that disconnected during the password prompt.
+// Unique names are never reused, so the name alone decides.
+func (s *Server) checkConnected(ctx context.Context, sender string) error {
 	if _, err := s.authorizer.UID(ctx, sender); err != nil {
 		return senderUnknown(err)
 	}
@@ -177,11 +178,11 @@ func (s *Server) stillThere(ctx context.Context, sender string) error {
 }
 
 func senderUnknown(err error) error {
-	return busapi.Refuse(busapi.ErrAccessDenied, "cannot tell who asks: %v", err)
+	return busapi.Refuse(busapi.ErrAccessDenied, "cannot identify the caller: %s", errtext.Of(err))
 }
 
-// describe names a user for people. The name is a help only, so a user database
-// that cannot answer costs the name and nothing else.
+// describe is a user for people. Without an answer of the user database it has the uid
+// alone.
 func describe(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {
@@ -190,7 +191,7 @@ func describe(uid uint32) string {
 	return "uid " + id
 }
 
-// inFlight bounds how many calls of one user, and of all, are under way.
+// inFlight bounds the running calls of one user, and of all users.
 type inFlight struct {
 	ofUser, ofAll int
 

@@ -165,7 +165,7 @@ func TestOnesOwnLeaseIsRenewedWithoutMore(t *testing.T) {
 	h.authorizer.as(1001, busapi.ActionRequest(policy.StudioLocal))
 	refused(
 		t, h.call("RequestMode", "studio-local", uint64(0), hour), busapi.ErrAccessDenied,
-		"the host would be taken to desktop at the end",
+		"the terms end with a transition to desktop",
 	)
 }
 
@@ -221,7 +221,7 @@ func TestARequestThatNeedsMoreAfterAPromptIsAskedForMore(t *testing.T) {
 	hour := busapi.Dict{busapi.OptionFor: dbus.MakeVariant(uint32(3600))}
 	refused(
 		t, h.call("RequestMode", "compute", uint64(0), hour), busapi.ErrAccessDenied,
-		"the host would be taken to desktop at the end",
+		"the terms end with a transition to desktop",
 	)
 	require.Equal(t, []string{compute, desktop}, h.authorizer.questions())
 	require.Empty(t, h.controller.asked())
@@ -262,7 +262,7 @@ func TestARequesterWhoLeftMeanwhileIsDenied(t *testing.T) {
 	h.authorizer.with(func(a *fakeAuthorizer) { a.onAsk = leave })
 	refused(
 		t, h.call("RequestMode", "desktop", uint64(0), noOptions), busapi.ErrAccessDenied,
-		"cannot tell who asks: it has no owner",
+		"cannot identify the caller: it has no owner",
 	)
 	require.Empty(t, h.controller.asked())
 }
@@ -270,7 +270,7 @@ func TestARequesterWhoLeftMeanwhileIsDenied(t *testing.T) {
 func TestASenderWithoutAUserIsDenied(t *testing.T) {
 	h := newHost(t)
 	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("no such name") })
-	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), busapi.ErrAccessDenied, "cannot tell who asks")
+	refused(t, h.call("RequestMode", "desktop", uint64(0), noOptions), busapi.ErrAccessDenied, "cannot identify the caller")
 	require.Empty(t, h.controller.asked(), "a uid that is not known is not 0")
 }
 
@@ -306,7 +306,7 @@ func TestOneUsersPromptsAreBounded(t *testing.T) {
 	}
 	refused(
 		t, h.call("RequestMode", "desktop", uint64(0), noOptions), status.ErrTooMany,
-		"too many requests wait for authorization, 4 at most of one user",
+		"too many requests wait for authorization, at most 4 per user",
 	)
 	require.NoError(t, h.call("History").Err, "reads go on meanwhile")
 	close(answer)

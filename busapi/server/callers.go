@@ -11,16 +11,16 @@ import (
 	"github.com/dubnium/dubnium/internal/ration"
 )
 
-// rationClass says how costly a method is. Root's calls are not rationed.
+// rationClass is the cost of a method. Calls of root are not rationed.
 type rationClass int
 
 // The classes.
 const (
 	cheap   rationClass = iota // answered from memory
-	looking                    // a fresh look, which walks /proc
+	looking                    // reads the host, which walks /proc
 	records                    // reads the history
-	changes                    // has a line in the history
-	holding                    // has a line in the log, and everybody hears of it
+	changes                    // adds a line to the history
+	holding                    // adds a line to the log and emits a signal
 )
 
 var rationClasses = map[rationClass]ration.Ration{
@@ -32,28 +32,28 @@ var rationClasses = map[rationClass]ration.Ration{
 }
 
 const (
-	// maxInFlight bounds the calls of one user, over all methods, that are being
-	// served, and maxInFlightOfAll those of all users. Root's are not bounded.
+	// maxInFlight bounds the running calls of one user, over all methods, and
+	// maxInFlightOfAll those of all users. Calls of root are not bounded.
 	maxInFlight, maxInFlightOfAll = 32, 512
-	// maxUnknown bounds the calls whose user the bus has still to tell, and
-	// maxUnknownOf those of one connection: the bus lets a user have 256 connections, so
-	// that no user takes all the room. Root's call may be among them.
+	// maxUnknown bounds the calls whose user is not known yet, and maxUnknownOf those of
+	// one connection. The bus permits a user 256 connections, so that no user fills the
+	// queue; a call of root may be in it.
 	maxUnknown, maxUnknownOf = 2048, 4
-	// maxUnknownBytes bounds what these calls carry. A short one always fits.
+	// maxUnknownBytes bounds the size of these calls. A short one always fits.
 	maxUnknownBytes, short = 4 << 20, 1 << 10
-	// lookups is how many connections the bus is asked about at once. It answers many
-	// questions in the time of one.
+	// lookups is the number of concurrent lookups on the bus, which answers many in the
+	// time of one.
 	lookups = 32
-	// maxKnown bounds the connections whose user is remembered.
+	// maxKnown bounds the cache of users by connection.
 	maxKnown = 1024
-	// maxAnswers bounds the refusals that wait for a bus that does not read. Further
-	// ones are dropped: whoever causes so many can wait for an answer in vain.
+	// maxAnswers bounds the refusals that wait for a slow bus. Further ones are dropped:
+	// only a caller that floods the daemon loses replies.
 	maxAnswers = 256
-	// identifyTimeout bounds the question whose a connection is.
+	// identifyTimeout bounds the lookup of the user of a connection.
 	identifyTimeout = 10 * time.Second
 )
 
-// rationBy fills everybody's rations. They are kept by this clock.
+// rationBy creates the rations, with this clock.
 func (s *Server) rationBy(now func() time.Time) {
 	s.rations = map[rationClass]*ration.Rations{}
 	for class, r := range rationClasses {
@@ -61,10 +61,10 @@ func (s *Server) rationBy(now func() time.Time) {
 	}
 }
 
-// callers knows whose connections are calling. The bus never uses a unique name twice,
-// so that what was learned of one stays true.
+// callers caches the users of connections. The bus never reuses a unique name, so an
+// entry stays valid.
 type callers struct {
-	ask func(ctx context.Context, sender string) (uint32, error)
+	uidOf func(ctx context.Context, sender string) (uint32, error)
 
 	mu      sync.Mutex
 	known   map[string]uint32
@@ -74,21 +74,21 @@ type callers struct {
 	senders chan string // those that wait; capacity maxUnknown
 }
 
-// waiting is a call whose user is being asked about.
+// waiting is a call whose user is being looked up.
 type waiting struct {
 	size int // in bytes
 	then func(uid uint32, err error)
 }
 
-func newCallers(ask func(context.Context, string) (uint32, error)) *callers {
+func newCallers(uidOf func(context.Context, string) (uint32, error)) *callers {
 	return &callers{
-		ask: ask, known: map[string]uint32{}, waiting: map[string][]waiting{}, senders: make(chan string, maxUnknown),
+		uidOf: uidOf, known: map[string]uint32{}, waiting: map[string][]waiting{}, senders: make(chan string, maxUnknown),
 	}
 }
 
-// identify calls then with the user behind the sender of a call of that size: at once
-// when it is known, else from one of run's goroutines. It never blocks. It reports
-// whether then will be called.
+// identify calls then with the user of the sender of a call of that size: at once if it
+// is cached, else from a goroutine of run. It never blocks. It reports whether then will
+// be called.
 func (c *callers) identify(sender string, size int, then func(uid uint32, err error)) bool {
 	c.mu.Lock()
 	uid, known := c.known[sender]
@@ -98,18 +98,18 @@ func (c *callers) identify(sender string, size int, then func(uid uint32, err er
 		return true
 	}
 	defer c.mu.Unlock()
-	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf || size > short && c.bytes+
-		size > maxUnknownBytes {
+	if c.unknown >= maxUnknown || len(c.waiting[sender]) >= maxUnknownOf ||
+		size > short && c.bytes+size > maxUnknownBytes {
 		return false
 	}
 	c.unknown, c.bytes = c.unknown+1, c.bytes+size
 	if c.waiting[sender] = append(c.waiting[sender], waiting{size, then}); len(c.waiting[sender]) == 1 {
-		c.senders <- sender // there is room: no more senders wait than calls
+		c.senders <- sender // does not block: at most as many senders wait as calls
 	}
 	return true
 }
 
-// run asks the bus about senders until ctx ends.
+// run looks up the users of senders until ctx ends.
 func (c *callers) run(ctx context.Context) {
 	var group sync.WaitGroup
 	for range lookups {
@@ -124,18 +124,18 @@ func (c *callers) lookUp(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case sender := <-c.senders:
-			asking, cancel := context.WithTimeout(ctx, identifyTimeout)
-			uid, err := c.ask(asking, sender)
+			lookup, cancel := context.WithTimeout(ctx, identifyTimeout)
+			uid, err := c.uidOf(lookup, sender)
 			cancel()
-			for _, call := range c.learn(sender, uid, err) {
+			for _, call := range c.store(sender, uid, err) {
 				call.then(uid, err)
 			}
 		}
 	}
 }
 
-// learn remembers a sender and returns who waited for it.
-func (c *callers) learn(sender string, uid uint32, err error) []waiting {
+// store caches the user of a sender and returns the calls that waited for it.
+func (c *callers) store(sender string, uid uint32, err error) []waiting {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	waited := c.waiting[sender]
@@ -145,23 +145,23 @@ func (c *callers) learn(sender string, uid uint32, err error) []waiting {
 	}
 	if err == nil {
 		if len(c.known) >= maxKnown {
-			clear(c.known) // those that are there still are asked about again
+			clear(c.known) // connections that still exist are looked up again
 		}
 		c.known[sender] = uid
 	}
 	return waited
 }
 
-// HandleCall takes a method call in. It runs on the goroutine that reads from the bus
-// and never blocks.
+// HandleCall accepts a method call. It runs on the goroutine that reads from the bus and
+// never blocks.
 func (s *Server) HandleCall(m busconn.Call) {
 	taken := s.callers.identify(m.Sender, m.Header.Body, func(uid uint32, err error) { s.admit(m, uid, err) })
 	if !taken {
-		s.turnAway(m, busapi.Refuse(busapi.ErrRateLimited, "too many calls wait"))
+		s.turnAway(m, busapi.Refuse(busapi.ErrRateLimited, "too many calls are waiting"))
 	}
 }
 
-// admit serves a call in a goroutine of its own, unless its user has too many already.
+// admit serves a call in its own goroutine, unless its user has too many.
 func (s *Server) admit(m busconn.Call, uid uint32, err error) {
 	switch {
 	case err != nil:
@@ -169,7 +169,7 @@ func (s *Server) admit(m busconn.Call, uid uint32, err error) {
 	case uid == 0:
 		go s.serve(m, uid)
 	case !s.inFlight.enter(uid):
-		s.turnAway(m, busapi.Refuse(status.ErrTooMany, "too many calls are under way, %d at most of one user", maxInFlight))
+		s.turnAway(m, busapi.Refuse(status.ErrTooMany, "too many calls are running, at most %d per user", maxInFlight))
 	default:
 		go func() {
 			defer s.inFlight.leave(uid)
@@ -187,8 +187,8 @@ func (s *Server) turnAway(m busconn.Call, err error) {
 	}
 }
 
-// answer sends refusals until ctx ends: the goroutine that reads must not wait for a bus
-// that does not.
+// answer sends refusals until ctx ends. The goroutine that reads from the bus must not
+// wait for a bus that does not read.
 func (s *Server) answer(ctx context.Context) {
 	for {
 		select {

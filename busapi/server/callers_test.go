@@ -94,7 +94,7 @@ func TestOneUsersCallsInFlightAreBounded(t *testing.T) {
 		others++
 	}
 	require.Equal(t, maxInFlight-1, others)
-	refused(t, h.call("GetPolicy"), status.ErrTooMany, "too many calls are under way, 32 at most of one user")
+	refused(t, h.call("GetPolicy"), status.ErrTooMany, "too many calls are running, at most 32 per user")
 	for _, uid := range []uint32{1001, 0} {
 		h.authorizer.as(uid)
 		require.NoError(t, h.call("GetPolicy").Err)
@@ -190,12 +190,12 @@ func TestCallsOfStrangersWaitBounded(t *testing.T) {
 
 func TestTheMemoryOfConnectionsIsBounded(t *testing.T) {
 	c := newCallers(nil)
-	c.learn(":1.0", 1000, nil)
+	c.store(":1.0", 1000, nil)
 	told := false
 	require.True(t, c.identify(":1.0", 64<<10, func(uid uint32, _ error) { told = uid == 1000 }))
 	require.True(t, told, "nobody has to be asked")
 	for i := range 3 * maxKnown {
-		c.learn(fmt.Sprint(":1.", i), 1000, nil)
+		c.store(fmt.Sprint(":1.", i), 1000, nil)
 		require.LessOrEqual(t, len(c.known), maxKnown)
 	}
 	require.NotEmpty(t, c.known)

@@ -10,8 +10,8 @@ import (
 	"github.com/dubnium/dubnium/guards"
 )
 
-// canRequest says whether a request by the sender would be let, for whoever offers
-// modes to a person. The guards go first: no password helps against them.
+// canRequest reports whether a request by the sender would be permitted, for clients
+// that offer modes. Guards come first: no password overrides them.
 func (s *Server) canRequest(c *call, mode string) (answer string, details busapi.Dict, err error) {
 	wanted, err := s.parseMode(mode)
 	if err != nil {
@@ -19,13 +19,13 @@ func (s *Server) canRequest(c *call, mode string) (answer string, details busapi
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
-	r := status.Request{Mode: wanted, UID: c.uid, EndOthers: true} // that right is polkit's answer
+	r := status.Request{Mode: wanted, UID: c.uid, EndOthers: true} // polkit decides about it below
 	preview, snapshot, err := s.controller.Plan(ctx, r)
 	if errors.Is(err, status.ErrBusy) {
 		return busapi.AnswerNo, busapi.EncodeObstacle(guards.Verdict{Reason: err.Error()}, nil), nil
 	}
 	if err != nil {
-		return "", nil, fmt.Errorf("cannot look at the host afresh: %w", err)
+		return "", nil, fmt.Errorf("cannot read the host: %w", err)
 	}
 	preview = redactPreview(preview, snapshot, c.uid)
 	if blocking := guards.Blocking(preview.Guards); len(blocking) > 0 {
@@ -35,8 +35,8 @@ func (s *Server) canRequest(c *call, mode string) (answer string, details busapi
 	return answer, busapi.EncodeObstacle(guards.Verdict{Reason: why}, preview.Sessions), nil
 }
 
-// granted is polkit's answer to what a request needs, without a prompt. why says
-// against what it stands.
+// granted is the answer of polkit to the needs of a request, without a prompt. why
+// explains an answer other than yes.
 func (s *Server) granted(ctx context.Context, c *call, r status.Request) (answer, why string) {
 	answer = busapi.AnswerYes
 	if c.uid == 0 {

@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -15,40 +17,40 @@ import (
 	"github.com/dubnium/dubnium/internal/busconn"
 )
 
-// call is what a handler may know of the message beside its arguments.
+// call is a message without its arguments.
 type call struct {
 	ctx         context.Context
 	path        dbus.ObjectPath
 	sender      string
 	uid         uint32
-	interactive bool // the caller is prepared to wait for a password prompt
+	interactive bool // the message permits a password prompt
 	flags       uint64
 	options     busapi.Dict
-	// about is what the record of a refusal says, as far as the handler has got.
+	// about is the record of a refusal, as far as the handler has filled it.
 	about status.RejectedRequest
 }
 
-// method is one that can be called. Its handler is a func(*call, arguments...)
-// (results..., error). In the message flags and options follow the arguments, except
-// those of the standard interfaces.
+// method is a method of an interface. Its handler is a func(*call, arguments...)
+// (results..., error). In the message flags and options follow the arguments, except for
+// the standard interfaces.
 type method struct {
 	handler any
-	// flags and options are those that are known; others are refused. What is ignored
-	// today could not get a meaning tomorrow.
+	// flags and options are the known ones. Others are refused, so that a later version
+	// can define them.
 	flags   uint64
 	options []string
-	// changes names what the method is for in the record of a refusal. Empty: refusals
-	// have no record.
+	// changes names the method in the record of a refusal. Empty: refusals are not
+	// recorded.
 	changes string
-	// ration is of what the calls of each user but root are taken.
+	// ration limits the calls of each user except root.
 	ration rationClass
-	// standard: of an interface that is not ours.
+	// standard: of an interface of the D-Bus specification.
 	standard bool
 }
 
 var optionTypes = []reflect.Type{reflect.TypeFor[uint64](), reflect.TypeFor[busapi.Dict]()}
 
-// signature is that of the arguments, and of the results.
+// signature returns the signatures of the arguments and of the results.
 func (m method) signature() (in, out string) {
 	t := reflect.TypeOf(m.handler)
 	types := slices.Collect(t.Ins())[1:]
@@ -66,8 +68,8 @@ func signatureOf(types []reflect.Type) string {
 	return signature
 }
 
-// find returns the method that a message is for. One without an interface is for the
-// first that has a method of that name, as the specification allows.
+// find returns the method of a message. A message without an interface selects the first
+// interface with a method of that name, as the specification permits.
 func (s *Server) find(m busconn.Call) (name string, found method, err error) {
 	path := dbus.ObjectPath(m.Path)
 	for _, table := range s.tables {
@@ -90,11 +92,15 @@ func (s *Server) find(m busconn.Call) (name string, found method, err error) {
 	return "", method{}, busapi.Refuse(busapi.ErrUnknownInterface, "%s has no interface %q", busapi.Path, m.Interface)
 }
 
-// serve answers a call of a user who is known. A defect becomes a log line and an error
-// reply: a panic in any goroutine would end the daemon.
+// serve answers a call of a known user. A panic becomes a log line and an error reply,
+// since a panic in any goroutine would end the daemon.
 func (s *Server) serve(m busconn.Call, uid uint32) {
 	c := &call{ctx: m.Context(), path: dbus.ObjectPath(m.Path), sender: m.Sender, uid: uid, interactive: m.Interactive()}
 	results, err := s.run(c, m)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("a method took too long", zap.String("method", m.Member), zap.Error(err))
+		err = fmt.Errorf("%s did not finish in time; see: journalctl -u dubniumd", m.Member)
+	}
 	if err != nil {
 		s.fail(m, err)
 		return
@@ -130,32 +136,32 @@ func (s *Server) run(c *call, m busconn.Call) (results []any, err error) {
 	return invoke(c, method, args)
 }
 
-// arguments decodes those of a message, and checks its flags and options.
+// arguments decodes the arguments of a message, and checks its flags and options.
 func arguments(c *call, m busconn.Call, name string, method method) ([]any, error) {
 	want, _ := method.signature()
 	if m.TooLong {
-		return nil, busapi.Refuse(busapi.ErrInvalidArgs, "%s takes no more than %d bytes", name, busconn.MaxUnasked)
+		return nil, busapi.Refuse(busapi.ErrInvalidArgs, "%s accepts at most %d bytes", name, busconn.MaxUnasked)
 	}
 	if m.Signature != want {
 		return nil, busapi.Refuse(busapi.ErrInvalidArgs, "%s takes (%s), not (%s)", name, want, m.Signature)
 	}
 	args, err := m.Args()
 	if err != nil {
-		return nil, busapi.Refuse(busapi.ErrInvalidArgs, "the arguments of %s cannot be read: %v", name, err)
+		return nil, busapi.Refuse(busapi.ErrInvalidArgs, "cannot decode the arguments of %s: %v", name, err)
 	}
 	if method.standard {
 		return args, nil
 	}
 	last := len(args) - len(optionTypes)
-	c.flags, c.options = args[last].(uint64), args[last+1].(busapi.Dict) // as its signature says
+	c.flags, c.options = args[last].(uint64), args[last+1].(busapi.Dict) // by the signature
 	if unknown := c.flags &^ method.flags; unknown != 0 {
 		return nil, busapi.Refuse(busapi.ErrBadOption, "unknown flag bits %#x", unknown)
 	}
 	return args[:last], knownKeys(c.options, method.options)
 }
 
-// knownKeys refuses a key that this version does not know: a caller who asks for a
-// grace period must not believe that it is being given one.
+// knownKeys refuses unknown keys: a caller that sets a grace period must not believe
+// that it has effect.
 func knownKeys(options busapi.Dict, known []string) error {
 	var unknown []string
 	for key := range options {
@@ -167,7 +173,7 @@ func knownKeys(options busapi.Dict, known []string) error {
 	case len(unknown) == 0:
 		return nil
 	case len(known) == 0:
-		return busapi.Refuse(busapi.ErrBadOption, "unknown option %q: this method has none yet", slices.Min(unknown))
+		return busapi.Refuse(busapi.ErrBadOption, "unknown option %q: this method has no options", slices.Min(unknown))
 	}
 	return busapi.Refuse(
 		busapi.ErrBadOption, "unknown option %q: the options are %s", slices.Min(unknown), strings.Join(known, ", "),
@@ -193,8 +199,8 @@ func invoke(c *call, m method, args []any) ([]any, error) {
 
 func (s *Server) fail(m busconn.Call, err error) { s.sent(m, m.Fail(busapi.ToDBus(err))) }
 
-// sent notes a reply that could not be sent. The end of the connection ends the daemon
-// elsewhere.
+// sent logs a reply that could not be sent. The daemon ends by itself when its
+// connection ends.
 func (s *Server) sent(m busconn.Call, err error) {
 	if err != nil && m.Context().Err() == nil {
 		s.log.Warn("a reply was lost", zap.String("method", m.Member), zap.Error(err))

@@ -200,7 +200,8 @@ func (c *fakeController) people(uids ...uint32) {
 		c.view.Snapshot.Logind.Sessions = nil
 		for i, uid := range uids {
 			c.view.Snapshot.Logind.Sessions = append(c.view.Snapshot.Logind.Sessions, obs.Session{
-				ID: fmt.Sprint(i), UID: uid, User: fmt.Sprintf("user%d", uid), Class: "user", Type: "wayland", Seat: "seat0", State: "active",
+				ID: fmt.Sprint(i), UID: uid, User: fmt.Sprintf("user%d", uid), Class: "user",
+				Type: "wayland", Seat: "seat0", State: "active",
 			})
 		}
 	})

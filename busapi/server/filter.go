@@ -9,22 +9,22 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// filterOptions are the keys of a filter. One that is not known is refused: who asks for
-// one user's transitions must not believe that these are.
+// filterOptions are the keys of a filter. Unknown ones are refused: a caller that
+// filters by user must not receive the transitions of all users.
 var filterOptions = busapi.FilterKeys()
 
-// parseFilter reads what is asked of the history.
+// parseFilter parses the filter of History.
 func parseFilter(filter busapi.Dict) (status.Filter, error) {
 	f, err := busapi.DecodeFilter(filter)
 	if err != nil {
 		return f, busapi.Refuse(busapi.ErrBadOption, "%v", err)
 	}
-	given := func(key string) bool { _, there := filter[key]; return there }
+	given := func(key string) bool { _, ok := filter[key]; return ok }
 	if given("until") && f.Until.IsZero() { // 0: nothing ended before 1970
 		f.Until = time.UnixMicro(0)
 	}
 	if given("result") && !slices.Contains(status.Results(), f.Result) {
-		return f, busapi.Refuse(busapi.ErrBadOption, "the filter key result is %q, which is no result", f.Result)
+		return f, busapi.Refuse(busapi.ErrBadOption, "the filter key result is %q, which is not a result", f.Result)
 	}
 	if given("mode") {
 		if _, err := policy.ParseMode(string(f.Mode)); err != nil {

@@ -12,9 +12,8 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// runGuards judges a request that nobody makes. Polkit is not asked: whether the
-// sender could be allowed to end other people's sessions is for a request to find
-// out.
+// runGuards runs the guards of a request without making it. It does not call polkit:
+// only a request finds out whether the sender may end other users' sessions.
 func (s *Server) runGuards(c *call, mode string, names []string) ([]busapi.Dict, error) {
 	wanted, err := s.parseMode(mode)
 	if err != nil {
@@ -30,14 +29,14 @@ func (s *Server) runGuards(c *call, mode string, names []string) ([]busapi.Dict,
 		ctx, status.Request{Mode: wanted, UID: c.uid, EndOthers: c.uid == 0}, ids,
 	)
 	if err != nil {
-		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
+		return nil, fmt.Errorf("cannot read the host: %w", err)
 	}
 	_, redaction := observer.Redact(snapshot, c.uid)
 	return busapi.EncodeVerdicts(guards.Redacted(verdicts, redaction)), nil
 }
 
-// parseGuards refuses a name that is no guard: who asks for a verdict must not take
-// silence for a pass.
+// parseGuards refuses unknown names: a caller must not take a missing verdict for a
+// pass.
 func parseGuards(names []string) ([]policy.GuardID, error) {
 	var ids []policy.GuardID
 	for _, name := range names {

@@ -36,10 +36,11 @@ func TestRunGuardsJudgesWhatTheSenderWouldAskFor(t *testing.T) {
 	require.Empty(t, h.authorizer.questions(), "nobody is asked for a password")
 
 	refused(t, h.call("RunGuards", "sauna", []string{}), busapi.ErrUnknownMode, `unknown mode "sauna"`)
-	refused(t, h.call("RunGuards", "compute", []string{"check_weather"}), busapi.ErrUnknownGuard, `unknown guard "check_weather"`)
+	unknown := h.call("RunGuards", "compute", []string{"check_weather"})
+	refused(t, unknown, busapi.ErrUnknownGuard, `unknown guard "check_weather"`)
 	h.authorizer.as(0)
 	h.controller.with(func(c *fakeController) { c.fail = errors.New("no logind") })
-	require.ErrorContains(t, h.call("RunGuards", "compute", []string{}).Err, "cannot look at the host afresh: no logind")
+	require.ErrorContains(t, h.call("RunGuards", "compute", []string{}).Err, "cannot read the host: no logind")
 }
 
 func TestVerdictsAreRedacted(t *testing.T) {

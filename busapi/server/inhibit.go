@@ -15,14 +15,14 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Presence knows who is on the bus.
+// Presence watches connections of the bus.
 type Presence interface {
-	// AwaitGone returns nil when the connection of that unique name is not, or no
-	// longer, on the bus; its error says why that will not be known.
+	// AwaitGone returns nil when the connection with that unique name is not, or no
+	// longer, on the bus. An error says why it cannot be watched.
 	AwaitGone(ctx context.Context, name string) error
 }
 
-// inhibit checks the words before anybody is asked for a password, as submit does.
+// inhibit checks the arguments before a password prompt, as submit does.
 func (s *Server) inhibit(c *call, mode, who, why, how string) (cookie uint32, err error) {
 	c.about.Mode, c.about.Why = mode, why
 	i := status.Inhibitor{Who: who, Why: why, How: status.How(how), Holder: c.sender, UID: c.uid}
@@ -35,14 +35,14 @@ func (s *Server) inhibit(c *call, mode, who, why, how string) (cookie uint32, er
 		status.Block: busapi.ActionInhibitBlock, status.Delay: busapi.ActionInhibitDelay,
 	}[i.How]
 	if !known {
-		return 0, busapi.Refuse(busapi.ErrBadOption, "unknown way to inhibit %q: it is block or delay", how)
+		return 0, busapi.Refuse(busapi.ErrBadOption, "how must be block or delay, not %q", how)
 	}
 	for name, words := range map[string]string{"who": who, "why": why} {
 		if err := printable("argument "+name, words); err != nil {
 			return 0, err
 		}
 		if words == "" {
-			return 0, busapi.Refuse(busapi.ErrBadOption, "the argument %s is empty: people will ask", name)
+			return 0, busapi.Refuse(busapi.ErrBadOption, "the argument %s is empty", name)
 		}
 	}
 	if _, err := s.permit(c, need{action: action}); err != nil {
@@ -56,9 +56,9 @@ func (s *Server) inhibit(c *call, mode, who, why, how string) (cookie uint32, er
 	return cookie, err
 }
 
-// watchHolder has what a connection holds released when it leaves. There is one
-// watch for each connection that holds anything, and so no more than inhibitors:
-// whoever takes and releases them for ever must not use up the bus's match rules.
+// watchHolder releases the inhibitors of a connection when it disconnects. There is one
+// watch per holder, and so at most one per inhibitor: taking and releasing inhibitors
+// must not exhaust the match rules of the bus.
 func (s *Server) watchHolder(ctx context.Context, holder string) {
 	s.holdersMu.Lock()
 	defer s.holdersMu.Unlock()
@@ -70,8 +70,8 @@ func (s *Server) watchHolder(ctx context.Context, holder string) {
 	go s.releaseWithHolder(watching, holder)
 }
 
-// sweepHolders ends the watches of those who hold nothing any more. An inhibitor is
-// in the view before its holder is watched.
+// sweepHolders ends the watches of connections without inhibitors. An inhibitor is in
+// the view before its holder is watched.
 func (s *Server) sweepHolders() {
 	s.holdersMu.Lock()
 	defer s.holdersMu.Unlock()
@@ -84,20 +84,20 @@ func (s *Server) sweepHolders() {
 	}
 }
 
-// releaseWithHolder releases what a connection holds when it has left, at once if
-// it left before anybody looked. One that cannot be watched holds nothing up.
+// releaseWithHolder releases the inhibitors of a connection when it has disconnected.
+// The inhibitors of a connection that cannot be watched are released at once.
 func (s *Server) releaseWithHolder(ctx context.Context, holder string) {
 	err := s.presence.AwaitGone(ctx, holder)
 	if ctx.Err() != nil {
-		return // it holds nothing any more, or we are ending
+		return // it has no inhibitors left, or the server stops
 	}
 	if err != nil {
-		s.log.Warn("cannot see whether the holder of an inhibitor is there", zap.String("holder", holder), zap.Error(err))
+		s.log.Warn("cannot watch the holder of an inhibitor", zap.String("holder", holder), zap.Error(err))
 	}
 	defer s.sweepHolders()
 	if err := s.controller.HolderLeft(ctx, holder); err != nil &&
 		ctx.Err() == nil && !errors.Is(err, status.ErrShuttingDown) {
-		s.log.Warn("cannot release the inhibitors of who left", zap.String("holder", holder), zap.Error(err))
+		s.log.Warn("cannot release the inhibitors of a connection", zap.String("holder", holder), zap.Error(err))
 	}
 }
 
@@ -108,7 +108,7 @@ func (s *Server) releaseInhibitor(c *call, cookie uint32) error {
 	return s.controller.Release(ctx, cookie, func(i status.Inhibitor) bool { return c.uid == 0 || i.Holder == c.sender })
 }
 
-// cancelTransition asks polkit unless the sender is who asked for the transition.
+// cancelTransition needs no polkit action if the sender requested the transition.
 func (s *Server) cancelTransition(c *call, id uint64) error {
 	running := s.controller.View().Running
 	if running == nil || running.ID != id {
@@ -119,33 +119,33 @@ func (s *Server) cancelTransition(c *call, id uint64) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.ctx, callTimeout) // after the password
+	ctx, cancel := context.WithTimeout(c.ctx, callTimeout) // starts after the password prompt
 	defer cancel()
 	return s.controller.Cancel(ctx, id, describe(c.uid))
 }
 
-// postponeTransition is for the people whom it costs their session.
+// postponeTransition is for users whose session the transition would end.
 func (s *Server) postponeTransition(c *call, id uint64, seconds uint32) error {
 	if seconds == 0 || seconds > busapi.MaxGrace {
-		return busapi.Refuse(busapi.ErrBadOption, "%d seconds are not 1 to %d", seconds, busapi.MaxGrace)
+		return busapi.Refuse(busapi.ErrBadOption, "the seconds must be 1 to %d, not %d", busapi.MaxGrace, seconds)
 	}
 	if running := s.controller.View().Running; c.uid != 0 &&
 		(running == nil || running.To != policy.Compute || !s.atScreen(c.uid)) {
-		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that it would end", describe(c.uid))
+		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that the transition would end", describe(c.uid))
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	return s.controller.Postpone(ctx, id, time.Duration(seconds)*time.Second)
 }
 
-// printable refuses words that are too long or could steer somebody's terminal:
-// they end up in logs and in what everybody is told.
+// printable refuses text that is too long or could control a terminal: it is logged and
+// published.
 func printable(what, words string) error {
 	switch {
 	case len(words) > busapi.MaxReason:
 		return busapi.Refuse(busapi.ErrBadOption, "the %s has %d bytes, more than %d", what, len(words), busapi.MaxReason)
 	case strings.ContainsFunc(words, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return busapi.Refuse(busapi.ErrBadOption, "the %s holds characters that cannot be printed", what)
+		return busapi.Refuse(busapi.ErrBadOption, "the %s has unprintable characters", what)
 	}
 	return nil
 }

@@ -44,9 +44,9 @@ func TestWordsOfAnInhibitorAreCheckedBeforeAnybodyIsAsked(t *testing.T) {
 	h.authorizer.as(1000)
 	long := strings.Repeat("x", busapi.MaxReason+1)
 	refused(t, h.call("Inhibit", "sauna", "a", "b", "block"), busapi.ErrUnknownMode, "sauna")
-	refused(t, h.call("Inhibit", "", "a", "b", "ask nicely"), busapi.ErrBadOption, "it is block or delay")
+	refused(t, h.call("Inhibit", "", "a", "b", "ask nicely"), busapi.ErrBadOption, "how must be block or delay")
 	refused(t, h.call("Inhibit", "", "", "b", "block"), busapi.ErrBadOption, "the argument who is empty")
-	refused(t, h.call("Inhibit", "", "a", "\x1b[2J", "block"), busapi.ErrBadOption, "argument why holds characters")
+	refused(t, h.call("Inhibit", "", "a", "\x1b[2J", "block"), busapi.ErrBadOption, "argument why has unprintable characters")
 	refused(t, h.call("Inhibit", "", "a", long, "block"), busapi.ErrBadOption, "argument why has 257 bytes")
 	require.Empty(t, h.authorizer.questions())
 	h.authorizer.as(0)
@@ -187,18 +187,18 @@ func TestWhoMayPutItOff(t *testing.T) {
 	h.authorizer.as(1000)
 	refused(
 		t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied,
-		"has no graphical session that it would end",
+		"has no graphical session that the transition would end",
 	)
 	h.authorizer.as(1001)
 	require.NoError(t, h.call("PostponeTransition", uint64(5), uint32(60)).Err)
 	h.controller.with(func(c *fakeController) { require.Equal(t, time.Minute, c.putOff) })
-	refused(t, h.call("PostponeTransition", uint64(5), uint32(0)), busapi.ErrBadOption, "0 seconds are not 1 to 86400")
+	refused(t, h.call("PostponeTransition", uint64(5), uint32(0)), busapi.ErrBadOption, "the seconds must be 1 to 86400, not 0")
 	// Without a seat it is graphical by its owner's word.
 	h.controller.with(func(c *fakeController) { c.view.Snapshot.Logind.Sessions[0].Seat = "" })
 	refused(t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied, "has no graphical session")
 	h.controller.people(1001)
 	h.controller.with(func(c *fakeController) { c.view.Running.To = policy.Desktop })
-	refused(t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied, "that it would end")
+	refused(t, h.call("PostponeTransition", uint64(5), uint32(60)), busapi.ErrAccessDenied, "that the transition would end")
 	h.authorizer.as(0)
 	require.NoError(t, h.call("PostponeTransition", uint64(5), uint32(60)).Err)
 	require.Empty(t, h.authorizer.questions())
@@ -229,8 +229,8 @@ func TestForceIsARightOfItsOwnAndForSoftGuards(t *testing.T) {
 	h.authorizer.as(1000, busapi.ActionRequest(policy.Compute))
 	force := func(names ...string) *dbus.Call { return h.call("ForceMode", "compute", names, uint64(0), noOptions) }
 	refused(t, force("check_weather"), busapi.ErrUnknownGuard, "check_weather")
-	refused(t, force("check_cpu_load_safe", "check_audio_idle"), busapi.ErrHardGuard, "check_audio_idle is a hard guard")
-	refused(t, force(), busapi.ErrBadOption, "no guard is named")
+	refused(t, force("check_cpu_load_safe", "check_audio_idle"), busapi.ErrHardGuard, "guard check_audio_idle is hard")
+	refused(t, force(), busapi.ErrBadOption, "ForceMode needs the name")
 	require.Empty(t, h.authorizer.questions())
 	refused(t, force("check_cpu_load_safe"), busapi.ErrAccessDenied, "org.dubnium.mode1.force was not granted")
 	h.authorizer.as(1000, busapi.ActionForce)

@@ -10,7 +10,7 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 )
 
-// parseTerms returns for how long a mode is asked for.
+// parseTerms parses the terms of a request.
 func parseTerms(options busapi.Dict) (terms status.Terms, err error) {
 	for key, term := range map[string]*time.Duration{
 		busapi.OptionFor: &terms.For, busapi.OptionUntilIdle: &terms.UntilIdle, busapi.OptionConfirm: &terms.Confirm,
@@ -25,9 +25,9 @@ func parseTerms(options busapi.Dict) (terms status.Terms, err error) {
 }
 
 func parseSeconds(key string, value dbus.Variant, least, most uint32) (time.Duration, error) {
-	seconds, isNumber := value.Value().(uint32)
+	seconds, ok := value.Value().(uint32)
 	switch {
-	case !isNumber:
+	case !ok:
 		return 0, wrongType("option", key, "u", value.Signature().String())
 	case seconds < least:
 		return 0, busapi.Refuse(busapi.ErrBadOption, "the option %s is %d, less than %d", key, seconds, least)
@@ -37,13 +37,12 @@ func parseSeconds(key string, value dbus.Variant, least, most uint32) (time.Dura
 	return time.Duration(seconds) * time.Second, nil
 }
 
-// confirmMode is for whoever may ask for the mode that is to stay, and, where somebody
-// else's request set the clock, also for the one that it would go back to: they end what
-// that request promised.
+// confirmMode needs the action for the confirmed mode. If another user set the terms, it
+// also needs that for the mode to return to, since the confirmation overrides them.
 func (s *Server) confirmMode(c *call, id uint64) error {
 	lease := s.controller.View().Lease
 	if lease == nil || lease.ID != id || lease.Confirm == 0 {
-		return busapi.Refuse(status.ErrNoSuchTransition, "no transition %d waits to be confirmed", id)
+		return busapi.Refuse(status.ErrNoSuchTransition, "no transition %d waits for confirmation", id)
 	}
 	needs := []need{{action: busapi.ActionRequest(lease.Mode), details: details{"mode": string(lease.Mode)}}}
 	if lease.UID != c.uid {

@@ -47,12 +47,12 @@ func TestWhoMayConfirm(t *testing.T) {
 	h := newHost(t)
 	confirm := func(id uint64) *dbus.Call { return h.call("ConfirmMode", id) }
 	h.authorizer.as(1000)
-	refused(t, confirm(5), status.ErrNoSuchTransition, "no transition 5 waits to be confirmed")
+	refused(t, confirm(5), status.ErrNoSuchTransition, "no transition 5 waits for confirmation")
 	lease := func(l status.Lease) { h.controller.with(func(c *fakeController) { c.view.Lease = &l }) }
 	lease(status.Lease{ID: 5, Mode: policy.Compute, BackTo: policy.Desktop, UID: 1000, For: time.Hour})
-	refused(t, confirm(5), status.ErrNoSuchTransition, "no transition 5 waits to be confirmed")
+	refused(t, confirm(5), status.ErrNoSuchTransition, "no transition 5 waits for confirmation")
 	lease(status.Lease{ID: 5, Mode: policy.Compute, BackTo: policy.Desktop, UID: 1000, Confirm: time.Minute})
-	refused(t, confirm(4), status.ErrNoSuchTransition, "no transition 4 waits to be confirmed")
+	refused(t, confirm(4), status.ErrNoSuchTransition, "no transition 4 waits for confirmation")
 	require.Empty(t, h.authorizer.questions())
 
 	refused(t, confirm(5), busapi.ErrAccessDenied, busapi.ActionRequest(policy.Compute)+" was not granted")

@@ -17,12 +17,13 @@ import (
 
 // requestOptions are those of RequestMode and ForceMode.
 var requestOptions = []string{
-	busapi.OptionReason, busapi.OptionGrace, busapi.OptionPlan, busapi.OptionFor, busapi.OptionUntilIdle, busapi.OptionConfirm,
+	busapi.OptionReason, busapi.OptionGrace, busapi.OptionPlan,
+	busapi.OptionFor, busapi.OptionUntilIdle, busapi.OptionConfirm,
 }
 
 func (s *Server) requestMode(c *call, mode string) (uint64, error) { return s.submit(c, mode, nil) }
 
-// forceMode is for soft guards, by name: who forces has read what they say.
+// forceMode skips soft guards that the caller names.
 func (s *Server) forceMode(c *call, mode string, skip []string) (uint64, error) {
 	c.about.Mode = mode
 	guards, err := parseSoftGuards(skip)
@@ -38,23 +39,23 @@ func parseSoftGuards(names []string) ([]policy.GuardID, error) {
 		return nil, err
 	}
 	if len(ids) == 0 {
-		return nil, busapi.Refuse(busapi.ErrBadOption, "no guard is named: that is RequestMode")
+		return nil, busapi.Refuse(busapi.ErrBadOption, "ForceMode needs the name of at least one guard")
 	}
 	for _, id := range ids {
 		if spec, _ := policy.Guard(id); spec.Hard {
-			return nil, busapi.Refuse(busapi.ErrHardGuard, "%s is a hard guard: nobody can force it", id)
+			return nil, busapi.Refuse(busapi.ErrHardGuard, "guard %s is hard and cannot be skipped", id)
 		}
 	}
 	return ids, nil
 }
 
-// reconcile asks again for the mode that is desired, or for another.
+// reconcile requests the desired mode again, or the option target.
 func (s *Server) reconcile(c *call) (uint64, error) {
 	desired := s.controller.View().Desired.Mode
 	target := string(desired)
 	if value, given := c.options[busapi.OptionTarget]; given {
-		word, isString := value.Value().(string)
-		if !isString {
+		word, ok := value.Value().(string)
+		if !ok {
 			return 0, wrongType("option", busapi.OptionTarget, "s", value.Signature().String())
 		}
 		target = word
@@ -67,8 +68,8 @@ func (s *Server) reconcile(c *call) (uint64, error) {
 	return s.request(c, status.Request{Mode: wanted, KeepTerms: wanted == desired})
 }
 
-// submit checks the words of a request before it asks anyone about the sender: a typo
-// must not cost a person a password.
+// submit checks the arguments of a request before it authorizes the sender: a typo must
+// not cause a password prompt.
 func (s *Server) submit(c *call, mode string, skip []policy.GuardID) (uint64, error) {
 	c.about.Mode = mode
 	wanted, err := s.parseMode(mode)
@@ -87,11 +88,11 @@ func (s *Server) submit(c *call, mode string, skip []policy.GuardID) (uint64, er
 	return s.request(c, asked)
 }
 
-// request asks polkit and then the engine.
+// request authorizes the request and passes it to the controller.
 func (s *Server) request(c *call, asked status.Request) (uint64, error) {
 	asked.NoWait = c.flags&busapi.FlagNoWait != 0
 	if asked.NoWait && c.uid != 0 {
-		return 0, busapi.Refuse(busapi.ErrAccessDenied, "only root may leave delay inhibitors aside")
+		return 0, busapi.Refuse(busapi.ErrAccessDenied, "only root can ignore delay inhibitors")
 	}
 	request, err := s.authorize(c, asked)
 	if err != nil {
@@ -113,14 +114,14 @@ func (s *Server) parseMode(word string) (policy.Mode, error) {
 	return "", busapi.Refuse(busapi.ErrUnknownMode, "unknown mode %q: the modes are %s", word, strings.Join(offered, ", "))
 }
 
-// parseRequestOptions returns what the requester says beside the mode.
+// parseRequestOptions parses the options of RequestMode.
 func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
 	if r.Terms, err = parseTerms(options); err != nil {
 		return r, err
 	}
 	if value, given := options[busapi.OptionReason]; given {
-		why, isString := value.Value().(string)
-		if !isString {
+		why, ok := value.Value().(string)
+		if !ok {
 			return r, wrongType("option", busapi.OptionReason, "s", value.Signature().String())
 		}
 		if err := printable("option reason", why); err != nil {
@@ -136,8 +137,8 @@ func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
 		r.Grace = &grace
 	}
 	if value, given := options[busapi.OptionPlan]; given {
-		plan, isString := value.Value().(string)
-		if !isString {
+		plan, ok := value.Value().(string)
+		if !ok {
 			return r, wrongType("option", busapi.OptionPlan, "s", value.Signature().String())
 		}
 		if err := busapi.Fingerprint(plan); err != nil {
@@ -148,8 +149,8 @@ func parseRequestOptions(options busapi.Dict) (r status.Request, err error) {
 	return r, nil
 }
 
-// getTransition asks the view first: a running transition has no record yet, and
-// the last one is at hand.
+// getTransition reads the view first: a running transition has no record, and the view
+// has the last one.
 func (s *Server) getTransition(c *call, id uint64) (busapi.Dict, error) {
 	view := s.controller.View()
 	if view.Running != nil && view.Running.ID == id {
@@ -175,19 +176,19 @@ func (s *Server) getTransition(c *call, id uint64) (busapi.Dict, error) {
 	return encodeRecord(record, c.uid), nil
 }
 
-// encodeRecord tells uid of a transition.
+// encodeRecord encodes a record, redacted for uid.
 func encodeRecord(r status.Record, uid uint32) busapi.Dict {
 	r = r.For(uid)
 	return busapi.EncodeRecord(&r)
 }
 
-// observe makes a fresh look.
+// observe returns a fresh snapshot.
 func (s *Server) observe(c *call) (busapi.Dict, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()
 	view, err := s.controller.Observe(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot look at the host afresh: %w", err)
+		return nil, fmt.Errorf("cannot read the host: %w", err)
 	}
 	text, err := view.Policy.TOML()
 	if err != nil {
@@ -200,7 +201,7 @@ func (s *Server) observe(c *call) (busapi.Dict, error) {
 	}), nil
 }
 
-// explain says why the host is called what it was called last; it does not look.
+// explain explains the last observation.
 func (s *Server) explain(c *call, mode string) (busapi.Dict, error) {
 	if mode != "" {
 		if _, err := s.parseMode(mode); err != nil {
@@ -216,14 +217,14 @@ func (s *Server) explain(c *call, mode string) (busapi.Dict, error) {
 	return busapi.EncodeExplanation(explanation), nil
 }
 
-// getPolicy says what the daemon goes by. It waits for nobody.
+// getPolicy returns the policy in force.
 func (s *Server) getPolicy(*call) (busapi.Dict, error) {
 	d := s.controller.View().Policy
 	return busapi.EncodePolicy(busapi.Policy{File: d.File, Settings: d.Settings()}), nil
 }
 
-// awaitReading has those who read the history wait for each other: many at once would
-// cost the host as many processors, and as much memory. root waits for nobody.
+// awaitReading serializes readers of the history, which needs a processor and memory for
+// each. root does not wait.
 func (s *Server) awaitReading(ctx context.Context, c *call) (done func(), err error) {
 	if c.uid == 0 {
 		return func() {}, nil
@@ -232,7 +233,7 @@ func (s *Server) awaitReading(ctx context.Context, c *call) (done func(), err er
 	case s.reading <- struct{}{}:
 		return func() { <-s.reading }, nil
 	case <-ctx.Done():
-		return nil, busapi.Refuse(busapi.ErrRateLimited, "others are reading the history")
+		return nil, busapi.Refuse(busapi.ErrRateLimited, "other users are reading the history")
 	}
 }
 
@@ -252,14 +253,14 @@ func (s *Server) history(c *call) ([]busapi.Dict, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)
 	}
-	told := make([]busapi.Dict, len(records))
+	reply := make([]busapi.Dict, len(records))
 	for i, r := range records {
-		told[i] = encodeRecord(r, c.uid)
+		reply[i] = encodeRecord(r, c.uid)
 	}
 	if more {
-		told[len(told)-1][busapi.KeyMore] = dbus.MakeVariant(true)
+		reply[len(reply)-1][busapi.KeyMore] = dbus.MakeVariant(true)
 	}
-	return told, nil
+	return reply, nil
 }
 
 func wrongType(what, key, want, got string) error {

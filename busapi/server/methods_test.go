@@ -30,7 +30,8 @@ func TestRootNeedsNoPolkit(t *testing.T) {
 	require.Equal(t, uint64(7), id)
 	require.Empty(t, h.authorizer.questions())
 	require.Equal(t, []status.Request{{
-		Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", UID: 0, EndOthers: true, Why: "nightly batch", Authorization: status.ByCredentials,
+		Mode: policy.Compute, Origin: status.OriginOperator, By: "uid 0 (root)", UID: 0, EndOthers: true,
+		Why: "nightly batch", Authorization: status.ByCredentials,
 	}}, h.controller.asked())
 }
 
@@ -55,10 +56,15 @@ func TestMalformedRequestsAreRefusedBeforeAnyoneIsAsked(t *testing.T) {
 		sentinel error
 		text     string
 	}{
-		"unknown mode":   {"sauna", 0, noOptions, busapi.ErrUnknownMode, `unknown mode "sauna": the modes are desktop, studio-local, compute`},
-		"no mode":        {"", 0, noOptions, busapi.ErrUnknownMode, `unknown mode ""`},
-		"a state":        {"degraded-desktop", 0, noOptions, busapi.ErrUnknownMode, "unknown mode"},
-		"unknown option": {"desktop", 0, busapi.Dict{"grace": dbus.MakeVariant("1")}, busapi.ErrBadOption, `unknown option "grace"`},
+		"unknown mode": {
+			"sauna", 0, noOptions, busapi.ErrUnknownMode,
+			`unknown mode "sauna": the modes are desktop, studio-local, compute`,
+		},
+		"no mode": {"", 0, noOptions, busapi.ErrUnknownMode, `unknown mode ""`},
+		"a state": {"degraded-desktop", 0, noOptions, busapi.ErrUnknownMode, "unknown mode"},
+		"unknown option": {
+			"desktop", 0, busapi.Dict{"grace": dbus.MakeVariant("1")}, busapi.ErrBadOption, `unknown option "grace"`,
+		},
 		"reason of a type": {
 			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(int32(1))}, busapi.ErrBadOption, "of type i, not s",
 		},
@@ -66,7 +72,7 @@ func TestMalformedRequestsAreRefusedBeforeAnyoneIsAsked(t *testing.T) {
 			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant(strings.Repeat("x", 257))}, busapi.ErrBadOption, "257 bytes",
 		},
 		"escape codes": {
-			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant("\x1b[2J")}, busapi.ErrBadOption, "cannot be printed",
+			"desktop", 0, busapi.Dict{"reason": dbus.MakeVariant("\x1b[2J")}, busapi.ErrBadOption, "unprintable characters",
 		},
 	}
 	for bit := 1; bit < 64; bit++ {
@@ -141,18 +147,18 @@ func TestHistoryIsBoundedAndStrict(t *testing.T) {
 		require.Len(t, records, min(want.Limit, 30))
 	}
 	refusals := map[string]busapi.Dict{
-		"is 0, not 1 to 1000":         {"limit": dbus.MakeVariant(uint32(0))},
-		"is 1001, not 1 to 1000":      {"limit": dbus.MakeVariant(uint32(1001))},
-		"limit is of type i, not u":   {"limit": dbus.MakeVariant(int32(5))},
-		"since is of type s, not t":   {"since": dbus.MakeVariant("today")},
-		"are no time":                 {"until": dbus.MakeVariant(uint64(math.MaxUint64))},
-		`"sauna", which is no result`: {"result": dbus.MakeVariant("sauna")},
-		"result is of type u, not s":  {"result": dbus.MakeVariant(uint32(1))},
-		"mode is of type u, not s":    {"mode": dbus.MakeVariant(uint32(1))},
-		"by is of type u, not s":      {"by": dbus.MakeVariant(uint32(1))},
-		"uid is of type s, not u":     {"uid": dbus.MakeVariant("0")},
-		"id is of type u, not t":      {"id": dbus.MakeVariant(uint32(1))},
-		`unknown option "colour"`:     {"colour": dbus.MakeVariant("blue"), "limit": dbus.MakeVariant(uint32(1))},
+		"is 0, not 1 to 1000":            {"limit": dbus.MakeVariant(uint32(0))},
+		"is 1001, not 1 to 1000":         {"limit": dbus.MakeVariant(uint32(1001))},
+		"limit is of type i, not u":      {"limit": dbus.MakeVariant(int32(5))},
+		"since is of type s, not t":      {"since": dbus.MakeVariant("today")},
+		"is out of range":                {"until": dbus.MakeVariant(uint64(math.MaxUint64))},
+		`"sauna", which is not a result`: {"result": dbus.MakeVariant("sauna")},
+		"result is of type u, not s":     {"result": dbus.MakeVariant(uint32(1))},
+		"mode is of type u, not s":       {"mode": dbus.MakeVariant(uint32(1))},
+		"by is of type u, not s":         {"by": dbus.MakeVariant(uint32(1))},
+		"uid is of type s, not u":        {"uid": dbus.MakeVariant("0")},
+		"id is of type u, not t":         {"id": dbus.MakeVariant(uint32(1))},
+		`unknown option "colour"`:        {"colour": dbus.MakeVariant("blue"), "limit": dbus.MakeVariant(uint32(1))},
 	}
 	for text, filter := range refusals {
 		refused(t, h.call("History", uint64(0), filter), busapi.ErrBadOption, text)
@@ -236,7 +242,7 @@ func TestObserveLooksAfreshAndReturnsTheEvidence(t *testing.T) {
 
 	refused(t, h.call("Observe", uint64(1)), busapi.ErrBadOption, "unknown flag bits 0x1")
 	h.controller.with(func(c *fakeController) { c.fail = errors.New("no logind") })
-	require.ErrorContains(t, h.call("Observe", uint64(0)).Err, "cannot look at the host afresh: no logind")
+	require.ErrorContains(t, h.call("Observe", uint64(0)).Err, "cannot read the host: no logind")
 }
 
 // looked is a compute that a stranger's process stands in the way of.
@@ -313,7 +319,7 @@ func TestExplainSaysWhatStandsAgainstAMode(t *testing.T) {
 	h.controller.with(func(c *fakeController) { require.Zero(t, c.looks) })
 	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = errors.New("gone") })
 	h.authorizer.forget()
-	refused(t, h.call("Explain", ""), busapi.ErrAccessDenied, "cannot tell who asks: gone")
+	refused(t, h.call("Explain", ""), busapi.ErrAccessDenied, "cannot identify the caller: gone")
 }
 
 func TestReconcileAsksAgainForWhatIsDesired(t *testing.T) {
@@ -364,7 +370,7 @@ func TestSetTakesAnyValueAndRefuses(t *testing.T) {
 func TestALongMessageIsRefusedUnread(t *testing.T) {
 	h := newHost(t)
 	long := strings.Repeat("x", busconn.MaxUnasked)
-	refused(t, h.call("RequestMode", long), busapi.ErrInvalidArgs, "takes no more than 65536 bytes")
+	refused(t, h.call("RequestMode", long), busapi.ErrInvalidArgs, "accepts at most 65536 bytes")
 	refused(t, h.object.Call("Nothing", 0, long), busapi.ErrUnknownMethod, "Nothing")
 	require.NoError(t, h.call("GetPolicy").Err)
 }
@@ -378,7 +384,8 @@ func TestEveryObjectAnswersPeer(t *testing.T) {
 		t, h.conn.Object(busapi.BusName, "/somewhere").Call(busapi.IntrospectableInterface+".Introspect", 0),
 		busapi.ErrUnknownObject, "/somewhere",
 	)
-	refused(t, h.conn.Object(busapi.BusName, "/").Call(busapi.Interface+".GetPolicy", 0), busapi.ErrUnknownObject, `no object "/"`)
+	call := h.conn.Object(busapi.BusName, "/").Call(busapi.Interface+".GetPolicy", 0)
+	refused(t, call, busapi.ErrUnknownObject, `no object "/"`)
 	refused(t, h.object.Call("org.example.Other.Do", 0), busapi.ErrUnknownInterface, "org.example.Other")
 	refused(t, h.object.Call(busapi.Interface+".Do", 0), busapi.ErrUnknownMethod, `no method "Do"`)
 }

@@ -27,8 +27,8 @@ func (s *Server) plan(c *call, mode string) (busapi.Dict, error) {
 	return busapi.EncodePreview(redactPreview(preview, snapshot, c.uid)), nil
 }
 
-// redactPreview takes what is other people's out of the words and from the processes.
-// Sessions and units stay: logind and systemd tell everybody about them.
+// redactPreview removes the details of other users' processes. Sessions and units stay:
+// logind and systemd publish them.
 func redactPreview(p status.Preview, s observer.Snapshot, uid uint32) status.Preview {
 	_, redaction := observer.Redact(s, uid)
 	p.Guards = guards.Redacted(p.Guards, redaction)

@@ -41,7 +41,8 @@ func TestPlanTellsWhatTheSenderWouldAskFor(t *testing.T) {
 	require.Empty(t, h.authorizer.questions(), "nobody is asked for a password")
 
 	refused(t, h.call("Plan", "sauna"), busapi.ErrUnknownMode, `unknown mode "sauna"`)
-	refused(t, h.call("Plan", "compute", uint64(0), busapi.Dict{"slices": dbus.MakeVariant(true)}), busapi.ErrBadOption, `unknown option "slices"`)
+	unknown := busapi.Dict{"slices": dbus.MakeVariant(true)}
+	refused(t, h.call("Plan", "compute", uint64(0), unknown), busapi.ErrBadOption, `unknown option "slices"`)
 	h.authorizer.as(0)
 	h.controller.with(func(c *fakeController) { c.fail = status.ErrBusy })
 	refused(t, h.call("Plan", "compute"), status.ErrBusy, "another transition is running")

@@ -65,8 +65,8 @@ func TestARecordTellsOthersNoProcesses(t *testing.T) {
 
 	h.authorizer.with(func(a *fakeAuthorizer) { a.uidErr = fmt.Errorf("gone") })
 	h.authorizer.forget()
-	refused(t, h.call("History"), busapi.ErrAccessDenied, "cannot tell who asks")
-	refused(t, h.call("GetTransition", uint64(8)), busapi.ErrAccessDenied, "cannot tell who asks")
+	refused(t, h.call("History"), busapi.ErrAccessDenied, "cannot identify the caller")
+	refused(t, h.call("GetTransition", uint64(8)), busapi.ErrAccessDenied, "cannot identify the caller")
 }
 
 // What goes out to everybody is the same for root, who may ask for more.

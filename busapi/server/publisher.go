@@ -11,14 +11,13 @@ import (
 	"github.com/dubnium/dubnium/daemon/status"
 )
 
-// maxQueued bounds the events that wait for a bus that does not read. Beyond it
-// steps are dropped: they are progress for people, and the properties tell the
-// truth without them.
+// maxQueued bounds the events that wait for a slow bus. Beyond it the events of steps
+// are dropped: they only show progress, and the properties are complete without them.
 const maxQueued = 1024
 
-// publisher turns the engine's views and events into signals, in a goroutine of
-// its own. Whatever has gathered while one batch was being sent is the next:
-// one PropertiesChanged for it, then its events in order.
+// publisher turns views and events of the controller into signals, in its own goroutine.
+// What arrives while a batch is sent forms the next batch: one PropertiesChanged, then
+// its events in order.
 type publisher struct {
 	encode func(status.View) busapi.Dict
 	emit   func(iface, member string, body ...any) error
@@ -33,7 +32,7 @@ type publisher struct {
 	once sync.Once
 }
 
-// batch is what waits to be sent.
+// batch is the pending view and events.
 type batch struct {
 	view   *status.View // nil: no new one
 	events []status.Event
@@ -48,7 +47,7 @@ func newPublisher(
 	}
 }
 
-// start begins to publish; what differs from view is a change.
+// start starts publishing; changes are relative to view.
 func (p *publisher) start(view status.View) { go p.run(p.encode(view)) }
 
 // stop sends what is pending and ends the goroutine; ctx bounds the wait.
@@ -57,7 +56,7 @@ func (p *publisher) stop(ctx context.Context) {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
-		p.log.Warn("the bus does not take the last signals", zap.Error(ctx.Err()))
+		p.log.Warn("the bus does not accept the last signals", zap.Error(ctx.Err()))
 	}
 }
 
@@ -86,7 +85,7 @@ func (p *publisher) take() batch {
 	return b
 }
 
-// run publishes until stop, and then what is still pending.
+// run publishes until stop, and then the last batch.
 func (p *publisher) run(published busapi.Dict) {
 	defer close(p.done)
 	for {
@@ -100,8 +99,8 @@ func (p *publisher) run(published busapi.Dict) {
 	}
 }
 
-// publish sends one batch and returns what is published now. The properties go
-// first, so that whoever acts on an event reads the state that belongs to it.
+// publish sends one batch and returns the published properties. They are sent first, so
+// that a client that reacts to an event reads the state that belongs to it.
 func (p *publisher) publish(published busapi.Dict, b batch) busapi.Dict {
 	if b.view != nil {
 		now := p.encode(*b.view)
@@ -118,8 +117,7 @@ func (p *publisher) publish(published busapi.Dict, b batch) busapi.Dict {
 	return published
 }
 
-// send only logs a failure: the connection is gone then, and the daemon ends
-// when its context says so.
+// send logs a failure: the connection has ended then, and with it the daemon.
 func (p *publisher) send(iface, member string, body ...any) {
 	if err := p.emit(iface, member, body...); err != nil {
 		p.log.Warn("a signal was lost", zap.String("signal", member), zap.Error(err))

@@ -6,8 +6,8 @@ import (
 	"github.com/dubnium/dubnium/busapi"
 )
 
-// refused tells the controller of a call that got an error, for the record. What is
-// recorded is what the caller was told.
+// refused reports a failed call to the controller, which records the error that the
+// caller received.
 func (s *Server) refused(c *call, asked string, cause error) {
 	reply := busapi.ToDBus(cause)
 	r := c.about

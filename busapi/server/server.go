@@ -1,16 +1,15 @@
-// Package server puts the daemon's published values and its methods on the bus.
+// Package server serves the view and the methods of the daemon on the bus.
 //
-// Failure semantics: every call gets an answer, but for those that one user sends
-// faster than refusals can be sent. A request is refused with an error of the contract
-// and then changed nothing. A defect in a handler is logged and answered as an internal
-// error. Whatever goes wrong while a caller is being authorized means denied.
+// Failure semantics: every call gets a reply, except those that a user sends faster than
+// refusals can be sent. A refused request has an error of the contract and changed
+// nothing. A panic in a handler is logged and answered as an internal error. Any error
+// during authorization means denied.
 //
-// Nothing of a message is decoded before it is bounded and its types are checked
-// (internal/busconn), and each user but root has bounds on how many calls are served at
-// once and how often (callers.go).
+// Messages are decoded only after their size and types are checked (internal/busconn).
+// The number and the rate of calls of each user except root are bounded (callers.go).
 //
-// Reads are served from the controller's immutable view and never wait for the
-// engine; the engine never waits for the bus (Notify).
+// Reads are served from the immutable view and never wait for the controller; the
+// controller never waits for the bus (Notify).
 package server
 
 import (
@@ -34,67 +33,66 @@ import (
 	"github.com/dubnium/dubnium/policy"
 )
 
-// Controller is what the server needs of the engine. Its methods are called from
-// many goroutines.
+// Controller is the part of the daemon that the server uses. Its methods are called
+// from many goroutines.
 type Controller interface {
 	// View is the last published view. It does not wait.
 	View() status.View
-	// Request asks for a mode; it has been authorized. It returns when the request
-	// is serialized: status.ErrBusy, status.ErrStalePlan or status.ErrShuttingDown
-	// when it is not.
+	// Request submits an authorized request. It returns when the request is accepted.
+	// Errors: status.ErrBusy, status.ErrStalePlan, status.ErrShuttingDown.
 	Request(ctx context.Context, r status.Request) (id uint64, err error)
 	// Record returns the record of a finished transition, or
 	// status.ErrNoSuchTransition.
 	Record(ctx context.Context, id uint64) (status.Record, error)
-	// History returns the newest records that the filter chooses, the latest first, and
+	// History returns the newest records that match the filter, the latest first, and
 	// whether there may be older ones.
 	History(ctx context.Context, f status.Filter) (records []status.Record, more bool, err error)
-	// Rejected hears of a request that was answered with an error. It does not fail.
+	// Rejected records a request that was answered with an error.
 	Rejected(r status.RejectedRequest)
-	// Observe looks at the host afresh and returns the view after that look.
+	// Observe reads the host and returns the view of the fresh snapshot.
 	Observe(ctx context.Context) (status.View, error)
-	// Judge looks at the host afresh and returns what the guards of a request, or
-	// those of the names, say, with what they looked at.
+	// Judge reads the host and returns the verdicts of the guards of a request, or of
+	// the named ones, with the snapshot.
 	Judge(ctx context.Context, r status.Request, ids []policy.GuardID) ([]guards.Verdict, observer.Snapshot, error)
-	// Plan looks at the host afresh and returns what a request would do, with what
-	// was looked at; it does nothing. status.ErrBusy while a transition runs.
+	// Plan reads the host and returns the plan of a request, with the snapshot. Errors:
+	// status.ErrBusy while a transition is running.
 	Plan(ctx context.Context, r status.Request) (status.Preview, observer.Snapshot, error)
-	// Inhibit takes an inhibitor and returns its cookie; Release gives back one that
-	// is the caller's, and HolderLeft those of a connection.
+	// Inhibit takes an inhibitor and returns its cookie. Release releases one if mine
+	// permits it, and HolderLeft those of a connection.
 	Inhibit(ctx context.Context, i status.Inhibitor) (cookie uint32, err error)
 	Release(ctx context.Context, cookie uint32, mine func(status.Inhibitor) bool) error
 	HolderLeft(ctx context.Context, holder string) error
-	// Cancel halts a transition before its point of no return, Postpone puts an
-	// announced one off.
+	// Cancel cancels a transition before its point of no return, Postpone postpones an
+	// announced one.
 	Cancel(ctx context.Context, id uint64, by string) error
 	Postpone(ctx context.Context, id uint64, d time.Duration) error
-	// Confirm lets a mode stay that would go back else.
+	// Confirm keeps a mode that would end otherwise.
 	Confirm(ctx context.Context, id uint64, c status.Confirmation) error
 }
 
-// Authorizer says who sends a message and what they may do.
+// Authorizer identifies and authorizes senders.
 type Authorizer interface {
-	// UID is the user behind a unique bus name, as the bus itself knows it. A
-	// name that has left the bus is an error.
+	// UID is the user of a unique bus name, from the bus. A name that has left the bus
+	// is an error.
 	UID(ctx context.Context, sender string) (uint32, error)
-	// Authorize returns nil if and only if the sender may do action; interactive
-	// says that a person may be asked for a password, and details are what the prompt
-	// can tell. Its errors wrap busapi.ErrAccessDenied or busapi.ErrInteractionRequired.
+	// Authorize returns nil if and only if the sender is authorized for action.
+	// interactive permits a password prompt, whose message may use details. Its errors
+	// wrap busapi.ErrAccessDenied or busapi.ErrInteractionRequired.
 	Authorize(ctx context.Context, sender, action string, details map[string]string, interactive bool) error
 }
 
-// Options are what the server says of the daemon.
+// Options describe the daemon.
 type Options struct {
 	Version string
-	// Modes are those this host's policy offers; nil means every mode.
+	// Modes are those of the policy; nil means every mode.
 	Modes []policy.Mode
 }
 
-// The bounds of a call that waits for somebody else.
+// The bounds of a call.
 const (
 	// authTimeout bounds the wait for a password.
 	authTimeout = 5 * time.Minute
-	// callTimeout bounds the wait for the engine and the host.
+	// callTimeout bounds the wait for the controller and the host.
 	callTimeout = time.Minute
 )
 
@@ -114,10 +112,10 @@ type Server struct {
 	rations   map[rationClass]*ration.Rations
 	inFlight  *inFlight
 	prompts   *inFlight
-	reading   chan struct{} // held by the one who reads the history
+	reading   chan struct{} // capacity 1: held while the history is read
 
 	holdersMu sync.Mutex
-	holders   map[string]context.CancelFunc // the watches, by the connections that hold inhibitors
+	holders   map[string]context.CancelFunc // ends the watch of a connection that holds inhibitors
 }
 
 // New makes a server. HandleCall is for the connection that Start gets.
@@ -138,9 +136,9 @@ func New(controller Controller, authorizer Authorizer, presence Presence, log *z
 	return s
 }
 
-// Start begins to serve and to publish, and takes the name, in this order: whoever sees
-// the name finds everything behind it. It fails when the name is taken: two daemons must
-// not run on one host.
+// Start starts to serve and to publish, and then takes the name, so that a client that
+// finds the name finds a working service. It fails if the name has an owner: two daemons
+// must not run on one host.
 func (s *Server) Start(conn *dbus.Conn) error {
 	s.conn = conn
 	go s.callers.run(conn.Context())
@@ -153,33 +151,33 @@ func (s *Server) Start(conn *dbus.Conn) error {
 	return nil
 }
 
-// Stop sends what has been notified, gives the name back, and ends the
-// publisher; ctx bounds it. The connection stays open.
+// Stop sends pending signals, releases the name, and ends the publisher; ctx bounds it.
+// The connection stays open.
 func (s *Server) Stop(ctx context.Context) {
 	s.publisher.stop(ctx)
 	if call := s.conn.BusObject().CallWithContext(
 		ctx, "org.freedesktop.DBus.ReleaseName", 0, busapi.BusName,
 	); call.Err != nil {
-		s.log.Warn("cannot give the bus name back", zap.Error(call.Err))
+		s.log.Warn("cannot release the bus name", zap.Error(call.Err))
 	}
 }
 
-// Notify hands the server a new view and what happened on the way to it. It
-// never blocks: the engine calls it from its one goroutine, and a subscriber
-// that stops reading can make the bus stop reading from us.
+// Notify passes a new view and its events to the server. It never blocks: a subscriber
+// that stops reading can make the bus stop reading from the daemon, and the controller
+// must not wait for that.
 func (s *Server) Notify(view status.View, events []status.Event) { s.publisher.notify(view, events) }
 
 // interfaceTable is one interface's methods by name.
 type interfaceTable struct {
 	name    string
 	methods map[string]method
-	// anywhere: on every object, and not on ours alone.
+	// anywhere: on every object.
 	anywhere bool
 }
 
 func (t interfaceTable) serves(path dbus.ObjectPath) bool { return t.anywhere || path == busapi.Path }
 
-// exports is everything served, standard interfaces included.
+// exports are the served interfaces, with the standard ones.
 func (s *Server) exports() []interfaceTable {
 	standard := func(handler any) method { return method{handler: handler, standard: true} }
 	return []interfaceTable{
@@ -227,7 +225,7 @@ func (s *Server) ownMethods() map[string]method {
 	}
 }
 
-// introspection describes our object, and of those above it the way there.
+// introspection describes the object, and for its parents the path to it.
 func introspection(c *call) (string, error) {
 	if c.path == busapi.Path {
 		return busapi.XML, nil

@@ -93,13 +93,13 @@ func TestRefusalsHaveTheirExitCodes(t *testing.T) {
 			nil,
 			authorizer{1000, busapi.Refuse(busapi.ErrAccessDenied, "%s was not granted", action)},
 			40,
-			action + " was not granted; ask as root",
+			action + " was not granted; run it as root",
 		},
 		"needs a password": {
 			nil,
 			authorizer{1000, busapi.Refuse(busapi.ErrInteractionRequired, "%s needs authentication", action)},
 			40,
-			"needs authentication; ask again",
+			"needs authentication; run it as root",
 		},
 		"busy": {
 			fmt.Errorf("transition 6 to desktop: %w", status.ErrBusy), authorizer{}, 42, "another transition is running; wait",
@@ -119,7 +119,7 @@ func TestRefusalsHaveTheirExitCodes(t *testing.T) {
 	serve(t, &engine{}, authorizer{})
 	oneLine(
 		t, modectl(t.Context(), "request", "compute", "--reason", "\x1b[2J"), exitMisuse,
-		"the option reason holds characters that cannot be printed",
+		"the option reason has unprintable characters",
 	)
 }
 

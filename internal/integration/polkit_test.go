@@ -70,7 +70,7 @@ func TestOperatorsSwitchWithoutAPasswordButEndNobodysSession(t *testing.T) {
 	for action, rights := range granted {
 		require.Equal(t, rights[byOperator], g.verdict(t, action, caller{carol, remote}), action)
 	}
-	g.requireRefused(t, "compute would end other people's sessions", caller{carol, remote}, "compute")
+	g.requireRefused(t, "compute would end other users' sessions", caller{carol, remote}, "compute")
 	require.True(t, hostOf(g.Workstation).has("user"), "alice works on")
 	for _, mode := range []policy.Mode{policy.StudioLocal, policy.Desktop} {
 		require.Zero(t, g.modectl(t, caller{carol, remote}, "request", string(mode)).code)
@@ -114,7 +114,7 @@ func TestABrokenPolkitLocksNobodyOutButThoseItWouldGrant(t *testing.T) {
 	require.Zero(t, g.modectl(t, caller{alice, atSeat}, "request", "studio-local").code)
 	g.killPolkitd()
 	for _, mode := range policy.Modes() {
-		g.requireRefused(t, "cannot ask polkit", caller{alice, atSeat}, string(mode))
+		g.requireRefused(t, "cannot call polkit", caller{alice, atSeat}, string(mode))
 	}
 	for _, mode := range []policy.Mode{policy.Compute, policy.Desktop, policy.StudioLocal} {
 		reach(t, g.Workstation, mode) // as root
