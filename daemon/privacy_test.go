@@ -28,7 +28,7 @@ func (h *fakeHost) hold() {
 }
 
 // requirePublic fails when anything that everybody may read tells of the game.
-func (r *rig) requirePublic(t *testing.T) {
+func (r *harness) requirePublic(t *testing.T) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(r.dir, "run", "*"))
 	require.NoError(t, err)
@@ -44,7 +44,7 @@ func TestTheFilesThatEverybodyReadsTellOfNobodysProcesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
-		r := startRig(t, host, dir, thisBoot)
+		r := startHarness(t, host, dir, thisBoot)
 		r.settle()
 		host.fault = func(_ context.Context, when, what string) error {
 			if when == "after" && what == "apply end-sessions" {
@@ -78,7 +78,7 @@ func TestTheFilesThatEverybodyReadsTellOfNobodysProcesses(t *testing.T) {
 		r.stop()
 
 		// Root reads it whole, after a restart as before.
-		r = startRig(t, host.clone(), dir, thisBoot)
+		r = startHarness(t, host.clone(), dir, thisBoot)
 		defer r.stop()
 		assert.Equal(t, record.Cause, r.View().Last.Cause)
 		history, _, err := r.History(t.Context(), status.Filter{Limit: 1})
@@ -107,7 +107,7 @@ func TestTheGateWaitsForWhoWasNotLookedThrough(t *testing.T) {
 					}
 					return nil
 				}
-				r := startRig(t, host, dir, thisBoot)
+				r := startHarness(t, host, dir, thisBoot)
 				defer r.stop()
 				r.settle()
 				require.Equal(t, observer.Of(policy.Desktop), r.View().Observation.State)

@@ -25,7 +25,7 @@ func hooks(ran chan<- string) testhost.Unit {
 	}
 }
 
-func TestTheHookOfEachPersonIsRun(t *testing.T) {
+func TestHookOfEachUser(t *testing.T) {
 	ran := make(chan string, 8)
 	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{hooks(ran)}})
 	step := asks(time.Minute, 1000, 1001)
@@ -38,7 +38,7 @@ func TestTheHookOfEachPersonIsRun(t *testing.T) {
 	require.Len(t, ran, 4)
 }
 
-func TestAHookThatHangsIsStopped(t *testing.T) {
+func TestHookHangs(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetFault(hook, testhost.Fault{HangStart: true}))
 	err := h.apply(asks(50*time.Millisecond, 1000))
@@ -48,7 +48,7 @@ func TestAHookThatHangsIsStopped(t *testing.T) {
 	require.NoError(t, h.host.WaitUnit(bounded(t), hook, "inactive"))
 }
 
-func TestAHookThatFailsIsToldAndTheOthersAreRun(t *testing.T) {
+func TestHookFails(t *testing.T) {
 	ran := make(chan string, 8)
 	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{hooks(ran)}})
 	require.NoError(t, h.host.Fail(hook))
@@ -58,7 +58,7 @@ func TestAHookThatFailsIsToldAndTheOthersAreRun(t *testing.T) {
 	require.Len(t, ran, 1)
 }
 
-func TestAHostWithoutTheUnitAsksNobody(t *testing.T) {
+func TestHookWithoutUnit(t *testing.T) {
 	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{{Name: "dubnium-session-end@.service", Masked: true}}})
 	require.ErrorContains(t, h.apply(asks(time.Minute, 1000)), "end hook of uid 1000")
 }

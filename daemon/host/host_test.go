@@ -226,7 +226,7 @@ func (h *handlers) forge(path dbus.ObjectPath, iface, member string, body ...any
 	require.NoError(h.t, from.BusObject().Call("org.freedesktop.DBus.GetId", 0).Err)
 }
 
-func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
+func TestEveryKindHasHandler(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	for _, kind := range []plans.Kind{
 		plans.StartUnit, plans.StopUnit, plans.Isolate, plans.EndSessions, plans.SetSlices, plans.Quiesce, plans.Resume,
@@ -237,7 +237,7 @@ func TestEveryKindThatChangesTheHostHasAnActor(t *testing.T) {
 }
 
 // A step whose Prepare never finished never began, so undo leaves things alone.
-func TestUndoWithoutAPreparedStepChangesNothing(t *testing.T) {
+func TestUndoUnprepared(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	for kind, unit := range map[plans.Kind]string{
 		plans.StartUnit: "greetd.service", plans.StopUnit: "vllm.service", plans.Isolate: "desktop.target",
@@ -250,7 +250,7 @@ func TestUndoWithoutAPreparedStepChangesNothing(t *testing.T) {
 	require.Equal(t, "active", h.state("desktop.target"))
 }
 
-func TestUndoOfAnUnreadableJournalSaysSo(t *testing.T) {
+func TestUndoUnreadable(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	for _, kind := range []plans.Kind{plans.StartUnit, plans.StopUnit, plans.Isolate} {
 		err := h.undo(plans.Step{Kind: kind, Unit: "vllm.service"}, json.RawMessage("{"))
@@ -258,7 +258,7 @@ func TestUndoOfAnUnreadableJournalSaysSo(t *testing.T) {
 	}
 }
 
-func TestALostBusIsAnErrorAndNoHang(t *testing.T) {
+func TestBusLost(t *testing.T) {
 	for kind, unit := range map[plans.Kind]string{
 		plans.StartUnit: "vllm.service", plans.StopUnit: "greetd.service", plans.Isolate: "compute.target",
 		plans.EndSessions: "",

@@ -17,7 +17,7 @@ var (
 	toDesktop = plans.Step{Kind: plans.Isolate, Unit: "desktop.target"}
 )
 
-func TestIsolateIsDoneWhenItsCasualtiesAreDown(t *testing.T) {
+func TestIsolate(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.Slow("greetd.service", 50*time.Millisecond))
 	require.ErrorContains(t, h.verify(toCompute), "compute.target is inactive")
@@ -29,7 +29,7 @@ func TestIsolateIsDoneWhenItsCasualtiesAreDown(t *testing.T) {
 	require.NoError(t, h.apply(toCompute), "once more changes nothing")
 }
 
-func TestTwoModeTargetsAreNotVerified(t *testing.T) {
+func TestIsolateTwoTargets(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetActive("compute.target", "active"))
 	require.ErrorContains(t, h.verify(toCompute), "desktop.target is active")
@@ -37,7 +37,7 @@ func TestTwoModeTargetsAreNotVerified(t *testing.T) {
 
 // Where both mode targets are active, the way back is the one that is not to be
 // isolated.
-func TestTheWayBackIsTheOtherMode(t *testing.T) {
+func TestIsolateUndoTarget(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetActive("compute.target", "active"))
 	for _, c := range []struct {
@@ -51,7 +51,7 @@ func TestTheWayBackIsTheOtherMode(t *testing.T) {
 }
 
 // A target that wants a unit does not take it with it when it is stopped.
-func TestUndoOfIsolateLeavesNothingOfTheModeRunning(t *testing.T) {
+func TestIsolateUndoStops(t *testing.T) {
 	h := newHandlers(t, testhost.Options{NoAutoLogin: true})
 	before := h.prepare(toCompute)
 	require.NoError(t, h.apply(toCompute))
@@ -68,7 +68,7 @@ func TestUndoOfIsolateLeavesNothingOfTheModeRunning(t *testing.T) {
 	require.Equal(t, "active", h.state("compute.target"))
 }
 
-func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
+func TestIsolateUndoStarts(t *testing.T) {
 	h := newHandlers(t, testhost.Options{Units: []testhost.Unit{
 		{Name: "byhand.service"},
 		{Name: "byhand.timer"},
@@ -103,7 +103,7 @@ func TestUndoOfIsolateBringsBackWhatRan(t *testing.T) {
 	}
 }
 
-func TestUndoOfIsolateGoesOnPastWhatFails(t *testing.T) {
+func TestIsolateUndoGoesOn(t *testing.T) {
 	h := newHandlers(
 		t, testhost.Options{Units: []testhost.Unit{{Name: "a.service"}, {Name: "b.service"}, {Name: "c.service"}}},
 	)
@@ -121,7 +121,7 @@ func TestUndoOfIsolateGoesOnPastWhatFails(t *testing.T) {
 	require.Equal(t, "active", h.state("desktop.target"))
 }
 
-func TestUndoOfIsolateIsValidAfterAPartialApply(t *testing.T) {
+func TestIsolateUndoPartial(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	before := h.prepare(toCompute)
 	require.NoError(t, h.host.Hang("greetd.service"))
@@ -139,7 +139,7 @@ func TestUndoOfIsolateIsValidAfterAPartialApply(t *testing.T) {
 	require.NoError(t, h.host.WaitUnit(bounded(t), "greetd.service", "active"))
 }
 
-func TestAHostWithoutAModeGoesBackToNone(t *testing.T) {
+func TestIsolateUndoNoMode(t *testing.T) {
 	h := newHandlers(t, testhost.Options{DefaultTarget: "graphical.target"})
 	before := h.prepare(toCompute)
 	require.NoError(t, h.apply(toCompute))
@@ -149,7 +149,7 @@ func TestAHostWithoutAModeGoesBackToNone(t *testing.T) {
 	require.Equal(t, "active", h.state("graphical.target"))
 }
 
-func TestATargetThatCannotBeIsolatedChangesNothing(t *testing.T) {
+func TestIsolateImpossible(t *testing.T) {
 	cases := map[string]struct {
 		breaks func(*testhost.Host) error
 		want   string
@@ -169,7 +169,7 @@ func TestATargetThatCannotBeIsolatedChangesNothing(t *testing.T) {
 	}
 }
 
-func TestATargetWhoseOwnUnitFailsSaysSo(t *testing.T) {
+func TestIsolateUnitFails(t *testing.T) {
 	h := newHandlers(
 		t, testhost.Options{Units: []testhost.Unit{{Name: "weights.service", RequiredBy: []string{"compute.target"}}}},
 	)

@@ -31,7 +31,7 @@ func left(t *testing.T, opts testhost.Options) *handlers {
 	return h
 }
 
-func TestAUserManagerThatEndsByItselfIsLeftAlone(t *testing.T) {
+func TestManagerEndsItself(t *testing.T) {
 	h := left(t, testhost.Options{UserStopTakes: 200 * time.Millisecond})
 	before := h.prepare(endManagers(time.Minute, 1000))
 	require.JSONEq(t, `{"up":[1000]}`, string(before))
@@ -41,7 +41,7 @@ func TestAUserManagerThatEndsByItselfIsLeftAlone(t *testing.T) {
 	require.Equal(t, "inactive", h.state(manager))
 }
 
-func TestACompositorUnderAUserManagerThatStaysIsEnded(t *testing.T) {
+func TestManagerStopped(t *testing.T) {
 	h := left(t, testhost.Options{UserStopTakes: time.Hour})
 	step := endManagers(50*time.Millisecond, 1000)
 	before := h.prepare(step)
@@ -57,7 +57,7 @@ func TestACompositorUnderAUserManagerThatStaysIsEnded(t *testing.T) {
 	require.Equal(t, "inactive", h.state(manager), "she is gone, and logind would never end it")
 }
 
-func TestTheUserManagerOfSomebodyWhoIsThereComesBack(t *testing.T) {
+func TestManagerUndo(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := endManagers(0, 1000)
 	before := h.prepare(step)
@@ -70,7 +70,7 @@ func TestTheUserManagerOfSomebodyWhoIsThereComesBack(t *testing.T) {
 
 // logind keeps the manager of a user who has a session over ssh too, and with it a
 // PipeWire that has the GPU's HDMI output open.
-func TestAnAudioServerGoesAndASessionElsewhereStays(t *testing.T) {
+func TestManagerRemoteSession(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	h.host.AddProcess(testhost.Process{
 		UID: 1000, Comm: "pipewire", Opens: []string{"pcmC0D3p"},
@@ -91,7 +91,7 @@ func TestAnAudioServerGoesAndASessionElsewhereStays(t *testing.T) {
 	)
 }
 
-func TestTheManagerOfSomebodyElseIsNotTouched(t *testing.T) {
+func TestManagerOfOthers(t *testing.T) {
 	h := left(t, testhost.Options{UserStopTakes: time.Hour})
 	notes, err := h.doing(endManagers(50*time.Millisecond, 1001))
 	require.NoError(t, err)

@@ -97,7 +97,7 @@ func endSessions(t *testing.T, bus *busconn.Bus) <-chan error {
 	return done
 }
 
-func TestSessionsEndAcrossARestartOfLogind(t *testing.T) {
+func TestLogindRestarts(t *testing.T) {
 	address := bustest.Start(t)
 	l := newLogind()
 	first := l.run(t, address)
@@ -111,7 +111,7 @@ func TestSessionsEndAcrossARestartOfLogind(t *testing.T) {
 
 // The bus may reply that the name has no owner, or that its owner left without a reply,
 // and deliver the first signals of the next owner before the listener has noticed.
-func TestSessionsEndAlthoughLogindIsBackBeforeItsAbsenceIsNoticed(t *testing.T) {
+func TestLogindRestartsUnseen(t *testing.T) {
 	for _, reply := range []string{"ServiceUnknown", "NoReply"} {
 		t.Run(reply, func(t *testing.T) {
 			address := bustest.Start(t)
@@ -135,7 +135,7 @@ func TestSessionsEndAlthoughLogindIsBackBeforeItsAbsenceIsNoticed(t *testing.T) 
 	}
 }
 
-func TestALogindThatStaysAwayIsAnError(t *testing.T) {
+func TestLogindAway(t *testing.T) {
 	address := bustest.Start(t)
 	l := newLogind()
 	first := l.run(t, address)

@@ -23,7 +23,7 @@ func quiet(t *testing.T, h *handlers) {
 	require.NoError(t, h.apply(stop("greetd.service")))
 }
 
-func TestSessionsAreEndedAndGone(t *testing.T) {
+func TestEndSessions(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := ends(time.Minute)
 	before := h.prepare(step)
@@ -38,7 +38,7 @@ func TestSessionsAreEndedAndGone(t *testing.T) {
 	require.NoError(t, h.undo(step, before))
 }
 
-func TestASessionThatIgnoresTheRequestIsKilledAfterItsGrace(t *testing.T) {
+func TestSessionKilled(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	alice, _ := h.host.SessionOf("user")
 	require.NoError(t, h.host.EditSession(alice.ID, func(s *testhost.Session) { s.IgnoresTerm = true }))
@@ -51,7 +51,7 @@ func TestASessionThatIgnoresTheRequestIsKilledAfterItsGrace(t *testing.T) {
 
 // logind reports the type tty once a session's compositor has released the devices: the
 // session is ended as well, and a session on a console is not.
-func TestWhatIsLeftOfASessionWithoutItsCompositorIsEnded(t *testing.T) {
+func TestSessionWithoutCompositor(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	alice, _ := h.host.SessionOf("user")
 	console := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "alice", UID: 1000, Seat: "seat0"})
@@ -66,7 +66,7 @@ func TestWhatIsLeftOfASessionWithoutItsCompositorIsEnded(t *testing.T) {
 	require.True(t, slices.ContainsFunc(h.host.Sessions(), func(s testhost.Session) bool { return s.ID == console }))
 }
 
-func TestOnlyTheSeatsSessionsAreEnded(t *testing.T) {
+func TestSessionsOfSeatOnly(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	ssh := h.host.AddSession(testhost.Session{Class: "user", Type: "tty", User: "bob", UID: 1001, Remote: true})
 	quiet(t, h)
@@ -100,7 +100,7 @@ func whileEnding(t *testing.T, h *handlers, grace time.Duration, begins testhost
 	return receive(t, done)
 }
 
-func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
+func TestSessionBeginsMeanwhile(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	again := testhost.Session{Class: "user", Type: "wayland", User: "alice", UID: 1000, Seat: "seat0"}
 	require.NoError(t, whileEnding(t, h, 200*time.Millisecond, again))
@@ -108,7 +108,7 @@ func TestASessionThatBeginsMeanwhileIsEndedToo(t *testing.T) {
 }
 
 // The guards have judged whether alice's sessions may end, and nothing of carol.
-func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
+func TestSessionOfOtherMeanwhile(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	carol := testhost.Session{Class: "user", Type: "wayland", User: "carol", UID: 1002, Seat: "seat0"}
 	require.ErrorContains(
@@ -123,7 +123,7 @@ func TestTheSessionOfSomebodyElseWhoComesMeanwhileIsNotEnded(t *testing.T) {
 }
 
 // Root may end anybody's session, and asked for that.
-func TestNewcomersAreEndedWhereTheStepTakesThemIn(t *testing.T) {
+func TestSessionNewcomers(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
@@ -140,7 +140,7 @@ func TestNewcomersAreEndedWhereTheStepTakesThemIn(t *testing.T) {
 
 // Over ssh any user can declare their session graphical (SetType). logind gives it no
 // seat, and it is not ended.
-func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
+func TestSessionClaimsGraphical(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	mallory := testhost.Session{
 		Class: "user", Type: "wayland", User: "mallory", UID: 1003, Remote: true,
@@ -156,7 +156,7 @@ func TestASessionThatIsGraphicalByItsOwnersWordIsInNobodysWay(t *testing.T) {
 	)
 }
 
-func TestASessionThatStaysIsNamed(t *testing.T) {
+func TestSessionStays(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")
@@ -171,7 +171,7 @@ func TestASessionThatStaysIsNamed(t *testing.T) {
 	require.ErrorContains(t, h.verify(ends(0)), "session "+alice.ID+" of alice (closing) still exists")
 }
 
-func TestAForgedRemovalIsNotBelieved(t *testing.T) {
+func TestForgedSessionRemoved(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	quiet(t, h)
 	alice, _ := h.host.SessionOf("user")

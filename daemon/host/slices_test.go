@@ -51,7 +51,7 @@ func (h *handlers) kept() observer.SavedState {
 	return s.Saved
 }
 
-func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
+func TestSlices(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	h.host.Do(func(m *sim.Model) {
 		require.NoError(
@@ -98,7 +98,7 @@ func TestPropertiesAreSetAndReadBackAndTakenBack(t *testing.T) {
 	require.Equal(t, "4-7", h.kernel("user.slice", "cpuset.cpus"))
 }
 
-func TestWhatReturnsIsForgottenAndItsUndoRemembersIt(t *testing.T) {
+func TestSlicesReturn(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	first := sets(gives("user.slice", policy.CPUWeight, "400"))
 	require.NoError(t, h.apply(first))
@@ -113,7 +113,7 @@ func TestWhatReturnsIsForgottenAndItsUndoRemembersIt(t *testing.T) {
 	require.Equal(t, map[string]policy.Properties{"user.slice": {policy.CPUWeight: ""}}, h.kept().Slices)
 }
 
-func TestTheKernelHasTheLastWord(t *testing.T) {
+func TestSlicesKernelDiffers(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := sets(
 		gives("user.slice", policy.CPUWeight, "400"), gives("user.slice", policy.IOWeight, "300"),
@@ -135,7 +135,7 @@ func TestTheKernelHasTheLastWord(t *testing.T) {
 	require.ErrorContains(t, h.verify(step), "cannot parse")
 }
 
-func TestWhatTheKernelDoesNotShowIsNotWrong(t *testing.T) {
+func TestSlicesKernelHides(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := sets(gives("user.slice", policy.CPUWeight, "400"))
 	require.NoError(t, h.apply(step))
@@ -147,7 +147,7 @@ func TestWhatTheKernelDoesNotShowIsNotWrong(t *testing.T) {
 	)
 }
 
-func TestAPropertyThatSystemdRefusesChangesNothing(t *testing.T) {
+func TestSlicesRefused(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := sets(
 		gives("ai.slice", policy.CPUWeight, "7"), gives("user.slice", policy.CPUWeight, "400"),
@@ -165,7 +165,7 @@ func TestAPropertyThatSystemdRefusesChangesNothing(t *testing.T) {
 }
 
 // Nothing is changed of which it cannot be written down what it was.
-func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
+func TestSavedStateUnwritable(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	dir := t.TempDir()
 	saved := host.OpenSavedState(dir, "this boot")
@@ -192,7 +192,7 @@ func TestNothingIsChangedThatCouldNotBeUndone(t *testing.T) {
 	require.Equal(t, "active", h.state("fstrim.timer"))
 }
 
-func TestTheNoteIsOfOneBoot(t *testing.T) {
+func TestSavedStateOfBoot(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	dir := t.TempDir()
 	h.byKind = host.StepHandlers(h.bus, policy.Default(), options(t, h.host, host.OpenSavedState(dir, "this boot")))
@@ -203,7 +203,7 @@ func TestTheNoteIsOfOneBoot(t *testing.T) {
 	}
 }
 
-func TestAChangeOfTheNotePokes(t *testing.T) {
+func TestSavedStateNotifies(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	ctx, cancel := context.WithCancel(bounded(t))
 	defer cancel()
@@ -221,7 +221,7 @@ func maintenance(kind plans.Kind, units ...string) plans.Step {
 	return plans.Step{ID: string(kind), Kind: kind, Units: units}
 }
 
-func TestWhatWasQuiescedComesBackAndNothingElse(t *testing.T) {
+func TestQuiesceResume(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	units := []string{"fstrim.timer", "logrotate.timer", "no-such.timer", "nix-gc.service"}
 	require.NoError(t, h.host.SetActive("logrotate.timer", "inactive"))
@@ -262,7 +262,7 @@ func TestWhatWasQuiescedComesBackAndNothingElse(t *testing.T) {
 	require.Equal(t, []string{"fstrim.timer", "nix-gc.service"}, h.kept().Quiesced)
 }
 
-func TestAQuiescedUnitThatHasGoneDoesNotStandInTheWay(t *testing.T) {
+func TestResumeMasked(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	quiet := maintenance(plans.Quiesce, "fstrim.timer", "logrotate.timer")
 	require.NoError(t, h.apply(quiet))
@@ -276,7 +276,7 @@ func TestAQuiescedUnitThatHasGoneDoesNotStandInTheWay(t *testing.T) {
 
 // After any sequence of modes and policies, with steps that failed and were undone, a
 // desktop that sets nothing has the original slices and timers.
-func TestAnySequenceOfModesEndsAsItBegan(t *testing.T) {
+func TestModeSequences(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	rapidtest.Quick(t, 25, 0) // each takes a hundred calls over the bus
 	names := []string{"user.slice", "ai.slice", "interactive.slice"}

@@ -34,7 +34,7 @@ func (h *handlers) awaitBegun(kind plans.Kind) {
 	require.NoError(h.t, err)
 }
 
-func TestStartIsDoneWhenTheUnitIsUp(t *testing.T) {
+func TestStart(t *testing.T) {
 	h := newHandlers(t, testhost.Options{JobTime: 5 * time.Millisecond})
 	step := start("vllm.service")
 	before := h.prepare(step)
@@ -49,7 +49,7 @@ func TestStartIsDoneWhenTheUnitIsUp(t *testing.T) {
 	require.NoError(t, h.undo(step, before), "once more changes nothing")
 }
 
-func TestUndoOfAStartLeavesWhatWasUp(t *testing.T) {
+func TestStartUndo(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := start("greetd.service")
 	before := h.prepare(step)
@@ -58,7 +58,7 @@ func TestUndoOfAStartLeavesWhatWasUp(t *testing.T) {
 	require.Equal(t, "active", h.state("greetd.service"))
 }
 
-func TestStopIsDoneWhenTheUnitIsDown(t *testing.T) {
+func TestStop(t *testing.T) {
 	h := newHandlers(t, testhost.Options{JobTime: 5 * time.Millisecond})
 	step := stop("display-manager.service") // an alias
 	before := h.prepare(step)
@@ -70,7 +70,7 @@ func TestStopIsDoneWhenTheUnitIsDown(t *testing.T) {
 	require.Equal(t, "active", h.state("greetd.service"))
 }
 
-func TestUndoOfAStopLeavesWhatWasDown(t *testing.T) {
+func TestStopUndo(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := stop("vllm.service")
 	before := h.prepare(step)
@@ -79,7 +79,7 @@ func TestUndoOfAStopLeavesWhatWasDown(t *testing.T) {
 	require.Equal(t, "inactive", h.state("vllm.service"))
 }
 
-func TestAUnitThatIsNotThereIsStopped(t *testing.T) {
+func TestStopMissing(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	step := stop("mode-prepare-compute.service")
 	h.prepare(step)
@@ -135,7 +135,7 @@ func TestAStartThatFailsSaysHow(t *testing.T) {
 	}
 }
 
-func TestAJobThatSomebodyCancelsIsNoSuccess(t *testing.T) {
+func TestJobCanceled(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.Hang("vllm.service"))
 	done := h.applying(bounded(t), start("vllm.service"))
@@ -145,7 +145,7 @@ func TestAJobThatSomebodyCancelsIsNoSuccess(t *testing.T) {
 	require.EqualError(t, receive(t, done), "cannot start vllm.service: job canceled")
 }
 
-func TestAOneshotThatDoesNotRemainIsDoneWhenItHasRun(t *testing.T) {
+func TestOneshot(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	h.host.AddUnit(testhost.Unit{Name: "mode-prepare-compute.service", Oneshot: true, StartTakes: 5 * time.Millisecond})
 	step := start("mode-prepare-compute.service")
@@ -158,7 +158,7 @@ func TestAOneshotThatDoesNotRemainIsDoneWhenItHasRun(t *testing.T) {
 	require.EqualError(t, h.verify(step), "mode-prepare-compute.service is failed (exit-code)")
 }
 
-func TestAJobThatHangsIsBounded(t *testing.T) {
+func TestJobHangs(t *testing.T) {
 	for name, step := range map[string]plans.Step{"start": start("vllm.service"), "stop": stop("greetd.service")} {
 		t.Run(name, func(t *testing.T) {
 			h := newHandlers(t, testhost.Options{})
@@ -180,7 +180,7 @@ func TestAJobThatHangsIsBounded(t *testing.T) {
 	}
 }
 
-func TestAUnitThatFailsWhileItStopsIsDown(t *testing.T) {
+func TestStopFails(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.SetFault("greetd.service", testhost.Fault{TimeoutStop: true}))
 	require.NoError(t, h.apply(stop("greetd.service")))
@@ -188,7 +188,7 @@ func TestAUnitThatFailsWhileItStopsIsDown(t *testing.T) {
 	require.Equal(t, "failed", h.state("greetd.service"))
 }
 
-func TestAForgedEndOfAJobIsNotBelieved(t *testing.T) {
+func TestForgedJobRemoved(t *testing.T) {
 	h := newHandlers(t, testhost.Options{})
 	require.NoError(t, h.host.Hang("vllm.service"))
 	done := h.applying(bounded(t), start("vllm.service"))

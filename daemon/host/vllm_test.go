@@ -70,7 +70,7 @@ func (h *handlers) moves(p testhost.Process, cgroup string) {
 	h.host.AddProcess(p)
 }
 
-func TestVLLMIsStoppedAndItsGPUIsFree(t *testing.T) {
+func TestVLLMStops(t *testing.T) {
 	h := serving(t)
 	before := h.prepare(stopVLLM())
 	require.Contains(t, string(before), `"up":true`)
@@ -83,7 +83,7 @@ func TestVLLMIsStoppedAndItsGPUIsFree(t *testing.T) {
 	require.Equal(t, "active", h.state(vllm))
 }
 
-func TestAWorkerThatOutlivesVLLMIsFoundNamedAndKilled(t *testing.T) {
+func TestWorkerKilled(t *testing.T) {
 	h := serving(t)
 	require.NoError(t, h.host.SetFault(vllm, testhost.Fault{LeavesWorker: true}))
 	worker := h.worker("vllm")
@@ -96,7 +96,7 @@ func TestAWorkerThatOutlivesVLLMIsFoundNamedAndKilled(t *testing.T) {
 }
 
 // A GPU is not free while a process that cannot or must not be killed has it open.
-func TestAWorkerThatStaysFailsTheStepAndIsNamed(t *testing.T) {
+func TestWorkerStays(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault  testhost.Fault
 		cgroup string
@@ -132,7 +132,7 @@ func TestAWorkerThatStaysFailsTheStepAndIsNamed(t *testing.T) {
 	}
 }
 
-func TestAWorkerInAUnitOfThePolicyIsKilledWithItOnceItsGraceIsOver(t *testing.T) {
+func TestWorkerUnitKilled(t *testing.T) {
 	ray := testhost.Unit{Name: "ray.service", Program: &testhost.Program{Comm: "raylet", Opens: []string{"renderD128"}}}
 	h := serving(t, ray)
 	require.NoError(t, h.apply(plans.Step{Kind: plans.StartUnit, Unit: "ray.service"}))
@@ -168,7 +168,7 @@ func TestUnknownIsNotFree(t *testing.T) {
 }
 
 // A context without an open node, which only NVML knows of, is a worker too.
-func TestNVMLsWordAgainstItCounts(t *testing.T) {
+func TestNVMLHolder(t *testing.T) {
 	h := serving(t)
 	pid := h.worker("vllm").PID
 	says := observer.NVML{Driver: true, Cards: []observer.Card{{
@@ -187,7 +187,7 @@ func TestNVMLsWordAgainstItCounts(t *testing.T) {
 }
 
 // The next vLLM needs the memory, and a desktop does not.
-func TestMemoryThatNobodyHasIsAFailureOrIsTold(t *testing.T) {
+func TestMemoryLeft(t *testing.T) {
 	h := serving(t)
 	p := policy.Default()
 	p.GPU.AI = []string{card}
