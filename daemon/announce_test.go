@@ -53,7 +53,7 @@ func TestAnnounceToOthers(t *testing.T) {
 			Begin: true, ID: id, From: "desktop", To: "compute", Deadline: begun.Add(10 * time.Second), EndsSessions: true,
 		}
 		assert.Equal(t, []status.Prepare{want}, r.prepares())
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 
 		require.Equal(t, status.Success, r.settle().Last.Result)
 		assert.Equal(t, []status.Prepare{want, {ID: id, From: "desktop", To: "compute"}}, r.prepares())
@@ -88,7 +88,7 @@ func TestCancelDuringWait(t *testing.T) {
 		assert.Equal(t, policy.Desktop, v.Desired.Mode)
 		assert.Equal(t, "desktop", word(t, r, "desired"))
 		assert.Equal(t, observer.State("desktop"), v.Observation.State)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		assert.Len(t, r.prepares(), 2)
 		require.ErrorIs(t, r.Cancel(t.Context(), id, "bob"), status.ErrNoSuchTransition)
 	})
@@ -105,7 +105,7 @@ func TestCancelUndoesPreparation(t *testing.T) {
 		require.NoError(t, r.Cancel(t.Context(), id, "bob"))
 		v := r.settle()
 		assert.Equal(t, status.Canceled, v.Last.Result, v.Last.Cause)
-		assert.Equal(t, []string{"apply start-mode-prepare-compute", "undo start-mode-prepare-compute"}, r.host.applied)
+		assert.Equal(t, []string{"apply start-mode-prepare-compute", "undo start-mode-prepare-compute"}, r.applied())
 	})
 }
 
@@ -303,7 +303,7 @@ func TestGuardsAfterWait(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, status.Blocked, v.Last.Result)
 		assert.Contains(t, v.Last.Cause, "carol")
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -314,9 +314,9 @@ func TestPlanAfterWait(t *testing.T) {
 		r.host.change(func() { r.host.stop("display-manager.service"); r.host.endSessions() })
 		v := r.settle()
 		require.Equal(t, status.Success, v.Last.Result)
-		assert.NotContains(t, r.host.applied, "apply stop-display-manager")
-		assert.NotContains(t, r.host.applied, "apply end-sessions")
-		assert.Contains(t, r.host.applied, "apply isolate-compute")
+		assert.NotContains(t, r.applied(), "apply stop-display-manager")
+		assert.NotContains(t, r.applied(), "apply end-sessions")
+		assert.Contains(t, r.applied(), "apply isolate-compute")
 	})
 }
 
@@ -330,7 +330,7 @@ func TestStopDuringWait(t *testing.T) {
 		require.NotNil(t, v.Last)
 		assert.Equal(t, status.Interrupted, v.Last.Result)
 		assert.Equal(t, observer.State("desktop"), v.Last.Final)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 

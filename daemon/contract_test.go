@@ -44,14 +44,14 @@ func TestForbiddenUnitStopped(t *testing.T) {
 	}, func(t *testing.T, r *harness) {
 		require.Equal(t, observer.State("degraded-desktop"), r.View().Observation.State)
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
-		assert.Equal(t, []string{"apply start-cups.service"}, r.host.applied)
+		assert.Equal(t, []string{"apply start-cups.service"}, r.applied())
 
 		r.host.change(func() { r.host.start("batch.timer"); r.host.applied = nil })
 		v := r.settle()
 		require.Equal(t, observer.State("degraded-desktop"), v.Observation.State, "a signal is enough")
 		assert.Equal(t, "forbidden-unit-active", v.Observation.Reasons[0].Code)
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
-		assert.Equal(t, []string{"apply stop-batch.timer"}, r.host.applied)
+		assert.Equal(t, []string{"apply stop-batch.timer"}, r.applied())
 		assert.Contains(t, word(t, r, "current.json"), `"unit:batch.timer": false`)
 	})
 }
@@ -64,7 +64,7 @@ func TestForbiddenUnitKept(t *testing.T) {
 		assert.Equal(t, status.Degraded, record.Result)
 		assert.Equal(t, observer.State("degraded-studio-local"), record.Final)
 		assert.Contains(t, record.Cause, "batch.timer runs, which studio-local forbids")
-		assert.NotContains(t, r.host.applied, "apply stop-batch.timer")
+		assert.NotContains(t, r.applied(), "apply stop-batch.timer")
 	})
 }
 
@@ -135,7 +135,7 @@ func TestComputeProfile(t *testing.T) {
 		require.Equal(t, observer.State("degraded-compute"), v.Observation.State)
 		assert.Equal(t, "vllm-other-profile", v.Observation.Reasons[0].Code)
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
-		assert.Equal(t, []string{"apply stop-vllm", "apply start-vllm-fast"}, r.host.applied)
+		assert.Equal(t, []string{"apply stop-vllm", "apply start-vllm-fast"}, r.applied())
 		require.Equal(t, status.Success, r.request(policy.Desktop).Result)
 		assert.False(t, r.host.now.Systemd.Units["vllm-fast.service"].Active())
 	})
@@ -178,7 +178,7 @@ func TestProfileChangeDrains(t *testing.T) {
 		record := r.request(policy.Compute)
 		assert.Equal(t, status.TimedOut, record.Result, record.Cause)
 		assert.Contains(t, record.Cause, "vLLM has 1 requests in flight")
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -203,7 +203,7 @@ func TestExternalStudio(t *testing.T) {
 			assert.Equal(t, guard, r.View().BlockedBy[0].Guard)
 			assert.Equal(t, policy.Code(19), r.View().BlockedBy[0].Code)
 		}
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
 		assert.Equal(t, status.Success, r.request(policy.Compute).Result, "from a desktop it is open again")
 	})

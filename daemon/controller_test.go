@@ -44,7 +44,7 @@ func TestNoop(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
 		record := r.request(policy.Desktop)
 		assert.Equal(t, status.Noop, record.Result)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -67,7 +67,7 @@ func TestRepairDegraded(t *testing.T) {
 		r.host.change(func() { r.host.stop("vllm.service"); r.host.applied = nil })
 		require.Equal(t, observer.State("degraded-compute"), r.settle().Observation.State)
 		assert.Equal(t, status.Success, r.request(policy.Compute).Result)
-		assert.Equal(t, []string{"apply start-vllm"}, r.host.applied)
+		assert.Equal(t, []string{"apply start-vllm"}, r.applied())
 	})
 }
 
@@ -80,7 +80,7 @@ func TestBlocked(t *testing.T) {
 		})
 		record := r.request(policy.Compute)
 		assert.Equal(t, status.Blocked, record.Result)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		v := r.View()
 		assert.Equal(t, observer.State("desktop"), v.Observation.State, "a refusal does not rename the host")
 		assert.Equal(t, policy.Compute, v.Desired.Mode)
@@ -100,7 +100,7 @@ func TestSessionOfOthers(t *testing.T) {
 		assert.Equal(t, id, record.ID)
 		assert.Equal(t, status.Blocked, record.Result)
 		assert.Contains(t, record.Cause, "alice")
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -143,18 +143,18 @@ func TestBootRule(t *testing.T) {
 		defer r.stop()
 		synctest.Wait()
 		assert.Equal(t, observer.Boot, r.View().Observation.State)
-		assert.Empty(t, host.applied, "nothing is done while the manager starts")
+		assert.Empty(t, host.appliedSteps(), "nothing is done while the manager starts")
 		host.change(func() { host.now.Systemd.State = "running" })
 		synctest.Wait()
 		v := r.settle()
 		assert.Equal(t, observer.State("desktop"), v.Observation.State)
-		assert.Equal(t, []string{"apply start-desktop"}, host.applied)
+		assert.Equal(t, []string{"apply start-desktop"}, host.appliedSteps())
 		assert.Equal(t, status.OriginBoot, v.Last.Origin)
 
 		host.change(func() { host.stop("desktop.target"); host.applied = nil })
 		synctest.Wait()
 		assert.Equal(t, observer.StateUnknown, r.settle().Observation.State)
-		assert.Empty(t, host.applied, "the boot rule does not fight a person")
+		assert.Empty(t, host.appliedSteps(), "the boot rule does not fight a person")
 	})
 }
 
@@ -162,7 +162,7 @@ func TestBootRuleOnlyAtBoot(t *testing.T) {
 	onDesktop(t, func(t *testing.T, r *harness) {
 		r.host.change(func() { r.host.stop("desktop.target") })
 		assert.Equal(t, observer.StateUnknown, r.settle().Observation.State)
-		assert.Empty(t, r.host.applied, "a person took it away")
+		assert.Empty(t, r.applied(), "a person took it away")
 	})
 }
 
@@ -203,7 +203,7 @@ func TestDesiredUnwritable(t *testing.T) {
 		require.ErrorContains(t, err, "cannot record what was requested")
 		assert.Equal(t, policy.Desktop, r.View().Desired.Mode)
 		assert.Equal(t, "desktop", word(t, r, "desired"))
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -228,7 +228,7 @@ func TestStagedTrust(t *testing.T) {
 				defer r.stop()
 				r.settle()
 				assert.Equal(t, c.allowed, r.request(c.mode).Result.Reached())
-				assert.Equal(t, c.allowed, len(r.host.applied) > 0)
+				assert.Equal(t, c.allowed, len(r.applied()) > 0)
 			})
 		})
 	}
@@ -257,7 +257,7 @@ func TestLockHeld(t *testing.T) {
 		record := r.request(policy.StudioLocal)
 		assert.Equal(t, status.Failed, record.Result)
 		assert.Contains(t, record.Cause, "lock")
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		require.NoError(t, unlock())
 		assert.Equal(t, status.Success, r.request(policy.StudioLocal).Result)
 	})

@@ -226,8 +226,8 @@ func (m *matrix) recovery(t *testing.T, p plan, before *run, at machine, boot, w
 		v := r.settle()
 		stop()
 		j.check(v, at.files)
-		if j.rebooted && len(host.applied) > 0 {
-			j.report("another boot's journal is acted upon", "%v", host.applied)
+		if j.rebooted && len(host.appliedSteps()) > 0 {
+			j.report("another boot's journal is acted upon", "%v", host.appliedSteps())
 		}
 		j.nextRequest(r)
 	})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,7 +52,7 @@ func TestStopInTheMiddle(t *testing.T) {
 		dir := t.TempDir()
 		host := newFakeHost(testPolicy(dir))
 		stopIsolating(t, host, dir)
-		assert.NotContains(t, host.applied, "undo end-sessions")
+		assert.NotContains(t, host.appliedSteps(), "undo end-sessions")
 		assert.FileExists(t, filepath.Join(dir, "state", "transition.json"))
 
 		host.fault = nil
@@ -75,7 +74,7 @@ func TestRecoveryWaitsForLock(t *testing.T) {
 		stopIsolating(t, host, dir)
 		unlock, err := holdLock(dir)
 		require.NoError(t, err)
-		applied := slices.Clone(host.applied)
+		applied := host.appliedSteps()
 
 		host.fault = nil
 		r := startHarness(t, host, dir, thisBoot)
@@ -85,7 +84,7 @@ func TestRecoveryWaitsForLock(t *testing.T) {
 		assert.Equal(t, status.PhaseRecovering, running.Phase)
 		assert.Contains(t, running.Progress, "somebody else holds it")
 		assert.False(t, running.Cancellable)
-		assert.Equal(t, applied, host.applied, "nothing is undone without the lock")
+		assert.Equal(t, applied, host.appliedSteps(), "nothing is undone without the lock")
 		r.stop() // a stop ends the wait, and leaves the journal
 		assert.FileExists(t, filepath.Join(dir, "state", "transition.json"))
 
@@ -96,7 +95,7 @@ func TestRecoveryWaitsForLock(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, status.Interrupted, v.Last.Result)
 		assert.Equal(t, observer.State("desktop"), v.Last.Final)
-		assert.NotEqual(t, applied, host.applied)
+		assert.NotEqual(t, applied, host.appliedSteps())
 		assert.NoFileExists(t, filepath.Join(dir, "state", "transition.json"))
 	})
 }
@@ -123,7 +122,7 @@ func TestRebootInTheMiddle(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, observer.State("desktop"), v.Observation.State)
 		assert.Equal(t, status.OriginBoot, v.Last.Origin)
-		assert.Equal(t, []string{"apply start-desktop"}, host.applied)
+		assert.Equal(t, []string{"apply start-desktop"}, host.appliedSteps())
 	})
 }
 

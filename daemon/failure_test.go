@@ -132,7 +132,7 @@ func TestDrain(t *testing.T) {
 		_, err := r.Request(t.Context(), status.Request{Mode: policy.Desktop})
 		require.NoError(t, err)
 		synctest.Wait()
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		r.host.change(func() { *r.host.now.Inference.Running = 0 })
 		assert.Equal(t, status.Success, r.settle().Last.Result)
 	})
@@ -144,7 +144,7 @@ func TestDrainTimeout(t *testing.T) {
 		r.host.change(func() { *r.host.now.Inference.Running = 1; r.host.applied = nil })
 		record := r.request(policy.Desktop)
 		assert.Equal(t, status.TimedOut, record.Result)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		assert.Equal(t, observer.State("failed-transition"), r.View().Observation.State, "not the mode that was requested")
 	})
 }

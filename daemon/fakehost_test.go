@@ -124,6 +124,13 @@ func (h *fakeHost) clone() *fakeHost {
 	return c
 }
 
+// appliedSteps are the calls of step handlers so far.
+func (h *fakeHost) appliedSteps() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.applied)
+}
+
 // change alters the host and notifies those who watch it.
 func (h *fakeHost) change(f func()) {
 	h.mu.Lock()

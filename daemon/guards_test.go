@@ -38,11 +38,11 @@ func TestGuardsOfNoRequest(t *testing.T) {
 		after := r.settle()
 		require.Equal(t, before.Desired, after.Desired)
 		require.Nil(t, after.Last)
-		require.Empty(t, host.applied)
+		require.Empty(t, host.appliedSteps())
 
 		record := r.request(policy.Compute)
 		require.Equal(t, status.Blocked, record.Result)
 		require.Equal(t, verdicts, record.Guards)
-		require.Empty(t, host.applied)
+		require.Empty(t, host.appliedSteps())
 	})
 }

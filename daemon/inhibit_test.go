@@ -46,7 +46,7 @@ func TestBlockInhibitor(t *testing.T) {
 		assert.Equal(t, status.Inhibited, record.Result)
 		assert.Equal(t, "check_no_inhibitor: backup (uid 1001) blocks it: a snapshot", record.Cause)
 		require.Len(t, r.View().BlockedBy, 1)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		assert.Equal(t, status.Success, r.request(policy.StudioLocal).Result, "it is about compute")
 
 		others := func(i status.Inhibitor) bool { return i.Holder == ":1.8" }
@@ -63,7 +63,7 @@ func TestBlockDuringWait(t *testing.T) {
 		r.inhibit(status.Inhibitor{How: status.Block, Who: "backup", Why: "a snapshot"})
 		v := r.settle()
 		assert.Equal(t, status.Inhibited, v.Last.Result)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,9 +49,7 @@ func (r *harness) failing(f func(ctx context.Context, when, what string) error) 
 
 // applied lists what was done so far.
 func (r *harness) applied() []string {
-	r.host.mu.Lock()
-	defer r.host.mu.Unlock()
-	return slices.Clone(r.host.applied)
+	return r.host.appliedSteps()
 }
 
 // leaseFile is the lease that a restart would take up.

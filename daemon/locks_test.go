@@ -57,7 +57,7 @@ func TestRebuildRunning(t *testing.T) {
 		record := r.request(policy.Compute)
 		assert.Equal(t, status.Blocked, record.Result)
 		assert.Contains(t, record.Cause, "pid 4711 holds /run/nixos/switch-to-configuration.lock")
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 		require.NoError(t, end())
 		r.host.change(func() { r.host.now.Locks.Rebuild.Held = false })
 		assert.Equal(t, status.Success, r.request(policy.Compute).Result)

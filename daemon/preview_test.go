@@ -89,7 +89,7 @@ func TestPreview(t *testing.T) {
 		p := r.preview(policy.Compute)
 		require.Equal(t, files, r.traces())
 		require.Equal(t, events, r.seen.all())
-		require.Empty(t, r.host.applied)
+		require.Empty(t, r.applied())
 		require.Equal(t, view.Desired, r.View().Desired)
 		require.Nil(t, r.View().Last)
 
@@ -155,7 +155,7 @@ func TestStalePlan(t *testing.T) {
 				require.Equal(t, files, r.traces())
 				require.Equal(t, desired, r.settle().Desired)
 				require.Len(t, r.seen.all(), events)
-				require.Empty(t, r.host.applied)
+				require.Empty(t, r.applied())
 				_, err = r.agreeTo(policy.Compute, r.preview(policy.Compute).Fingerprint)
 				require.NoError(t, err, "what is previewed now is what is done")
 				r.settle()
@@ -210,7 +210,7 @@ func TestMustSurvive(t *testing.T) {
 		require.Equal(t, status.Blocked, record.Result)
 		require.Equal(t, policy.Code(18), guards.Blocking(record.Guards)[0].Code)
 		require.Contains(t, record.Cause, "backup.service would stop")
-		require.Empty(t, r.host.applied)
+		require.Empty(t, r.applied())
 		verdicts, _, err := r.Judge(
 			t.Context(), status.Request{Mode: policy.Compute, UID: 1000}, []policy.GuardID{policy.CheckTargetReachable},
 		)
@@ -257,7 +257,7 @@ func TestQueuedJob(t *testing.T) {
 		r.host.change(func() { r.host.jobs = map[string]string{"display-manager.service": "restart"} })
 		record := r.request(policy.Compute)
 		require.Equal(t, policy.CheckGraphicalSessionTerminable, guards.Blocking(record.Guards)[0].Guard)
-		require.Empty(t, r.host.applied)
+		require.Empty(t, r.applied())
 	})
 }
 
@@ -387,7 +387,7 @@ func TestPinnedPlanAfterWait(t *testing.T) {
 				if c.result == status.Canceled {
 					require.Contains(t, last.Cause, "not what was previewed any more")
 					require.Equal(t, before, r.View().Desired)
-					require.Empty(t, r.host.applied)
+					require.Empty(t, r.applied())
 				}
 			})
 		})

@@ -27,7 +27,7 @@ func onGivingDesktop(t *testing.T, f func(t *testing.T, r *harness)) {
 func TestSlicesMissing(t *testing.T) {
 	onGivingDesktop(t, func(t *testing.T, r *harness) {
 		assert.Equal(t, status.Success, r.request(policy.Desktop).Result)
-		assert.Equal(t, []string{"apply set-slices-desktop"}, r.host.applied)
+		assert.Equal(t, []string{"apply set-slices-desktop"}, r.applied())
 		assert.Equal(t, "200", r.host.clone().now.Systemd.Units["user.slice"].Properties[policy.CPUWeight])
 		assert.Equal(t, status.Noop, r.request(policy.Desktop).Result)
 	})

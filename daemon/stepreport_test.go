@@ -132,7 +132,7 @@ func TestHookFails(t *testing.T) {
 	}
 	withEndHook(t, func(t *testing.T, r *harness) {
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
-		applied := r.host.applied
+		applied := r.applied()
 		assert.Equal(t, []string{"apply ask-sessions", "apply stop-display-manager", "apply end-sessions"}, applied[:3])
 	})
 }
@@ -164,7 +164,7 @@ func TestHookFailsThenRecovery(t *testing.T) {
 		v := r.settle()
 		assert.Equal(t, status.Interrupted, v.Last.Result, v.Last.Cause)
 		assert.Equal(t, observer.State("compute"), v.Last.Final, v.Last.Cause)
-		assert.Empty(t, host.applied)
+		assert.Empty(t, host.appliedSteps())
 		r.stop()
 	})
 }
@@ -202,7 +202,7 @@ func TestLoginAfterCommit(t *testing.T) {
 		assert.True(
 			t, strings.HasPrefix(record.Cause, "check_graphical_session_terminable: session 7 belongs to bob"), record.Cause,
 		)
-		assert.Empty(t, r.host.applied)
+		assert.Empty(t, r.applied())
 	})
 }
 
@@ -229,6 +229,6 @@ func TestOtherInstanceStopped(t *testing.T) {
 		assert.Equal(t, "vllm-other-profile", v.Observation.Reasons[0].Code)
 		assert.Equal(t, "fast+stray", v.Observation.Facts[observer.AIProfile].Word)
 		require.Equal(t, status.Success, r.request(policy.Compute).Result)
-		assert.Equal(t, []string{"apply stop-vllm@stray"}, r.host.applied)
+		assert.Equal(t, []string{"apply stop-vllm@stray"}, r.applied())
 	})
 }
