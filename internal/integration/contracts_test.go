@@ -88,7 +88,7 @@ func TestAForbiddenUnitDegradesAndARequestMends(t *testing.T) {
 
 	explained := modectl(t, w, "explain", "desktop").stdout
 	for _, text := range []string{
-		"runs        cups.service", "batch.service", "what the policy forbids of these is stopped", "vLLM        profile off",
+		"must run      cups.service", "batch.service", "stops those that the policy forbids", "vLLM          profile off",
 	} {
 		require.Contains(t, explained, text)
 	}

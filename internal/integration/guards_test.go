@@ -36,7 +36,7 @@ func TestWhatIsInTheWayBlocksARequest(t *testing.T) {
 					Playback: []pulsetest.Stream{{Client: 7, Media: "song"}},
 				})
 			},
-			guard: policy.CheckAudioIdle, code: 10, says: "stop playing and recording",
+			guard: policy.CheckAudioIdle, code: 10, says: "stop playback and recording",
 		},
 		"a compiler": {
 			begin: func(_ *testing.T, w *embedded.Workstation) {

@@ -61,7 +61,7 @@ func TestAnInhibitorLastsAsLongAsItsCommand(t *testing.T) {
 
 	release()
 	require.ErrorContains(t, cmd.Wait(), "exit status 7", "the command's own")
-	require.Equal(t, "nobody holds an inhibitor\n", modectl(t, w, "inhibit", "--list").stdout)
+	require.Equal(t, "no inhibitors\n", modectl(t, w, "inhibit", "--list").stdout)
 	reach(t, w, policy.Compute)
 }
 
@@ -73,7 +73,7 @@ func TestAHolderThatIsKilledHoldsNothing(t *testing.T) {
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	c.until(t, "the inhibitor is gone", func(v status.View) bool { return len(v.Inhibitors) == 0 })
-	require.Equal(t, "nobody holds an inhibitor\n", modectl(t, w, "inhibit", "--list").stdout)
+	require.Equal(t, "no inhibitors\n", modectl(t, w, "inhibit", "--list").stdout)
 	reach(t, w, policy.Compute)
 	release()
 }

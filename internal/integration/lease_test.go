@@ -100,7 +100,7 @@ func TestAWayBackThatIsRefusedIsTold(t *testing.T) {
 	require.Equal(t, "compute\n", modectl(t, w, "desired").stdout)
 	requireHost(t, w, policy.Compute)
 	said := modectl(t, w, "status").stdout
-	require.Contains(t, said, "the way back waits after 1 attempts: inhibited: check_no_inhibitor")
+	require.Contains(t, said, "the way back failed 1 times: inhibited: check_no_inhibitor")
 	require.Contains(t, said, "blocked by  check_no_inhibitor")
 	require.Contains(t, readFile(t, issueFile(w)), "cannot yet")
 	release()

@@ -95,5 +95,5 @@ func TestAQuantumGoesWithItsPipeWire(t *testing.T) {
 		require.FailNow(t, "nobody noticed")
 	}
 	require.Contains(t, d.release(), "no quantum to restore")
-	require.ErrorContains(t, d.forced().Hold(d.ctx, 128, nil), "cannot reach PipeWire")
+	require.ErrorContains(t, d.forced().Hold(d.ctx, 128, nil), "cannot connect to PipeWire")
 }
