@@ -79,7 +79,7 @@ func newFakeHost(p policy.Policy) *fakeHost {
 	*free.Value = 1 << 40
 	h.now.Processes = observer.ProcessScan{
 		GPUs: []observer.GPU{{PCI: displayGPU, Display: true}}, SoundComplete: true, Jobs: observer.Jobs{Complete: true},
-		Directories: []observer.Store{{Path: p.Paths.State, Free: free}},
+		Directories: []observer.Directory{{Path: p.Paths.State, Free: free}},
 	}
 	none := observer.Measure{Value: new(float64)}
 	h.now.Procfs = observer.Procfs{

@@ -27,7 +27,7 @@ func healthy() observer.Snapshot {
 		Processes: observer.ProcessScan{
 			Reading: at, GPUs: []observer.GPU{{PCI: "0000:01:00.0", Display: true}},
 			SoundComplete: true, Jobs: observer.Jobs{Complete: true},
-			Directories: []observer.Store{{Path: "/var/lib/mode-controller", Free: measure(1 << 40)}},
+			Directories: []observer.Directory{{Path: "/var/lib/mode-controller", Free: measure(1 << 40)}},
 		},
 		Audio: observer.Audio{Reading: at, Servers: []observer.AudioServer{{Reading: at, UID: 1000, Running: true}}},
 		Procfs: observer.Procfs{

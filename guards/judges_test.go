@@ -315,14 +315,14 @@ func TestSessionPresent(t *testing.T) {
 func TestPathsReady(t *testing.T) {
 	const models = "/srv/models"
 	withModels := func(p *policy.Policy) { p.Guards.ModelStore = models }
-	stores := func(all ...observer.Store) func(*observer.Snapshot) {
+	stores := func(all ...observer.Directory) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
 			s.Processes.Directories = append(slices.Clone(s.Processes.Directories), all...)
 		}
 	}
 	room := func(mib float64) func(*observer.Snapshot) {
 		return func(s *observer.Snapshot) {
-			s.Processes.Directories = []observer.Store{{
+			s.Processes.Directories = []observer.Directory{{
 				Path: "/var/lib/mode-controller",
 				Free: measure(mib * (1 << 20)),
 			}}
@@ -335,17 +335,17 @@ func TestPathsReady(t *testing.T) {
 		"room is not judged": {policy: func(p *policy.Policy) { p.Guards.MinFreeMiB = 0 }, change: room(0)},
 		"models": {
 			policy: withModels,
-			change: stores(observer.Store{Path: models, Free: measure(1 << 40)}),
+			change: stores(observer.Directory{Path: models, Free: measure(1 << 40)}),
 		},
 		"no models": {
 			code: 18, reason: "does not exist", policy: withModels,
-			change: stores(observer.Store{Path: models, Fault: "it does not exist"}),
+			change: stores(observer.Directory{Path: models, Fault: "it does not exist"}),
 		},
 		"a server that is away": {
 			code: 28, reason: "does not answer", policy: withModels,
-			change: stores(observer.Store{Path: models, Reason: "its file system does not answer"}),
+			change: stores(observer.Directory{Path: models, Reason: "its file system does not answer"}),
 		},
-		"room nobody knows":   {code: 28, policy: withModels, change: stores(observer.Store{Path: models})},
+		"room nobody knows":   {code: 28, policy: withModels, change: stores(observer.Directory{Path: models})},
 		"models nobody asked": {code: 28, reason: models + " has not been read", policy: withModels},
 		"no probe": {
 			code:   28,

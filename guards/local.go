@@ -70,8 +70,8 @@ func pathsReady(p policy.Policy, s observer.Snapshot, _ Request) finding {
 		return cannotTell("cannot read the directories: "+unread(s.Processes.Reading), seeHolders)
 	}
 	f := pass("the directories of the policy exist")
-	for _, path := range p.Stores() {
-		i := slices.IndexFunc(s.Processes.Directories, func(s observer.Store) bool { return s.Path == path })
+	for _, path := range p.Directories() {
+		i := slices.IndexFunc(s.Processes.Directories, func(s observer.Directory) bool { return s.Path == path })
 		if i < 0 {
 			return cannotTell(path+" has not been read", seeHolders+", and whether it reads the daemon's policy")
 		}
@@ -85,7 +85,7 @@ func pathsReady(p policy.Policy, s observer.Snapshot, _ Request) finding {
 	return f
 }
 
-func judgeStore(p policy.Policy, s observer.Store) finding {
+func judgeStore(p policy.Policy, s observer.Directory) finding {
 	need := float64(p.Guards.MinFreeMiB) * (1 << 20)
 	switch {
 	case s.Fault != "":

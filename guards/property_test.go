@@ -50,7 +50,7 @@ var blanks = map[policy.GuardID][]func(*observer.Snapshot){
 	policy.CheckPersistencePathsReady: {
 		noHolders, func(s *observer.Snapshot) { s.Processes.Directories = nil },
 		func(s *observer.Snapshot) {
-			s.Processes.Directories = []observer.Store{{Path: "/var/lib/mode-controller", Reason: "no answer"}}
+			s.Processes.Directories = []observer.Directory{{Path: "/var/lib/mode-controller", Reason: "no answer"}}
 		},
 	},
 	policy.CheckStudioCapabilityLocal: {

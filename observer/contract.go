@@ -205,7 +205,7 @@ func storageTerms(p policy.Policy, mode policy.Mode) []string {
 		return nil
 	}
 	var terms []string
-	for _, path := range p.Stores() {
+	for _, path := range p.Directories() {
 		terms = append(terms, fmt.Sprintf("%s exists and has %d MiB free", path, p.Guards.MinFreeMiB))
 	}
 	return terms

@@ -25,8 +25,8 @@ type Job struct {
 	Remote bool `json:"remote,omitempty"`
 }
 
-// Store is a directory that the daemon or a mode needs.
-type Store struct {
+// Directory is a directory that the daemon or a mode needs.
+type Directory struct {
 	Path string `json:"path"`
 	// Fault is what is wrong with the directory, Reason why that is unknown.
 	Fault  string `json:"fault,omitempty"`

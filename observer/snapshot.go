@@ -217,7 +217,7 @@ type ProcessScan struct {
 	MoreDAWs int       `json:"more_daws,omitempty"`
 	Jobs     Jobs      `json:"jobs"`
 	// Directories are the directories that the policy requires.
-	Directories []Store `json:"stores"`
+	Directories []Directory `json:"stores"`
 }
 
 // GPU is a graphics card of the host.

@@ -25,7 +25,7 @@ func TestInvariant14(t *testing.T) {
 	}
 	p, err := Parse("p.toml", []byte("[guards]\nmodel_store = \"/nix/storehouse\"\n[paths]\nstate = \"/persist/modes\""))
 	require.NoError(t, err, "only what is in the store")
-	for _, dir := range append(p.Stores(), Default().Paths.State, Default().Paths.Runtime) {
+	for _, dir := range append(p.Directories(), Default().Paths.State, Default().Paths.Runtime) {
 		assert.False(t, beneath(dir, store), dir)
 	}
 }

@@ -127,8 +127,8 @@ func (t Thresholds) JobPattern(name, line string) (p Pattern, remote, found bool
 	return "", false, false
 }
 
-// Stores lists the directories that must exist and have free space.
-func (p Policy) Stores() []string {
+// Directories lists the directories that must exist and have free space.
+func (p Policy) Directories() []string {
 	if p.Guards.ModelStore == "" {
 		return []string{p.Paths.State}
 	}

@@ -77,7 +77,7 @@ func TestThresholdsOutOfRangeAreRefused(t *testing.T) {
 	p, err := Parse("p.toml", []byte("[guards]\nmax_load_per_core = 2\nmodel_store = \"/srv/models\"\n"))
 	require.NoError(t, err)
 	assert.InDelta(t, 2, p.Guards.MaxLoadPerCore, 0, "a whole number is a number")
-	assert.Equal(t, []string{"/var/lib/mode-controller", "/srv/models"}, p.Stores())
+	assert.Equal(t, []string{"/var/lib/mode-controller", "/srv/models"}, p.Directories())
 }
 
 // TestChosenGuardsAreEvaluated: a guard that the policy may choose and that no plan has

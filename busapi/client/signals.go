@@ -48,7 +48,7 @@ func (s *signals) DeliverSignal(iface, member string, signal *dbus.Signal) {
 	default:
 		return
 	}
-	s.poke()
+	s.notify()
 }
 
 // Terminate implements dbus.Terminator: the connection has ended.
@@ -56,7 +56,7 @@ func (s *signals) Terminate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lost = true
-	s.poke()
+	s.notify()
 }
 
 func (s *signals) ownerChanged(body []any) {
@@ -77,7 +77,7 @@ func (s *signals) store(member string, body []any) {
 	s.events = append(s.events, event)
 }
 
-func (s *signals) poke() {
+func (s *signals) notify() {
 	select {
 	case s.wake <- struct{}{}:
 	default:

@@ -98,7 +98,7 @@ func collectHolders(flags *flag.FlagSet, args []string) (probeserver.Collect, er
 	flags.StringVar(&roots.Sys, "sys", "/sys", "the device `DIR`ectory")
 	file := flags.String("policy", defaultPolicy, "the policy `FILE`, which names jobs, DAWs and directories")
 	err := parse(flags, args)
-	probe, stores := holdersprobe.New(roots), holdersprobe.NewStores(roots.Proc)
+	probe, stores := holdersprobe.New(roots), holdersprobe.NewDirectoryReader(roots.Proc)
 	return func(ctx context.Context) (any, error) {
 		d, err := probe.Scan(ctx)
 		if err != nil {
@@ -111,7 +111,7 @@ func collectHolders(flags *flag.FlagSet, args []string) (probeserver.Collect, er
 			return d, nil
 		}
 		d.DAWs, d.MoreDAWs = probe.DAWs(p.Audio)
-		d.Jobs, d.Stores = probe.Jobs(ctx, p.Guards), stores.Read(p.Stores())
+		d.Jobs, d.Directories = probe.Jobs(ctx, p.Guards), stores.Read(p.Directories())
 		return d, nil
 	}, err
 }

@@ -34,7 +34,7 @@ func (c *collector) DeliverSignal(_, _ string, s *dbus.Signal) {
 	c.mu.Lock()
 	c.signals = append(c.signals, s)
 	c.mu.Unlock()
-	poke(c.wake)
+	notify(c.wake)
 }
 
 func (c *collector) take() []*dbus.Signal {

@@ -125,14 +125,14 @@ func watchPath(ctx context.Context, path string) (<-chan struct{}, error) {
 			if _, err := file.Read(buf); err != nil {
 				return // closed with the context
 			}
-			poke(changes)
+			notify(changes)
 		}
 	}()
 	return changes, nil
 }
 
-// poke wakes a waiter; one that is awake already looks again anyway.
-func poke(c chan<- struct{}) {
+// notify wakes a waiter; one that is awake already looks again anyway.
+func notify(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

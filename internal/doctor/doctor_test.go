@@ -61,7 +61,7 @@ func healthy() Facts {
 		Inference: observer.Inference{Reading: read},
 		Processes: observer.ProcessScan{
 			Reading: read, GPUs: []observer.GPU{{PCI: gpu, Display: true}},
-			Directories: []observer.Store{{Path: "/var/lib/mode-controller", Free: observer.Measure{Value: &room}}},
+			Directories: []observer.Directory{{Path: "/var/lib/mode-controller", Free: observer.Measure{Value: &room}}},
 		},
 		GPU:   observer.NVML{Reading: read, Driver: true, Cards: []observer.Card{{PCI: gpu, Name: "RTX"}}},
 		Audio: observer.Audio{Reading: read, Servers: []observer.AudioServer{{Reading: read, UID: 1000, Running: true}}},
@@ -263,7 +263,7 @@ func TestEachThingThatIsWrongNamesItself(t *testing.T) {
 			"paths: /var/lib/mode-controller is not usable: it is read-only", "mount",
 		},
 		"a disk unknown": {
-			func(f *Facts) { f.Evidence.Processes.Directories[0] = observer.Store{Path: "/x", Reason: "EIO"} }, Warning,
+			func(f *Facts) { f.Evidence.Processes.Directories[0] = observer.Directory{Path: "/x", Reason: "EIO"} }, Warning,
 			"paths: the free space in /x is unknown: EIO", "df /x",
 		},
 		"a probe is away": {

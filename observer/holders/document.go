@@ -29,8 +29,8 @@ type Document struct {
 	MoreDAWs int                `json:"more_daws,omitempty"`
 	// Jobs are the processes that match a job pattern of the policy, and Stores the
 	// directories that the policy requires.
-	Jobs   observer.Jobs    `json:"jobs"`
-	Stores []observer.Store `json:"stores"`
+	Jobs        observer.Jobs        `json:"jobs"`
+	Directories []observer.Directory `json:"stores"`
 	// Unreadable counts all processes whose open files were not all read. Earlier versions
 	// have only this number.
 	Unreadable int `json:"unreadable"`
@@ -96,7 +96,7 @@ func (d *Document) check() error {
 		{"digital audio workstations", len(d.DAWs), MaxDAWs, d.MoreDAWs},
 		{"jobs", len(d.Jobs.List), MaxJobs, d.Jobs.Truncated},
 		{"processes without their command line", len(d.Jobs.Unread), MaxUnseen, d.Jobs.MoreUnread},
-		{"directories", len(d.Stores), maxList, 0},
+		{"directories", len(d.Directories), maxList, 0},
 	} {
 		if list.len > list.most || list.more < 0 {
 			return fmt.Errorf("it lists %d %s and %d more", list.len, list.what, list.more)
@@ -163,8 +163,8 @@ func (d *Document) checkJobs() error {
 }
 
 func (d *Document) checkStores() error {
-	for i := range d.Stores {
-		s := &d.Stores[i]
+	for i := range d.Directories {
+		s := &d.Directories[i]
 		s.Path, s.Fault = probeclient.Clean(s.Path, maxPath), probeclient.Clean(s.Fault, maxReason)
 		s.Reason, s.Free.Reason = probeclient.Clean(s.Reason, maxReason), probeclient.Clean(s.Free.Reason, maxReason)
 		if free := s.Free.Value; free != nil && !(*free >= 0 && *free <= 1e21) {

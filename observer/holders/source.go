@@ -40,7 +40,7 @@ func (s *Source) Read(ctx context.Context) observer.Part {
 	if reason == "" {
 		part.GPUs, part.Holders = d.GPUs, d.Holders
 		part.Unseen, part.MoreUnseen = d.Unseen, d.MoreUnseen
-		part.Jobs, part.Directories = d.Jobs, d.Stores
+		part.Jobs, part.Directories = d.Jobs, d.Directories
 		part.PCMs, part.DAWs, part.SoundComplete = d.PCMs, d.DAWs, d.PCMs != nil && d.DAWs != nil
 		part.MorePCMs, part.MoreDAWs = d.MorePCMs, d.MoreDAWs
 	}

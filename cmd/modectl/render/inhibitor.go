@@ -41,7 +41,7 @@ func inhibitorLine(i status.Inhibitor, now time.Time) string {
 	}
 	verb := map[status.How]string{status.Block: "blocks", status.Delay: "delays"}[i.How]
 	return fmt.Sprintf(
-		"%d: %s (uid %d) %s %s: %s; since %s", i.ID, clean(i.Who), i.UID, verb, what, clean(i.Why), moment(i.Since, now),
+		"%d: %s (uid %d) %s %s: %s; since %s", i.ID, clean(i.Who), i.UID, verb, what, clean(i.Why), timeText(i.Since, now),
 	)
 }
 

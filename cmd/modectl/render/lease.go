@@ -49,7 +49,7 @@ func leaseLines(l status.Lease, now time.Time) []string {
 	if l.UntilIdle > 0 {
 		idle := "not idle now"
 		if !l.IdleSince.IsZero() {
-			idle = "idle since " + moment(l.IdleSince, now)
+			idle = "idle since " + timeText(l.IdleSince, now)
 		}
 		lines = append(lines, fmt.Sprintf("when vLLM got no request for %s; %s", l.UntilIdle, idle))
 	}

@@ -18,7 +18,7 @@ func Status(v status.View, now time.Time) string {
 	s.b.WriteString(headline(v) + "\n\n")
 	s.add("desired", desiredLine(v.Desired, now))
 	s.add("observed", fmt.Sprintf("%s, confidence %s, since %s",
-		clean(string(v.Observation.State)), clean(string(v.Observation.Confidence)), moment(v.ObservedSince, now)))
+		clean(string(v.Observation.State)), clean(string(v.Observation.Confidence)), timeText(v.ObservedSince, now)))
 	for _, r := range v.Observation.Conflicts {
 		s.add("conflict", reasonLine(r))
 	}
@@ -99,7 +99,7 @@ func desiredLine(d status.Desired, now time.Time) string {
 	}
 	return fmt.Sprintf(
 		"%s, requested by %s, origin %s, since %s", clean(string(d.Mode)), clean(d.By), clean(string(d.Origin)),
-		moment(d.Since, now),
+		timeText(d.Since, now),
 	)
 }
 
@@ -117,7 +117,7 @@ func reconcileLine(v status.View) string {
 
 func runningLines(t status.Transition, now time.Time) []string {
 	lines := []string{fmt.Sprintf("transition %d: %s -> %s, requested by %s, %s",
-		t.ID, clean(string(t.From)), clean(string(t.To)), clean(t.By), moment(t.Started, now))}
+		t.ID, clean(string(t.From)), clean(string(t.To)), clean(t.By), timeText(t.Started, now))}
 	if !t.Deadline.IsZero() {
 		return append(lines, clean(string(t.Phase))+", "+startsBy(t.Deadline, t.ID))
 	}
@@ -134,7 +134,7 @@ func runningLines(t status.Transition, now time.Time) []string {
 func lastLines(r status.Record, now time.Time) []string {
 	from, to := clean(string(r.From)), clean(string(r.To))
 	lines := []string{fmt.Sprintf("transition %d: %s -> %s, %s, ended in %s, %s",
-		r.ID, from, to, clean(string(r.Result)), clean(string(r.Final)), moment(r.Finished, now))}
+		r.ID, from, to, clean(string(r.Result)), clean(string(r.Final)), timeText(r.Finished, now))}
 	if cause := causeOf(r); cause != "" {
 		lines = append(lines, "cause: "+cause)
 	}

@@ -23,8 +23,8 @@ func clean(s string) string {
 	}, s)
 }
 
-// moment is a time for people, in the time zone of t.
-func moment(t, now time.Time) string {
+// timeText is a time for people, in the time zone of t.
+func timeText(t, now time.Time) string {
 	if t.IsZero() {
 		return "an unknown time"
 	}

@@ -10,8 +10,8 @@ import (
 )
 
 // StoresReadBy returns a reader with another read function and a short limit.
-func StoresReadBy(read func(path string) observer.Store) *Stores {
-	return &Stores{read: read, limit: 10 * time.Millisecond, pending: map[string]chan observer.Store{}}
+func StoresReadBy(read func(path string) observer.Directory) *DirectoryReader {
+	return &DirectoryReader{read: read, limit: 10 * time.Millisecond, pending: map[string]chan observer.Directory{}}
 }
 
 // NodeGPUs returns the GPUs of each node, by name.

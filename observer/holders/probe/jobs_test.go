@@ -97,7 +97,7 @@ func TestStoresOfPID1(t *testing.T) {
 	tr.link("elsewhere/srv/up", "../../../home/./models")
 	tr.link("elsewhere/srv/loop", "loop")
 	tr.link("elsewhere/srv/away", "/nowhere")
-	stores := probe.NewStores(tr.roots().Proc)
+	stores := probe.NewDirectoryReader(tr.roots().Proc)
 	var fs unix.Statfs_t
 	require.NoError(t, unix.Statfs(root, &fs))
 	for range 2 {
@@ -118,7 +118,7 @@ func TestStoresOfPID1(t *testing.T) {
 }
 
 func TestStoreUnknown(t *testing.T) {
-	found := probe.NewStores(newTree(t).roots().Proc).Read([]string{"/srv"})
+	found := probe.NewDirectoryReader(newTree(t).roots().Proc).Read([]string{"/srv"})
 	require.Empty(t, found[0].Fault)
 	require.Contains(t, found[0].Reason, "the file system of PID 1 cannot be read")
 	require.Nil(t, found[0].Free.Value)
@@ -127,10 +127,10 @@ func TestStoreUnknown(t *testing.T) {
 func TestStoreHangs(t *testing.T) {
 	answer := make(chan struct{})
 	var asked atomic.Int32
-	stores := probe.StoresReadBy(func(path string) observer.Store {
+	stores := probe.StoresReadBy(func(path string) observer.Directory {
 		asked.Add(1)
 		<-answer
-		return observer.Store{Path: path}
+		return observer.Directory{Path: path}
 	})
 	for range 3 {
 		require.Equal(t, "its file system does not answer", stores.Read([]string{"/net", "/net2"})[0].Reason)

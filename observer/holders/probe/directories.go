@@ -13,45 +13,45 @@ import (
 	"github.com/dubnium/dubnium/observer"
 )
 
-// Stores reads the directories that the policy requires. A file system whose server is away blocks
+// DirectoryReader reads the directories that the policy requires. A file system whose server is away blocks
 // until it is back. Such a read is left running, and its directory is unknown until it ends.
-type Stores struct {
-	read  func(path string) observer.Store
+type DirectoryReader struct {
+	read  func(path string) observer.Directory
 	limit time.Duration
 	// pending are the reads that have not ended yet.
-	pending map[string]chan observer.Store
+	pending map[string]chan observer.Directory
 }
 
-// NewStores returns a reader of the file system of PID 1, through the process directory proc: in the
+// NewDirectoryReader returns a reader of the file system of PID 1, through the process directory proc: in the
 // sandbox of the probe /home is empty and everything is read-only. It is not safe for concurrent use.
-func NewStores(proc string) *Stores {
+func NewDirectoryReader(proc string) *DirectoryReader {
 	root := filepath.Join(proc, "1", "root")
-	return &Stores{
-		read:  func(path string) observer.Store { return store(root, path) },
-		limit: time.Second, pending: map[string]chan observer.Store{},
+	return &DirectoryReader{
+		read:  func(path string) observer.Directory { return store(root, path) },
+		limit: time.Second, pending: map[string]chan observer.Directory{},
 	}
 }
 
 // Read reads the directories.
-func (s *Stores) Read(paths []string) []observer.Store {
+func (s *DirectoryReader) Read(paths []string) []observer.Directory {
 	for _, path := range paths {
 		if s.pending[path] != nil {
 			continue
 		}
-		result := make(chan observer.Store, 1)
+		result := make(chan observer.Directory, 1)
 		s.pending[path] = result
 		go func() { result <- s.read(path) }()
 	}
 	late, stop := context.WithTimeout(context.Background(), s.limit)
 	defer stop()
-	found := make([]observer.Store, len(paths))
+	found := make([]observer.Directory, len(paths))
 	for i, path := range paths {
 		found[i] = s.await(late, path)
 	}
 	return found
 }
 
-func (s *Stores) await(late context.Context, path string) (found observer.Store) {
+func (s *DirectoryReader) await(late context.Context, path string) (found observer.Directory) {
 	result := s.pending[path]
 	select {
 	case found = <-result:
@@ -59,7 +59,7 @@ func (s *Stores) await(late context.Context, path string) (found observer.Store)
 		select {
 		case found = <-result: // both were ready
 		default:
-			return observer.Store{Path: path, Reason: "its file system does not answer"}
+			return observer.Directory{Path: path, Reason: "its file system does not answer"}
 		}
 	}
 	delete(s.pending, path)
@@ -67,8 +67,8 @@ func (s *Stores) await(late context.Context, path string) (found observer.Store)
 }
 
 // store reads one directory. The daemon is root, so it can write unless the file system is read-only.
-func store(root, path string) observer.Store {
-	found := observer.Store{Path: path}
+func store(root, path string) observer.Directory {
+	found := observer.Directory{Path: path}
 	fs, err := fileSystem(root, path)
 	switch {
 	case errors.Is(err, unix.ENOENT):
