@@ -43,7 +43,7 @@ func TestAMaskedTargetBlocksWithTheRemedy(t *testing.T) {
 	assert.Equal(t, 18, code, out)
 	assert.Contains(t, out, "systemctl unmask compute.target")
 	w.unharmed(compositor)
-	assert.Equal(t, "compute", w.sh("modectl desired"), "the wish stays")
+	assert.Equal(t, "compute", w.sh("modectl desired"), "the desired mode stays")
 	w.sh("systemctl unmask -q --runtime compute.target")
 	w.reach("compute")
 	w.requireCompute()

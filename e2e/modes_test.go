@@ -76,7 +76,7 @@ func TestComputeEndsTheSessionAndDesktopBringsItBack(t *testing.T) {
 		assert.Equal(w.t, 42, code, out)
 		assert.Equal(w.t, "desktop", w.sh("modectl desired"), "who is refused wishes nothing")
 		out, code = w.modectl("request desktop")
-		assert.Zero(w.t, code, "the same wish joins: %s", out)
+		assert.Zero(w.t, code, "the same request joins: %s", out)
 		exit, err := first.Wait(w.ctx)
 		require.NoError(w.t, err)
 		assert.Zero(w.t, exit, first.Output().Both)

@@ -43,7 +43,7 @@ var scenes = []scene{
 		args:    "request compute", code: 18, prints: "systemctl unmask compute.target", leaves: "desktop",
 	},
 	{
-		say:  "The wish stays on record; nothing retries by itself, and nothing has changed.",
+		say:  "The request stays on record; nothing retries by itself, and nothing has changed.",
 		args: "status", prints: "compute.target is masked", leaves: "desktop",
 	},
 	{
