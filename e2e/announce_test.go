@@ -44,7 +44,7 @@ func TestWhatSaysNoKeepsTheDesktop(t *testing.T) {
 		assert.Contains(w.t, out, "backup (uid 0) blocks it: a snapshot")
 		w.unharmed(compositor)
 		require.NoError(w.t, holder.Kill(w.ctx))
-		w.WaitFor(w.ctx, "the bus to tell of it", "modectl inhibit --list | grep -q nobody")
+		w.WaitFor(w.ctx, "the bus to tell of it", "modectl inhibit --list | grep -q 'no inhibitors'")
 		w.verdict("check_no_inhibitor", 0)
 	})
 	w.part("music", func(w *workstation) {
