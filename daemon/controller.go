@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"time"
 
 	"go.uber.org/zap"
@@ -136,7 +137,7 @@ func (e *Controller) restore() (err error) {
 	if e.state.Last, err = e.sinks.Last(); err != nil {
 		return err
 	}
-	e.nextID = 1 + max(e.lastID(), e.intentID())
+	e.nextID = 1 + max(e.nextID, e.lastID())
 	if last := e.state.Last; last != nil {
 		// The file is for everybody, and tells less than the history.
 		if full, err := e.deps.History.Record(context.Background(), last.ID); err == nil {
@@ -161,6 +162,7 @@ func (e *Controller) restoreIntent() error {
 			Mode: e.state.Policy.DefaultMode, Origin: status.OriginBoot, By: byDaemon, Since: time.Now(),
 		}}
 	}
+	e.nextID = document.LastID()
 	if p := document.Pending; p != nil && (e.interrupted == nil || e.interrupted.Record.ID != p.ID) {
 		document.Pending = nil // the daemon died before the transition began
 	}
@@ -185,13 +187,6 @@ func (e *Controller) lastID() uint64 {
 		id = max(id, e.state.Last.ID)
 	}
 	return id
-}
-
-func (e *Controller) intentID() uint64 {
-	if l := e.intent.Lease; l != nil {
-		return l.ID
-	}
-	return 0
 }
 
 // Run works until ctx ends. A transition that runs then is left to its journal.
@@ -289,6 +284,10 @@ func (e *Controller) intend(event intent.Event) intent.Effects {
 // cannot be written, nothing has changed.
 func (e *Controller) intendOnDisk(event intent.Event) error {
 	next, effects := intent.Next(e.intent, event)
+	if reflect.DeepEqual(next.Document, e.intent.Document) {
+		e.setIntent(next, effects)
+		return nil
+	}
 	if err := e.sinks.SaveIntent(next.Document); err != nil {
 		return errors.Join(err, e.sinks.SaveIntent(e.intent.Document)) // the file may hold next
 	}

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/dubnium/dubnium/daemon/intent"
 	"github.com/dubnium/dubnium/daemon/runner"
 	"github.com/dubnium/dubnium/daemon/status"
 	"github.com/dubnium/dubnium/observer"
@@ -344,4 +346,39 @@ func TestNewcomersOnlyForRoot(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A daemon that died right after it had accepted a request gave away the id.
+func TestIDOfPendingRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		host := newFakeHost(testPolicy(dir))
+		r := startHarness(t, host, dir, thisBoot)
+		desired := r.settle().Desired
+		r.stop()
+		data, err := json.Marshal(intent.Document{
+			BootID: thisBoot, Desired: desired, Pending: &intent.Pending{ID: 41, Desired: desired},
+		})
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "run", "intent.json"), data, 0o644))
+		r = startHarness(t, host, dir, thisBoot)
+		defer r.stop()
+		r.settle()
+		assert.Equal(t, uint64(42), r.request(policy.StudioLocal).ID)
+	})
+}
+
+// What the daemon does by itself changes no intent, and does not need the file.
+func TestIntentUnwritableByItself(t *testing.T) {
+	onDesktop(t, func(t *testing.T, r *harness) {
+		file := filepath.Join(r.dir, "run", "intent.json")
+		require.NoError(t, os.Remove(file))
+		require.NoError(t, os.MkdirAll(filepath.Join(file, "in the way"), 0o755))
+		_, err := r.Request(t.Context(), status.Request{Mode: policy.StudioLocal})
+		require.ErrorContains(t, err, "cannot record what was requested")
+		require.NoError(t, r.call(t.Context(), func() {
+			r.begin(status.Request{Mode: policy.StudioLocal, Origin: status.OriginRecovery, By: byDaemon}, nil)
+		}))
+		assert.Equal(t, status.Success, r.settle().Last.Result)
+	})
 }

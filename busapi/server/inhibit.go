@@ -131,7 +131,9 @@ func (s *Server) postponeTransition(c *call, id uint64, seconds uint32) error {
 	}
 	if running := s.controller.View().Running; c.uid != 0 &&
 		(running == nil || running.To != policy.Compute || !s.atScreen(c.uid)) {
-		return busapi.Refuse(busapi.ErrAccessDenied, "%s has no graphical session that the transition would end", describe(c.uid))
+		return busapi.Refuse(
+			busapi.ErrAccessDenied, "%s has no graphical session that the transition would end", describe(c.uid),
+		)
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, callTimeout)
 	defer cancel()

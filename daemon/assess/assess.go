@@ -124,7 +124,8 @@ func (a Assessment) fingerprint(p policy.Policy) string {
 func (a Assessment) Preview(p policy.Policy) status.Preview {
 	preview := status.Preview{
 		From: a.Now.State, To: a.To, Reached: a.Reached, Fingerprint: a.fingerprint(p), Guards: a.Verdicts,
-		Sessions: a.Ends(a.Snapshot), Stops: a.Impact.StoppedUnits(), Starts: a.Impact.StartedUnits(), UnitsReason: a.Impact.Reason,
+		Sessions: a.Ends(a.Snapshot), Stops: a.Impact.StoppedUnits(), Starts: a.Impact.StartedUnits(),
+		UnitsReason: a.Impact.Reason,
 	}
 	if i := a.Impact.Isolation; i != nil {
 		preview.Refused = i.Refused

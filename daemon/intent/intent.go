@@ -24,6 +24,15 @@ type Document struct {
 	Pending *Pending `json:"pending,omitempty"`
 }
 
+// LastID is the highest id of a transition that the document names, 0 for none.
+func (d Document) LastID() (id uint64) {
+	id = leaseID(d.Lease)
+	if d.Pending != nil {
+		id = max(id, d.Pending.ID)
+	}
+	return id
+}
+
 // Pending is restored when the transition of this id is canceled.
 type Pending struct {
 	ID      uint64         `json:"id"`

@@ -84,7 +84,9 @@ func (x *Runner) do(parent context.Context, i int) error {
 // it reads the host. The result is rolled-back when the host was observed where it came
 // from, failed when a person's session stands on the way back, and rollback-failed
 // otherwise. The errors of single steps do not decide: the host does.
-func (x *Runner) undo(ctx context.Context, now observer.Snapshot) (o observer.Observation, result status.Result, err error) {
+func (x *Runner) undo(
+	ctx context.Context, now observer.Snapshot,
+) (o observer.Observation, result status.Result, err error) {
 	x.report(transition.Undoing, len(x.entry.Steps), nil)
 	kept := firstUndoable(x.entry.OriginMode, x.entry.Steps, observer.Derive(x.Policy, now))
 	var failures []error

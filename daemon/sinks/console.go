@@ -39,7 +39,8 @@ const consoleRetry = time.Minute
 // agetty expands what follows a backslash.
 func consoleText(v status.View) string {
 	o := v.Observation
-	if o.Inferred != policy.Compute && (o.Facts.Is(observer.GraphicalSession) != observer.False || o.Facts.Is(observer.Greeter) != observer.False) {
+	screen := o.Facts.Is(observer.GraphicalSession) != observer.False || o.Facts.Is(observer.Greeter) != observer.False
+	if screen && o.Inferred != policy.Compute {
 		return ""
 	}
 	back := policy.Desktop
