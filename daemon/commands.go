@@ -26,7 +26,11 @@ func (e *Controller) Observe(ctx context.Context) (status.View, error) {
 	if _, err := e.deps.Monitor.Fresh(ctx); err != nil {
 		return status.View{}, err
 	}
-	err := e.call(ctx, func() { e.classify(); e.publish() })
+	err := e.call(ctx, func() {
+		e.classify()
+		e.applyBootRule() // else the view would say for a moment that nothing runs
+		e.publish()
+	})
 	return e.View(), err
 }
 
